@@ -1,0 +1,37 @@
+# Read by ctest: adds one test per Catch2 case of ${executable}; see creel_discover_tests. Cases
+# tagged [stress] get the label stress; hidden ones, tagged [.], are left out.
+
+# Sets ${result} to the names of the cases that match the spec, one per line.
+function(list_cases spec result)
+    execute_process(COMMAND ${launcher} ${executable} ${spec} --list-test-names-only
+        OUTPUT_VARIABLE output RESULT_VARIABLE status TIMEOUT 60)
+    # Catch2 exits with the number of cases; a crash or a time-out is a text.
+    if(NOT status MATCHES "^[0-9]+$")
+        message(FATAL_ERROR "${executable} could not list its tests: ${status}\n${output}")
+    endif()
+    set(${result} "${output}" PARENT_SCOPE)
+endfunction()
+
+function(add_cases spec labels)
+    list_cases(${spec} rest)
+    # By hand, for a CMake list would split a name at ';' and swallow '['.
+    while(rest MATCHES "^([^\n]*)\n(.*)$")
+        set(name "${CMAKE_MATCH_1}")
+        set(rest "${CMAKE_MATCH_2}")
+        if(name STREQUAL "")
+            continue()
+        endif()
+        string(REGEX REPLACE "([],[\\\\])" "\\\\\\1" argument "${name}")
+        # --warn NoTests fails a run whose name matched nothing.
+        add_test("${prefix}: ${name}" ${launcher} ${executable} "${argument}" --warn NoTests)
+        set_tests_properties("${prefix}: ${name}" PROPERTIES
+            TIMEOUT ${timeout} ENVIRONMENT "${environment}" LABELS "${labels}")
+    endwhile()
+endfunction()
+
+if(EXISTS ${executable})
+    add_cases("~[.]~[stress]" "${prefix}")
+    add_cases("[stress]~[.]" "${prefix};stress")
+else()
+    add_test("${prefix}: not built" ${executable})
+endif()

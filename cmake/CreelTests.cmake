@@ -1,0 +1,50 @@
+# What every test of the tree has in common: a time limit and a sanitizer's settings.
+
+set(creel_test_timeout 60)
+set(creel_test_environment "")
+set(creel_test_launcher "")
+
+if(CREEL_SANITIZE STREQUAL "address")
+    set(creel_test_timeout 300)
+    # Fake stacks would move a fiber's locals off the stack whose bounds we announce.
+    set(creel_test_environment
+        ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=1:strict_string_checks=1
+        UBSAN_OPTIONS=print_stacktrace=1)
+elseif(CREEL_SANITIZE STREQUAL "thread")
+    set(creel_test_timeout 300)
+    set(creel_test_environment
+        "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp:second_deadlock_stack=1")
+endif()
+
+# The shadow maps of GCC 12 and clang 16 do not fit beside 32 random bits of mmap, which newer
+# kernels use ("unexpected memory mapping"); so a sanitized program runs without them. A container
+# may forbid the personality call; then it runs as it is.
+if(CREEL_SANITIZE)
+    execute_process(COMMAND setarch -R true RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+    if(NOT failed)
+        set(creel_test_launcher setarch -R)
+    endif()
+endif()
+
+# creel_add_test(name command...) registers one test under these settings.
+function(creel_add_test name)
+    add_test(NAME ${name} COMMAND ${creel_test_launcher} ${ARGN})
+    set_tests_properties(${name} PROPERTIES
+        TIMEOUT ${creel_test_timeout} ENVIRONMENT "${creel_test_environment}")
+endfunction()
+
+# creel_discover_tests(target prefix) registers each Catch2 test case as a test of its own, so that
+# one that hangs or dies fails alone. The cases are listed when ctest starts: Catch2's own module
+# lists them in the build, knows no labels, and trips over a semicolon in a name.
+function(creel_discover_tests target prefix)
+    set(script ${CMAKE_CURRENT_BINARY_DIR}/${target}.cmake)
+    file(GENERATE OUTPUT ${script} CONTENT "
+set(executable [==[$<TARGET_FILE:${target}>]==])
+set(prefix [==[${prefix}]==])
+set(launcher [==[${creel_test_launcher}]==])
+set(timeout ${creel_test_timeout})
+set(environment [==[${creel_test_environment}]==])
+include([==[${PROJECT_SOURCE_DIR}/cmake/CreelDiscover.cmake]==])
+")
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
+endfunction()

@@ -1,0 +1,40 @@
+// What can wait: a fiber, or a plain thread. The part of either that scopes and waiters know.
+#pragma once
+
+#include <creel/fibers/waiter.hpp>
+
+#include <atomic>
+#include <cstdint>
+
+namespace creel {
+class cancel_scope;
+}
+
+namespace creel::detail {
+
+class scheduler;
+struct nursery_core;
+struct scope_access;
+
+// Everything here belongs to the parker's own thread, save `futex_word`.
+struct parker {
+    scheduler* home = nullptr;       // null for a plain thread
+    cancel_scope* scope = nullptr;   // the innermost one entered
+    waiter* waiting_on = nullptr;    // null while it runs or is ready
+    wake_reason reason = wake_reason::signalled; // how the last park ended
+    int budget = 0;                  // cancellation points left before it must yield
+};
+
+// The parker of a thread that has no scheduler.
+struct thread_parker : parker {
+    // 0: parked or about to be; 1: woken. Written by the waker as its last act on this object.
+    std::atomic<std::uint32_t> futex_word{0};
+};
+
+// The calling fiber or plain thread.
+[[nodiscard]] parker& this_parker() noexcept;
+
+// Its uncaught_exceptions(): live for who runs, saved at the switch for who does not.
+[[nodiscard]] int uncaught_exceptions_of(const parker& who) noexcept;
+
+} // namespace creel::detail

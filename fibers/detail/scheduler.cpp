@@ -1,0 +1,641 @@
+#include <creel/fibers/detail/scheduler.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <boost/fiber/algo/round_robin.hpp>
+#include <boost/fiber/scheduler.hpp>
+
+#include <algorithm>
+#include <cxxabi.h>
+#include <pthread.h>
+#include <typeinfo>
+
+namespace creel::detail {
+
+namespace {
+
+using boost::fibers::context;
+
+// Switches between two looks at the outside world while something is always ready.
+constexpr int switches_per_poll = 64;
+
+// Idle carriers kept warm during a run; a finishing carrier beyond these ends.
+constexpr std::size_t kept_idle_carriers = 4096;
+
+std::atomic<std::uint64_t> next_task_id{2}; // 1 is "main" of the first run
+
+// Ids are drawn from the process-wide counter in blocks, so that a spawn costs no shared write.
+constexpr std::uint64_t id_block = 1024;
+
+std::mutex pool_mutex;
+scheduler* free_schedulers = nullptr; // guarded by pool_mutex; never freed, see the header
+
+// The main context's stack is the thread's.
+void find_thread_stack(fiber_record& f) {
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return;
+    void* bottom = nullptr;
+    std::size_t bytes = 0;
+    pthread_attr_getstack(&attributes, &bottom, &bytes);
+    pthread_attr_destroy(&attributes);
+    f.stack_bottom = static_cast<std::byte*>(bottom);
+    f.stack_bytes = bytes;
+}
+
+// Natives and the dispatcher: Boost puts the context object at the top of its own stack. ASan
+// needs the bounds only to unpoison when an exception is thrown, so a page too much does no harm.
+void guess_context_stack(fiber_record& f) {
+    constexpr std::uintptr_t page = 4096;
+    const auto top = (reinterpret_cast<std::uintptr_t>(f.context) + 2 * page) & ~(page - 1);
+    f.stack_bytes = 128 * 1024;
+    f.stack_bottom = reinterpret_cast<std::byte*>(top - f.stack_bytes); // NOLINT
+}
+
+struct park_timer : timer {
+    waiter* who;
+};
+
+} // namespace
+
+constinit thread_local scheduler* this_scheduler = nullptr;
+
+// ---- one run ------------------------------------------------------------------------------------
+
+scheduler& scheduler::acquire() {
+    const std::lock_guard lock{pool_mutex};
+    if (scheduler* s = free_schedulers) {
+        free_schedulers = s->next_free_;
+        return *s;
+    }
+    auto* s = new scheduler;
+    intrusive_ptr_add_ref(s); // so that Boost never deletes it
+    return *s;
+}
+
+void scheduler::release(scheduler& s) noexcept {
+    const std::lock_guard lock{pool_mutex};
+    s.next_free_ = free_schedulers;
+    free_schedulers = &s;
+}
+
+void scheduler::run(poller& outside, const scheduler_options& options,
+                    const std::function<void()>& body) {
+    CREEL_ASSERT(this_scheduler == nullptr,
+                 "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
+                 "use another thread");
+    CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
+                 "io::run must be called from the thread's own stack, not from a Boost fiber");
+    scheduler& s = acquire();
+    s.enter(outside, options);
+    body();
+    s.leave();
+    release(s);
+}
+
+void scheduler::enter(poller& outside, const scheduler_options& options) {
+    outside_ = &outside;
+    options_ = options;
+    counters_ = {};
+    leaving_ = false;
+    dispatcher_held_ = false;
+    pass_polled_ = false;
+    polls_in_ = switches_per_poll;
+    boost_deadline_ = time_point::max();
+    exceptions_ = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
+    stacks_.emplace();
+    nodes_.emplace();
+    main_.emplace(fiber_record::fiber_kind::main);
+    main_->context = context::active();
+    main_->home = this;
+    find_thread_stack(*main_);
+    adopt_sanitizer_state(*main_);
+    renew_budget(*main_);
+    dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
+    dispatcher_->home = this;
+    current_ = &*main_;
+    {
+        const std::lock_guard lock{kick_mutex_};
+        kickable_ = &outside;
+    }
+    this_scheduler = this;
+    // Hands over what is ready: the dispatcher always, natives if there are any.
+    main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
+    call_dispatcher(); // natives that slept while no run was on must be looked at once
+}
+
+// All tasks are done. Idle carriers get a null task and return; each dies in Boost's dispatcher,
+// which gives its stack back. None may be left to the thread's exit: Boost would wait there for
+// ever. Then the stock algorithm takes over what natives are left.
+void scheduler::leave() noexcept {
+    while (idle_ != nullptr) {
+        fiber_record& f = *idle_;
+        idle_ = f.next_idle;
+        --idle_count_;
+        f.current = nullptr;
+        make_ready(f);
+    }
+    while (carriers_ != 0)
+        yield();
+    drain_inbox();
+    leaving_ = true;
+    main_->context->get_scheduler()->set_algo(new boost::fibers::algo::round_robin);
+    this_scheduler = nullptr;
+    {
+        const std::lock_guard lock{kick_mutex_};
+        kickable_ = nullptr;
+    }
+    CREEL_ASSERT(timers_.empty(), "a timer outlived its scheduler's run");
+    forget_natives();
+    for (auto& [c, f] : natives_)
+        drop_sanitizer_state(f);
+    natives_.clear();
+    drop_sanitizer_state(*dispatcher_);
+    main_.reset();
+    dispatcher_.reset();
+    stacks_.reset();
+    nodes_.reset();
+    timers_.trim();
+    current_ = nullptr;
+    outside_ = nullptr;
+}
+
+// ---- waiting ------------------------------------------------------------------------------------
+
+// The usual case, made of a dozen instructions: a fiber is ready and no poll is due.
+inline void scheduler::suspend_current() {
+    if (--polls_in_ >= 0) [[likely]] {
+        runnable* r = ready_.front();
+        if (r != nullptr && r->kind == runnable::kind_type::fiber) [[likely]] {
+            ready_.pop();
+            auto* next = static_cast<fiber_record*>(r);
+            if (next != current_) [[likely]]
+                switch_to(*next);
+            else
+                renew_budget(*next);
+            return;
+        }
+    }
+    suspend_slowly();
+}
+
+wake_reason scheduler::park(waiter& w) {
+    fiber_record& self = *current_;
+    if (w.woken_)
+        return wake_reason::signalled;
+    self.waiting_on = &w;
+    if (scope_access::may_be_cancelled(self) && w.kind_->cancellable &&
+        scope_access::visible_cancel(self) != nullptr) [[unlikely]]
+        interrupt(w, wake_reason::cancelled);
+    suspend_current();
+    return self.reason;
+}
+
+wake_reason scheduler::park_until(waiter& w, time_point deadline, duration span) {
+    park_timer t;
+    t.who = &w;
+    t.fire = [](timer& fired) noexcept {
+        waiter& due = *static_cast<park_timer&>(fired).who;
+        due.owner_->home->interrupt(due, wake_reason::timed_out);
+    };
+    timers_.arm(t, deadline, span);
+    const wake_reason reason = park(w);
+    timers_.cancel(t);
+    return reason;
+}
+
+void scheduler::woken(waiter& w) noexcept {
+    w.woken_ = true;
+    parker& who = *w.owner_;
+    if (who.waiting_on == &w) { // else it has not parked yet, and will see woken_
+        who.waiting_on = nullptr;
+        who.reason = wake_reason::signalled;
+        make_ready(static_cast<fiber_record&>(who));
+    }
+}
+
+void scheduler::interrupt(waiter& w, wake_reason why) noexcept {
+    if (w.withdraw_requested_ || w.woken_)
+        return;
+    w.withdraw_requested_ = true;
+    if (w.kind_->withdraw(w, why) == withdrawal::pending)
+        return;
+    parker& who = *w.owner_;
+    who.waiting_on = nullptr;
+    who.reason = why;
+    make_ready(static_cast<fiber_record&>(who));
+}
+
+void scheduler::yield() {
+    make_ready(*current_);
+    suspend_current();
+}
+
+void scheduler::yield_spent() {
+    polls_in_ = 0; // it has run long: look outside now
+    yield();
+}
+
+// With nothing ready it polls and waits on the parking fiber's own stack: if its own wake comes
+// first, it returns without a switch.
+void scheduler::suspend_slowly() {
+    fiber_record& self = *current_;
+    for (;;) {
+        if (polls_in_ < 0)
+            poll_round();
+        if (dispatcher_due_) {
+            dispatcher_held_ = false;
+            switch_to(*dispatcher_);
+            return;
+        }
+        fiber_record* next = next_fiber();
+        if (next == &self) {
+            renew_budget(self);
+            return;
+        }
+        if (next != nullptr) {
+            switch_to(*next);
+            return;
+        }
+        idle_round();
+    }
+}
+
+fiber_record* scheduler::next_fiber() {
+    while (runnable* r = ready_.pop()) {
+        if (r->kind == runnable::kind_type::fiber)
+            return static_cast<fiber_record*>(r);
+        if (fiber_record* f = bind(static_cast<task&>(*r)))
+            return f;
+    }
+    return nullptr;
+}
+
+// ---- the outside world --------------------------------------------------------------------------
+
+void scheduler::poll_round() noexcept {
+    polls_in_ = switches_per_poll;
+    ++counters_.polls;
+    outside_->poll();
+    drain_inbox();
+    fire_timers();
+    look_at_boost();
+}
+
+// Nothing is ready. The store to sleeping_ and the loads after it pair with the push and the load
+// in post() and notify(), all seq_cst: either we see their work, or they see us asleep and kick.
+void scheduler::idle_round() noexcept {
+    sleeping_.store(true);
+    if (inbox_.load() == nullptr && !boost_remote_.load()) {
+        ++counters_.waits;
+        outside_->wait_until(std::min(timers_.next_deadline(), boost_deadline_));
+    }
+    sleeping_.store(false, std::memory_order_relaxed); // a needless kick is harmless
+    polls_in_ = switches_per_poll;
+    drain_inbox();
+    fire_timers();
+    look_at_boost();
+    if (ready_.empty() && !starved_.empty())
+        fail_oldest_starved();
+}
+
+void scheduler::look_at_boost() noexcept {
+    if (boost_remote_.load(std::memory_order_relaxed) ||
+        (boost_deadline_ != time_point::max() && boost_deadline_ <= clock::now()))
+        call_dispatcher();
+}
+
+void scheduler::drain_inbox() noexcept {
+    if (inbox_.load(std::memory_order_relaxed) == nullptr)
+        return;
+    inbox_node* newest = inbox_.exchange(nullptr, std::memory_order_acquire);
+    inbox_node* oldest = nullptr;
+    while (newest != nullptr) { // a stack: turn it round, first come first served
+        inbox_node* next = newest->next_in_inbox;
+        newest->next_in_inbox = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != nullptr) {
+        inbox_node* next = oldest->next_in_inbox;
+        oldest->deliver(*oldest);
+        oldest = next;
+    }
+}
+
+void scheduler::fire_timers() noexcept {
+    if (timers_.empty())
+        return;
+    const time_point t = outside_->now();
+    while (timer* due = timers_.pop_due(t))
+        due->fire(*due);
+}
+
+// Only the pusher that finds the inbox empty has to look whether we sleep: the others know that
+// one before them did, or that we are about to drain.
+void scheduler::post(inbox_node& node) noexcept {
+    inbox_node* head = inbox_.load(std::memory_order_relaxed);
+    do
+        node.next_in_inbox = head;
+    while (!inbox_.compare_exchange_weak(head, &node));
+    if (head == nullptr)
+        kick_if_sleeping();
+}
+
+void scheduler::notify() noexcept {
+    boost_remote_.store(true);
+    kick_if_sleeping();
+}
+
+void scheduler::kick_if_sleeping() noexcept {
+    if (!sleeping_.load())
+        return;
+    const std::lock_guard lock{kick_mutex_};
+    if (kickable_ != nullptr)
+        kickable_->wake();
+}
+
+// ---- tasks and carriers -------------------------------------------------------------------------
+
+task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t align,
+                           std::source_location where) {
+    const std::size_t offset = (sizeof(task) + align - 1) / align * align;
+    const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
+    std::uint32_t granted = 0;
+    void* memory = nodes_->allocate(offset + slack + bytes, granted);
+    task* t = ::new (memory) task(home, where);
+    t->node_bytes = granted;
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    t->offset = static_cast<std::uint32_t>((start + sizeof(task) + align - 1) / align * align - start);
+    if (ids_left_ == 0) {
+        next_id_ = next_task_id.fetch_add(id_block, std::memory_order_relaxed);
+        ids_left_ = id_block;
+    }
+    --ids_left_;
+    t->id = next_id_++;
+    return t;
+}
+
+void scheduler::free_task(task& t) noexcept {
+    const std::uint32_t granted = t.node_bytes;
+    t.~task();
+    nodes_->deallocate(&t, granted);
+}
+
+void scheduler::submit(task& t) noexcept {
+    ++counters_.tasks_spawned;
+    counters_.peak_tasks =
+        std::max(counters_.peak_tasks, counters_.tasks_spawned - counters_.tasks_finished);
+    ready_.push(t);
+}
+
+bool scheduler::can_run(const fiber_record& carrier, const task& t) const noexcept {
+    return carrier.stack.bytes >= (t.stack_bytes != 0 ? t.stack_bytes : options_.stack_bytes);
+}
+
+void scheduler::give(fiber_record& f, task& t) noexcept {
+    f.current = &t;
+    f.scope = &t.home->scope;
+    t.runner = &f;
+}
+
+fiber_record* scheduler::bind(task& t) {
+    fiber_record* f = idle_;
+    if (f != nullptr && can_run(*f, t)) {
+        idle_ = f->next_idle;
+        --idle_count_;
+    } else {
+        f = create_carrier(t.stack_bytes != 0 ? t.stack_bytes : options_.stack_bytes);
+        if (f == nullptr) {
+            starved_.push(t);
+            return nullptr;
+        }
+    }
+    give(*f, t);
+    return f;
+}
+
+fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
+    if (options_.max_fibers != 0 && carriers_ >= options_.max_fibers)
+        return nullptr;
+    try {
+        fiber_record& f = start_context(stacks_->allocate(stack_bytes));
+        f.has_default_stack = stack_bytes == options_.stack_bytes;
+        ++carriers_;
+        ++counters_.fibers_created;
+        return &f;
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void scheduler::carrier_ended(stack_memory memory) noexcept {
+    stacks_->release(memory);
+    --carriers_;
+    if (runnable* r = starved_.pop())
+        ready_.push(*r); // there may be room for it now
+}
+
+void scheduler::run_carrier(fiber_record& self) noexcept {
+    while (self.current != nullptr) {
+        run_task(*self.current);
+        rest(self);
+    }
+}
+
+void scheduler::run_task(task& t) noexcept {
+    std::exception_ptr error;
+    bool was_cancelled = false;
+    if (scope_access::visible_cancel(*current_) == nullptr) { // else it was cancelled unstarted
+        try {
+            t.invoke(t.closure());
+        } catch (const cancelled&) {
+            error = std::current_exception();
+            was_cancelled = true;
+        } catch (...) {
+            error = std::current_exception();
+        }
+    }
+    t.destroy(t.closure()); // before the nursery hears of the end: what f owned is released first
+    CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
+    t.runner = nullptr;
+    t.home->child_finished(t, std::move(error), was_cancelled);
+    free_task(t);
+    ++counters_.tasks_finished;
+}
+
+// What a carrier does between two tasks: takes the next unstarted one in place, without a switch,
+// or lets others run. Returns with self.current set, or null when it shall end.
+void scheduler::rest(fiber_record& self) noexcept {
+    self.current = nullptr;
+    self.scope = nullptr;
+    bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
+    if (!starved_.empty()) {
+        if (can_run(self, static_cast<task&>(*starved_.front()))) {
+            give(self, static_cast<task&>(*starved_.pop()));
+            return;
+        }
+        surplus = true; // its stack may be what that task waits for
+    }
+    for (;;) {
+        if (--polls_in_ < 0)
+            poll_round();
+        if (dispatcher_due_) {
+            if (!surplus) {
+                dispatcher_held_ = false;
+                lie_idle(self, *dispatcher_);
+            }
+            return; // surplus: Boost ends it, and then runs the dispatcher
+        }
+        runnable* r = ready_.pop();
+        if (r == nullptr) {
+            if (surplus)
+                return;
+            idle_round();
+            continue;
+        }
+        if (r->kind == runnable::kind_type::task && can_run(self, static_cast<task&>(*r))) {
+            give(self, static_cast<task&>(*r));
+            renew_budget(self);
+            return;
+        }
+        if (surplus) {
+            ready_.push_front(*r);
+            return;
+        }
+        fiber_record* next = r->kind == runnable::kind_type::task ? bind(static_cast<task&>(*r))
+                                                                  : static_cast<fiber_record*>(r);
+        if (next != nullptr) {
+            lie_idle(self, *next);
+            return;
+        }
+    }
+}
+
+// Until bind() gives it a task, or leave() tells it to end.
+void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
+    self.next_idle = idle_;
+    idle_ = &self;
+    ++idle_count_;
+    switch_to(next);
+}
+
+// No stack, and no carrier that could finish and free one: waiting longer is of no use.
+void scheduler::fail_oldest_starved() noexcept {
+    if (carriers_ != 0)
+        return;
+    auto& t = static_cast<task&>(*starved_.pop());
+    t.destroy(t.closure());
+    t.home->child_finished(t, std::make_exception_ptr(std::bad_alloc{}), false);
+    free_task(t);
+    ++counters_.tasks_finished;
+}
+
+// ---- Boost's side -------------------------------------------------------------------------------
+
+// The outermost scope of the main fiber, which natives wait under.
+cancel_scope* scheduler::root_scope() noexcept {
+    cancel_scope* root = main_->scope;
+    while (root != nullptr && scope_access::parent(*root) != nullptr)
+        root = const_cast<cancel_scope*>(scope_access::parent(*root));
+    return root;
+}
+
+fiber_record& scheduler::record_of(context* c) {
+    if (c == main_->context)
+        return *main_;
+    if (c->is_context(boost::fibers::type::dispatcher_context)) {
+        if (dispatcher_->context == nullptr) {
+            dispatcher_->context = c;
+            guess_context_stack(*dispatcher_);
+        }
+        return *dispatcher_;
+    }
+    boost::fibers::fiber_properties* p = c->get_properties();
+    if (p != nullptr && typeid(*p) == typeid(fiber_record))
+        return static_cast<fiber_record&>(*p);
+    const auto [found, is_new] = natives_.try_emplace(c, fiber_record::fiber_kind::native);
+    fiber_record& f = found->second;
+    if (is_new) {
+        f.context = c;
+        f.home = this;
+        f.scope = root_scope();
+        guess_context_stack(f);
+    }
+    return f;
+}
+
+// The current context is left by one of Boost's own ways.
+void scheduler::note_departure(fiber_record& from) noexcept {
+    const context& c = *from.context;
+    if (c.sleep_is_linked())
+        call_dispatcher(); // a new sleeper: the dispatcher must learn its time
+    // terminate() has unlinked it from the workers: it is dead, and the dispatcher must release it.
+    if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
+        call_dispatcher();
+        if (from.what == fiber_record::fiber_kind::native)
+            ended_natives_.push_back(natives_.extract(from.context));
+    }
+}
+
+// Must never block, and from any context but the dispatcher never be null: Boost calls it holding
+// spinlocks. Waiting is the dispatcher's part, in suspend_until.
+fiber_record* scheduler::pick_next_record() noexcept {
+    if (current_->what == fiber_record::fiber_kind::dispatcher) {
+        // The first answer of a pass is null: Boost then calls suspend_until, the only way to learn
+        // when its next sleeper is due.
+        if (!pass_polled_) {
+            pass_polled_ = true;
+            return nullptr;
+        }
+        fiber_record* next = next_fiber();
+        if (next != nullptr)
+            pass_polled_ = false;
+        return next;
+    }
+    note_departure(*current_);
+    if (--polls_in_ >= 0 && !dispatcher_due_) // a poll that is due is the dispatcher's part too
+        if (fiber_record* next = next_fiber())
+            return next;
+    dispatcher_held_ = false;
+    return &*dispatcher_;
+}
+
+void scheduler::forget_natives() noexcept {
+    for (auto& ended : ended_natives_)
+        drop_sanitizer_state(ended.mapped());
+    ended_natives_.clear();
+}
+
+bool scheduler::has_ready_fibers() const noexcept { return !ready_.empty() || dispatcher_held_; }
+
+void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept {
+    boost_deadline_ = deadline;
+    dispatcher_due_ = false; // else it would be chosen again and again
+    forget_natives();
+    if (boost_remote_.exchange(false))
+        return; // the dispatcher takes them in at once
+    if (!ready_.empty())
+        poll_round();
+    else
+        idle_round();
+}
+
+// ---- asking -------------------------------------------------------------------------------------
+
+int scheduler::uncaught_exceptions_of(const parker& who) const noexcept {
+    return static_cast<int>(&who == current_
+                                ? exceptions_->uncaught_exceptions
+                                : static_cast<const fiber_record&>(who).exceptions.uncaught_exceptions);
+}
+
+scheduler_statistics scheduler::statistics() const noexcept {
+    scheduler_statistics s = counters_;
+    s.fibers_alive = carriers_;
+    s.fibers_idle = idle_count_;
+    s.timers_armed = timers_.size();
+    return s;
+}
+
+} // namespace creel::detail

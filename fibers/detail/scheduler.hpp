@@ -1,0 +1,182 @@
+// The scheduler of one thread: a Boost.Fiber algorithm whose contexts are switched by our own loop.
+//
+// Boost's way to wait goes through its scheduler and its dispatcher context (39 ns a yield). Ours
+// pops the next context and resumes it directly (8 ns). Both ways must agree on three things, and
+// every switch keeps them, whoever makes it (arrive() in switch.cpp):
+//   current_        the record of the context that runs
+//   exception state and sanitizer state of that context
+//   the dispatcher  is always either running or held here (dispatcher_held_)
+//
+// The object is immortal: pooled and reused, never freed. Boost calls notify() after it has released
+// its lock, and a waker touches the inbox after its deciding store; by then the woken thread may
+// have left its run.
+#pragma once
+
+#include <creel/fibers/detail/fiber_record.hpp>
+#include <creel/fibers/detail/node_pool.hpp>
+#include <creel/fibers/detail/ready_queue.hpp>
+#include <creel/fibers/detail/timer_queue.hpp>
+#include <creel/fibers/poller.hpp>
+#include <creel/fibers/scheduler.hpp>
+
+#include <boost/fiber/algo/algorithm.hpp>
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace creel::detail {
+
+class scheduler;
+
+// The calling thread's scheduler, or null. Read directly, also across switches: fibers never move
+// between threads, so an address the compiler has cached stays right.
+extern constinit thread_local scheduler* this_scheduler;
+
+class scheduler final : public boost::fibers::algo::algorithm {
+public:
+    static scheduler* current() noexcept { return this_scheduler; }
+
+    // Runs body on the calling context, then everything it left; see run_scheduler.
+    static void run(poller& outside, const scheduler_options& options,
+                    const std::function<void()>& body);
+
+    // Waiting. Threads: own.
+    wake_reason park(waiter& w);
+    wake_reason park_until(waiter& w, time_point deadline, duration span);
+    void yield();
+    void spend_budget() { // one cancellation point; yields at zero
+        if (--current_->budget <= 0) [[unlikely]]
+            yield_spent();
+    }
+    void woken(waiter& w) noexcept;
+    void interrupt(waiter& w, wake_reason why) noexcept;
+
+    // Tasks. Threads: own.
+    task* make_task(nursery_core& home, std::size_t bytes, std::size_t align,
+                    std::source_location where);
+    void free_task(task& t) noexcept;
+    void submit(task& t) noexcept;
+
+    // Timers. Threads: own.
+    void arm(timer& t, time_point deadline, duration span) { timers_.arm(t, deadline, span); }
+    void cancel(timer& t) noexcept { timers_.cancel(t); }
+
+    // Threads: any.
+    void post(inbox_node& node) noexcept;
+
+    [[nodiscard]] fiber_record& running() noexcept { return *current_; }
+    [[nodiscard]] time_point now() noexcept { return outside_->now(); }
+    [[nodiscard]] int uncaught_exceptions_of(const parker& who) const noexcept;
+    [[nodiscard]] scheduler_statistics statistics() const noexcept;
+    [[nodiscard]] fiber_record& main() noexcept { return *main_; }
+    void count_reported_error() noexcept { ++counters_.errors_reported; }
+
+    // boost::fibers::algo::algorithm, called by Boost only.
+    void awakened(boost::fibers::context* c) noexcept override;
+    boost::fibers::context* pick_next() noexcept override;
+    [[nodiscard]] bool has_ready_fibers() const noexcept override;
+    void suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept override;
+    void notify() noexcept override;
+
+private:
+    friend struct carrier_stack; // Boost's stack allocator for carriers, in switch.cpp
+
+    // Cancellation points between two switches before a fiber yields; tokio's budget is the model.
+    static constexpr int full_budget = 128;
+
+    scheduler() = default;
+    ~scheduler() override = default;
+
+    static scheduler& acquire();
+    static void release(scheduler& s) noexcept;
+    void enter(poller& outside, const scheduler_options& options);
+    void leave() noexcept;
+
+    void yield_spent();
+
+    // The loop.
+    void suspend_current();     // runs others until the current fiber is popped again
+    void suspend_slowly();      // the same where there is more to do than to pop a fiber
+    void call_dispatcher() noexcept { // before the next fiber
+        dispatcher_due_ = true;
+        polls_in_ = 0;
+    }
+    fiber_record* next_fiber(); // pops, binding a task; null when nothing is ready
+    void poll_round() noexcept;
+    void idle_round() noexcept;
+    void drain_inbox() noexcept;
+    void fire_timers() noexcept;
+    void make_ready(fiber_record& f) noexcept { ready_.push(f); }
+
+    // Carriers.
+    fiber_record* bind(task& t); // null: no stack to be had, the task waits
+    fiber_record* create_carrier(std::size_t stack_bytes);
+    void run_carrier(fiber_record& self) noexcept; // the body of a carrier
+    void run_task(task& t) noexcept;
+    void rest(fiber_record& self) noexcept; // until self has a task, or shall end
+    void lie_idle(fiber_record& self, fiber_record& next) noexcept;
+    static void give(fiber_record& f, task& t) noexcept;
+    static void renew_budget(fiber_record& f) noexcept { f.budget = full_budget; }
+    void fail_oldest_starved() noexcept;
+    void carrier_ended(stack_memory memory) noexcept;
+    [[nodiscard]] bool can_run(const fiber_record& carrier, const task& t) const noexcept;
+
+    // Boost's side.
+    fiber_record* pick_next_record() noexcept;
+    fiber_record& record_of(boost::fibers::context* c);
+    void note_departure(fiber_record& from) noexcept;
+    void look_at_boost() noexcept;
+    void forget_natives() noexcept;
+    cancel_scope* root_scope() noexcept;
+
+    // switch.cpp: built without sanitizer instrumentation, for they lose track across a switch.
+    void switch_to(fiber_record& next) noexcept;
+    void arrive(fiber_record& next) noexcept;
+    fiber_record& start_context(stack_memory memory);
+    static void adopt_sanitizer_state(fiber_record& main) noexcept;
+    static void drop_sanitizer_state(fiber_record& f) noexcept;
+
+    // Threads: own, all of it but what is marked.
+    fiber_record* current_ = nullptr;
+    exception_state* exceptions_ = nullptr; // the thread's live state
+    ready_queue ready_;
+    int polls_in_ = 0;             // switches left before the next poll; 0 if the next is due
+    bool dispatcher_due_ = false;  // Boost-native state needs the dispatcher; then polls_in_ is 0
+    bool dispatcher_held_ = false; // else it runs
+    bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
+    bool leaving_ = false;
+    poller* outside_ = nullptr;
+    timer_queue timers_;
+    fiber_record* idle_ = nullptr; // carriers with the default stack, last in first out
+    std::size_t idle_count_ = 0;
+    time_point boost_deadline_ = time_point::max();
+    std::optional<fiber_record> main_;
+    std::optional<fiber_record> dispatcher_;
+    std::unordered_map<boost::fibers::context*, fiber_record> natives_;
+    std::vector<decltype(natives_)::node_type> ended_natives_; // until they have been left
+    std::optional<stack_pool> stacks_;
+    std::optional<node_pool> nodes_;
+    ready_queue starved_; // tasks that found no stack, oldest first
+    std::size_t carriers_ = 0;
+    std::uint64_t next_id_ = 0;
+    std::uint64_t ids_left_ = 0;
+    scheduler_options options_{};
+    scheduler_statistics counters_{};
+
+    // Shared with other threads.
+    std::atomic<inbox_node*> inbox_{nullptr};  // Treiber stack: they push, we take all
+    std::atomic<bool> sleeping_{false};        // we are, or are about to be, in wait_until
+    std::atomic<bool> boost_remote_{false};    // Boost has a context from another thread for us
+    std::mutex kick_mutex_;                    // guards kickable_ against our leaving
+    poller* kickable_ = nullptr;
+
+    void kick_if_sleeping() noexcept;
+
+    scheduler* next_free_ = nullptr; // guarded by the pool's mutex
+};
+
+} // namespace creel::detail

@@ -1,0 +1,50 @@
+// A task: what was spawned. A closure in a recycled node, run by a fiber when its turn comes.
+//
+// Owner: the nursery it was spawned into, from submit() to finish(). States, in order:
+//   made      spawn() is constructing the closure in it
+//   queued    in the scheduler's ready queue; no fiber yet (`runner` is null)
+//   running   bound to `runner`, which calls the closure
+//   done      closure destroyed, nursery told, node returned to the pool
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <string>
+
+namespace creel::detail {
+
+struct fiber_record;
+struct nursery_core;
+
+// A link of the scheduler's ready queue, which holds fibers and unstarted tasks alike.
+struct runnable {
+    enum class kind_type : std::uint8_t { fiber, task };
+
+    explicit runnable(kind_type k) noexcept : kind(k) {}
+
+    runnable* next_ready = nullptr;
+    kind_type kind;
+};
+
+struct task : runnable {
+    task(nursery_core& n, std::source_location where) noexcept
+        : runnable(kind_type::task), home(&n), spawned_at(where) {}
+
+    [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
+
+    std::uint32_t node_bytes = 0; // what the pool handed out
+    std::uint32_t offset = 0;     // from the node to the closure
+    std::uint32_t stack_bytes = 0; // asked for; 0: the default
+    task* previous = nullptr;     // among the nursery's children
+    task* next = nullptr;
+    nursery_core* home;
+    fiber_record* runner = nullptr;
+    void (*invoke)(void* closure) = nullptr;
+    void (*destroy)(void* closure) noexcept = nullptr;
+    std::uint64_t id = 0;
+    std::source_location spawned_at;
+    std::string name{};
+};
+
+} // namespace creel::detail

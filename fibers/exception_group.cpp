@@ -1,0 +1,68 @@
+#include <creel/fibers/exception_group.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cxxabi.h>
+#include <memory>
+#include <typeinfo>
+#include <utility>
+
+namespace creel {
+
+namespace {
+
+void add(std::vector<std::exception_ptr>& to, const std::exception_ptr& error) {
+    if (std::find(to.begin(), to.end(), error) == to.end())
+        to.push_back(error);
+}
+
+std::vector<std::exception_ptr> flatten(const std::vector<std::exception_ptr>& errors) {
+    std::vector<std::exception_ptr> flat;
+    for (const std::exception_ptr& error : errors) {
+        try {
+            std::rethrow_exception(error);
+        } catch (const exception_group& inner) {
+            for (const std::exception_ptr& member : inner.errors())
+                add(flat, member);
+        } catch (...) {
+            add(flat, error);
+        }
+    }
+    return flat;
+}
+
+std::string type_name_in_flight() {
+    const std::type_info* type = abi::__cxa_current_exception_type();
+    if (type == nullptr)
+        return "unknown exception";
+    int status = 0;
+    std::unique_ptr<char, void (*)(void*)> name{
+        abi::__cxa_demangle(type->name(), nullptr, nullptr, &status), std::free};
+    return status == 0 ? name.get() : type->name();
+}
+
+} // namespace
+
+std::string describe_exception(const std::exception_ptr& error) {
+    if (error == nullptr)
+        return "no exception";
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (const cancelled& c) {
+        return "cancelled: " + c.reason().text;
+    } catch (...) {
+        return "an exception of type " + type_name_in_flight();
+    }
+}
+
+exception_group::exception_group(std::vector<std::exception_ptr> errors)
+    : errors_(flatten(errors)), what_(std::to_string(errors_.size()) + " errors:") {
+    for (const std::exception_ptr& error : errors_)
+        what_ += " [" + describe_exception(error) + "]";
+}
+
+} // namespace creel

@@ -1,0 +1,27 @@
+// Several failures of one nursery, thrown as one.
+#pragma once
+
+#include <exception>
+#include <string>
+#include <vector>
+
+namespace creel {
+
+// Flat: a group inside a group is dissolved into it, and the same exception counts once.
+// what() lists the messages of all.
+class exception_group final : public std::exception {
+public:
+    explicit exception_group(std::vector<std::exception_ptr> errors);
+
+    [[nodiscard]] const std::vector<std::exception_ptr>& errors() const noexcept { return errors_; }
+    [[nodiscard]] const char* what() const noexcept override { return what_.c_str(); }
+
+private:
+    std::vector<std::exception_ptr> errors_; // at least one, none of them a group
+    std::string what_;
+};
+
+// The message of any exception: what() of a std::exception, else the type's name or "unknown".
+[[nodiscard]] std::string describe_exception(const std::exception_ptr& error);
+
+} // namespace creel

@@ -1,0 +1,159 @@
+#include <creel/fibers/nursery.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/exception_group.hpp>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace creel {
+
+error_policy collect() {
+    error_policy policy;
+    policy.kind_ = error_policy::kind_type::collect;
+    return policy;
+}
+
+error_policy report(error_policy::handler handler) {
+    error_policy policy;
+    policy.kind_ = error_policy::kind_type::report;
+    policy.handler_ = std::move(handler);
+    return policy;
+}
+
+namespace detail {
+
+namespace {
+
+// The wait for the last child. Nobody may withdraw it: children are cancelled, not abandoned.
+struct join_waiter : waiter {
+    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
+    static void describe(const waiter& w, std::string& text) {
+        const auto& self = static_cast<const join_waiter&>(w);
+        text += "its " + std::to_string(self.core->children) + " children";
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe, false};
+
+    explicit join_waiter(const nursery_core& c) noexcept : waiter(kind), core(&c) {}
+    const nursery_core* core;
+};
+
+} // namespace
+
+nursery_core::nursery_core(nursery_options options, std::source_location from)
+    : opener(&this_parker()), policy(std::move(options.on_error)), name(options.name),
+      where(from) {
+    CREEL_ASSERT(opener->home != nullptr,
+                 "with_nursery needs a running scheduler: call it inside io::run");
+    scope_access::set_nursery(scope, this);
+    scope_access::enter(scope, duration{});
+}
+
+nursery_core::~nursery_core() {
+    CREEL_ASSERT(children == 0 && !open, "a nursery was destroyed before it was joined");
+}
+
+void nursery_core::require_here(const char* what) const {
+    if (scheduler::current() != opener->home) [[unlikely]]
+        assertion_failed(what, "a nursery is used on its own thread only", where);
+    if (!open) [[unlikely]]
+        assertion_failed(what, "the nursery has ended", where);
+}
+
+bool nursery_core::accepts() const noexcept {
+    return !scope_access::effective(scope) ||
+           scope_access::visible_cancel(*opener, const_cast<cancel_scope*>(&scope),
+                                        scope_access::entry_count(scope)) == nullptr;
+}
+
+task* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
+                              std::size_t closure_align, std::source_location from) {
+    task* t = opener->home->make_task(*this, closure_bytes, closure_align, from);
+    t->stack_bytes = static_cast<std::uint32_t>(std::min<std::size_t>(options.stack_bytes, 1U << 30));
+    if (!options.name.empty()) {
+        try {
+            t->name = options.name;
+        } catch (...) {
+            opener->home->free_task(*t);
+            throw;
+        }
+    }
+    return t;
+}
+
+void nursery_core::discard_task(task& t) noexcept { opener->home->free_task(t); }
+
+void nursery_core::submit(task& t) noexcept {
+    t.previous = last_child;
+    (last_child != nullptr ? last_child->next : first_child) = &t;
+    last_child = &t;
+    ++children;
+    opener->home->submit(t);
+}
+
+void nursery_core::record(std::exception_ptr error, bool was_cancelled, const task* child) noexcept {
+    if (error == nullptr)
+        return; // ended well, or never started because of a cancel
+    if (was_cancelled && !accepts()) {
+        if (a_cancelled == nullptr)
+            a_cancelled = std::move(error);
+        return;
+    }
+    if (child != nullptr && policy.kind_ == error_policy::kind_type::report) {
+        opener->home->count_reported_error();
+        const task_info info{child->id, child->name, child->spawned_at};
+        if (policy.handler_)
+            policy.handler_(std::move(error), info);
+        else
+            std::fprintf(stderr, "creel: %s failed: %s\n", to_string(info).c_str(),
+                         describe_exception(error).c_str());
+        return;
+    }
+    if (std::find(errors.begin(), errors.end(), error) == errors.end())
+        errors.push_back(error);
+    if (policy.kind_ != error_policy::kind_type::collect)
+        scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
+}
+
+void nursery_core::child_finished(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
+    record(std::move(error), was_cancelled, &t);
+    (t.previous != nullptr ? t.previous->next : first_child) = t.next;
+    (t.next != nullptr ? t.next->previous : last_child) = t.previous;
+    if (--children == 0 && joiner != nullptr) {
+        waiter& w = *joiner;
+        joiner = nullptr;
+        wake(w);
+    }
+}
+
+void nursery_core::body_finished(std::exception_ptr error, bool was_cancelled) noexcept {
+    record(std::move(error), was_cancelled, nullptr);
+}
+
+bool nursery_core::join() {
+    scheduler& home = *opener->home;
+    if (children == 0)
+        home.yield(); // a schedule point even when there is nothing to wait for
+    while (children != 0) {
+        join_waiter w{*this};
+        joiner = &w;
+        static_cast<void>(park(w));
+    }
+    open = false;
+    const bool absorbs = scope_access::leave_absorbing(scope);
+    if (errors.size() == 1)
+        std::rethrow_exception(errors.front());
+    if (!errors.empty())
+        throw exception_group{errors};
+    if (a_cancelled != nullptr && !absorbs)
+        std::rethrow_exception(a_cancelled);
+    return a_cancelled == nullptr;
+}
+
+void nursery_core::throw_absorbed() const {
+    throw task_cancelled{scope.reason() != nullptr ? scope.reason()->text : std::string{}};
+}
+
+} // namespace detail
+} // namespace creel

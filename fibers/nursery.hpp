@@ -1,0 +1,224 @@
+// A nursery owns fibers: with_nursery() returns only when every child it spawned has ended.
+//
+//     creel::with_nursery([&](creel::nursery& n) {
+//         n.spawn([&] { left = fetch(a); });
+//         n.spawn({.name = "right"}, [&] { right = fetch(b); });
+//     }); // both are done here
+//
+// The first failure, of a child or of the body, cancels the rest; all are awaited; then the error
+// is rethrown (several become an exception_group). So no fiber is ever lost, nor its error.
+// Nathaniel J. Smith, "Notes on structured concurrency", 2018, is the idea's best account.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/task.hpp>
+#include <creel/fibers/task_info.hpp>
+
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <new>
+#include <optional>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace creel {
+
+// What a failing child does to its nursery.
+class error_policy {
+public:
+    enum class kind_type : unsigned char { cancel, collect, report };
+    using handler = std::function<void(std::exception_ptr, const task_info&)>;
+
+    // The default: the first failure cancels the siblings.
+    error_policy() = default;
+
+    [[nodiscard]] kind_type kind() const noexcept { return kind_; }
+
+private:
+    friend error_policy collect();
+    friend error_policy report(handler);
+    friend struct detail::nursery_core;
+
+    kind_type kind_ = kind_type::cancel;
+    handler handler_{};
+};
+
+// Siblings go on; all errors are thrown at the end. For groups of bounded size.
+[[nodiscard]] error_policy collect();
+
+// For servers: a child's error goes to the handler at once, is stored nowhere and cancels nobody;
+// without a handler one line goes to stderr. The body's own error still cancels the children and
+// is thrown. The handler runs on the failed child's fiber; what it throws ends the process.
+[[nodiscard]] error_policy report(error_policy::handler handler = {});
+
+struct nursery_options {
+    error_policy on_error{};
+    std::string_view name{}; // for the dump
+};
+
+struct spawn_options {
+    std::string_view name{};     // for this_fiber::name(), the dump and error messages; copied
+    std::size_t stack_bytes = 0; // 0: the scheduler's default (256 KiB)
+};
+
+class nursery;
+
+namespace detail {
+
+struct nursery_access;
+
+// The untyped half of a nursery: children, errors and the wait for the last child.
+struct nursery_core {
+    nursery_core(nursery_options options, std::source_location where);
+    ~nursery_core();
+    nursery_core(const nursery_core&) = delete;
+    nursery_core& operator=(const nursery_core&) = delete;
+
+    // A node with room for a closure, not yet a child. Throws std::bad_alloc.
+    task* make_task(const spawn_options& options, std::size_t closure_bytes,
+                    std::size_t closure_align, std::source_location where);
+    void discard_task(task& t) noexcept; // a made task that will not be submitted
+    void submit(task& t) noexcept;       // becomes the youngest child and is queued
+
+    [[nodiscard]] bool accepts() const noexcept; // false: cancelled; spawn drops its closure
+    void require_here(const char* what) const;   // the calling thread is the nursery's
+
+    void child_finished(task& t, std::exception_ptr error, bool was_cancelled) noexcept;
+    void body_finished(std::exception_ptr error, bool was_cancelled) noexcept;
+    void record(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
+
+    // Waits for all children, leaves the scope, throws what is to be thrown. False: a cancel was
+    // absorbed here.
+    bool join();
+    [[noreturn]] void throw_absorbed() const;
+
+    cancel_scope scope;
+    parker* opener;
+    task* first_child = nullptr;
+    task* last_child = nullptr;
+    std::size_t children = 0;
+    waiter* joiner = nullptr;               // parked in join()
+    nursery_core* next_to_spread = nullptr; // scratch of the walk that spreads a cancel
+    std::vector<std::exception_ptr> errors{};
+    std::exception_ptr a_cancelled{}; // one `cancelled` that a member ended with
+    error_policy policy;
+    std::string name;
+    std::source_location where;
+    bool open = true; // false once join() has seen the last child
+};
+
+} // namespace detail
+
+class nursery {
+public:
+    nursery(const nursery&) = delete;
+    nursery& operator=(const nursery&) = delete;
+
+    // Starts f() as a child, which runs when its turn comes, in the order of spawning. f's result
+    // is ignored; its exception goes to the nursery. In a cancelled nursery f does not run, and is
+    // destroyed before spawn returns (a socket moved into it closes).
+    // Parks: never. Threads: the nursery's; by the body, a child, or something they wait for.
+    // Throws: std::bad_alloc. Cost: tens of ns; no malloc for closures up to 128 bytes.
+    template <typename F>
+    void spawn(F&& f, std::source_location where = std::source_location::current()) {
+        spawn(spawn_options{}, std::forward<F>(f), where);
+    }
+    template <typename F>
+    void spawn(spawn_options options, F&& f,
+               std::source_location where = std::source_location::current()) {
+        using closure = std::decay_t<F>;
+        static_assert(std::is_invocable_v<closure&>, "spawn takes a function of no arguments");
+        core_.require_here("spawn");
+        if (!core_.accepts()) {
+            [[maybe_unused]] closure dropped(std::forward<F>(f));
+            return;
+        }
+        detail::task* t = core_.make_task(options, sizeof(closure), alignof(closure), where);
+        try {
+            ::new (t->closure()) closure(std::forward<F>(f));
+        } catch (...) {
+            core_.discard_task(*t);
+            throw;
+        }
+        t->invoke = [](void* c) { static_cast<void>(std::invoke(*static_cast<closure*>(c))); };
+        t->destroy = [](void* c) noexcept { static_cast<closure*>(c)->~closure(); };
+        core_.submit(*t);
+    }
+
+    // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it.
+    // Idempotent. Threads: the nursery's. Does not switch.
+    void cancel(std::string text = {}) { core_.scope.cancel(std::move(text)); }
+
+    // The scope its children live in: for its deadline, shielding, or asking.
+    [[nodiscard]] cancel_scope& scope() noexcept { return core_.scope; }
+
+    // Children that have not ended.
+    [[nodiscard]] std::size_t children() const noexcept { return core_.children; }
+
+private:
+    friend struct detail::nursery_access;
+
+    nursery(nursery_options options, std::source_location where)
+        : core_(std::move(options), where) {}
+
+    detail::nursery_core core_;
+};
+
+namespace detail {
+struct nursery_access {
+    static nursery open(nursery_options options, std::source_location where) {
+        return nursery{std::move(options), where};
+    }
+    static nursery_core& core(nursery& n) noexcept { return n.core_; }
+};
+} // namespace detail
+
+// Runs body(nursery&), waits for every child, returns body's value or throws. See above.
+// Parks: until all children have ended; that wait is not cancellable, the children are. Cancel: a
+// cancel of the nursery itself is absorbed here; a non-void body that was cut short by it gives
+// task_cancelled. Threads: those with a scheduler. Throws: what body and children throw.
+template <typename Body>
+auto with_nursery(nursery_options options, Body&& body,
+                  std::source_location where = std::source_location::current())
+    -> std::invoke_result_t<Body&, nursery&> {
+    using result = std::invoke_result_t<Body&, nursery&>;
+    nursery n = detail::nursery_access::open(std::move(options), where);
+    detail::nursery_core& core = detail::nursery_access::core(n);
+    if constexpr (std::is_void_v<result>) {
+        try {
+            body(n);
+            core.body_finished(nullptr, false);
+        } catch (const cancelled&) {
+            core.body_finished(std::current_exception(), true);
+        } catch (...) {
+            core.body_finished(std::current_exception(), false);
+        }
+        static_cast<void>(core.join());
+    } else {
+        std::optional<std::remove_cvref_t<result>> value;
+        try {
+            value.emplace(body(n));
+            core.body_finished(nullptr, false);
+        } catch (const cancelled&) {
+            core.body_finished(std::current_exception(), true);
+        } catch (...) {
+            core.body_finished(std::current_exception(), false);
+        }
+        static_cast<void>(core.join());
+        if (!value)
+            core.throw_absorbed();
+        return std::move(*value);
+    }
+}
+
+template <typename Body>
+auto with_nursery(Body&& body, std::source_location where = std::source_location::current())
+    -> std::invoke_result_t<Body&, nursery&> {
+    return with_nursery(nursery_options{}, std::forward<Body>(body), where);
+}
+
+} // namespace creel

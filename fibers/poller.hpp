@@ -1,0 +1,38 @@
+// The outside world as a scheduler sees it: a clock, and a place where things complete.
+//
+// io::ring implements it over io_uring, tests/support/manual_poller.hpp over a virtual clock. An
+// implementation makes fibers ready (by wake()) and never runs user code; KJ's EventPort is the
+// model for this seam.
+#pragma once
+
+#include <creel/fibers/time.hpp>
+
+namespace creel {
+
+class poller {
+public:
+    poller(const poller&) = delete;
+    poller& operator=(const poller&) = delete;
+
+    // The clock, read afresh. Threads: the scheduler's own.
+    virtual time_point now() noexcept = 0;
+
+    // Hands over what is waiting to be submitted and delivers what has completed; never blocks.
+    // Called every few dozen switches, so it must be cheap when there is nothing to do.
+    // Threads: the scheduler's own.
+    virtual void poll() noexcept = 0;
+
+    // Blocks until something was delivered, wake() was called, or the deadline has passed
+    // (time_point::max(): none). May return early for no reason. Threads: the scheduler's own.
+    virtual void wait_until(time_point deadline) noexcept = 0;
+
+    // Makes the current or else the next wait_until() return. Latched, so a wake that comes before
+    // the wait is not lost. Threads: any, also while the owner runs.
+    virtual void wake() noexcept = 0;
+
+protected:
+    poller() = default;
+    ~poller() = default;
+};
+
+} // namespace creel

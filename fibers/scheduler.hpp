@@ -1,0 +1,86 @@
+// Running a scheduler on this thread over any poller: the door that io::run, and tests with a
+// virtual clock, come in by. Programs call io::run.
+#pragma once
+
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/poller.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace creel {
+
+struct scheduler_options {
+    std::size_t stack_bytes = 256 * 1024; // of a fiber, virtual; spawn_options may differ
+    std::size_t max_fibers = 0;           // with stacks at one time; 0: as memory allows
+    bool debug = false;                   // also by CREEL_DEBUG=1 in the environment
+};
+
+// What one scheduler has done since its run began, and what it holds now.
+struct scheduler_statistics {
+    std::uint64_t tasks_spawned = 0;
+    std::uint64_t tasks_finished = 0;
+    std::uint64_t fibers_created = 0; // stacks bound to a context; recycled ones count once
+    std::uint64_t fibers_alive = 0;   // carriers now, idle ones included
+    std::uint64_t fibers_idle = 0;
+    std::uint64_t peak_tasks = 0;     // most children alive at one time
+    std::uint64_t switches = 0;
+    std::uint64_t polls = 0;          // rounds that asked the poller without blocking
+    std::uint64_t waits = 0;          // rounds that blocked
+    std::uint64_t timers_armed = 0;   // now
+    std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
+};
+
+// Of the calling thread's scheduler. Threads: those with a scheduler.
+[[nodiscard]] scheduler_statistics statistics() noexcept;
+
+// One line for each child task below the calling thread's root nursery: name, number, spawn site,
+// and what it waits for. Threads: those with a scheduler. Cost: walks all of them.
+[[nodiscard]] std::string list_fibers();
+
+// True on a thread whose scheduler runs now.
+[[nodiscard]] bool on_scheduler() noexcept;
+
+namespace detail {
+void run_on(poller& outside, const scheduler_options& options,
+            const std::function<void()>& body);
+}
+
+// Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended;
+// returns f's value or throws its error. Not inside another run. The poller must outlive it.
+// Threads: any, from its main stack (not from inside a Boost fiber). Cost: about 0.2 ms.
+template <typename F>
+auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
+    -> std::invoke_result_t<F&> {
+    using result = std::invoke_result_t<F&>;
+    std::exception_ptr error;
+    if constexpr (std::is_void_v<result>) {
+        detail::run_on(outside, options, [&] {
+            try {
+                f();
+            } catch (...) {
+                error = std::current_exception();
+            }
+        });
+        if (error)
+            std::rethrow_exception(error);
+    } else {
+        std::optional<std::remove_cvref_t<result>> value;
+        detail::run_on(outside, options, [&] {
+            try {
+                value.emplace(f());
+            } catch (...) {
+                error = std::current_exception();
+            }
+        });
+        if (error)
+            std::rethrow_exception(error);
+        return std::move(*value);
+    }
+}
+
+} // namespace creel

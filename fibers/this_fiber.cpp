@@ -1,0 +1,102 @@
+#include <creel/fibers/this_fiber.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+namespace creel {
+
+namespace {
+
+// A sleep waits for nothing but its own timer.
+struct sleep_waiter : waiter {
+    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::withdrawn; }
+    static void describe(const waiter&, std::string& text) { text += "a sleep"; }
+    static constexpr waiter_kind kind{&withdraw, &describe};
+    sleep_waiter() noexcept : waiter(kind) {}
+};
+
+void sleep(time_point deadline, duration span) {
+    sleep_waiter w;
+    if (park_until(w, deadline, span) == wake_reason::cancelled)
+        throw_cancelled();
+}
+
+} // namespace
+
+time_point now() noexcept {
+    detail::scheduler* s = detail::scheduler::current();
+    return s != nullptr ? s->now() : clock::now();
+}
+
+namespace this_fiber {
+
+void yield() {
+    check_cancel();
+    if (detail::scheduler* s = detail::scheduler::current())
+        s->yield();
+    else
+        std::this_thread::yield();
+    throw_if_cancelled();
+}
+
+void checkpoint() {
+    check_cancel();
+    throw_if_cancelled();
+}
+
+void sleep_for(duration d) {
+    if (d <= duration{}) {
+        yield();
+        return;
+    }
+    check_cancel();
+    sleep(detail::deadline_after(d), d);
+}
+
+void sleep_until(time_point deadline) {
+    if (deadline <= now()) {
+        yield();
+        return;
+    }
+    check_cancel();
+    sleep(deadline, duration{});
+}
+
+std::uint64_t id() noexcept {
+    detail::scheduler* s = detail::scheduler::current();
+    if (s == nullptr)
+        return 0;
+    const detail::task* t = s->running().current;
+    return t != nullptr ? t->id : 1;
+}
+
+std::string_view name() noexcept {
+    detail::scheduler* s = detail::scheduler::current();
+    if (s == nullptr)
+        return {};
+    const detail::fiber_record& f = s->running();
+    if (f.current != nullptr)
+        return f.current->name;
+    return f.what == detail::fiber_record::fiber_kind::main ? "main" : "";
+}
+
+} // namespace this_fiber
+
+namespace detail {
+
+void assertion_failed(const char* expression, const char* message,
+                      std::source_location where) noexcept {
+    const std::string_view fiber = this_fiber::name();
+    std::fprintf(stderr, "creel: %s [%s] at %s:%u in fiber %.*s#%llu\n", message, expression,
+                 where.file_name(), static_cast<unsigned>(where.line()),
+                 static_cast<int>(fiber.size()), fiber.data(),
+                 static_cast<unsigned long long>(this_fiber::id()));
+    std::abort();
+}
+
+} // namespace detail
+} // namespace creel

@@ -1,0 +1,38 @@
+// What a fiber can do to and ask about itself. All of it works on plain threads too.
+#pragma once
+
+#include <creel/fibers/time.hpp>
+
+#include <cstdint>
+#include <string_view>
+
+namespace creel {
+
+// The time, by the clock of the calling thread's scheduler (a virtual one in deterministic tests),
+// else by the steady clock. Read afresh. Cost: about 24 ns.
+[[nodiscard]] time_point now() noexcept;
+
+namespace this_fiber {
+
+// Goes to the back of the ready queue. Checks for cancel before and after.
+// Parks: always lets the others run. Cancel: yes. Threads: any. Throws: cancelled. Cost: a switch.
+void yield();
+
+// Spends one unit of the fiber's budget and yields only when it is used up. Checks for cancel
+// before and after. For loops that compute for long. Cancel: yes. Threads: any. Throws: cancelled.
+void checkpoint();
+
+// Sleeps, never less than asked. A duration that is zero or less, or a time that has passed, only
+// yields. Parks: yes. Cancel: yes. Threads: any. Throws: cancelled. Cost: a timer and a switch.
+void sleep_for(duration d);
+void sleep_until(time_point deadline);
+
+// A number unique in the process; 0 on a thread without a scheduler.
+[[nodiscard]] std::uint64_t id() noexcept;
+
+// As given to spawn; "main" for the fiber that called io::run, empty if it has none. Valid until
+// the fiber ends. Threads: any.
+[[nodiscard]] std::string_view name() noexcept;
+
+} // namespace this_fiber
+} // namespace creel

@@ -1,0 +1,174 @@
+#include <creel/fibers/waiter.hpp>
+
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <algorithm>
+#include <ctime>
+#include <exception>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace creel {
+
+namespace detail {
+
+namespace {
+
+// A futex, not std::atomic::wait, because libstdc++ 12 has no timed wait on an atomic.
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, time_point deadline) {
+    timespec at{};
+    if (deadline != time_point::max()) {
+        const auto since = deadline.time_since_epoch();
+        const auto whole = std::chrono::floor<std::chrono::seconds>(since);
+        at.tv_sec = static_cast<std::time_t>(whole.count());
+        at.tv_nsec = static_cast<long>((since - whole).count());
+    }
+    // FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC, which is the steady clock.
+    syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT_BITSET_PRIVATE, expected,
+            deadline == time_point::max() ? nullptr : &at, nullptr, FUTEX_BITSET_MATCH_ANY);
+}
+
+void futex_wake(std::atomic<std::uint32_t>& word) {
+    syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr,
+            nullptr, 0);
+}
+
+thread_local thread_parker plain_thread;
+
+constexpr int spins_before_sleep = 200;
+
+} // namespace
+
+parker& this_parker() noexcept {
+    scheduler* s = scheduler::current();
+    return s != nullptr ? static_cast<parker&>(s->running()) : plain_thread;
+}
+
+int uncaught_exceptions_of(const parker& who) noexcept {
+    return who.home != nullptr ? who.home->uncaught_exceptions_of(who)
+                               : std::uncaught_exceptions();
+}
+
+} // namespace detail
+
+waiter::waiter(const waiter_kind& kind) noexcept : kind_(&kind), owner_(&detail::this_parker()) {
+    if (owner_->home == nullptr)
+        static_cast<detail::thread_parker*>(owner_)->futex_word.store(0,
+                                                                      std::memory_order_relaxed);
+}
+
+// The plain thread's park. The waker's store to futex_word (release, in wake) pairs with the load
+// here; after it the waker touches neither waiter nor parker, save for the futex call, which only
+// names the address.
+wake_reason waiter::park_thread(time_point own_deadline) {
+    auto& me = static_cast<detail::thread_parker&>(*owner_);
+    auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) != 0; };
+    for (int i = 0; i < detail::spins_before_sleep && !is_woken(); ++i)
+        __builtin_ia32_pause();
+    me.waiting_on = this;
+    wake_reason reason = wake_reason::signalled;
+    while (!is_woken()) {
+        time_point deadline = time_point::max();
+        if (!withdraw_requested_) {
+            wake_reason why = wake_reason::signalled;
+            if (kind_->cancellable) {
+                detail::scope_access::notice_deadlines(me);
+                if (detail::scope_access::visible_cancel(me) != nullptr)
+                    why = wake_reason::cancelled;
+            }
+            if (why == wake_reason::signalled && own_deadline != time_point::max() &&
+                own_deadline <= now())
+                why = wake_reason::timed_out;
+            if (why != wake_reason::signalled) {
+                withdraw_requested_ = true;
+                if (kind_->withdraw(*this, why) == withdrawal::withdrawn) {
+                    reason = why;
+                    break;
+                }
+                continue; // pending: somebody has taken it, the wake is on its way
+            }
+            deadline = own_deadline;
+            if (kind_->cancellable)
+                deadline = std::min(deadline, detail::scope_access::earliest_deadline(me));
+        }
+        detail::futex_wait(me.futex_word, 0, deadline);
+    }
+    me.waiting_on = nullptr;
+    return reason;
+}
+
+wake_reason park(waiter& w) {
+    if (detail::scheduler* s = w.owner_->home)
+        return s->park(w);
+    return w.park_thread(time_point::max());
+}
+
+wake_reason park_until(waiter& w, time_point deadline, duration span) {
+    if (detail::scheduler* s = w.owner_->home)
+        return s->park_until(w, deadline, span);
+    return w.park_thread(deadline);
+}
+
+void wake(waiter& w) noexcept {
+    detail::scheduler* home = w.owner_->home;
+    if (home == nullptr) {
+        auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
+        word.store(1, std::memory_order_release);
+        detail::futex_wake(word);
+    } else if (home == detail::scheduler::current()) {
+        home->woken(w);
+    } else {
+        w.deliver = [](detail::inbox_node& node) noexcept {
+            auto& delivered = static_cast<waiter&>(node);
+            delivered.owner_->home->woken(delivered);
+        };
+        home->post(w);
+    }
+}
+
+namespace {
+
+void throw_if_cancelled(const detail::parker& me) {
+    if (detail::scope_access::may_be_cancelled(me)) [[unlikely]]
+        if (detail::scope_access::visible_cancel(me) != nullptr)
+            throw_cancelled();
+}
+
+void throw_if_thread_cancelled() {
+    detail::parker& me = detail::this_parker();
+    detail::scope_access::notice_deadlines(me);
+    throw_if_cancelled(me);
+}
+
+} // namespace
+
+void throw_if_cancelled() {
+    if (detail::scheduler* s = detail::this_scheduler) [[likely]]
+        throw_if_cancelled(s->running());
+    else
+        throw_if_thread_cancelled();
+}
+
+void check_cancel() {
+    if (detail::scheduler* s = detail::this_scheduler) [[likely]] {
+        throw_if_cancelled(s->running());
+        s->spend_budget();
+    } else {
+        throw_if_thread_cancelled();
+    }
+}
+
+void throw_cancelled() {
+    detail::parker& me = detail::this_parker();
+    const cancel_scope* s = detail::scope_access::visible_cancel(me);
+    // None is in sight any more when a shield was raised after the wait had been withdrawn.
+    for (const cancel_scope* c = me.scope; s == nullptr && c != nullptr; c = detail::scope_access::parent(*c))
+        if (c->reason() != nullptr)
+            s = c;
+    throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s)
+                                 : std::make_shared<const cancel_reason>()};
+}
+
+} // namespace creel

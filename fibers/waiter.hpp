@@ -1,0 +1,119 @@
+// The one way to wait: a fiber (or a plain thread) parks on a waiter until somebody wakes it.
+//
+// Every blocking call of the library stands on this; build your own primitive on it:
+//
+//     struct gate_waiter : creel::waiter { ... };              // on the stack of the one who waits
+//     creel::check_cancel();                                   // the cancellation point
+//     gate_waiter w{...}; list.push_back(w);                   // publish, then
+//     if (creel::park(w) == creel::wake_reason::cancelled) creel::throw_cancelled();
+//
+// The protocol, which every primitive keeps:
+//  * Between publishing a waiter and parking on it, the fiber does nothing that may switch.
+//  * Exactly one party decides that a waiter is woken: it unlinks the waiter (under the
+//    primitive's lock) and then calls wake() once. After wake() it does not touch the waiter.
+//  * A cancel or a timeout asks the waiter to withdraw, on the waiter's own thread. If it is still
+//    linked it unlinks itself and says `withdrawn`: no wake will come, park() returns at once. If
+//    somebody has already taken it (its wake is on the way, or the kernel still works on it) it
+//    says `pending`: park() goes on until that wake and returns `signalled`. So a wake and a
+//    withdrawal never both happen, and success beats a late cancel.
+#pragma once
+
+#include <creel/fibers/time.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace creel {
+
+// timed_out is the waiter's own timer (park_until); the deadline of a scope shows as cancelled.
+enum class wake_reason : std::uint8_t { signalled, timed_out, cancelled };
+
+enum class withdrawal : std::uint8_t { withdrawn, pending };
+
+class waiter;
+
+namespace detail {
+struct parker;
+class scheduler;
+
+// What one thread hands to another: a link and what to do with it on the owner's thread.
+struct inbox_node {
+    inbox_node* next_in_inbox = nullptr;
+    void (*deliver)(inbox_node&) noexcept = nullptr;
+};
+} // namespace detail
+
+// One static table per kind of wait.
+struct waiter_kind {
+    // Asks the waiter to give up because of `why`. Called at most once per park, on the waiter's
+    // own thread, while its fiber is parked; never for a kind that is not cancellable, except by
+    // the waiter's own timer. Must not switch, throw or run user code.
+    withdrawal (*withdraw)(waiter&, wake_reason why) noexcept;
+
+    // Appends what is waited for, in words for a person: "recv from 10.0.0.1:80". For the dump.
+    void (*describe)(const waiter&, std::string& text);
+
+    // False for the few waits that no cancel may end: close(), waiting for children, plain lock().
+    bool cancellable = true;
+};
+
+// What one park waits on. Lives on the stack of the fiber that parks; belongs to one park.
+class waiter : detail::inbox_node {
+public:
+    // Binds to the calling fiber or thread.
+    explicit waiter(const waiter_kind& kind) noexcept;
+
+    waiter(const waiter&) = delete;
+    waiter& operator=(const waiter&) = delete;
+
+    [[nodiscard]] const waiter_kind& kind() const noexcept { return *kind_; }
+
+    // True once a cancel or a timeout has asked this waiter to withdraw. Threads: the waiter's.
+    [[nodiscard]] bool withdraw_requested() const noexcept { return withdraw_requested_; }
+
+private:
+    friend class detail::scheduler;
+    friend wake_reason park(waiter&);
+    friend wake_reason park_until(waiter&, time_point, duration);
+    friend void wake(waiter&) noexcept;
+
+    wake_reason park_thread(time_point own_deadline);
+
+    const waiter_kind* kind_;
+    detail::parker* owner_;
+    bool woken_ = false; // own thread only: the wake came
+    bool withdraw_requested_ = false;
+};
+
+// Parks the caller until the waiter is woken or, in a cancelled scope, withdrawn. The result tells
+// which; park() itself throws nothing, so that the caller can first put its own state in order.
+// Parks: yes. Cancel: if the kind says so; then returns `cancelled`, or `signalled` when the
+// waiter was pending. Threads: any; a plain thread blocks. Cost: one switch, no allocation.
+[[nodiscard]] wake_reason park(waiter&);
+
+// The same with a timer of the waiter's own. `span` is the relative duration the deadline was made
+// from, if there was one; equal spans share a FIFO list in the timer queue, which makes the usual
+// constant timeouts cheap. Nothing fires early.
+[[nodiscard]] wake_reason park_until(waiter&, time_point deadline, duration span = {});
+
+// Wakes the one who parks, or is about to park, on this waiter: see the protocol above. Exactly
+// once per waiter, and not after a withdrawal. The waiter may be gone when this returns.
+// Threads: any. Cost: a push to a queue; another thread is woken by the kernel only if it sleeps.
+void wake(waiter&) noexcept;
+
+// The cancellation point: every cancellable call that may park begins with it, also when it need
+// not wait. Throws `cancelled` if the caller's scope is cancelled, and spends one unit of the
+// fiber's budget; at zero it yields, so that a queue that is never empty starves nobody.
+// Parks: when the budget is spent. Cancel: yes, before anything has happened. Threads: any.
+// Throws: cancelled. Cost: two loads and a decrement.
+void check_cancel();
+
+// The check alone: throws `cancelled` if the caller's scope is cancelled, and never yields.
+// Threads: any. Throws: cancelled. Cost: two loads.
+void throw_if_cancelled();
+
+// Throws `cancelled` with the reason of the scope that will absorb it. Call it after park()
+// returned wake_reason::cancelled, or when a pending operation turned out to be cancelled.
+[[noreturn]] void throw_cancelled();
+
+} // namespace creel

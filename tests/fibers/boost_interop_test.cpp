@@ -1,0 +1,192 @@
+// Boost.Fiber's own fibers and primitives beside ours: our algorithm is a correct Boost algorithm.
+#include "support/fixture.hpp"
+#include "support/gate.hpp"
+
+#include <creel/fibers/this_fiber.hpp>
+
+#include <boost/fiber/buffered_channel.hpp>
+#include <boost/fiber/condition_variable.hpp>
+#include <boost/fiber/fiber.hpp>
+#include <boost/fiber/future.hpp>
+#include <boost/fiber/mutex.hpp>
+#include <boost/fiber/operations.hpp>
+#include <catch2/catch.hpp>
+
+#include <chrono>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+TEST_CASE("Boost fibers run, yield and join inside a run") {
+    std::string order;
+    const auto left = run_virtually([&] {
+        boost::fibers::fiber a{[&] {
+            order += 'a';
+            boost::this_fiber::yield();
+            order += 'a';
+        }};
+        boost::fibers::fiber b{boost::fibers::launch::dispatch, [&] {
+                                   order += 'b';
+                                   boost::this_fiber::yield();
+                                   order += 'b';
+                               }};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                order += 'c';
+                creel::this_fiber::yield();
+                order += 'c';
+            });
+        });
+        a.join();
+        b.join();
+    });
+    CHECK(order.substr(0, 1) == "b"); // dispatch runs at once
+    CHECK(order.size() == 6);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a Boost fiber waits in creel calls and a creel fiber in Boost's") {
+    std::string told;
+    run_virtually([&] {
+        gate g;
+        boost::fibers::promise<std::string> promise;
+        auto future = promise.get_future();
+        boost::fibers::fiber native{[&] {
+            g.pass();
+            creel::this_fiber::sleep_for(1s);
+            promise.set_value("through");
+        }};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { told = future.get(); });
+            n.spawn([&] { g.open(); });
+        });
+        native.join();
+    });
+    CHECK(told == "through");
+}
+
+TEST_CASE("a Boost sleeper beside a creel fiber that never stops yielding wakes up") {
+    bool slept = false;
+    run_virtually([&] {
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([] {
+                for (;;)
+                    creel::this_fiber::yield();
+            });
+            n.spawn([&] {
+                boost::this_fiber::sleep_for(1ms);
+                slept = true;
+                n.cancel();
+            });
+        });
+    });
+    CHECK(slept);
+}
+
+TEST_CASE("Boost fibers that yield for ever starve neither timers nor events") {
+    bool came = false;
+    run_virtually([&](manual_poller& outside) {
+        bool stop = false;
+        boost::fibers::fiber native{[&] {
+            while (!stop) {
+                outside.advance(1us);
+                boost::this_fiber::yield();
+            }
+        }};
+        creel::this_fiber::sleep_for(1ms);
+        came = true;
+        stop = true;
+        native.join();
+    });
+    CHECK(came);
+}
+
+TEST_CASE("a Boost condition variable with a timeout works across creel threads") {
+    boost::fibers::mutex m;
+    boost::fibers::condition_variable changed;
+    bool flag = false;
+    bool timed_out = false;
+    bool seen = false;
+    std::thread waiting{[&] {
+        run_virtually(
+            [&] {
+                std::unique_lock lock{m};
+                timed_out = !changed.wait_for(lock, 1ms, [] { return false; });
+                changed.wait(lock, [&] { return flag; });
+                seen = true;
+            },
+            {}, manual_poller::other_threads::yes);
+    }};
+    run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    const std::lock_guard lock{m};
+                    flag = true;
+                    changed.notify_all();
+                });
+            });
+        },
+        {}, manual_poller::other_threads::yes);
+    waiting.join();
+    CHECK(timed_out);
+    CHECK(seen);
+}
+
+TEST_CASE("a Boost channel carries messages from a stock thread to a creel thread") {
+    boost::fibers::buffered_channel<int> channel{16};
+    long sum = 0;
+    std::thread consumer{[&] {
+        run_virtually(
+            [&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([&] {
+                        for (int v : channel)
+                            sum += v;
+                    });
+                });
+            },
+            {}, manual_poller::other_threads::yes);
+    }};
+    for (int i = 1; i <= 1000; ++i)
+        channel.push(i);
+    channel.close();
+    consumer.join();
+    CHECK(sum == 500'500);
+}
+
+TEST_CASE("a Boost fiber left parked at the end of a run goes on in a later one") {
+    std::string order;
+    boost::fibers::promise<void> promise;
+    auto future = promise.get_future();
+    boost::fibers::fiber native;
+    run_virtually([&] {
+        native = boost::fibers::fiber{[&] {
+            order += "parked ";
+            future.get();
+            order += "resumed ";
+        }};
+        boost::this_fiber::yield();
+    });
+    order += "between ";
+    run_virtually([&] {
+        promise.set_value();
+        native.join();
+    });
+    CHECK(order == "parked between resumed ");
+}
+
+TEST_CASE("runs follow each other on a thread that used Boost's fibers before and after") {
+    std::string order;
+    std::thread{[&] {
+        boost::fibers::fiber{[&] { order += '1'; }}.join();
+        run_virtually([&] { order += '2'; });
+        boost::fibers::fiber{[&] { order += '3'; }}.join();
+        run_virtually([&] { boost::fibers::fiber{[&] { order += '4'; }}.join(); });
+    }}.join();
+    CHECK(order == "1234");
+}

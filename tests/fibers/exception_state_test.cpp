@@ -1,0 +1,117 @@
+// Boost 1.81 keeps no C++ exception state per context. Without the swap at every switch, two fibers
+// that park inside `catch` rethrow each other's exceptions, and uncaught_exceptions() leaks across.
+#include "support/fixture.hpp"
+#include "support/gate.hpp"
+
+#include <creel/fibers/this_fiber.hpp>
+
+#include <boost/fiber/fiber.hpp>
+#include <boost/fiber/mutex.hpp>
+#include <boost/fiber/operations.hpp>
+#include <catch2/catch.hpp>
+
+#include <exception>
+#include <mutex>
+#include <string>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+namespace {
+
+// Throws its name, waits inside the handler, and tells what `throw;` rethrows afterwards.
+template <typename Wait>
+std::string rethrown_after(const std::string& name, Wait&& wait) {
+    try {
+        try {
+            throw name;
+        } catch (...) {
+            wait();
+            throw;
+        }
+    } catch (const std::string& caught) {
+        return caught;
+    }
+}
+
+// Waits in its destructor.
+template <typename Wait>
+struct waits_while_unwinding {
+    Wait& wait;
+    ~waits_while_unwinding() { wait(); }
+};
+
+} // namespace
+
+TEST_CASE("fibers parked inside catch rethrow their own exception, and uncaught_exceptions() is "
+          "right in a third") {
+    std::string a;
+    std::string b;
+    int seen_by_third = -1;
+    int seen_while_unwinding = -1;
+    run_virtually([&] {
+        auto sleep = [] { creel::this_fiber::sleep_for(1s); };
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { a = rethrown_after("a", sleep); });
+            n.spawn([&] { b = rethrown_after("b", sleep); });
+            n.spawn([&] {
+                auto wait = [&] {
+                    sleep();
+                    seen_while_unwinding = std::uncaught_exceptions();
+                };
+                try {
+                    const waits_while_unwinding<decltype(wait)> w{wait};
+                    throw 1;
+                } catch (int) {
+                }
+            });
+            n.spawn([&] {
+                creel::this_fiber::yield();
+                seen_by_third = std::uncaught_exceptions();
+            });
+        });
+    });
+    CHECK(a == "a");
+    CHECK(b == "b");
+    CHECK(seen_by_third == 0);
+    CHECK(seen_while_unwinding == 1);
+    CHECK(std::uncaught_exceptions() == 0);
+}
+
+TEST_CASE("fibers parked inside catch through boost::fibers::mutex rethrow their own exception") {
+    std::string a;
+    std::string b;
+    run_virtually([&] {
+        boost::fibers::mutex m;
+        m.lock();
+        auto lock = [&] { const std::lock_guard held{m}; };
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { a = rethrown_after("a", lock); });
+            n.spawn([&] { b = rethrown_after("b", lock); });
+            creel::this_fiber::yield();
+            creel::this_fiber::yield();
+            m.unlock();
+        });
+    });
+    CHECK(a == "a");
+    CHECK(b == "b");
+}
+
+TEST_CASE("a Boost fiber launched by dispatch keeps its exceptions from its launcher's") {
+    std::string parent;
+    std::string child;
+    int uncaught_in_child = -1;
+    run_virtually([&] {
+        parent = rethrown_after("parent", [&] {
+            boost::fibers::fiber f{boost::fibers::launch::dispatch, [&] {
+                                       uncaught_in_child = std::uncaught_exceptions();
+                                       child = rethrown_after(
+                                           "child", [] { boost::this_fiber::yield(); });
+                                   }};
+            f.join();
+        });
+    });
+    CHECK(parent == "parent");
+    CHECK(child == "child");
+    CHECK(uncaught_in_child == 0);
+}

@@ -1,0 +1,430 @@
+#include <creel/fibers/nursery.hpp>
+
+#include "support/child_process.hpp"
+#include "support/fixture.hpp"
+#include "support/sanitizers.hpp"
+
+#include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <array>
+#include <csignal>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+namespace {
+
+// The message of what f throws; "nothing" if it returns.
+template <typename F>
+std::string error_of(F&& f) {
+    try {
+        f();
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (const creel::cancelled& c) {
+        return "cancelled: " + c.reason().text;
+    }
+    return "nothing";
+}
+
+} // namespace
+
+TEST_CASE("with_nursery waits for every child and returns the body's value") {
+    const auto left = run_virtually([] {
+        int ended = 0;
+        const int value = creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 10; ++i)
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(1s);
+                    ++ended;
+                });
+            CHECK(n.children() == 10);
+            return 7;
+        });
+        CHECK(value == 7);
+        CHECK(ended == 10);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("children start in the order they were spawned") {
+    run_virtually([] {
+        std::string order;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (char c = 'a'; c <= 'j'; ++c)
+                n.spawn([&order, c] { order += c; });
+        });
+        CHECK(order == "abcdefghij");
+    });
+}
+
+TEST_CASE("children may spawn more children, also after the body has returned") {
+    run_virtually([] {
+        int ran = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                creel::this_fiber::sleep_for(1s);
+                n.spawn([&] { ++ran; });
+            });
+        });
+        CHECK(ran == 1);
+    });
+}
+
+TEST_CASE("a child's failure cancels the siblings and the body, and is rethrown as it is") {
+    const auto left = run_virtually([] {
+        bool sibling_cancelled = false;
+        bool body_cancelled = false;
+        const std::string error = error_of([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    try {
+                        creel::this_fiber::sleep_for(1h);
+                    } catch (const creel::cancelled& c) {
+                        sibling_cancelled =
+                            c.reason().cause == creel::cancel_cause::sibling_failed;
+                        throw;
+                    }
+                });
+                n.spawn([] { throw std::runtime_error("boom"); });
+                try {
+                    creel::this_fiber::sleep_for(1h);
+                } catch (const creel::cancelled&) {
+                    body_cancelled = true;
+                    throw;
+                }
+            });
+        });
+        CHECK(error == "boom");
+        CHECK(sibling_cancelled);
+        CHECK(body_cancelled);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("the body's failure cancels the children and is rethrown") {
+    run_virtually([] {
+        bool child_cancelled = false;
+        CHECK(error_of([&] {
+                  creel::with_nursery([&](creel::nursery& n) {
+                      n.spawn([&] {
+                          try {
+                              creel::this_fiber::sleep_for(1h);
+                          } catch (const creel::cancelled&) {
+                              child_cancelled = true;
+                              throw;
+                          }
+                      });
+                      creel::this_fiber::yield();
+                      throw std::runtime_error("body");
+                  });
+              }) == "body");
+        CHECK(child_cancelled);
+    });
+}
+
+TEST_CASE("several failures become one flat exception_group") {
+    run_virtually([] {
+        std::vector<std::string> messages;
+        try {
+            creel::with_nursery([&](creel::nursery& n) {
+                for (const char* text : {"a", "b"})
+                    n.spawn([text] {
+                        try {
+                            creel::this_fiber::sleep_for(1h);
+                        } catch (const creel::cancelled&) {
+                            throw std::runtime_error(text); // an error in cleanup
+                        }
+                    });
+                creel::this_fiber::yield();
+                creel::with_nursery([](creel::nursery& inner) {
+                    inner.spawn([] { throw std::runtime_error("c"); });
+                    try {
+                        creel::this_fiber::yield();
+                    } catch (const creel::cancelled&) {
+                        throw std::runtime_error("d");
+                    }
+                });
+            });
+        } catch (const creel::exception_group& group) {
+            for (const auto& e : group.errors())
+                messages.push_back(creel::describe_exception(e));
+            CHECK(std::string{group.what()} == "4 errors: [c] [d] [a] [b]");
+        }
+        CHECK(messages.size() == 4);
+    });
+}
+
+TEST_CASE("the same exception from two members counts once") {
+    run_virtually([] {
+        const auto shared = std::make_exception_ptr(std::runtime_error("shared"));
+        CHECK(error_of([&] {
+                  creel::with_nursery([&](creel::nursery& n) {
+                      n.spawn([&] { std::rethrow_exception(shared); });
+                      n.spawn([&] { std::rethrow_exception(shared); });
+                  });
+              }) == "shared");
+    });
+}
+
+TEST_CASE("cancel() ends a group early with no error") {
+    const auto left = run_virtually([] {
+        int cancelled = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 3; ++i)
+                n.spawn([&] {
+                    try {
+                        creel::this_fiber::sleep_for(1h);
+                    } catch (const creel::cancelled& c) {
+                        CHECK(c.reason().text == "enough");
+                        ++cancelled;
+                        throw;
+                    }
+                });
+            creel::this_fiber::sleep_for(1s);
+            n.cancel("enough");
+            n.cancel("again");
+        });
+        CHECK(cancelled == 3);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a body with a value that was cut short by cancel() gives task_cancelled") {
+    run_virtually([] {
+        CHECK_THROWS_AS(creel::with_nursery([](creel::nursery& n) {
+                            n.cancel("enough");
+                            creel::this_fiber::yield();
+                            return 1;
+                        }),
+                        creel::task_cancelled);
+        CHECK(creel::with_nursery([](creel::nursery& n) {
+                  n.cancel();
+                  return 1; // no wait: it was not cut short
+              }) == 1);
+    });
+}
+
+TEST_CASE("spawning into a cancelled nursery destroys the closure at once and runs nothing") {
+    run_virtually([] {
+        bool ran = false;
+        const auto owned = std::make_shared<int>(1);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.cancel();
+            n.spawn([&ran, copy = owned] { ran = copy != nullptr; });
+            CHECK(owned.use_count() == 1);
+        });
+        CHECK(!ran);
+    });
+}
+
+TEST_CASE("a child that has not started when its nursery is cancelled never runs") {
+    run_virtually([] {
+        bool ran = false;
+        const auto owned = std::make_shared<int>(1);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&ran, copy = owned] { ran = copy != nullptr; });
+            n.cancel();
+        });
+        CHECK(!ran);
+        CHECK(owned.use_count() == 1);
+    });
+}
+
+TEST_CASE("a closure is destroyed before its nursery ends") {
+    run_virtually([] {
+        std::weak_ptr<int> seen;
+        creel::with_nursery([&](creel::nursery& n) {
+            auto owned = std::make_shared<int>(1);
+            seen = owned;
+            n.spawn([o = std::move(owned)] { creel::this_fiber::sleep_for(1s); });
+        });
+        CHECK(seen.expired());
+    });
+}
+
+TEST_CASE("leaving an empty nursery is a schedule point") {
+    run_virtually([] {
+        creel::with_nursery([](creel::nursery& n) {
+            bool ran = false;
+            n.spawn([&] { ran = true; });
+            creel::with_nursery([](creel::nursery&) {});
+            CHECK(ran);
+        });
+    });
+}
+
+TEST_CASE("leaving a nursery is not a cancel point") {
+    run_virtually([] {
+        bool reached = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.cancel();
+            creel::with_nursery([](creel::nursery&) {});
+            reached = true;
+        });
+        CHECK(reached);
+    });
+}
+
+TEST_CASE("collect() lets the siblings go on and throws all errors at the end") {
+    run_virtually([] {
+        int finished = 0;
+        const std::string error = error_of([&] {
+            creel::with_nursery({.on_error = creel::collect()}, [&](creel::nursery& n) {
+                n.spawn([] { throw std::runtime_error("a"); });
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(1s);
+                    ++finished;
+                });
+                n.spawn([] {
+                    creel::this_fiber::sleep_for(2s);
+                    throw std::runtime_error("b");
+                });
+            });
+        });
+        CHECK(error == "2 errors: [a] [b]");
+        CHECK(finished == 1);
+    });
+}
+
+TEST_CASE("report() gives each child's error to the handler and cancels nobody") {
+    run_virtually([] {
+        std::vector<std::string> reported;
+        int finished = 0;
+        auto handler = [&](std::exception_ptr error, const creel::task_info& who) {
+            reported.push_back(who.name + ": " + creel::describe_exception(error));
+        };
+        creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
+            n.spawn({.name = "bad"}, [] { throw std::runtime_error("boom"); });
+            n.spawn([&] {
+                creel::this_fiber::sleep_for(1s);
+                ++finished;
+            });
+        });
+        CHECK(reported == std::vector<std::string>{"bad: boom"});
+        CHECK(finished == 1);
+        CHECK(creel::statistics().errors_reported == 1);
+    });
+}
+
+TEST_CASE("with report() the body's own error still cancels the children and is thrown") {
+    run_virtually([] {
+        CHECK(error_of([] {
+                  creel::with_nursery({.on_error = creel::report()}, [](creel::nursery& n) {
+                      n.spawn([] { creel::this_fiber::sleep_for(1h); });
+                      throw std::runtime_error("body");
+                  });
+              }) == "body");
+    });
+}
+
+TEST_CASE("report() without a handler writes one line to stderr") {
+    const auto outcome = run_in_child([] {
+        run_virtually([] {
+            creel::with_nursery({.on_error = creel::report()}, [](creel::nursery& n) {
+                n.spawn({.name = "bad"}, [] { throw std::runtime_error("boom"); });
+            });
+        });
+    });
+    CHECK(outcome.exited);
+    CHECK(outcome.stderr_text.find("bad (#") != std::string::npos);
+    CHECK(outcome.stderr_text.find("failed: boom\n") != std::string::npos);
+}
+
+TEST_CASE("a nursery inside catch waits, and the exception is still the handler's") {
+    run_virtually([] {
+        CHECK(error_of([] {
+                  try {
+                      throw std::runtime_error("outer");
+                  } catch (...) {
+                      creel::with_nursery([](creel::nursery& n) {
+                          n.spawn([] {
+                              try {
+                                  creel::this_fiber::sleep_for(1s);
+                                  throw std::runtime_error("inner");
+                              } catch (const std::runtime_error&) {
+                              }
+                          });
+                      });
+                      throw;
+                  }
+              }) == "outer");
+    });
+}
+
+TEST_CASE("closures may be large, over-aligned, move-only, and throw when moved in") {
+    struct alignas(64) wide {
+        std::array<char, 1000> bytes{};
+    };
+    struct throws_on_copy {
+        throws_on_copy() = default;
+        throws_on_copy(const throws_on_copy&) { throw std::runtime_error("copy"); }
+        void operator()() const {}
+    };
+    const auto left = run_virtually([] {
+        creel::with_nursery([](creel::nursery& n) {
+            auto unique = std::make_unique<int>(3);
+            wide w;
+            w.bytes[999] = 'x';
+            n.spawn([w, u = std::move(unique)] {
+                CHECK(reinterpret_cast<std::uintptr_t>(&w) % 64 == 0);
+                CHECK(w.bytes[999] == 'x');
+                CHECK(*u == 3);
+            });
+            const throws_on_copy f;
+            CHECK_THROWS_WITH(n.spawn(f), "copy");
+            CHECK(n.children() == 1);
+        });
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a spawn from another thread is a clear error") {
+    const auto outcome = run_in_child([] {
+        run_virtually([] {
+            creel::with_nursery([](creel::nursery& n) {
+                std::thread{[&] { n.spawn([] {}); }}.join();
+            });
+        });
+    });
+    CHECK(outcome.signal == SIGABRT);
+    CHECK(outcome.stderr_text.find("on its own thread only") != std::string::npos);
+}
+
+TEST_CASE("nurseries nested 10,000 deep are cancelled without running out of stack") {
+    run_virtually([] {
+        // Each level is a fiber of its own; the cancel walks all of them on one stack.
+        int unwound = 0;
+        const int depth = under_tsan ? 2'000 : 10'000;
+        struct level {
+            int* count;
+            void operator()(int left) const {
+                creel::with_nursery([&](creel::nursery& n) {
+                    if (left > 0)
+                        n.spawn([self = *this, left] { self(left - 1); });
+                    try {
+                        creel::this_fiber::sleep_for(1h);
+                    } catch (const creel::cancelled&) {
+                        ++*count;
+                        throw;
+                    }
+                });
+            }
+        };
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { level{&unwound}(depth); });
+            creel::this_fiber::sleep_for(1s);
+            n.cancel();
+        });
+        CHECK(unwound == depth + 1);
+    });
+}

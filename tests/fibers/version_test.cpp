@@ -1,0 +1,11 @@
+#include <creel/fibers/version.hpp>
+
+#include <catch2/catch.hpp>
+#include <string>
+
+TEST_CASE("the version's text is its numbers") {
+    std::string text = std::to_string(creel::version.major) + "." +
+                       std::to_string(creel::version.minor) + "." +
+                       std::to_string(creel::version.patch);
+    CHECK(creel::version.text == text);
+}

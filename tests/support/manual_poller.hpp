@@ -1,0 +1,57 @@
+// A poller without a kernel: a virtual clock, and events that a test puts on it. With it, all of
+// fibers/ and sync/ runs deterministically and no test sleeps.
+//
+//     manual_poller outside;
+//     creel::run_scheduler(outside, {}, [&] { creel::this_fiber::sleep_for(1h); }); // returns at once
+#pragma once
+
+#include <creel/fibers/poller.hpp>
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+
+namespace creel::test {
+
+class manual_poller final : public creel::poller {
+public:
+    // Whether wake() may come from other threads. If not, nothing ready, no event and no deadline
+    // is a deadlock, and ends the process with a list of the fibers. If so, it is one after a
+    // minute without a wake.
+    enum class other_threads : bool { no, yes };
+
+    explicit manual_poller(other_threads others = other_threads::no) : others_(others) {}
+
+    // Runs f on the scheduler's thread, in wait_until or poll, once the clock is at `when`. It may
+    // wake waiters and cancel scopes, like any poller.
+    void at(creel::time_point when, std::function<void()> f);
+    void after(creel::duration d, std::function<void()> f) { at(now_ + d, std::move(f)); }
+
+    // Runs f at the next poll or wait.
+    void next_poll(std::function<void()> f) { at(now_, std::move(f)); }
+
+    void advance(creel::duration d) { now_ += d; }
+
+    [[nodiscard]] int polls() const { return polls_; }
+    [[nodiscard]] int waits() const { return waits_; }
+
+    creel::time_point now() noexcept override { return now_; }
+    void poll() noexcept override;
+    void wait_until(creel::time_point deadline) noexcept override;
+    void wake() noexcept override;
+
+private:
+    bool run_due();
+
+    const other_threads others_;
+    creel::time_point now_{std::chrono::hours{1000}};
+    std::multimap<creel::time_point, std::function<void()>> events_;
+    int polls_ = 0;
+    int waits_ = 0;
+    std::mutex mutex_;
+    std::condition_variable woken_;
+    bool wake_latched_ = false; // guarded by mutex_
+};
+
+} // namespace creel::test

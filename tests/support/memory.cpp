@@ -1,0 +1,67 @@
+#include "support/memory.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace creel::test {
+namespace {
+
+// Calls visit(text) for each part of the file that one read gives.
+template <class Visit>
+void read_parts(const char* path, Visit visit) {
+    const auto fail = [path](int error_number) {
+        throw std::system_error(error_number, std::generic_category(), path);
+    };
+    const int file = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        fail(errno);
+    std::array<char, 16384> buffer;
+    for (;;) {
+        const ssize_t count = ::read(file, buffer.data(), buffer.size());
+        if (count > 0) {
+            visit(std::string_view{buffer.data(), static_cast<std::size_t>(count)});
+        } else if (count == 0 || errno != EINTR) {
+            const int error_number = count == 0 ? 0 : errno;
+            ::close(file);
+            if (error_number != 0)
+                fail(error_number);
+            return;
+        }
+    }
+}
+
+} // namespace
+
+std::size_t resident_bytes() {
+    std::size_t pages = 0;
+    bool found = false;
+    read_parts("/proc/self/statm", [&](std::string_view text) { // a line of seven numbers
+        if (found)
+            return;
+        const auto second = text.find(' ') + 1;
+        found = second != 0 &&
+                std::from_chars(text.data() + second, text.data() + text.size(), pages).ec ==
+                    std::errc{};
+    });
+    if (!found)
+        throw std::system_error(EPROTO, std::generic_category(), "/proc/self/statm");
+    return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::size_t mapping_count() {
+    std::size_t lines = 0;
+    read_parts("/proc/self/maps", [&](std::string_view text) {
+        lines += static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+    });
+    return lines;
+}
+
+} // namespace creel::test

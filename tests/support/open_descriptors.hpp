@@ -1,0 +1,24 @@
+// The descriptors this process holds, from /proc/self/fd: for tests that none is left.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace creel::test {
+
+struct open_descriptor {
+    int number = -1;
+    std::string target; // what /proc calls it: a path, "socket:[123]", "anon_inode:[io_uring]"
+
+    friend auto operator<=>(const open_descriptor&, const open_descriptor&) = default;
+};
+
+// In ascending order, without the one that reads the list. Slots of a ring's file table (direct
+// descriptors) are in no process's table and do not show.
+// Threads: any. Throws: std::system_error without /proc.
+[[nodiscard]] std::vector<open_descriptor> open_descriptors();
+[[nodiscard]] std::size_t open_descriptor_count();
+
+} // namespace creel::test

@@ -1,0 +1,89 @@
+// The echo family: what a request to a TCP echo server costs its process and how long it takes.
+// Server and client are processes of their own, each with one thread pinned to its own core; this
+// process only starts them and waits. See bench/README.md for the figures.
+
+#include "harness.hpp"
+
+#include "echo/child.hpp"
+#include "echo/load.hpp"
+#include "echo/server.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <system_error>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace creel::bench::echo {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct shape {
+    unsigned connections;
+    unsigned bytes;
+};
+
+constexpr shape shapes[] = {{1, 64},    {64, 64},    {512, 64},    {most_connections, 64},
+                            {1, 16384}, {64, 16384}, {512, 16384}, {most_connections, most_bytes}};
+
+// Servers and client inherit the limit; 2,000 connections exceed the usual 1,024.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        throw std::system_error(errno, std::system_category(), "setrlimit(RLIMIT_NOFILE)");
+}
+
+load_result measure(const server& candidate, const load& wanted) {
+    raise_descriptor_limit();
+    const child server_process{0, [&](int pipe) { candidate.run(pipe); }};
+    std::uint16_t port = 0;
+    server_process.read_exact(&port, sizeof port, 5000);
+    // Declared after the server, so killed before it: its connections are reset by then, which the
+    // server has no time to report.
+    const child client_process{1, [&](int pipe) {
+                                   const auto seen = drive(wanted, port, server_process.pid());
+                                   if (write(pipe, &seen, sizeof seen) != sizeof seen)
+                                       throw std::runtime_error("cannot report");
+                                   pause();
+                               }};
+    load_result result{};
+    const auto limit = wanted.warm_up + wanted.window + 15s;
+    client_process.read_exact(
+        &result, sizeof result,
+        static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(limit).count()));
+    return result;
+}
+
+family make_family() {
+    family result;
+    result.name = "echo";
+    result.figures = {
+        {"cpu", "ns"}, {"rps", "1/s", true}, {"p50", "ns"}, {"p99", "ns"}, {"p999", "ns"}};
+    for (const auto& [connections, bytes] : shapes)
+        result.cases.push_back("connections:" + std::to_string(connections) +
+                               "/bytes:" + std::to_string(bytes));
+    for (const auto& candidate : servers())
+        result.candidates.push_back(
+            {candidate.name, candidate.control,
+             [candidate](std::size_t case_index, const effort& effort) -> values {
+                 const auto& [connections, bytes] = shapes[case_index];
+                 const load wanted{connections, bytes, effort.quick ? 100ms : 300ms,
+                                   effort.quick ? 300ms : 1000ms};
+                 const auto seen = measure(candidate, wanted);
+                 const auto requests = static_cast<double>(seen.requests);
+                 return {seen.server_cpu_seconds * 1e9 / requests, requests / seen.seconds,
+                         seen.p50, seen.p99, seen.p999};
+             }});
+    return result;
+}
+
+const registration here{make_family};
+
+} // namespace
+} // namespace creel::bench::echo

@@ -1,0 +1,92 @@
+#include "child.hpp"
+
+#include "../pin.hpp"
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <system_error>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace creel::bench::echo {
+namespace {
+
+[[noreturn]] void run_child(pid_t parent, unsigned core, int pipe,
+                            const std::function<void(int)>& body) {
+    // The request to die with the parent comes too late if the parent is already gone; then
+    // getppid() tells.
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+        _exit(1);
+    try {
+        pin_to_allowed_core(core);
+        body(pipe);
+        _exit(0);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "\nbench child: %s\n", error.what());
+    } catch (...) {
+        std::fprintf(stderr, "\nbench child: unknown exception\n");
+    }
+    _exit(1);
+}
+
+} // namespace
+
+child::child(unsigned core, const std::function<void(int)>& body) {
+    std::array<int, 2> ends{};
+    if (pipe2(ends.data(), O_CLOEXEC) != 0)
+        throw std::system_error(errno, std::system_category(), "pipe2");
+    std::fflush(nullptr);
+    const pid_t parent = getpid();
+    pid_ = fork();
+    if (pid_ == 0) {
+        close(ends[0]);
+        run_child(parent, core, ends[1], body);
+    }
+    const int error = errno;
+    close(ends[1]);
+    if (pid_ < 0) {
+        close(ends[0]);
+        throw std::system_error(error, std::system_category(), "fork");
+    }
+    pipe_ = ends[0];
+}
+
+child::~child() {
+    kill(pid_, SIGKILL);
+    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    close(pipe_);
+}
+
+void child::read_exact(void* data, std::size_t bytes, int milliseconds) const {
+    using clock = std::chrono::steady_clock;
+    const auto deadline = clock::now() + std::chrono::milliseconds{milliseconds};
+    for (auto* at = static_cast<char*>(data); bytes > 0;) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock::now());
+        pollfd readable{pipe_, POLLIN, 0};
+        const int ready = left.count() > 0 ? poll(&readable, 1, static_cast<int>(left.count())) : 0;
+        if (ready == 0)
+            throw std::runtime_error("no answer from the child process in " +
+                                     std::to_string(milliseconds) + " ms");
+        const ssize_t got = ready > 0 ? read(pipe_, at, bytes) : -1;
+        if (got == 0)
+            throw std::runtime_error("the child process ended early");
+        if (got < 0 && errno != EINTR)
+            throw std::system_error(errno, std::system_category(), "read from the child process");
+        if (got > 0) {
+            at += got;
+            bytes -= static_cast<std::size_t>(got);
+        }
+    }
+}
+
+} // namespace creel::bench::echo

@@ -1,0 +1,48 @@
+// creel's echo server, written as any user of creel would write it: a fiber per connection, with
+// its 16 KiB buffer on its stack.
+
+#include "server.hpp"
+
+#include <creel/creel.hpp>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <system_error>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace creel::bench::echo {
+namespace {
+
+// Accepted sockets inherit TCP_NODELAY, which all servers of this family have: see raw_listen().
+void set_no_delay(int fd) {
+    const int yes = 1;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0)
+        throw std::system_error(errno, std::system_category(), "TCP_NODELAY");
+}
+
+void serve_connections(int port_pipe) {
+    io::run([&] {
+        io::tcp_listener listener{io::endpoint{"127.0.0.1", 0}};
+        set_no_delay(listener.native_handle());
+        report_port(port_pipe, static_cast<std::uint16_t>(listener.local_endpoint().port()));
+        creel::with_nursery({.on_error = creel::report()}, [&](creel::nursery& connections) {
+            for (;;)
+                connections.spawn([peer = listener.accept()]() mutable {
+                    std::array<std::byte, most_bytes> buffer;
+                    while (auto n = peer.recv(buffer))
+                        peer.send_all(std::span{buffer}.first(n));
+                });
+        });
+    });
+}
+
+const server_registration here{"creel", false, serve_connections};
+
+} // namespace
+} // namespace creel::bench::echo

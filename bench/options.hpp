@@ -1,0 +1,37 @@
+#pragma once
+
+// The command line of the benchmarks.
+
+#include <string>
+#include <vector>
+
+namespace creel::bench {
+
+// A family by name, with the candidates to keep; none named keeps all.
+struct selection {
+    std::string family;
+    std::vector<std::string> candidates;
+};
+
+struct options {
+    std::vector<selection> selections; // none: every family
+    std::vector<std::string> only; // each holds alternatives separated by commas; all must match
+    std::string json;              // empty: no file
+    std::string command;           // as typed, for the context
+    int rounds = 0;                // 0: the family's own number
+    bool quick = false;
+    bool list = false;
+    bool help = false;
+
+    [[nodiscard]] bool wants_family(const std::string& family) const;
+    // `id` is "family/candidate/case".
+    [[nodiscard]] bool wants(const std::string& family, const std::string& candidate,
+                             const std::string& id) const;
+};
+
+// Throws: std::invalid_argument with a sentence to show.
+options parse_options(int argc, char** argv);
+
+extern const char* const usage;
+
+} // namespace creel::bench

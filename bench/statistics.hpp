@@ -1,0 +1,64 @@
+#pragma once
+
+// What the benchmarks say about numbers: the summary of a figure over all rounds, and a latency
+// histogram that costs one increment per sample.
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace creel::bench {
+
+struct summary {
+    double median = 0;
+    double min = 0;
+    double max = 0;
+};
+
+// Of an even number of values the median is the mean of the middle two. Throws: std::logic_error
+// when there is no value.
+summary summarise(std::vector<double> values);
+
+// Counts nanoseconds in log-linear buckets: 128 per power of two, exact below 256 ns. A bucket is
+// at most 1/128 of its value wide and is reported by its middle, so a percentile is off by less
+// than 0.4%. Values beyond 2^40 ns (18 minutes) count in the last bucket.
+class latency_histogram {
+public:
+    void record(std::uint64_t nanoseconds) noexcept {
+        ++buckets_[bucket_of(nanoseconds)];
+        ++count_;
+    }
+
+    void clear() noexcept;
+    [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+
+    // The smallest recorded value that at least `share` (0 to 1) of the samples do not exceed;
+    // 0 when empty.
+    [[nodiscard]] double percentile(double share) const noexcept;
+
+private:
+    static constexpr unsigned sub_bits = 7;
+    static constexpr unsigned top_bit = 40;
+    static constexpr std::size_t bucket_count = std::size_t{top_bit - sub_bits + 1} << sub_bits;
+
+    // A value with its highest bit at `width` keeps that bit and the 7 below it: those 8 bits are
+    // 128 to 255, so octave after octave the buckets follow each other without a gap.
+    static std::size_t bucket_of(std::uint64_t nanoseconds) noexcept {
+        const auto width = static_cast<unsigned>(std::bit_width(nanoseconds | 1));
+        if (width <= sub_bits + 1)
+            return static_cast<std::size_t>(nanoseconds);
+        const unsigned shift = width - (sub_bits + 1);
+        const std::size_t bucket =
+            (std::size_t{shift} << sub_bits) + static_cast<std::size_t>(nanoseconds >> shift);
+        return bucket < bucket_count ? bucket : bucket_count - 1;
+    }
+
+    static double middle_of(std::size_t bucket) noexcept;
+
+    std::array<std::uint32_t, bucket_count> buckets_{};
+    std::uint64_t count_ = 0;
+};
+
+} // namespace creel::bench

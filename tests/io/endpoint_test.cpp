@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <unordered_set>
 #include <vector>
@@ -83,7 +84,7 @@ class socket_descriptor {
 public:
     explicit socket_descriptor(int number) : number_(number) {
         if (number < 0)
-            throw std::runtime_error("socket: "s + std::strerror(errno));
+            throw std::system_error(errno, std::generic_category(), "socket");
     }
     socket_descriptor(const socket_descriptor&) = delete;
     socket_descriptor& operator=(const socket_descriptor&) = delete;

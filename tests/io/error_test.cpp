@@ -98,9 +98,8 @@ TEST_CASE("unexpected_eof says how much had come and on what") {
     try {
         std::rethrow_exception(stored);
     } catch (const io::unexpected_eof& error) {
-        const io::unexpected_eof copy = error;
-        received_bytes = copy.received_bytes();
-        what = copy.what();
+        received_bytes = error.received_bytes();
+        what = error.what();
     }
     CHECK(received_bytes == 12);
     CHECK(what == "recv from 10.0.0.1:80: unexpected end after 12 bytes");

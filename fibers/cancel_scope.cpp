@@ -64,8 +64,8 @@ cancel_scope* scope_access::visible_cancel(const parker& who, cancel_scope* inne
 
 // Brings one fiber's scopes up to date, from `from` (null: its outermost) inwards, and interrupts
 // its wait if that now sees a cancel. Nurseries whose state changed are put on the work list.
-void scope_access::update_chain(parker& who, const cancel_scope* from,
-                                const cancel_scope* changed, nursery_core*& work) noexcept {
+void scope_access::update_chain(parker& who, const cancel_scope* from, const cancel_scope* changed,
+                                nursery_core*& work) noexcept {
     cancel_scope* outermost = nullptr;
     for (cancel_scope* s = who.scope; s != nullptr && s->owner_ == &who; s = s->parent_) {
         s->inner_ = outermost;
@@ -74,8 +74,8 @@ void scope_access::update_chain(parker& who, const cancel_scope* from,
             break;
     }
     for (cancel_scope* s = outermost; s != nullptr; s = s->inner_) {
-        const bool effective = s->cancelled_ ||
-                               (s->parent_ != nullptr && s->parent_->effective_ && !s->shielded_);
+        const bool effective =
+            s->cancelled_ || (s->parent_ != nullptr && s->parent_->effective_ && !s->shielded_);
         if (effective == s->effective_ && s != changed)
             break; // nothing changes further in
         s->effective_ = effective;

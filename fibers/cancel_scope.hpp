@@ -74,17 +74,18 @@ private:
 
     void enter(duration span);
     void leave() noexcept;
-    [[nodiscard]] bool leave_absorbing() noexcept; // leaves; true: swallow the `cancelled` in flight
+    [[nodiscard]] bool
+    leave_absorbing() noexcept; // leaves; true: swallow the `cancelled` in flight
     void arm(duration span);
 
     cancel_scope* parent_ = nullptr;
-    detail::parker* owner_ = nullptr;            // who entered it; null outside run()
-    detail::nursery_core* nursery_ = nullptr;    // set for the scope of a nursery
-    cancel_scope* inner_ = nullptr;              // scratch of the walk that spreads a cancel
+    detail::parker* owner_ = nullptr;             // who entered it; null outside run()
+    detail::nursery_core* nursery_ = nullptr;     // set for the scope of a nursery
+    cancel_scope* inner_ = nullptr;               // scratch of the walk that spreads a cancel
     std::shared_ptr<const cancel_reason> reason_; // set together with cancelled_
     time_point deadline_ = time_point::max();
     deadline_timer timer_;
-    int entry_count_ = 0;   // uncaught_exceptions() of the owner at entry
+    int entry_count_ = 0; // uncaught_exceptions() of the owner at entry
     bool entered_ = false;
     bool cancelled_ = false;
     bool effective_ = false; // cancelled_ || (parent's effective_ && !shielded_), kept up to date

@@ -42,8 +42,7 @@ struct join_waiter : waiter {
 } // namespace
 
 nursery_core::nursery_core(nursery_options options, std::source_location from)
-    : opener(&this_parker()), policy(std::move(options.on_error)), name(options.name),
-      where(from) {
+    : opener(&this_parker()), policy(std::move(options.on_error)), name(options.name), where(from) {
     CREEL_ASSERT(opener->home != nullptr,
                  "with_nursery needs a running scheduler: call it inside io::run");
     scope_access::set_nursery(scope, this);
@@ -70,7 +69,8 @@ bool nursery_core::accepts() const noexcept {
 task* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
                               std::size_t closure_align, std::source_location from) {
     task* t = opener->home->make_task(*this, closure_bytes, closure_align, from);
-    t->stack_bytes = static_cast<std::uint32_t>(std::min<std::size_t>(options.stack_bytes, 1U << 30));
+    t->stack_bytes =
+        static_cast<std::uint32_t>(std::min<std::size_t>(options.stack_bytes, 1U << 30));
     if (!options.name.empty()) {
         try {
             t->name = options.name;
@@ -82,7 +82,9 @@ task* nursery_core::make_task(const spawn_options& options, std::size_t closure_
     return t;
 }
 
-void nursery_core::discard_task(task& t) noexcept { opener->home->free_task(t); }
+void nursery_core::discard_task(task& t) noexcept {
+    opener->home->free_task(t);
+}
 
 void nursery_core::submit(task& t) noexcept {
     t.previous = last_child;
@@ -92,7 +94,8 @@ void nursery_core::submit(task& t) noexcept {
     opener->home->submit(t);
 }
 
-void nursery_core::record(std::exception_ptr error, bool was_cancelled, const task* child) noexcept {
+void nursery_core::record(std::exception_ptr error, bool was_cancelled,
+                          const task* child) noexcept {
     if (error == nullptr)
         return; // ended well, or never started because of a cancel
     if (was_cancelled && !accepts()) {

@@ -57,7 +57,7 @@ private:
 
 struct nursery_options {
     error_policy on_error{};
-    std::string_view name{}; // for the dump
+    std::string_view name{}; // for the dump; must outlive the nursery
 };
 
 struct spawn_options {
@@ -106,7 +106,7 @@ struct nursery_core {
     std::vector<std::exception_ptr> errors{};
     std::exception_ptr a_cancelled{}; // one `cancelled` that a member ended with
     error_policy policy;
-    std::string name;
+    std::string_view name;
     std::source_location where;
     bool open = true; // false once join() has seen the last child
 };

@@ -59,7 +59,9 @@ std::string list_fibers() {
     return text;
 }
 
-bool on_scheduler() noexcept { return detail::scheduler::current() != nullptr; }
+bool on_scheduler() noexcept {
+    return detail::scheduler::current() != nullptr;
+}
 
 void detail::run_on(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body) {

@@ -27,11 +27,11 @@ struct scheduler_statistics {
     std::uint64_t fibers_created = 0; // stacks bound to a context; recycled ones count once
     std::uint64_t fibers_alive = 0;   // carriers now, idle ones included
     std::uint64_t fibers_idle = 0;
-    std::uint64_t peak_tasks = 0;     // most children alive at one time
+    std::uint64_t peak_tasks = 0; // most children alive at one time
     std::uint64_t switches = 0;
-    std::uint64_t polls = 0;          // rounds that asked the poller without blocking
-    std::uint64_t waits = 0;          // rounds that blocked
-    std::uint64_t timers_armed = 0;   // now
+    std::uint64_t polls = 0;           // rounds that asked the poller without blocking
+    std::uint64_t waits = 0;           // rounds that blocked
+    std::uint64_t timers_armed = 0;    // now
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
 };
 
@@ -46,8 +46,7 @@ struct scheduler_statistics {
 [[nodiscard]] bool on_scheduler() noexcept;
 
 namespace detail {
-void run_on(poller& outside, const scheduler_options& options,
-            const std::function<void()>& body);
+void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
 }
 
 // Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended;

@@ -35,12 +35,15 @@ time_point now() noexcept {
 namespace this_fiber {
 
 void yield() {
-    check_cancel();
-    if (detail::scheduler* s = detail::scheduler::current())
+    detail::scheduler* s = detail::this_scheduler;
+    if (s == nullptr || detail::scope_access::may_be_cancelled(s->running())) [[unlikely]]
+        throw_if_cancelled();
+    if (s != nullptr) [[likely]]
         s->yield();
     else
         std::this_thread::yield();
-    throw_if_cancelled();
+    if (s == nullptr || detail::scope_access::may_be_cancelled(s->running())) [[unlikely]]
+        throw_if_cancelled();
 }
 
 void checkpoint() {

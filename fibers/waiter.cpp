@@ -47,16 +47,14 @@ parker& this_parker() noexcept {
 }
 
 int uncaught_exceptions_of(const parker& who) noexcept {
-    return who.home != nullptr ? who.home->uncaught_exceptions_of(who)
-                               : std::uncaught_exceptions();
+    return who.home != nullptr ? who.home->uncaught_exceptions_of(who) : std::uncaught_exceptions();
 }
 
 } // namespace detail
 
 waiter::waiter(const waiter_kind& kind) noexcept : kind_(&kind), owner_(&detail::this_parker()) {
     if (owner_->home == nullptr)
-        static_cast<detail::thread_parker*>(owner_)->futex_word.store(0,
-                                                                      std::memory_order_relaxed);
+        static_cast<detail::thread_parker*>(owner_)->futex_word.store(0, std::memory_order_relaxed);
 }
 
 // The plain thread's park. The waker's store to futex_word (release, in wake) pairs with the load
@@ -164,7 +162,8 @@ void throw_cancelled() {
     detail::parker& me = detail::this_parker();
     const cancel_scope* s = detail::scope_access::visible_cancel(me);
     // None is in sight any more when a shield was raised after the wait had been withdrawn.
-    for (const cancel_scope* c = me.scope; s == nullptr && c != nullptr; c = detail::scope_access::parent(*c))
+    for (const cancel_scope* c = me.scope; s == nullptr && c != nullptr;
+         c = detail::scope_access::parent(*c))
         if (c->reason() != nullptr)
             s = c;
     throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s)

@@ -41,10 +41,10 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     fiber_kind what;
     boost::fibers::context* context = nullptr;
     exception_state exceptions{};
-    task* current = nullptr;       // carriers: the task it runs; null tells an idle one to end
+    task* current = nullptr; // carriers: the task it runs; null tells an idle one to end
     fiber_record* next_idle = nullptr;
-    stack_memory stack{};          // carriers
-    bool has_default_stack = true; // carriers: worth keeping when idle
+    stack_memory stack{};              // carriers
+    bool has_default_stack = true;     // carriers: worth keeping when idle
     std::byte* stack_bottom = nullptr; // for the sanitizers; a guess for natives
     std::size_t stack_bytes = 0;
     void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber

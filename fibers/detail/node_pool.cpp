@@ -86,9 +86,13 @@ void* node_pool::allocate_from_new_slab(std::size_t index) {
         throw std::bad_alloc{};
     static_assert(sizeof(slab) <= header_bytes);
     const std::uint32_t node_bytes = class_bytes[index];
-    *s = slab{nullptr, nullptr, nullptr,
-              1,       static_cast<std::uint32_t>((slab_bytes - header_bytes) / node_bytes),
-              1,       node_bytes};
+    *s = slab{nullptr,
+              nullptr,
+              nullptr,
+              1,
+              static_cast<std::uint32_t>((slab_bytes - header_bytes) / node_bytes),
+              1,
+              node_bytes};
     link(classes_[index], *s);
     return reinterpret_cast<std::byte*>(s) + header_bytes;
 }

@@ -163,23 +163,6 @@ void scheduler::leave() noexcept {
 
 // ---- waiting ------------------------------------------------------------------------------------
 
-// The usual case, made of a dozen instructions: a fiber is ready and no poll is due.
-inline void scheduler::suspend_current() {
-    if (--polls_in_ >= 0) [[likely]] {
-        runnable* r = ready_.front();
-        if (r != nullptr && r->kind == runnable::kind_type::fiber) [[likely]] {
-            ready_.pop();
-            auto* next = static_cast<fiber_record*>(r);
-            if (next != current_) [[likely]]
-                switch_to(*next);
-            else
-                renew_budget(*next);
-            return;
-        }
-    }
-    suspend_slowly();
-}
-
 wake_reason scheduler::park(waiter& w) {
     fiber_record& self = *current_;
     if (w.woken_)
@@ -225,11 +208,6 @@ void scheduler::interrupt(waiter& w, wake_reason why) noexcept {
     who.waiting_on = nullptr;
     who.reason = why;
     make_ready(static_cast<fiber_record&>(who));
-}
-
-void scheduler::yield() {
-    make_ready(*current_);
-    suspend_current();
 }
 
 void scheduler::yield_spent() {
@@ -360,14 +338,15 @@ void scheduler::kick_if_sleeping() noexcept {
 
 task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t align,
                            std::source_location where) {
-    const std::size_t offset = (sizeof(task) + align - 1) / align * align;
+    // What operator new and the pool align for needs no slack; powers of two need no division.
     const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
     std::uint32_t granted = 0;
-    void* memory = nodes_->allocate(offset + slack + bytes, granted);
+    void* memory = nodes_->allocate(sizeof(task) + align - 1 + slack + bytes, granted);
     task* t = ::new (memory) task(home, where);
     t->node_bytes = granted;
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
-    t->offset = static_cast<std::uint32_t>((start + sizeof(task) + align - 1) / align * align - start);
+    t->offset =
+        static_cast<std::uint32_t>(((start + sizeof(task) + align - 1) & ~(align - 1)) - start);
     if (ids_left_ == 0) {
         next_id_ = next_task_id.fetch_add(id_block, std::memory_order_relaxed);
         ids_left_ = id_block;
@@ -608,7 +587,9 @@ void scheduler::forget_natives() noexcept {
     ended_natives_.clear();
 }
 
-bool scheduler::has_ready_fibers() const noexcept { return !ready_.empty() || dispatcher_held_; }
+bool scheduler::has_ready_fibers() const noexcept {
+    return !ready_.empty() || dispatcher_held_;
+}
 
 void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept {
     boost_deadline_ = deadline;
@@ -625,9 +606,9 @@ void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadl
 // ---- asking -------------------------------------------------------------------------------------
 
 int scheduler::uncaught_exceptions_of(const parker& who) const noexcept {
-    return static_cast<int>(&who == current_
-                                ? exceptions_->uncaught_exceptions
-                                : static_cast<const fiber_record&>(who).exceptions.uncaught_exceptions);
+    return static_cast<int>(
+        &who == current_ ? exceptions_->uncaught_exceptions
+                         : static_cast<const fiber_record&>(who).exceptions.uncaught_exceptions);
 }
 
 scheduler_statistics scheduler::statistics() const noexcept {

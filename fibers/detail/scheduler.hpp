@@ -7,9 +7,9 @@
 //   exception state and sanitizer state of that context
 //   the dispatcher  is always either running or held here (dispatcher_held_)
 //
-// The object is immortal: pooled and reused, never freed. Boost calls notify() after it has released
-// its lock, and a waker touches the inbox after its deciding store; by then the woken thread may
-// have left its run.
+// The object is immortal: pooled and reused, never freed. Boost calls notify() after it has
+// released its lock, and a waker touches the inbox after its deciding store; by then the woken
+// thread may have left its run.
 #pragma once
 
 #include <creel/fibers/detail/fiber_record.hpp>
@@ -99,8 +99,8 @@ private:
     void yield_spent();
 
     // The loop.
-    void suspend_current();     // runs others until the current fiber is popped again
-    void suspend_slowly();      // the same where there is more to do than to pop a fiber
+    void suspend_current();           // runs others until the current fiber is popped again
+    void suspend_slowly();            // the same where there is more to do than to pop a fiber
     void call_dispatcher() noexcept { // before the next fiber
         dispatcher_due_ = true;
         polls_in_ = 0;
@@ -168,15 +168,37 @@ private:
     scheduler_statistics counters_{};
 
     // Shared with other threads.
-    std::atomic<inbox_node*> inbox_{nullptr};  // Treiber stack: they push, we take all
-    std::atomic<bool> sleeping_{false};        // we are, or are about to be, in wait_until
-    std::atomic<bool> boost_remote_{false};    // Boost has a context from another thread for us
-    std::mutex kick_mutex_;                    // guards kickable_ against our leaving
+    std::atomic<inbox_node*> inbox_{nullptr}; // Treiber stack: they push, we take all
+    std::atomic<bool> sleeping_{false};       // we are, or are about to be, in wait_until
+    std::atomic<bool> boost_remote_{false};   // Boost has a context from another thread for us
+    std::mutex kick_mutex_;                   // guards kickable_ against our leaving
     poller* kickable_ = nullptr;
 
     void kick_if_sleeping() noexcept;
 
     scheduler* next_free_ = nullptr; // guarded by the pool's mutex
 };
+
+// The usual case, made of a dozen instructions: a fiber is ready and no poll is due.
+inline void scheduler::suspend_current() {
+    if (--polls_in_ >= 0) [[likely]] {
+        runnable* r = ready_.front();
+        if (r != nullptr && r->kind == runnable::kind_type::fiber) [[likely]] {
+            ready_.pop();
+            auto* next = static_cast<fiber_record*>(r);
+            if (next != current_) [[likely]]
+                switch_to(*next);
+            else
+                renew_budget(*next);
+            return;
+        }
+    }
+    suspend_slowly();
+}
+
+inline void scheduler::yield() {
+    make_ready(*current_);
+    suspend_current();
+}
 
 } // namespace creel::detail

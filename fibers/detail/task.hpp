@@ -33,10 +33,10 @@ struct task : runnable {
 
     [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
 
-    std::uint32_t node_bytes = 0; // what the pool handed out
-    std::uint32_t offset = 0;     // from the node to the closure
+    std::uint32_t node_bytes = 0;  // what the pool handed out
+    std::uint32_t offset = 0;      // from the node to the closure
     std::uint32_t stack_bytes = 0; // asked for; 0: the default
-    task* previous = nullptr;     // among the nursery's children
+    task* previous = nullptr;      // among the nursery's children
     task* next = nullptr;
     nursery_core* home;
     fiber_record* runner = nullptr;

@@ -115,9 +115,8 @@ TEST_CASE("of nested deadlines the earlier one counts, whichever is outside") {
         auto sleep = [] { creel::this_fiber::sleep_for(1h); };
         const auto begin = outside.now();
         bool inner_absorbed = false;
-        CHECK(!creel::move_on_after(1s, [&] {
-            inner_absorbed = !creel::move_on_after(2s, sleep);
-        }));
+        CHECK(
+            !creel::move_on_after(1s, [&] { inner_absorbed = !creel::move_on_after(2s, sleep); }));
         CHECK(!inner_absorbed); // the outer one did
         CHECK(outside.now() - begin == 1s);
         CHECK(creel::move_on_after(2s, [&] { inner_absorbed = !creel::move_on_after(1s, sleep); }));
@@ -232,8 +231,7 @@ TEST_CASE("a shield hides the cancel outside, but not its own deadline") {
             s.cancel();
             const int value = creel::shield([&] {
                 creel::this_fiber::sleep_for(1s);
-                own_deadline =
-                    !creel::move_on_after(2s, [] { creel::this_fiber::sleep_for(1h); });
+                own_deadline = !creel::move_on_after(2s, [] { creel::this_fiber::sleep_for(1h); });
                 return 3;
             });
             CHECK(value == 3); // checks nothing on exit: the value is not lost

@@ -105,8 +105,8 @@ TEST_CASE("a Boost fiber launched by dispatch keeps its exceptions from its laun
         parent = rethrown_after("parent", [&] {
             boost::fibers::fiber f{boost::fibers::launch::dispatch, [&] {
                                        uncaught_in_child = std::uncaught_exceptions();
-                                       child = rethrown_after(
-                                           "child", [] { boost::this_fiber::yield(); });
+                                       child = rethrown_after("child",
+                                                              [] { boost::this_fiber::yield(); });
                                    }};
             f.join();
         });

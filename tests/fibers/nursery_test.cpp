@@ -90,8 +90,7 @@ TEST_CASE("a child's failure cancels the siblings and the body, and is rethrown 
                     try {
                         creel::this_fiber::sleep_for(1h);
                     } catch (const creel::cancelled& c) {
-                        sibling_cancelled =
-                            c.reason().cause == creel::cancel_cause::sibling_failed;
+                        sibling_cancelled = c.reason().cause == creel::cancel_cause::sibling_failed;
                         throw;
                     }
                 });
@@ -391,9 +390,8 @@ TEST_CASE("closures may be large, over-aligned, move-only, and throw when moved 
 TEST_CASE("a spawn from another thread is a clear error") {
     const auto outcome = run_in_child([] {
         run_virtually([] {
-            creel::with_nursery([](creel::nursery& n) {
-                std::thread{[&] { n.spawn([] {}); }}.join();
-            });
+            creel::with_nursery(
+                [](creel::nursery& n) { std::thread{[&] { n.spawn([] {}); }}.join(); });
         });
     });
     CHECK(outcome.signal == SIGABRT);

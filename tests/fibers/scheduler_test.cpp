@@ -208,9 +208,7 @@ TEST_CASE("several threads run schedulers at the same time") {
 }
 
 TEST_CASE("a run inside a run is a clear error") {
-    const auto outcome = run_in_child([] {
-        run_virtually([] { run_virtually([] {}); });
-    });
+    const auto outcome = run_in_child([] { run_virtually([] { run_virtually([] {}); }); });
     CHECK(outcome.signal == SIGABRT);
     CHECK(outcome.stderr_text.find("io::run inside io::run") != std::string::npos);
 }

@@ -23,7 +23,8 @@ leftovers run_virtually(F&& f, creel::scheduler_options options = {},
                         manual_poller::other_threads others = manual_poller::other_threads::no) {
     manual_poller outside{others};
     return creel::run_scheduler(outside, options, [&] {
-        creel::this_fiber::yield(); // the first switch of a run polls; from here on the test decides
+        creel::this_fiber::yield(); // the first switch of a run polls; from here on the test
+                                    // decides
         if constexpr (std::is_invocable_v<F&, manual_poller&>)
             f(outside);
         else

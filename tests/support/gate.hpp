@@ -96,7 +96,7 @@ private:
     };
 
     std::mutex mutex_;
-    bool open_ = false;                 // guarded by mutex_, as is the list
+    bool open_ = false;               // guarded by mutex_, as is the list
     std::list<gate_waiter*> waiting_; // oldest first
 };
 

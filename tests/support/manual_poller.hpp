@@ -2,7 +2,8 @@
 // fibers/ and sync/ runs deterministically and no test sleeps.
 //
 //     manual_poller outside;
-//     creel::run_scheduler(outside, {}, [&] { creel::this_fiber::sleep_for(1h); }); // returns at once
+//     creel::run_scheduler(outside, {}, [&] { creel::this_fiber::sleep_for(1h); }); // returns at
+//     once
 #pragma once
 
 #include <creel/fibers/poller.hpp>

@@ -1,0 +1,146 @@
+#include <creel/io/detail/connection.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/io/error.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include <sys/socket.h>
+
+namespace creel::io::detail {
+namespace {
+
+// The kernel moves no more at once (MAX_RW_COUNT in linux/fs.h).
+constexpr std::size_t most_bytes = 0x7fff'f000;
+
+void describe_recv(const waiter& w, std::string& text) {
+    text += "recv from " + peer_name(static_cast<const operation&>(w).fd);
+}
+
+void describe_send(const waiter& w, std::string& text) {
+    text += "send to " + peer_name(static_cast<const operation&>(w).fd);
+}
+
+constexpr waiter_kind kinds[] = {{&withdraw_operation, &describe_recv, true},
+                                 {&withdraw_operation, &describe_send, true}};
+constexpr const char* names[] = {"recv", "send"};
+
+} // namespace
+
+const descriptor_kind connection::kind{"stream", &connection::interrupt, &connection::destroy};
+
+connection* connection::adopt(owned_fd fd) {
+    auto* made = new connection(fd.get());
+    fd.release();
+    return made;
+}
+
+template <connection::direction Way>
+std::size_t connection::transfer(ring& r, std::uintptr_t data, std::size_t size_bytes,
+                                 unsigned flags) {
+    bool poll_first = Way == receiving && !holds_data_;
+    for (;;) {
+        check_cancel();
+        if (!r.has_room()) [[unlikely]]
+            r.make_room();
+        if (closing()) [[unlikely]]
+            throw_not_open(names[Way]);
+        CREEL_ASSERT(busy_[Way] == nullptr, Way == receiving
+                                                ? "two fibers receive on one stream at once"
+                                                : "two fibers send on one stream at once");
+        operation op{kinds[Way], r, fd()};
+        busy_[Way] = &op;
+        r.perform(op, [&](io_uring_sqe& entry) {
+            io_uring_prep_rw(Way == receiving ? IORING_OP_RECV : IORING_OP_SEND, &entry, fd(),
+                             reinterpret_cast<const void*>(data),
+                             static_cast<unsigned>(std::min(size_bytes, most_bytes)), 0);
+            entry.msg_flags = flags;
+            // Without it the kernel tries first, in vain, what a parked receiver is known to lack.
+            entry.ioprio = poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
+        });
+        busy_[Way] = nullptr;
+        if (Way == receiving)
+            holds_data_ = (op.flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
+        if (op.result > 0 || (op.result == 0 && !closing())) [[likely]]
+            return static_cast<std::size_t>(op.result);
+        explain<Way>(op);
+        poll_first = op.result == -EAGAIN; // a nonblocking descriptor waits only in the poll
+    }
+}
+
+template <connection::direction Way>
+[[gnu::noinline]] void connection::explain(const operation& op) const {
+    if (op.was_cancelled())
+        throw_cancelled();
+    if (!closing() && (op.result == -EINTR || op.result == -EAGAIN))
+        return;
+    const std::string what =
+        std::string{names[Way]} + (Way == receiving ? " from " : " to ") + peer_name(fd());
+    if (closing())
+        throw_error(EBADF, what + ": closed while " + names[Way] + " was waiting");
+    throw_error(-op.result, what);
+}
+
+template <connection::direction Way>
+std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
+    const hold here{*this};
+    ring& r = ring_for(names[Way]);
+    use_on(r);
+    return transfer<Way>(r, data, size_bytes, flags);
+}
+
+// When it sends, the kernel goes on by itself after a part (MSG_WAITALL), until it is cancelled or
+// fails. When it receives, that would hide a reset that comes after a part: the error is spent with
+// the part's completion, and the next recv finds a plain end.
+template <connection::direction Way>
+void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
+    const hold here{*this};
+    ring& r = ring_for(names[Way]);
+    use_on(r);
+    std::size_t moved = 0;
+    try {
+        while (moved < size_bytes) {
+            const std::size_t n = transfer<Way>(r, data + moved, size_bytes - moved, flags);
+            if (n == 0)
+                throw unexpected_eof("recv from " + peer_name(fd()), moved);
+            moved += n;
+        }
+    } catch (const cancelled& why) {
+        throw partial_cancelled(why, moved);
+    }
+}
+
+std::size_t connection::recv(std::span<std::byte> buffer) {
+    return once<receiving>(reinterpret_cast<std::uintptr_t>(buffer.data()), buffer.size(), 0);
+}
+
+void connection::recv_exact(std::span<std::byte> buffer) {
+    all<receiving>(reinterpret_cast<std::uintptr_t>(buffer.data()), buffer.size(), 0);
+}
+
+std::size_t connection::send(std::span<const std::byte> bytes) {
+    return once<sending>(reinterpret_cast<std::uintptr_t>(bytes.data()), bytes.size(),
+                         MSG_NOSIGNAL);
+}
+
+void connection::send_all(std::span<const std::byte> bytes) {
+    all<sending>(reinterpret_cast<std::uintptr_t>(bytes.data()), bytes.size(),
+                 MSG_NOSIGNAL | MSG_WAITALL);
+}
+
+void connection::interrupt(descriptor& d) noexcept {
+    auto& self = static_cast<connection&>(d);
+    ::shutdown(self.fd(), SHUT_RDWR);
+    for (operation* op : self.busy_) {
+        if (op != nullptr)
+            op->home->cancel(*op);
+    }
+}
+
+void connection::destroy(descriptor& d) noexcept {
+    delete &static_cast<connection&>(d);
+}
+
+} // namespace creel::io::detail

@@ -1,0 +1,48 @@
+// The record behind a stream: one fiber may receive and one may send at the same time.
+#pragma once
+
+#include <creel/io/detail/descriptor.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace creel::io::detail {
+
+class connection final : public descriptor {
+public:
+    // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
+    static connection* adopt(owned_fd fd);
+
+    // As tcp_stream's; one recv or send moves at least one byte, and the buffer is not empty.
+    std::size_t recv(std::span<std::byte> buffer);
+    void recv_exact(std::span<std::byte> buffer);
+    std::size_t send(std::span<const std::byte> bytes);
+    void send_all(std::span<const std::byte> bytes);
+
+private:
+    enum direction : unsigned char { receiving, sending };
+
+    explicit connection(int fd) noexcept : descriptor(kind, fd) {}
+
+    // One operation, or as many as it takes, each with a hold on the record. `flags` are recv(2)'s
+    // and send(2)'s.
+    template <direction Way>
+    std::size_t once(std::uintptr_t data, std::size_t size_bytes, unsigned flags);
+    template <direction Way>
+    void all(std::uintptr_t data, std::size_t size_bytes, unsigned flags);
+    template <direction Way>
+    std::size_t transfer(ring& r, std::uintptr_t data, std::size_t size_bytes, unsigned flags);
+    // Returns if it is to be tried again.
+    template <direction Way>
+    void explain(const operation& op) const;
+
+    static void interrupt(descriptor& d) noexcept;
+    static void destroy(descriptor& d) noexcept;
+    static const descriptor_kind kind;
+
+    operation* busy_[2] = {nullptr, nullptr}; // by direction
+    bool holds_data_ = false;                 // the last receive left data in the socket
+};
+
+} // namespace creel::io::detail

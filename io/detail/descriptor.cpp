@@ -1,0 +1,140 @@
+#include <creel/io/detail/descriptor.hpp>
+#include <creel/io/detail/sockaddr.hpp>
+#include <creel/io/error.hpp>
+
+#include <cerrno>
+
+#include <unistd.h>
+
+#include <sys/socket.h>
+
+namespace creel::io::detail {
+
+owned_fd::~owned_fd() {
+    if (fd_ >= 0)
+        ::close(fd_);
+}
+
+// Who waits in close() for the last call to leave. No cancel ends this: all that is waited for has
+// itself been cancelled.
+struct descriptor::close_waiter : waiter {
+    explicit close_waiter(const descriptor& d) noexcept : waiter(kind), what(&d) {}
+
+    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
+    static void describe(const waiter& w, std::string& text) {
+        text += "close of a ";
+        text += static_cast<const close_waiter&>(w).what->kind_->name;
+    }
+    static constexpr waiter_kind kind{&close_waiter::withdraw, &close_waiter::describe, false};
+
+    const descriptor* what;
+};
+
+void descriptor::move_to(ring& r) {
+    CREEL_ASSERT(holds_ == 1, "two threads use one stream or listener; give each its own, and move "
+                              "one only while no call on it waits");
+    home_ = r.box();
+}
+
+// True if somebody has still to leave.
+bool descriptor::begin_close() noexcept {
+    closing_ = true;
+    if (holds_ == 0)
+        return false;
+    ++holds_; // interrupting may make others leave
+    kind_->interrupt(*this);
+    return --holds_ != 0;
+}
+
+void descriptor::close(descriptor& d) {
+    if (d.begin_close()) {
+        close_waiter w{d};
+        d.closer_ = &w;
+        static_cast<void>(park(w)); // never cancelled
+    }
+    d.finish();
+}
+
+void descriptor::drop(descriptor& d) noexcept {
+    if (d.home_ != nullptr) {
+        const ring* here = current_ring();
+        if (here == nullptr || here->box() != d.home_) {
+            d.deliver = [](mail& m) noexcept { static_cast<descriptor&>(m).drop_here(); };
+            if (d.home_->post(d))
+                return;
+        }
+    }
+    d.drop_here();
+}
+
+void descriptor::drop_here() noexcept {
+    if (!begin_close())
+        finish();
+}
+
+int descriptor::release(descriptor& d) noexcept {
+    CREEL_ASSERT(d.holds_ == 0, "release of a stream while a call on it waits");
+    const int fd = std::exchange(d.fd_, -1);
+    d.kind_->destroy(d);
+    return fd;
+}
+
+void descriptor::last_left() noexcept {
+    if (closer_ != nullptr)
+        wake(*closer_);
+    else
+        finish();
+}
+
+void descriptor::finish() noexcept {
+    // close(2) and not IORING_OP_CLOSE: it costs the same in the kernel, and no switch.
+    ::close(fd_);
+    kind_->destroy(*this);
+}
+
+void throw_not_open(const char* call) {
+    throw_error(EBADF, std::string{call} + ": closed, released or moved from");
+}
+
+endpoint local_address(int fd) {
+    sockaddr_storage storage;
+    socklen_t length_bytes = sizeof storage;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length_bytes) < 0)
+        throw_error(errno, "getsockname");
+    return endpoint_from(reinterpret_cast<const sockaddr*>(&storage), length_bytes);
+}
+
+endpoint peer_address(int fd) {
+    sockaddr_storage storage;
+    auto* address = reinterpret_cast<sockaddr*>(&storage);
+    socklen_t length_bytes = sizeof storage;
+    if (::getpeername(fd, address, &length_bytes) == 0)
+        return endpoint_from(address, length_bytes);
+    const int reason = errno;
+    // After a reset, just when a message wants to name the peer, getpeername() knows none any more.
+    // SO_PEERNAME does; it takes no more room than the address has (sk_getsockopt in
+    // net/core/sock.c).
+    length_bytes = sizeof storage;
+    if (reason == ENOTCONN && ::getsockname(fd, address, &length_bytes) == 0 &&
+        ::getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &storage, &length_bytes) == 0)
+        return endpoint_from(address, length_bytes);
+    throw_error(reason, "getpeername");
+}
+
+std::string local_name(int fd) {
+    try {
+        return local_address(fd).to_string();
+    } catch (const std::system_error&) {
+        return "an unknown address";
+    }
+}
+
+std::string peer_name(int fd) {
+    try {
+        return peer_address(fd).to_string();
+    } catch (const std::system_error&) {
+        return "an unknown peer";
+    }
+}
+
+} // namespace creel::io::detail

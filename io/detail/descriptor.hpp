@@ -1,0 +1,126 @@
+// The record behind a stream or a listener: a descriptor, who uses it, and how it ends.
+//
+// The record lives as long as anybody needs it: the handle (tcp_stream, tcp_listener), each call
+// that is inside, each operation the kernel works on. Closing refuses new calls, ends what is under
+// way, and closes the descriptor after the last of them has left, so that no operation ever meets
+// another client's socket under the same number.
+//
+// It belongs to the ring it was last used on, and all of it to that ring's thread. A handle may
+// move to another thread while nothing is under way; the first call there moves the record too.
+#pragma once
+
+#include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/ring.hpp>
+#include <creel/io/endpoint.hpp>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace creel::io::detail {
+
+class descriptor;
+
+struct descriptor_kind {
+    const char* name; // "stream"
+    // Ends what is under way, soon. Must not switch.
+    void (*interrupt)(descriptor&) noexcept;
+    // Frees the record; the descriptor itself is closed.
+    void (*destroy)(descriptor&) noexcept;
+};
+
+// A descriptor that nothing else owns yet.
+class owned_fd {
+public:
+    explicit owned_fd(int fd) noexcept : fd_(fd) {}
+    ~owned_fd();
+    owned_fd(const owned_fd&) = delete;
+    owned_fd& operator=(const owned_fd&) = delete;
+
+    [[nodiscard]] int get() const noexcept { return fd_; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+
+private:
+    int fd_;
+};
+
+class descriptor : mail {
+public:
+    descriptor(const descriptor&) = delete;
+    descriptor& operator=(const descriptor&) = delete;
+
+    [[nodiscard]] int fd() const noexcept { return fd_; }
+    [[nodiscard]] bool closing() const noexcept { return closing_; }
+
+    // For the handle, which gives the record up with any of these.
+    // Waits for what is under way, then closes. Parks: yes. Cancel: no.
+    static void close(descriptor& d);
+    // Closes once nothing is under way, without waiting. Threads: any.
+    static void drop(descriptor& d) noexcept;
+    // Gives the descriptor back; nothing may be under way.
+    static int release(descriptor& d) noexcept;
+
+    // Keeps the record while a call is inside.
+    class hold {
+    public:
+        explicit hold(descriptor& d) noexcept : held_(d) { ++d.holds_; }
+        ~hold() { held_.leave(); }
+        hold(const hold&) = delete;
+        hold& operator=(const hold&) = delete;
+
+    private:
+        descriptor& held_;
+    };
+
+protected:
+    descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
+    ~descriptor() = default;
+
+    // Makes r the record's home. Call with one hold, one's own.
+    void use_on(ring& r) {
+        if (home_.get() != r.box().get()) [[unlikely]]
+            move_to(r);
+    }
+
+    void enter() noexcept { ++holds_; }
+    void leave() noexcept {
+        if (--holds_ == 0 && closing_) [[unlikely]]
+            last_left();
+    }
+
+private:
+    struct close_waiter;
+
+    void move_to(ring& r);
+    bool begin_close() noexcept;
+    void drop_here() noexcept;
+    void last_left() noexcept;
+    void finish() noexcept;
+
+    const descriptor_kind* kind_;
+    int fd_;
+    unsigned holds_ = 0;             // calls inside and operations of the record's own
+    bool closing_ = false;           // no call may begin; the handle has let go
+    close_waiter* closer_ = nullptr; // else, when closing, the last to leave closes
+    std::shared_ptr<mailbox> home_{};
+};
+
+// The handle is empty: it was closed, released or moved from. Throws: std::system_error.
+[[noreturn]] void throw_not_open(const char* call);
+
+// The record of a handle, for a call.
+template <typename Record>
+[[nodiscard]] Record& opened(Record* record, const char* call) {
+    if (record == nullptr) [[unlikely]]
+        throw_not_open(call);
+    return *record;
+}
+
+// Both addresses are those the kernel knows now. The peer's is known also after a reset.
+[[nodiscard]] endpoint local_address(int fd);
+[[nodiscard]] endpoint peer_address(int fd);
+// In words, for messages; never throws for want of an address.
+[[nodiscard]] std::string local_name(int fd);
+[[nodiscard]] std::string peer_name(int fd);
+
+} // namespace creel::io::detail

@@ -1,0 +1,46 @@
+// A member of an intrusive circular list whose head is a bare link.
+#pragma once
+
+namespace creel::io::detail {
+
+struct link {
+    link* previous = nullptr;
+    link* next = nullptr; // null: in no list
+
+    [[nodiscard]] bool linked() const noexcept { return next != nullptr; }
+
+    void unlink() noexcept {
+        previous->next = next;
+        next->previous = previous;
+        previous = next = nullptr;
+    }
+};
+
+template <typename Member>
+class circle {
+public:
+    circle() noexcept { head_.previous = head_.next = &head_; }
+    circle(const circle&) = delete;
+    circle& operator=(const circle&) = delete;
+
+    [[nodiscard]] bool empty() const noexcept { return head_.next == &head_; }
+
+    void push(Member& m) noexcept {
+        link& l = m;
+        l.previous = head_.previous;
+        l.next = &head_;
+        head_.previous->next = &l;
+        head_.previous = &l;
+    }
+
+    Member& pop() noexcept {
+        link& first = *head_.next;
+        first.unlink();
+        return static_cast<Member&>(first);
+    }
+
+private:
+    link head_;
+};
+
+} // namespace creel::io::detail

@@ -1,0 +1,18 @@
+#include <creel/io/detail/operation.hpp>
+#include <creel/io/detail/ring.hpp>
+
+#include <cerrno>
+
+namespace creel::io::detail {
+
+bool operation::was_cancelled() const noexcept {
+    return result == -ECANCELED && withdraw_requested();
+}
+
+withdrawal withdraw_operation(waiter& w, wake_reason) noexcept {
+    auto& op = static_cast<operation&>(w);
+    op.home->cancel(op);
+    return withdrawal::pending;
+}
+
+} // namespace creel::io::detail

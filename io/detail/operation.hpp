@@ -1,0 +1,46 @@
+// One operation of the kernel's, on the stack of the fiber that parks for it.
+//
+// It begins when ring::perform() fills in its entry and ends with its last completion, whatever a
+// cancel does meanwhile. So every buffer it names may lie on the same stack.
+#pragma once
+
+#include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/link.hpp>
+
+#include <cstdint>
+
+struct io_uring_sqe;
+
+namespace creel::io::detail {
+
+class ring;
+
+// Something that needs one submission entry and has no fiber to wait for it. Linked while queued.
+struct sqe_request : link {
+    void (*prepare)(sqe_request&, io_uring_sqe&) noexcept = nullptr;
+};
+
+struct cancel_request : sqe_request {
+    std::uint64_t target = 0; // its user_data
+};
+void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept;
+
+struct operation : waiter {
+    operation(const waiter_kind& kind, ring& r, int descriptor) noexcept
+        : waiter(kind), home(&r), fd(descriptor) {}
+
+    // Did a cancel end it? Any result but this one stands, also after a cancel.
+    [[nodiscard]] bool was_cancelled() const noexcept;
+
+    ring* home;
+    int fd; // for describe()
+    int result = 0;
+    unsigned flags = 0;
+    cancel_request cancel{};
+};
+
+// The withdraw of every operation: asks the kernel to cancel it, and says `pending`, for its last
+// completion is still to come.
+withdrawal withdraw_operation(waiter& w, wake_reason why) noexcept;
+
+} // namespace creel::io::detail

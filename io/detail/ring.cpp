@@ -1,0 +1,327 @@
+#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring_setup.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <source_location>
+#include <string>
+#include <utility>
+
+#include <unistd.h>
+
+namespace creel::io {
+namespace detail {
+namespace {
+
+using std::chrono_literals::operator""s;
+
+// No wait is longer, so that a surprise of clocks or signals cannot hang the loop for good.
+constexpr duration longest_wait = 10s;
+
+struct thread_state {
+    ring* current = nullptr;
+    ring_statistics last{};
+};
+
+// Not inlined, for a compiler may keep a thread_local's address across a switch.
+[[gnu::noinline]] thread_state& this_thread() noexcept {
+    static thread_local thread_state state;
+    return state;
+}
+
+} // namespace
+
+void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
+    io_uring_prep_cancel64(&entry, static_cast<cancel_request&>(r).target, 0);
+    entry.user_data = ring::ignored;
+}
+
+bool mailbox::post(mail& m) {
+    const std::lock_guard lock{mutex};
+    if (owner == nullptr)
+        return false;
+    m.next_mail = std::exchange(first, &m);
+    owner->wake(); // under the lock: the ring cannot end meanwhile
+    return true;
+}
+
+// A fiber that waits for room in the submission queue.
+struct ring::room_waiter : waiter, link {
+    room_waiter() noexcept : waiter(kind) {}
+
+    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+        auto& self = static_cast<room_waiter&>(w);
+        if (!self.linked())
+            return withdrawal::pending;
+        self.unlink();
+        return withdrawal::withdrawn;
+    }
+    static void describe(const waiter&, std::string& text) {
+        text += "room in the ring's submission queue";
+    }
+    static const waiter_kind kind;
+};
+
+const waiter_kind ring::room_waiter::kind{&room_waiter::withdraw, &room_waiter::describe, true};
+
+ring::ring(unsigned entries, unsigned completion_entries)
+    : enter_(&io_uring_enter2), box_(std::make_shared<mailbox>()) {
+    wake_descriptor_ = set_up_ring(uring_, entries, completion_entries);
+    entries_ = uring_.sq.ring_entries;
+    tail_ = head();
+    enter_flags_ = uring_.enter_ring_fd != uring_.ring_fd ? IORING_ENTER_REGISTERED_RING : 0U;
+    // Entry i of the indirection array always names entry i, so only the tail is left to store.
+    for (unsigned i = 0; i < entries_; ++i)
+        uring_.sq.array[i] = i;
+    wake_.home = this;
+    wake_.complete = &ring::woken;
+    wake_.prepare = [](sqe_request& r, io_uring_sqe& entry) noexcept {
+        auto& self = static_cast<wake_read&>(r);
+        io_uring_prep_read(&entry, self.home->wake_descriptor_, &self.value, sizeof self.value, 0);
+        entry.user_data = tagged(static_cast<completion_target&>(self));
+    };
+    request(wake_);
+    wake_armed_ = true;
+    box_->owner = this;
+}
+
+ring::~ring() {
+    CREEL_ASSERT(held_ == 0, "a ring is destroyed while the kernel works for it");
+    io_uring_queue_exit(&uring_);
+    ::close(wake_descriptor_);
+}
+
+int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept {
+    const unsigned to_submit = unsubmitted();
+    io_uring_smp_store_release(uring_.sq.ktail, tail_);
+    ++counters_.enters;
+    const int result = enter_(static_cast<unsigned>(uring_.enter_ring_fd), to_submit, wait_for,
+                              flags | enter_flags_, static_cast<sigset_t*>(argument), bytes);
+    // EINTR, ETIME: the caller looks at the queues either way. EAGAIN, EBUSY: the kernel has no
+    // memory, or wants its completions reaped first; what it did not take stays queued. EBADR: it
+    // dropped completions for want of memory, and their fibers would wait for ever.
+    CREEL_ASSERT(result >= 0 || result == -EINTR || result == -ETIME || result == -EAGAIN ||
+                     result == -EBUSY,
+                 "io_uring_enter failed; -EBADR means that the kernel lost completions");
+    return result;
+}
+
+// True if there is room now.
+bool ring::flush() noexcept {
+    enter(0, 0, nullptr, 0);
+    return tail_ - head() < entries_;
+}
+
+void ring::make_room() {
+    while (!has_room()) {
+        // The kernel refuses submissions until its completions are taken, or for want of memory.
+        poll();
+        if (has_room())
+            return;
+        ++counters_.room_waits;
+        room_waiter w;
+        room_waiters_.push(w);
+        if (park(w) == wake_reason::cancelled)
+            throw_cancelled();
+    }
+}
+
+void ring::serve_room_waiters() noexcept {
+    for (unsigned room = entries_ - unsubmitted(); room > 0 && !room_waiters_.empty(); --room)
+        creel::wake(room_waiters_.pop());
+}
+
+void ring::serve_requests() noexcept {
+    while (!requests_.empty() && has_room()) {
+        sqe_request& r = requests_.pop();
+        r.prepare(r, next_entry());
+    }
+}
+
+void ring::cancel(operation& op) noexcept {
+    if (op.cancel.prepare != nullptr)
+        return;
+    op.cancel.target = tagged(op);
+    op.cancel.prepare = &prepare_cancel;
+    ++counters_.cancels_submitted;
+    request(op.cancel);
+}
+
+unsigned ring::reap() noexcept {
+    const io_uring_cq& cq = uring_.cq;
+    const unsigned first = *cq.khead;
+    const unsigned end = io_uring_smp_load_acquire(cq.ktail);
+    for (unsigned at = first; at != end; ++at) {
+        const io_uring_cqe& done = cq.cqes[at & cq.ring_mask];
+        const std::uint64_t data = done.user_data;
+        if ((done.flags & IORING_CQE_F_MORE) == 0)
+            --held_;
+        if ((data & tag_mask) == 0) [[likely]] {
+            auto& op = *reinterpret_cast<operation*>(static_cast<std::uintptr_t>(data));
+            op.result = done.res;
+            op.flags = done.flags;
+            if ((done.flags & IORING_CQE_F_MORE) != 0)
+                continue;
+            if (op.cancel.linked()) [[unlikely]]
+                op.cancel.unlink(); // it lies on the stack that is about to go on
+            creel::wake(op);
+        } else if ((data & tag_mask) == target_tag) {
+            auto& target = *reinterpret_cast<completion_target*>(
+                static_cast<std::uintptr_t>(data & ~tag_mask));
+            target.complete(target, done.res, done.flags);
+        }
+        // Else a cancel's own completion: 0, ENOENT and EALREADY all decide nothing.
+    }
+    if (first != end)
+        io_uring_smp_store_release(cq.khead, end);
+    counters_.completions += end - first;
+    return end - first;
+}
+
+void ring::poll() noexcept {
+    serve_requests();
+    const unsigned kernel_wants =
+        IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    if (unsubmitted() != 0 || kernel_wants != 0) {
+        if ((kernel_wants & IORING_SQ_CQ_OVERFLOW) != 0) {
+            // The kernel moves what has overflown into the room we make.
+            ++counters_.overflows;
+            reap();
+        }
+        enter(0, IORING_ENTER_GETEVENTS, nullptr, 0);
+    }
+    reap();
+    if (!room_waiters_.empty()) [[unlikely]]
+        serve_room_waiters();
+    attend();
+}
+
+void ring::wait_until(time_point deadline) noexcept {
+    attend(); // also before: what ran since the last poll may have begun a shutdown
+    if (reap() != 0)
+        return;
+    serve_requests();
+    if (supervisor_ != nullptr)
+        deadline = std::min(deadline, supervisor_->deadline);
+    duration left = longest_wait;
+    if (deadline != time_point::max())
+        left = std::min(left, deadline - now());
+    // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep.
+    if (left <= duration::zero() || !requests_.empty() || !room_waiters_.empty()) {
+        poll();
+        return;
+    }
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+    __kernel_timespec timeout{};
+    timeout.tv_sec = seconds.count();
+    timeout.tv_nsec = std::chrono::nanoseconds{left - seconds}.count();
+    io_uring_getevents_arg argument{};
+    argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
+    enter(1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    reap();
+    attend();
+}
+
+void ring::wake() noexcept {
+    const std::uint64_t one = 1;
+    const int saved = errno;
+    // An eventfd counts, so it cannot fail for being full; the count latches the wake.
+    [[maybe_unused]] const ssize_t written = ::write(wake_descriptor_, &one, sizeof one);
+    errno = saved;
+}
+
+void ring::woken(completion_target& t, int, unsigned) noexcept {
+    ring& self = *static_cast<wake_read&>(t).home;
+    self.wake_armed_ = false;
+    self.read_mail();
+    if (self.supervisor_ != nullptr)
+        self.supervisor_->attend(*self.supervisor_);
+    if (self.ending_)
+        return;
+    self.request(self.wake_);
+    self.wake_armed_ = true;
+}
+
+void ring::attend() noexcept {
+    if (supervisor_ != nullptr && supervisor_->watching) [[unlikely]]
+        supervisor_->attend(*supervisor_);
+}
+
+void ring::read_mail() noexcept {
+    mail* m = nullptr;
+    {
+        const std::lock_guard lock{box_->mutex};
+        m = std::exchange(box_->first, nullptr);
+    }
+    while (m != nullptr) {
+        mail* next = m->next_mail;
+        m->deliver(*m);
+        m = next;
+    }
+}
+
+void ring::end() noexcept {
+    ending_ = true;
+    supervisor_ = nullptr;
+    while (!members_.empty()) {
+        ring_member& m = members_.pop();
+        m.ring_ends(m);
+    }
+    retract(wake_);
+    sqe_request everything;
+    everything.prepare = [](sqe_request&, io_uring_sqe& entry) noexcept {
+        io_uring_prep_cancel64(&entry, 0, IORING_ASYNC_CANCEL_ANY);
+        entry.cancel_flags |= IORING_ASYNC_CANCEL_ALL;
+        entry.user_data = ignored;
+    };
+    request(everything);
+    do {
+        serve_requests();
+        if (reap() == 0)
+            enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
+    } while (held_ != 0 || !requests_.empty());
+    wake_armed_ = false;
+    // Only now, for until here a mail finds an owner who may still work on what it is about.
+    {
+        const std::lock_guard lock{box_->mutex};
+        box_->owner = nullptr;
+    }
+    read_mail();
+}
+
+ring_statistics ring::statistics() const noexcept {
+    ring_statistics all = counters_;
+    const bool wake_held = wake_armed_ && !wake_.linked();
+    all.operations_in_flight = held_ - (wake_held ? 1U : 0U);
+    all.late_descriptors = late_descriptors_;
+    return all;
+}
+
+ring* current_ring() noexcept {
+    return this_thread().current;
+}
+
+void set_current_ring(ring* r) noexcept {
+    this_thread().current = r;
+}
+
+ring_statistics& last_statistics() noexcept {
+    return this_thread().last;
+}
+
+void no_ring(const char* call) noexcept {
+    const std::string message =
+        std::string{call} + ": called on a thread without a ring; call it inside io::run()";
+    creel::detail::assertion_failed("current_ring() != nullptr", message.c_str(),
+                                    std::source_location::current());
+}
+
+} // namespace detail
+
+ring_statistics statistics() noexcept {
+    const detail::ring* r = detail::current_ring();
+    return r != nullptr ? r->statistics() : detail::last_statistics();
+}
+
+} // namespace creel::io

@@ -1,0 +1,195 @@
+// The ring of one thread: an io_uring, as the poller of that thread's scheduler.
+//
+// Six verbs. perform() submits an operation and parks its fiber: the only function that submits for
+// fibers. request() submits for whoever has no fiber to wait with: a cancel, an accept to re-arm.
+// reap() is the only loop that looks at completions; it makes fibers ready and runs no user code.
+// poll() and wait_until() are the scheduler's, wake() is everybody's. end() takes the ring down.
+//
+// The kernel works on this ring only while its thread is in io_uring_enter (DEFER_TASKRUN), so all
+// of this is single-threaded but what is marked.
+#pragma once
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/poller.hpp>
+#include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/operation.hpp>
+#include <creel/io/statistics.hpp>
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+namespace creel::io::detail {
+
+// What another thread hands to a ring's own thread.
+struct mail {
+    mail* next_mail = nullptr;
+    void (*deliver)(mail&) noexcept = nullptr;
+};
+
+// Outlives its ring, for those who may come late: a stream dropped on another thread.
+struct mailbox {
+    std::mutex mutex;
+    ring* owner = nullptr; // guarded by mutex; null once the ring has ended
+    mail* first = nullptr; // guarded by mutex
+
+    // True if the owner will deliver it, false if there is no owner any more. Threads: any.
+    bool post(mail& m);
+};
+
+// What completes with no fiber waiting on it: the wake read, a multishot accept.
+struct completion_target {
+    void (*complete)(completion_target&, int result, unsigned flags) noexcept = nullptr;
+};
+
+// Who watches over a run: signals and the limit of a shutdown.
+struct supervisor {
+    void (*attend)(supervisor&) noexcept = nullptr; // after each wake(); and each poll if watching
+    bool watching = false;
+    time_point deadline = time_point::max(); // a wait lasts no longer
+};
+
+// Somebody whose descriptors the ring closes when it ends: a listener.
+struct ring_member : link {
+    void (*ring_ends)(ring_member&) noexcept = nullptr;
+};
+
+class ring final : public poller {
+public:
+    // The size of the completion queue 0: the default. Throws: std::system_error that says why
+    // io_uring is refused and what helps.
+    ring(unsigned entries, unsigned completion_entries);
+    ~ring();
+
+    time_point now() noexcept override { return clock::now(); }
+    void poll() noexcept override;
+    void wait_until(time_point deadline) noexcept override;
+    void wake() noexcept override; // async-signal-safe
+
+    // True when perform() can go ahead without waiting. If not, make_room() first, which parks.
+    [[nodiscard]] bool has_room() noexcept { return tail_ - head() < entries_ || flush(); }
+    // Throws: cancelled.
+    void make_room();
+
+    // Has the entry filled in, submits it with the next poll or wait, and parks until its last
+    // completion; op.result and op.flags then have the outcome. Nothing may have switched since
+    // has_room() or make_room(). Cost: no allocation, no system call of its own.
+    template <typename Prepare>
+    void perform(operation& op, Prepare&& prepare) {
+        io_uring_sqe& entry = next_entry();
+        prepare(entry);
+        entry.user_data = tagged(op);
+        ++counters_.operations_submitted;
+        // A cancel of an operation is always `pending`, so the reason tells nothing: only the
+        // operation's own last completion ends this.
+        static_cast<void>(park(op));
+    }
+
+    // Queues a request that gets its entry with the next poll or wait, in order; or takes it back.
+    void request(sqe_request& r) noexcept { requests_.push(r); }
+    static void retract(sqe_request& r) noexcept {
+        if (r.linked())
+            r.unlink();
+    }
+
+    // Asks the kernel to cancel; the last completion comes all the same. Idempotent.
+    void cancel(operation& op) noexcept;
+
+    [[nodiscard]] static std::uint64_t tagged(const operation& op) noexcept {
+        return reinterpret_cast<std::uintptr_t>(&op);
+    }
+    [[nodiscard]] static std::uint64_t tagged(const completion_target& t) noexcept {
+        return reinterpret_cast<std::uintptr_t>(&t) | target_tag;
+    }
+    static constexpr std::uint64_t ignored = 2; // nobody waits for this completion
+
+    void join(ring_member& m) noexcept { members_.push(m); }
+
+    void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
+    [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
+    [[nodiscard]] const std::shared_ptr<mailbox>& box() const noexcept { return box_; }
+
+    // Cancels and reaps whatever the kernel still holds. No fiber may wait here any more.
+    void end() noexcept;
+    [[nodiscard]] bool ending() const noexcept { return ending_; }
+
+    [[nodiscard]] ring_statistics statistics() const noexcept;
+    void late_descriptor(int change) noexcept {
+        late_descriptors_ = static_cast<unsigned>(static_cast<int>(late_descriptors_) + change);
+    }
+
+    // The system call; tests put one here that refuses.
+    using enter_function = int (*)(unsigned ring, unsigned to_submit, unsigned wait_for,
+                                   unsigned flags, sigset_t* argument, std::size_t argument_bytes);
+    void set_enter(enter_function f) noexcept { enter_ = f; }
+
+private:
+    static constexpr std::uint64_t tag_mask = 7;
+    static constexpr std::uint64_t target_tag = 1; // 0: an operation
+
+    struct wake_read : completion_target, sqe_request {
+        ring* home = nullptr;
+        std::uint64_t value = 0;
+    };
+
+    [[nodiscard]] unsigned head() const noexcept {
+        return io_uring_smp_load_acquire(uring_.sq.khead);
+    }
+    [[nodiscard]] unsigned unsubmitted() const noexcept { return tail_ - head(); }
+
+    io_uring_sqe& next_entry() noexcept {
+        CREEL_ASSERT(tail_ - head() < entries_, "perform() without has_room()");
+        ++held_;
+        return uring_.sq.sqes[tail_++ & (entries_ - 1)];
+    }
+
+    bool flush() noexcept;
+    int enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept;
+    unsigned reap() noexcept;
+    void serve_requests() noexcept;
+    void serve_room_waiters() noexcept;
+    void attend() noexcept;
+    void read_mail() noexcept;
+    static void woken(completion_target& t, int result, unsigned flags) noexcept;
+
+    io_uring uring_{};
+    unsigned entries_ = 0; // of the submission queue, a power of two
+    unsigned tail_ = 0;    // of the submission queue; the kernel learns it at each enter
+    unsigned enter_flags_ = 0;
+    unsigned held_ = 0; // entries handed out less last completions reaped
+    unsigned late_descriptors_ = 0;
+    enter_function enter_;
+    circle<sqe_request> requests_;
+    struct room_waiter;
+    circle<room_waiter> room_waiters_;
+    circle<ring_member> members_;
+    supervisor* supervisor_ = nullptr;
+    wake_read wake_{};
+    bool ending_ = false;
+    bool wake_armed_ = false; // its entry is handed out, or requested
+    int wake_descriptor_ = -1;
+    std::shared_ptr<mailbox> box_;
+    ring_statistics counters_{};
+};
+
+// The calling thread's ring, or null.
+[[nodiscard]] ring* current_ring() noexcept;
+void set_current_ring(ring* r) noexcept;
+
+// The counters a run on this thread ended with.
+[[nodiscard]] ring_statistics& last_statistics() noexcept;
+
+[[noreturn]] void no_ring(const char* call) noexcept;
+
+// The calling thread's ring, or the end of the process with a message that names the call.
+[[nodiscard]] inline ring& ring_for(const char* call) noexcept {
+    ring* r = current_ring();
+    if (r == nullptr) [[unlikely]]
+        no_ring(call);
+    return *r;
+}
+
+} // namespace creel::io::detail

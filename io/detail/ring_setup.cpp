@@ -1,0 +1,91 @@
+#include <creel/io/detail/ring_setup.hpp>
+#include <creel/io/error.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <fstream>
+#include <string>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace creel::io::detail {
+namespace {
+
+constexpr unsigned default_completions = 16384;
+constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twice that
+
+// 0 if io_uring is allowed, or the kernel is older than the switch (6.6).
+int sysctl_io_uring_disabled() {
+    int value = 0;
+    std::ifstream{"/proc/sys/kernel/io_uring_disabled"} >> value;
+    return value;
+}
+
+std::string refusal(int error_number, const char* call) {
+    const std::string what = std::string{"io_uring is not available: "} + call + " was refused";
+    const int disabled = error_number == EPERM ? sysctl_io_uring_disabled() : 0;
+    if (disabled == 1)
+        return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "
+                      "kernel.io_uring_group names, or set it to 0 (sysctl -w "
+                      "kernel.io_uring_disabled=0)";
+    if (disabled != 0)
+        return what + " by the sysctl kernel.io_uring_disabled=2; set it to 0 (sysctl -w "
+                      "kernel.io_uring_disabled=0)";
+    if (error_number == EPERM || error_number == EACCES)
+        return what + " by a seccomp filter, as container runtimes install by default; allow "
+                      "io_uring_setup, io_uring_enter and io_uring_register in its profile "
+                      "(docker run --security-opt seccomp=PROFILE.json)";
+    if (error_number == ENOSYS)
+        return what + " as unknown; either the kernel has no io_uring (creel needs Linux 6.1), or "
+                      "a seccomp filter hides it: allow io_uring_setup, io_uring_enter and "
+                      "io_uring_register in the container's profile";
+    if (error_number == ENOMEM)
+        return what + " for want of memory; raise the limit of locked memory (ulimit -l, or "
+                      "LimitMEMLOCK= of systemd) or of the control group, or use smaller rings "
+                      "(run_options::ring_entries, completion_entries)";
+    if (error_number == EINVAL)
+        return what + " with these flags; creel needs Linux 6.1 or later";
+    return what;
+}
+
+} // namespace
+
+int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) {
+    entries = std::clamp(std::bit_ceil(std::max(entries, 1U)), 1U, largest_ring);
+    if (completion_entries == 0)
+        completion_entries = default_completions;
+    io_uring_params parameters{};
+    // All of them are in Linux 6.1, creel's oldest, so there is nothing to fall back to.
+    parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                       IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP |
+                       IORING_SETUP_CQSIZE;
+    parameters.cq_entries = std::max(std::min(completion_entries, 2 * largest_ring), entries);
+    if (const int result = io_uring_queue_init_params(entries, &uring, &parameters); result < 0)
+        throw_error(-result, refusal(-result, "io_uring_setup"));
+
+    // Saves the kernel a lookup of the descriptor at each enter. Where it is refused the ring
+    // works all the same.
+    static_cast<void>(io_uring_register_ring_fd(&uring));
+
+    // The first enter comes where nobody can throw, so a refusal is looked for now.
+    const unsigned flags = uring.enter_ring_fd != uring.ring_fd ? IORING_ENTER_REGISTERED_RING : 0U;
+    const int entered = io_uring_enter(static_cast<unsigned>(uring.enter_ring_fd), 0, 0,
+                                       flags | IORING_ENTER_GETEVENTS, nullptr);
+    if (entered < 0 && entered != -EINTR) {
+        io_uring_queue_exit(&uring);
+        throw_error(-entered, refusal(-entered, "io_uring_enter"));
+    }
+
+    // Blocking: on a nonblocking descriptor io_uring answers EAGAIN instead of waiting.
+    const int wake_descriptor = ::eventfd(0, EFD_CLOEXEC);
+    if (wake_descriptor < 0) {
+        const int reason = errno;
+        io_uring_queue_exit(&uring);
+        throw_error(reason, "eventfd");
+    }
+    return wake_descriptor;
+}
+
+} // namespace creel::io::detail

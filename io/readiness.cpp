@@ -1,0 +1,55 @@
+#include <creel/io/readiness.hpp>
+
+#include <creel/io/detail/operation.hpp>
+#include <creel/io/detail/ring.hpp>
+#include <creel/io/error.hpp>
+
+#include <cerrno>
+#include <string>
+
+#include <poll.h>
+
+namespace creel::io {
+namespace {
+
+using detail::operation;
+
+void describe_readable(const waiter& w, std::string& text) {
+    text += "readable descriptor " + std::to_string(static_cast<const operation&>(w).fd);
+}
+
+void describe_writable(const waiter& w, std::string& text) {
+    text += "writable descriptor " + std::to_string(static_cast<const operation&>(w).fd);
+}
+
+constexpr waiter_kind readable{&detail::withdraw_operation, &describe_readable, true};
+constexpr waiter_kind writable{&detail::withdraw_operation, &describe_writable, true};
+
+void wait_for(int fd, unsigned events, const waiter_kind& kind, const char* call) {
+    detail::ring& r = detail::ring_for(call);
+    for (;;) {
+        check_cancel();
+        if (!r.has_room()) [[unlikely]]
+            r.make_room();
+        operation op{kind, r, fd};
+        r.perform(op, [&](io_uring_sqe& entry) { io_uring_prep_poll_add(&entry, fd, events); });
+        if (op.result >= 0)
+            return;
+        if (op.was_cancelled())
+            throw_cancelled();
+        if (op.result != -EINTR)
+            throw_error(-op.result, std::string{call} + " on descriptor " + std::to_string(fd));
+    }
+}
+
+} // namespace
+
+void wait_readable(int fd) {
+    wait_for(fd, POLLIN, readable, "wait_readable");
+}
+
+void wait_writable(int fd) {
+    wait_for(fd, POLLOUT, writable, "wait_writable");
+}
+
+} // namespace creel::io

@@ -1,0 +1,21 @@
+// Waiting for a descriptor that another library reads and writes, so that it need not block the
+// thread: a database client, a display connection, a pipe.
+//
+//     while (PQisBusy(connection)) {
+//         io::wait_readable(PQsocket(connection));
+//         PQconsumeInput(connection);
+//     }
+#pragma once
+
+namespace creel::io {
+
+// Returns when a read (a write) would not block: there is data or room, the peer has hung up, or
+// the descriptor has an error that the read (the write) will tell. The descriptor stays the
+// caller's and stays open until the call returns; several fibers may wait for one.
+// Parks: until then. Cancel: yes. Threads: those inside io::run. Throws: cancelled,
+// std::system_error (operation_not_permitted for a descriptor that cannot be polled, such as a
+// file's).
+void wait_readable(int fd);
+void wait_writable(int fd);
+
+} // namespace creel::io

@@ -1,0 +1,162 @@
+#include <creel/io/run.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/signals.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include <sys/resource.h>
+
+namespace creel::io {
+namespace {
+
+std::string signal_name(int number) {
+    const char* abbreviation = ::sigabbrev_np(number);
+    return abbreviation != nullptr ? std::string{"SIG"} + abbreviation
+                                   : "signal " + std::to_string(number);
+}
+
+// A server's clients are descriptors; the soft limit is for programs that use select(2).
+void raise_descriptor_limit() {
+    static std::once_flag raised;
+    std::call_once(raised, [] {
+        rlimit limit{};
+        if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+            limit.rlim_cur = limit.rlim_max;
+            ::setrlimit(RLIMIT_NOFILE, &limit);
+        }
+    });
+}
+
+} // namespace
+
+interrupted::interrupted(int signal_number)
+    : std::runtime_error("interrupted by " + signal_name(signal_number)),
+      signal_number_(signal_number) {}
+
+namespace detail {
+
+struct run_session::state : supervisor {
+    explicit state(const run_options& o) : options(o), uring(o.ring_entries, o.completion_entries) {
+        if (options.on_signal != signal_action::ignore)
+            signals.emplace(uring.wake_descriptor());
+        attend = [](supervisor& s) noexcept { static_cast<state&>(s).look(); };
+        watching = options.shutdown_timeout != duration::max();
+        uring.set_supervisor(this);
+        set_current_ring(&uring);
+    }
+
+    ~state() {
+        uring.end();
+        last_statistics() = uring.statistics();
+        set_current_ring(nullptr);
+    }
+
+    // Cancels the root for a signal, and minds the limit of the shutdown.
+    void look() noexcept {
+        if (root == nullptr)
+            return;
+        if (signals && !cancelled_by_signal) {
+            if (const int number = signals->received(); number != 0) {
+                cancelled_by_signal = true;
+                root->scope().cancel(
+                    cancel_reason{cancel_cause::signal, signal_name(number), number});
+            }
+        }
+        if (!watching || root->scope().reason() == nullptr)
+            return;
+        const time_point time = uring.now();
+        if (deadline == time_point::max()) {
+            if (options.shutdown_timeout < time_point::max() - time)
+                deadline = time + options.shutdown_timeout;
+        } else if (time >= deadline) {
+            give_up();
+        }
+    }
+
+    [[noreturn]] static void give_up() noexcept {
+        const std::string text =
+            "creel: the shutdown timeout has passed; these fibers have not ended:\n" +
+            list_fibers();
+        std::fputs(text.c_str(), stderr);
+        std::abort();
+    }
+
+    run_options options;
+    ring uring;
+    std::optional<signal_watch> signals;
+    nursery* root = nullptr;
+    bool cancelled_by_signal = false;
+};
+
+run_session::run_session(const run_options& options) {
+    CREEL_ASSERT(!on_scheduler() && current_ring() == nullptr,
+                 "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
+                 "use another thread");
+    raise_descriptor_limit();
+    state_ = std::make_unique<state>(options);
+}
+
+run_session::~run_session() = default;
+
+poller& run_session::outside() noexcept {
+    return state_->uring;
+}
+
+scheduler_options run_session::scheduling() const noexcept {
+    scheduler_options scheduling;
+    scheduling.stack_bytes = state_->options.stack_bytes;
+    scheduling.max_fibers = state_->options.max_fibers;
+    scheduling.debug = state_->options.debug;
+    return scheduling;
+}
+
+void run_session::root_begins(nursery& root) noexcept {
+    state_->root = &root;
+    state_->look(); // a signal may have come first
+}
+
+void run_session::root_ended() noexcept {
+    state_->root = nullptr;
+}
+
+void run_session::finish(std::exception_ptr error) {
+    int to_raise = 0;
+    int to_throw = 0;
+    {
+        // The ring goes before the signal is raised, for that may be the end of the process.
+        const std::unique_ptr<state> last = std::move(state_);
+        last->uring.set_supervisor(nullptr);
+        if (last->signals) {
+            const bool wants_raise = last->options.on_signal == signal_action::raise_again;
+            const signal_watch::outcome o = last->signals->leave(wants_raise);
+            to_raise = o.to_raise;
+            if (!wants_raise)
+                to_throw = o.received;
+        }
+    }
+    if (to_raise != 0)
+        std::raise(to_raise);
+    if (to_throw != 0) {
+        // A real error says more than the signal; that it was cut short does not.
+        try {
+            if (error)
+                std::rethrow_exception(error);
+        } catch (const task_cancelled&) {
+        } catch (const cancelled&) {
+        }
+        throw interrupted{to_throw};
+    }
+    if (error)
+        std::rethrow_exception(error);
+}
+
+} // namespace detail
+} // namespace creel::io

@@ -1,0 +1,26 @@
+// What a ring has done, and what it holds now.
+#pragma once
+
+#include <cstdint>
+
+namespace creel::io {
+
+struct ring_statistics {
+    // Zero when a run ends: no fiber resumed, and no buffer was freed, before the kernel was done.
+    std::uint64_t operations_in_flight = 0; // whose last completion is still to come
+    std::uint64_t late_descriptors = 0;     // accepted connections that no fiber has taken yet
+    std::uint64_t buffers_out = 0;          // provided buffers that have not come back
+
+    std::uint64_t operations_submitted = 0; // for fibers
+    std::uint64_t cancels_submitted = 0;
+    std::uint64_t completions = 0;
+    std::uint64_t enters = 0;     // system calls
+    std::uint64_t room_waits = 0; // fibers that had to wait for room in the submission queue
+    std::uint64_t overflows = 0;  // rounds in which the completion queue had overflown
+};
+
+// Of the calling thread's ring; outside of a run, what the thread's last ring ended with.
+// Threads: any.
+[[nodiscard]] ring_statistics statistics() noexcept;
+
+} // namespace creel::io

@@ -1,0 +1,82 @@
+#include <creel/io/tcp_listener.hpp>
+
+#include <creel/io/detail/acceptor.hpp>
+#include <creel/io/detail/connection.hpp>
+#include <creel/io/detail/sockaddr.hpp>
+#include <creel/io/error.hpp>
+
+#include <cerrno>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace creel::io {
+
+using detail::acceptor;
+using detail::descriptor;
+using detail::opened;
+
+namespace {
+
+void set_option(int fd, int level, int option, bool on, const endpoint& where) {
+    const int value = on ? 1 : 0;
+    if (::setsockopt(fd, level, option, &value, sizeof value) < 0)
+        throw_error(errno, "listen on " + where.to_string());
+}
+
+acceptor* listen_on(const endpoint& where, const listen_options& options) {
+    sockaddr_storage address;
+    const socklen_t length_bytes = detail::sockaddr_of(where, address);
+    const int fd = ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        throw_error(errno, "listen on " + where.to_string());
+    detail::owned_fd listening{fd};
+    if (where.family() != address_family::local) {
+        set_option(fd, SOL_SOCKET, SO_REUSEADDR, options.reuse_address, where);
+        if (options.reuse_port)
+            set_option(fd, SOL_SOCKET, SO_REUSEPORT, true, where);
+    }
+    if (where.family() == address_family::ipv6)
+        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only, where);
+    if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), length_bytes) < 0 ||
+        ::listen(fd, options.backlog) < 0)
+        throw_error(errno, "listen on " + where.to_string());
+    return acceptor::adopt(detail::owned_fd{listening.release()});
+}
+
+} // namespace
+
+tcp_listener::tcp_listener(const endpoint& where, listen_options options)
+    : record_(listen_on(where, options)) {}
+
+tcp_listener::~tcp_listener() {
+    if (record_ != nullptr)
+        descriptor::drop(*record_);
+}
+
+tcp_listener& tcp_listener::operator=(tcp_listener&& other) noexcept {
+    acceptor* theirs = std::exchange(other.record_, nullptr);
+    if (acceptor* old = std::exchange(record_, theirs); old != nullptr)
+        descriptor::drop(*old);
+    return *this;
+}
+
+tcp_stream tcp_listener::accept() {
+    return tcp_stream{detail::connection::adopt(opened(record_, "accept").accept())};
+}
+
+endpoint tcp_listener::local_endpoint() const {
+    return detail::local_address(opened(record_, "local_endpoint").fd());
+}
+
+void tcp_listener::close() {
+    acceptor& record = opened(record_, "close");
+    record_ = nullptr;
+    descriptor::close(record);
+}
+
+int tcp_listener::native_handle() const {
+    return opened(record_, "native_handle").fd();
+}
+
+} // namespace creel::io

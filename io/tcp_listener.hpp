@@ -1,0 +1,64 @@
+// A listening socket: TCP, or a Unix stream socket.
+//
+//     io::tcp_listener listener{io::endpoint{"127.0.0.1", 8080}};
+//     for (;;)
+//         connections.spawn([peer = listener.accept()]() mutable { serve(peer); });
+//
+// Many fibers may accept; connections go to them first come, first served. Up to 128 that nobody
+// has taken yet are held accepted; what comes then waits in the kernel's backlog.
+#pragma once
+
+#include <creel/io/endpoint.hpp>
+#include <creel/io/tcp_stream.hpp>
+
+#include <utility>
+
+namespace creel::io {
+
+namespace detail {
+class acceptor;
+}
+
+struct listen_options {
+    int backlog = 4096;        // the kernel cuts it to net.core.somaxconn
+    bool reuse_address = true; // SO_REUSEADDR: bind although old connections linger
+    bool reuse_port = false;   // SO_REUSEPORT: a listener per thread, the kernel spreads the load
+    bool v6_only = false;      // an IPv6 listener does not take IPv4
+};
+
+class tcp_listener {
+public:
+    // Binds and listens. The path of a Unix endpoint must be free; nobody removes it afterwards.
+    // Parks: no. Threads: any. Throws: std::system_error that names the endpoint.
+    explicit tcp_listener(const endpoint& where, listen_options options = {});
+
+    // Closes without waiting, as close() does. Threads: any.
+    ~tcp_listener();
+    tcp_listener(tcp_listener&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+    tcp_listener& operator=(tcp_listener&& other) noexcept;
+
+    // The next connection. Those that failed before they were accepted are skipped. Out of
+    // descriptors or memory one fiber gets the error, and the connection stays in the backlog; do
+    // something about it before accepting again.
+    // Parks: until there is one. Cancel: yes, then none was taken. Threads: the one that accepted
+    // first, until its run ends. Throws: cancelled, std::system_error.
+    [[nodiscard]] tcp_stream accept();
+
+    // The address it is bound to; of an endpoint with port 0, the port that was chosen.
+    // Parks: no. Throws: std::system_error.
+    [[nodiscard]] endpoint local_endpoint() const;
+
+    // Closes. Fibers in accept() get bad_file_descriptor, connections that nobody has taken are
+    // closed, and each further call throws bad_file_descriptor.
+    // Parks: until the kernel accepts no more. Cancel: no. Threads: as accept.
+    // Throws: std::system_error.
+    void close();
+
+    // The listener keeps the descriptor. Parks: no. Throws: std::system_error.
+    [[nodiscard]] int native_handle() const;
+
+private:
+    detail::acceptor* record_; // null: closed or moved from
+};
+
+} // namespace creel::io

@@ -1,0 +1,99 @@
+// A connected byte stream: TCP, or a Unix stream socket.
+//
+//     auto peer = io::tcp_stream::connect(io::endpoint{"127.0.0.1", 8080});
+//     peer.send_all(request);
+//     while (auto n = peer.recv(buffer))    // 0: the peer has sent all it will
+//         use(std::span{buffer}.first(n));
+//
+// One fiber may receive and one send at the same time; two doing the same is a bug that is caught.
+// Buffers may lie on the stack: no call returns before the kernel is done with them, also when it
+// is cancelled. `cancelled` means that no byte has moved. A peer that breaks off is an error
+// (std::system_error that names it), never a signal. A deadline comes from a scope around the call.
+#pragma once
+
+#include <creel/io/endpoint.hpp>
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+namespace creel::io {
+
+namespace detail {
+class connection;
+}
+
+class tcp_listener;
+
+class tcp_stream {
+public:
+    // Parks: until the peer has answered. Cancel: yes, and the attempt is given up.
+    // Threads: those inside io::run. Throws: cancelled, std::system_error that names `to`.
+    [[nodiscard]] static tcp_stream connect(const endpoint& to);
+
+    // Takes over a connected stream socket, also when it throws. Threads: any.
+    // Throws: std::bad_alloc.
+    [[nodiscard]] static tcp_stream adopt(int fd);
+
+    // Closes without waiting: calls that other fibers have in it end with bad_file_descriptor, and
+    // then the descriptor is closed. Threads: any.
+    ~tcp_stream();
+    tcp_stream(tcp_stream&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+    tcp_stream& operator=(tcp_stream&& other) noexcept;
+
+    // Receives what there is, at least one byte; 0 when the peer has sent all it will, and for an
+    // empty buffer, at once.
+    // Parks: until there is something. Cancel: yes, no byte is lost. Threads: that of the ring it
+    // is used on, where no other fiber receives. Throws: cancelled, std::system_error.
+    [[nodiscard]] std::size_t recv(std::span<std::byte> buffer);
+
+    // Receives until the buffer is full.
+    // Parks: until then. Cancel: yes; partial_cancelled tells how many bytes are in the buffer.
+    // Threads: as recv. Throws: partial_cancelled, unexpected_eof, std::system_error.
+    void recv_exact(std::span<std::byte> buffer);
+
+    // Hands at least one byte to the kernel, as many as it takes; returns how many. An empty buffer
+    // sends nothing. Parks: until the kernel has room. Cancel: yes, nothing was sent then. Threads:
+    // that of the ring it is used on, where no other fiber sends. Throws: cancelled,
+    // std::system_error.
+    [[nodiscard]] std::size_t send(std::span<const std::byte> bytes);
+
+    // Hands all of it to the kernel.
+    // Parks: until then. Cancel: yes; partial_cancelled tells how many bytes were handed over.
+    // Threads: as send. Throws: partial_cancelled, std::system_error.
+    void send_all(std::span<const std::byte> bytes);
+
+    // Tells the peer that no more will come; its recv returns 0. Receiving goes on.
+    // Parks: no. Threads: as send. Throws: std::system_error.
+    void shutdown_send();
+
+    // TCP_NODELAY: send small pieces at once instead of waiting for the last one's acknowledgement.
+    // Parks: no. Throws: std::system_error.
+    void set_no_delay(bool on);
+
+    // As the kernel knows them; the peer's is known also after it has broken off.
+    // Parks: no. Throws: std::system_error.
+    [[nodiscard]] endpoint local_endpoint() const;
+    [[nodiscard]] endpoint remote_endpoint() const;
+
+    // Closes and waits until nothing of this stream is under way: calls that other fibers have in
+    // it end with bad_file_descriptor. The stream is empty from the first moment on: each further
+    // call, close() too, throws bad_file_descriptor.
+    // Parks: while a call is under way. Cancel: no. Threads: as recv. Throws: std::system_error.
+    void close();
+
+    // The stream keeps the descriptor. Parks: no. Throws: std::system_error.
+    [[nodiscard]] int native_handle() const;
+
+    // Gives the descriptor up; the caller closes it. No call may be under way.
+    // Parks: no. Throws: std::system_error.
+    [[nodiscard]] int release();
+
+private:
+    friend class tcp_listener;
+    explicit tcp_stream(detail::connection* record) noexcept : record_(record) {}
+
+    detail::connection* record_; // null: closed, released or moved from
+};
+
+} // namespace creel::io

@@ -1,0 +1,302 @@
+#!/usr/bin/env bash
+# Runs the demo that is $1: the whole show, then hostile and unusual HTTP against a server of its
+# own, the drain, and what must fail.
+set -euo pipefail
+
+demo=$1
+directory=$(mktemp -d)
+processes=()
+cleanup() {
+    ((${#processes[@]} == 0)) || kill -KILL "${processes[@]}" 2>/dev/null || true
+    rm -rf "$directory"
+}
+trap cleanup EXIT
+fail() {
+    echo "demo: $*" >&2
+    tail -n 30 "$directory"/*.out "$directory"/*.err >&2
+    exit 1
+}
+
+# start NAME TEXT ARGUMENT...: runs the demo in the background until it has printed the TEXT; sets
+# pid, and port if the text ends in one.
+start() {
+    local name=$1 text=$2 i
+    shift 2
+    : >"$directory/$name.out"
+    "$demo" "$@" >"$directory/$name.out" 2>"$directory/$name.err" &
+    pid=$!
+    processes+=("$pid")
+    for ((i = 0; i < 400; ++i)); do
+        if [[ $(<"$directory/$name.out") =~ $text([0-9]*) ]]; then
+            port=${BASH_REMATCH[1]}
+            return
+        fi
+        kill -0 "$pid" 2>/dev/null || fail "$name ended at once"
+        sleep 0.05
+    done
+    fail "$name did not print: $text"
+}
+ready='listening on 127.0.0.1:'
+
+# ended STATUS PID WHAT: it ends, and with that status.
+ended() {
+    local status=0
+    wait "$2" || status=$?
+    ((status == $1)) || fail "$3 ended with status $status, not $1"
+}
+
+alive() { # PID: it is there, and not only because nobody has reaped it
+    local state
+    state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) && [[ $state != Z* ]]
+}
+
+# gone PID...: all of these end soon.
+gone() {
+    local process i
+    for process; do
+        for ((i = 0; i < 200; ++i)); do
+            alive "$process" || break
+            sleep 0.05
+        done
+        if alive "$process"; then fail "process $process was left behind"; fi
+    done
+}
+
+# send CONNECTION TEXT: in one write; TEXT is for printf, which by itself would write each line.
+send() {
+    printf "$2" >"$directory/text"
+    cat "$directory/text" >&"$1"
+}
+
+# exchange TEXT: sends it to a new connection and prints what comes until the server closes it.
+exchange() {
+    local connection
+    exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+    send "$connection" "$1"
+    timeout 20 cat <&"$connection" || fail "the connection stayed open after: ${1:0:60}"
+    exec {connection}>&-
+}
+
+# expect STATUS WHAT TEXT: the first reply to it has this status.
+expect() {
+    local reply
+    reply=$(exchange "$3")
+    [[ $reply == "HTTP/1.1 $1 "* ]] || fail "$2: not $1 but '${reply:0:200}'"
+}
+
+repeat() { # TEXT TIMES
+    local i
+    for ((i = 0; i < $2; ++i)); do printf '%s' "$1"; done
+}
+
+stat() { # NAME: that number from /stats
+    local json
+    json=$(exchange 'GET /stats HTTP/1.0\r\n\r\n')
+    [[ $json =~ "\"$1\": "([0-9]+) ]] || fail "/stats has no $1: $json"
+    echo "${BASH_REMATCH[1]}"
+}
+
+# The show, once.
+timeout 120 "$demo" --once --seconds 1 --connections 32 >"$directory/once.out" \
+    2>"$directory/once.err" || fail "--once failed with status $?"
+for words in 'requests per second' 'p99.9' 'timeouts' 'lived in the server' 'drained'; do
+    grep -q -- "$words" "$directory/once.out" || fail "the report does not say: $words"
+done
+[[ ! -s $directory/once.err ]] || fail "--once complained"
+
+# It goes on serving until a signal, and leaves nobody behind.
+start show 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0
+children=($(<"/proc/$pid/task/$pid/children"))
+((${#children[@]} == 4)) || fail "not four processes but ${#children[@]}"
+[[ $(<"$directory/show.out") =~ "server on 127.0.0.1:"([0-9]+) ]] || fail 'where is the server?'
+port=${BASH_REMATCH[1]}
+kill -TERM "$pid"
+ended 143 "$pid" 'the show'
+grep -q '^drained' "$directory/show.out" || fail 'the show did not drain'
+gone "${children[@]}"
+
+# When one of its processes dies it says which, and fails.
+start broken 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0
+children=($(<"/proc/$pid/task/$pid/children"))
+kill -KILL "${children[1]}"
+ended 1 "$pid" 'the show without a backend'
+grep -q 'backend .* ended with status 137' "$directory/broken.err" || fail 'it does not say who died'
+gone "${children[@]}"
+
+# When it is killed itself, the others go too.
+start killed 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0
+children=($(<"/proc/$pid/task/$pid/children"))
+kill -KILL "$pid"
+wait "$pid" 2>/dev/null || true
+gone "${children[@]}"
+
+# A server with backends that are never late.
+ports=
+backends=()
+for index in 0 1 2; do
+    start "backend$index" "$ready" backend "$index" --latency-ms 1
+    ports+=${ports:+,}$port
+    backends+=("$pid")
+done
+start server "$ready" server --backends "$ports" --port 0 --deadline-ms 10000
+server=$pid
+
+host='Host: x\r\n'
+expect 200 'the page' "GET / HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+expect 200 'HTTP/1.0 without a host' 'GET / HTTP/1.0\r\n\r\n'
+expect 200 'empty lines first' "\r\n\r\nGET / HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+expect 404 'an unknown path' "GET /nothing HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+expect 405 'a wrong method' "DELETE / HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+expect 400 'a wrong number' "GET /page?id=x HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+expect 400 'no host' 'GET / HTTP/1.1\r\n\r\n'
+expect 400 'two hosts' "GET / HTTP/1.1\r\n$host$host\r\n"
+expect 400 'garbage' '\001\002\003 garbage\r\n\r\n'
+expect 400 'a TLS hello' '\026\003\001\002\000\001\000\001\374\003\003'
+expect 505 'a version to come' "GET / HTTP/3.0\r\n$host\r\n"
+expect 400 'a space in a field name' "GET / HTTP/1.1\r\n${host}A b: c\r\n\r\n"
+expect 400 'two lengths' "POST /echo HTTP/1.1\r\n${host}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"
+expect 400 'length and chunks' \
+    "POST /echo HTTP/1.1\r\n${host}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+expect 400 'an encoding of unclear length' \
+    "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked, gzip\r\n\r\n"
+expect 400 'a chunk of no size' \
+    "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\nxyz\r\n"
+expect 417 'an unknown expectation' "POST /echo HTTP/1.1\r\n${host}Expect: miracles\r\n\r\n"
+
+expect 431 'a long target' "GET /$(repeat aaaaaaaaaa 2000) HTTP/1.1\r\n$host\r\n"
+expect 431 'a long field' "GET / HTTP/1.1\r\n${host}A: $(repeat aaaaaaaaaa 2000)\r\n\r\n"
+expect 431 'many fields' "GET / HTTP/1.1\r\n$host$(repeat 'A: b\r\n' 3000)\r\n"
+expect 413 'a large body announced' \
+    "POST /echo HTTP/1.1\r\n${host}Content-Length: 9999999999\r\n\r\nabc"
+expect 413 'a large chunk announced' \
+    "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\nfffffff\r\nabc"
+expect 400 'a chunk header without an end' \
+    "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\n1;$(repeat aaaaaaaaaa 2000)"
+
+# A header that comes piece by piece is held to the same limit; each ends one byte into a field.
+exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+send "$connection" 'GET / HTTP/1.1\r\nA'
+piece=$(repeat ': bbbbbbbbbbbb\r\nA' 180)
+for ((i = 0; i < 4; ++i)); do # 12 KB
+    sleep 0.05
+    send "$connection" "$piece"
+done
+IFS= read -r -t 20 -u "$connection" line || fail 'no reply to a header that comes piece by piece'
+[[ $line == 'HTTP/1.1 431 '* ]] || fail "a header that comes piece by piece: $line"
+exec {connection}>&-
+
+# HEAD has the length but not the body.
+reply=$(exchange "HEAD /nothing HTTP/1.1\r\n${host}Connection: close\r\n\r\n")
+[[ $reply == *'Content-Length: '[1-9]* && $reply != *'There is nothing here'* ]] || fail "HEAD: $reply"
+
+# Byte by byte, the chunks of a body too.
+text=$(printf 'POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=y\r\n, w\r\n0\r\nT: v\r\n\r\n.')
+text=${text%.}
+exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+for ((i = 0; i < ${#text}; ++i)); do printf '%s' "${text:i:1}" >&"$connection"; done
+reply=$(timeout 20 cat <&"$connection")
+exec {connection}>&-
+[[ $reply == 'HTTP/1.1 200 '*'hello, w' ]] || fail "byte by byte: $reply"
+
+# The same without any chunk: "0\r\n" and then one byte at a time.
+text=$(printf 'POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n.')
+exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+printf '%s' "${text%.}" >&"$connection"
+sleep 0.1
+printf '\r' >&"$connection"
+sleep 0.1
+printf '\n' >&"$connection"
+reply=$(timeout 20 cat <&"$connection")
+exec {connection}>&-
+[[ $reply == 'HTTP/1.1 200 '*'Content-Length: 0'* ]] || fail "an empty chunked body: $reply"
+
+# Ten requests in one piece: ten replies, in order.
+requests=
+for ((i = 1; i <= 9; ++i)); do requests+="GET /page?id=$i HTTP/1.1\r\n$host\r\n"; done
+requests+="GET /page?id=10 HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+order=$(exchange "$requests" | sed -n 's/^page \([0-9]*\)\r*$/\1/p' | tr '\n' ' ')
+[[ $order == '1 2 3 4 5 6 7 8 9 10 ' ]] || fail "pipelined: $order"
+
+# A request behind a body, and one that waits for the word to go on.
+reply=$(exchange "POST /echo HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabcGET /nothing HTTP/1.0\r\n\r\n")
+[[ $reply == 'HTTP/1.1 200 '*'abcHTTP/1.1 404 '* ]] || fail "a request behind a body: $reply"
+exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+printf 'POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n' >&"$connection"
+IFS= read -r -t 20 -u "$connection" line || fail 'no word to go on'
+[[ $line == 'HTTP/1.1 100 Continue'* ]] || fail "instead of 100: $line"
+printf 'abc' >&"$connection"
+reply=$(timeout 20 cat <&"$connection")
+exec {connection}>&-
+[[ $reply == *'HTTP/1.1 200 '*abc ]] || fail "after 100: $reply"
+
+# Peers that vanish in the middle, and one that never says anything.
+exec {silent}<>"/dev/tcp/127.0.0.1/$port"
+for text in 'G' 'GET / HTTP/1.1\r\nHo' "POST /echo HTTP/1.1\r\n${host}Content-Length: 100\r\n\r\nabc" \
+    "GET / HTTP/1.1\r\n$host\r\n"; do
+    for ((i = 0; i < 20; ++i)); do
+        exec {connection}<>"/dev/tcp/127.0.0.1/$port"
+        send "$connection" "$text"
+        exec {connection}>&-
+    done
+done
+for ((i = 0; i < 200; ++i)); do # the silent one and the one that asks
+    (($(stat open_connections) <= 2)) && break
+    sleep 0.05
+done
+(($(stat open_connections) <= 2)) || fail "connections stayed: $(stat open_connections)"
+(($(stat failed_parts) == 0)) || fail 'a part failed though every backend was well'
+exec {silent}>&-
+
+if command -v curl >/dev/null; then
+    page=$(curl -sS --max-time 20 "http://127.0.0.1:$port/page?id=7") || fail 'curl failed'
+    [[ $page == 'page 7'*'reviews: 7 '* ]] || fail "curl got: $page"
+    curl -sS --max-time 20 --http1.0 -o "$directory/page" "http://127.0.0.1:$port/" || fail 'curl --http1.0'
+    head -c 60000 /dev/urandom >"$directory/body"
+    curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
+        "http://127.0.0.1:$port/echo" || fail 'curl could not post'
+    cmp -s "$directory/body" "$directory/page" || fail 'the posted body came back changed'
+    head -c 3000000 /dev/urandom >"$directory/body"
+    code=$(curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
+        -w '%{http_code}' "http://127.0.0.1:$port/echo") || fail "curl lost the reply to a large body"
+    [[ $code == 413 ]] || fail "a large body gave curl $code"
+fi
+if command -v wrk >/dev/null; then
+    wrk -t1 -c64 -d1 "http://127.0.0.1:$port/" >"$directory/wrk.out" 2>&1 || fail 'wrk failed'
+    grep -q 'requests in' "$directory/wrk.out" || fail 'wrk had no replies'
+    if grep -E 'Non-2xx|Socket errors' "$directory/wrk.out"; then fail 'wrk saw errors'; fi
+fi
+
+kill -TERM "$server"
+ended 0 "$server" 'the server'
+grep -q '^drained:' "$directory/server.out" || fail 'the server did not say that it drained'
+[[ ! -s $directory/server.err ]] || fail 'the server complained'
+
+# The drain: a request in flight when the signal comes is answered.
+start slow "$ready" backend 0 --latency-ms 2000
+slow=$port
+slow_process=$pid
+start drained "$ready" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
+server=$pid
+exec {busy}<>"/dev/tcp/127.0.0.1/$port"
+printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$busy"
+for ((i = 0; i < 100; ++i)); do
+    (($(stat requests_in_flight) == 2)) && break # that one and the one that asks
+done
+kill -TERM "$server"
+reply=$(timeout 20 cat <&"$busy") || fail 'the connection stayed open after the drain'
+[[ $reply == 'HTTP/1.1 200 '*'Connection: close'*'page 5'* ]] || fail "while draining: $reply"
+ended 0 "$server" 'the drained server'
+grep -q ' 1 of them after the signal' "$directory/drained.out" || fail 'it counted another drain'
+
+# A load on wrong answers fails: three times the same backend.
+start wrong "$ready" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
+if timeout 60 "$demo" load --port "$port" --seconds 1 --connections 2 >"$directory/load.out" \
+    2>"$directory/load.err"; then
+    fail 'wrong replies were taken for right ones'
+fi
+grep -q 'wrong' "$directory/load.err" || fail 'the load generator does not say what was wrong'
+for process in "$pid" "$slow_process" "${backends[@]}"; do
+    kill -TERM "$process"
+    ended 0 "$process" 'a server'
+done
+processes=()

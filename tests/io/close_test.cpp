@@ -1,0 +1,189 @@
+#include "clean_run.hpp"
+
+#include <optional>
+#include <vector>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+TEST_CASE("close ends the recv of another fiber with a clear error") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        std::optional<std::system_error> error;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(a)); }); });
+            settle();
+            a.close();
+            CHECK(io::statistics().operations_in_flight == 0);
+        });
+        CHECK(error->code() == std::errc::bad_file_descriptor);
+        CHECK_THAT(error->what(), Catch::Contains("closed while recv was waiting"));
+        CHECK(recv_text(b).empty());
+    });
+}
+
+TEST_CASE("close ends the send of another fiber with a clear error") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        const std::vector<std::byte> much(std::size_t{8} << 20);
+        std::optional<std::system_error> error;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] {
+                error = error_of([&] {
+                    for (;;)
+                        a.send_all(much);
+                });
+            });
+            settle();
+            a.close();
+        });
+        CHECK(error->code() == std::errc::bad_file_descriptor);
+    });
+}
+
+TEST_CASE("close before the other fiber's recv was submitted ends it all the same") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        std::optional<std::system_error> error;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(a)); }); });
+            creel::this_fiber::yield();
+            a.close();
+        });
+        CHECK(error->code() == std::errc::bad_file_descriptor);
+    });
+}
+
+TEST_CASE("close ends every accept, and the listener's port is free again") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        const io::endpoint where = listener.local_endpoint();
+        int ended = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 3; ++i)
+                n.spawn([&] {
+                    const auto error = error_of([&] { const auto never = listener.accept(); });
+                    ended += error.code() == std::errc::bad_file_descriptor ? 1 : 0;
+                });
+            settle();
+            listener.close();
+            CHECK(io::statistics().operations_in_flight == 0);
+        });
+        CHECK(ended == 3);
+        const io::tcp_listener again{where, {.reuse_address = false}};
+    });
+}
+
+TEST_CASE("a second close, and use after close, are bad_file_descriptor") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        a.close();
+        CHECK(error_of([&a = a] { a.close(); }).code() == std::errc::bad_file_descriptor);
+        CHECK(error_of([&a = a] { static_cast<void>(recv_text(a)); }).code() ==
+              std::errc::bad_file_descriptor);
+        CHECK(error_of([&a = a] { a.send_all(bytes_of("x")); }).code() ==
+              std::errc::bad_file_descriptor);
+        CHECK(error_of([&a = a] { static_cast<void>(a.native_handle()); }).code() ==
+              std::errc::bad_file_descriptor);
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        listener.close();
+        CHECK(error_of([&] { listener.close(); }).code() == std::errc::bad_file_descriptor);
+        CHECK(error_of([&] { const auto never = listener.accept(); }).code() ==
+              std::errc::bad_file_descriptor);
+    });
+}
+
+TEST_CASE("close is not cut short by a cancelled scope") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        int ended = 0;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] {
+                const auto error = error_of([&] { static_cast<void>(recv_text(a)); });
+                ended += error.code() == std::errc::bad_file_descriptor ? 1 : 0;
+            });
+            settle();
+            creel::cancel_scope scope;
+            const bool whole = scope.run([&] {
+                scope.cancel();
+                a.close();
+            });
+            CHECK(whole);
+            CHECK(io::statistics().operations_in_flight == 0);
+        });
+        CHECK(ended == 1);
+        CHECK(recv_text(b).empty());
+    });
+}
+
+TEST_CASE("a stream destroyed under another fiber's recv ends it and closes after it") {
+    clean_run([] {
+        auto [first, b] = stream_pair();
+        std::optional<io::tcp_stream> a{std::move(first)};
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(*a)); }); });
+            settle();
+            a.reset(); // does not wait
+            CHECK_FALSE(error.has_value());
+        });
+        CHECK(error->code() == std::errc::bad_file_descriptor);
+        CHECK(recv_text(b).empty());
+    });
+}
+
+TEST_CASE("a stream destroyed while a fiber is inside a loop of it ends the loop") {
+    clean_run([] {
+        auto [first, b] = stream_pair();
+        std::optional<io::tcp_stream> a{std::move(first)};
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                std::array<std::byte, 100> buffer;
+                error = error_of([&] { a->recv_exact(buffer); });
+            });
+            settle();
+            b.send_all(bytes_of("a part of it"));
+            settle();
+            a.reset();
+        });
+        CHECK(error->code() == std::errc::bad_file_descriptor);
+    });
+}
+
+TEST_CASE("a stream captured by a cancelled child is closed with it") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([mine = std::move(a)]() mutable { static_cast<void>(recv_text(mine)); });
+            settle();
+            n.cancel();
+        });
+        CHECK(recv_text(b).empty());
+        auto [c, d] = stream_pair();
+        creel::with_nursery([&, &c = c](creel::nursery& n) {
+            n.cancel();
+            n.spawn([mine = std::move(c)]() mutable { static_cast<void>(recv_text(mine)); });
+        });
+        CHECK(recv_text(d).empty());
+    });
+}
+
+TEST_CASE("a descriptor's number is not reused while an operation on it is under way") {
+    clean_run([] {
+        auto [first, b] = stream_pair();
+        std::optional<io::tcp_stream> a{std::move(first)};
+        const int number = a->native_handle();
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn(
+                [&] { static_cast<void>(error_of([&] { static_cast<void>(recv_text(*a)); })); });
+            settle();
+            a.reset();
+            auto [c, d] = stream_pair();
+            CHECK(c.native_handle() != number);
+            CHECK(d.native_handle() != number);
+        });
+        CHECK(recv_text(b).empty());
+    });
+}

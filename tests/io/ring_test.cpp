@@ -1,0 +1,268 @@
+#include "clean_run.hpp"
+
+#include <creel/io/detail/ring.hpp>
+#include <creel/io/readiness.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include <sys/eventfd.h>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// An eventfd of a test's own.
+struct event {
+    int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    event() = default;
+    ~event() { ::close(fd); }
+    event(const event&) = delete;
+    event& operator=(const event&) = delete;
+    void set() const {
+        const std::uint64_t one = 1;
+        CHECK(::write(fd, &one, sizeof one) == sizeof one);
+    }
+};
+
+// Stands in for the system call: refuses the next calls that submit, then lets all through.
+std::atomic<int> refusals{0};
+int refusing_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                   sigset_t* argument, std::size_t argument_bytes) {
+    if (to_submit > 0 && refusals > 0) {
+        --refusals;
+        return -EAGAIN;
+    }
+    return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
+}
+
+} // namespace
+
+TEST_CASE("a submission queue of 4 entries serves 10,000 fibers at once", "[stress]") {
+    static constexpr int fibers = 10'000;
+    clean_run({.ring_entries = 4}, [] {
+        const event shared;
+        int woken = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < fibers; ++i)
+                n.spawn([&] {
+                    io::wait_readable(shared.fd);
+                    ++woken;
+                });
+            settle();
+            CHECK(io::statistics().operations_in_flight >= fibers);
+            CHECK(woken == 0);
+            shared.set();
+        });
+        CHECK(woken == fibers);
+    });
+}
+
+TEST_CASE("10,000 fibers on a queue of 4 entries are all cancelled", "[stress]") {
+    static constexpr int fibers = 10'000;
+    clean_run({.ring_entries = 4}, [] {
+        const event never;
+        int ended = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < fibers; ++i)
+                n.spawn([&] {
+                    try {
+                        io::wait_readable(never.fd);
+                    } catch (const creel::cancelled&) {
+                        ++ended;
+                        throw;
+                    }
+                });
+            settle();
+            n.cancel();
+        });
+        CHECK(ended == fibers);
+    });
+}
+
+TEST_CASE("more completions than the completion queue holds are all delivered") {
+    static constexpr int fibers = 5'000;
+    clean_run({.ring_entries = 4, .completion_entries = 4}, [] {
+        const event shared;
+        shared.set(); // so that each wait completes when it is submitted
+        int woken = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < fibers; ++i)
+                n.spawn([&] {
+                    io::wait_readable(shared.fd);
+                    ++woken;
+                });
+        });
+        CHECK(woken == fibers);
+        CHECK(io::statistics().completions >= fibers);
+        CHECK(io::statistics().overflows > 0); // else this tested nothing
+    });
+}
+
+TEST_CASE("traffic goes through a ring of one entry") {
+    clean_run({.ring_entries = 1, .completion_entries = 2}, [] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        int right = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 20; ++i) {
+                n.spawn([&] {
+                    auto peer = listener.accept();
+                    peer.send_all(bytes_of(recv_text(peer)));
+                });
+                n.spawn([&] {
+                    auto client = io::tcp_stream::connect(listener.local_endpoint());
+                    client.send_all(bytes_of("hello"));
+                    right += recv_text(client) == "hello" ? 1 : 0;
+                });
+            }
+        });
+        CHECK(right == 20);
+    });
+}
+
+TEST_CASE("a kernel that refuses submissions for a while makes fibers wait, not fail") {
+    clean_run({.ring_entries = 4}, [] {
+        io::detail::current_ring()->set_enter(&refusing_enter);
+        constexpr int fibers = 100;
+        const event shared;
+        int woken = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            refusals = 50;
+            for (int i = 0; i < fibers; ++i)
+                n.spawn([&] {
+                    io::wait_readable(shared.fd);
+                    ++woken;
+                });
+            settle();
+            shared.set();
+        });
+        CHECK(woken == fibers);
+        CHECK(refusals == 0);
+        CHECK(io::statistics().room_waits > 0);
+    });
+}
+
+TEST_CASE("a fiber that waits for room in the submission queue can be cancelled") {
+    clean_run({.ring_entries = 4}, [] {
+        io::detail::current_ring()->set_enter(&refusing_enter);
+        const event never;
+        int ended = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            refusals = 1'000'000;
+            for (int i = 0; i < 20; ++i)
+                n.spawn([&] {
+                    try {
+                        io::wait_readable(never.fd);
+                    } catch (const creel::cancelled&) {
+                        ++ended;
+                        throw;
+                    }
+                });
+            settle();
+            CHECK(io::statistics().room_waits > 0);
+            n.cancel();
+            settle();
+            CHECK(ended >= 16); // all but those whose entries are already in the queue
+            refusals = 0;
+        });
+        CHECK(ended == 20);
+    });
+}
+
+TEST_CASE("a fiber that yields for ever starves neither I/O nor deadlines nor a cancel") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+            n.spawn([] {
+                for (;;)
+                    creel::this_fiber::yield();
+            });
+            b.send_all(bytes_of("x"));
+            CHECK(recv_text(a) == "x");
+            CHECK_FALSE(creel::move_on_after(1ms, [&] { static_cast<void>(recv_text(a)); }));
+            n.cancel();
+        });
+    });
+}
+
+TEST_CASE("an idle ring enters the kernel once per wait, not more") {
+    clean_run([] {
+        creel::this_fiber::sleep_for(1ms);
+        const std::uint64_t before = io::statistics().enters;
+        for (int i = 0; i < 10; ++i)
+            creel::this_fiber::sleep_for(1ms);
+        CHECK(io::statistics().enters - before >= 10);
+        CHECK(io::statistics().enters - before <= 12);
+    });
+}
+
+TEST_CASE("a round trip of two fibers costs one system call per batch of operations") {
+    clean_run([] {
+        auto [first, second] = stream_pair();
+        creel::with_nursery([&, &a = first, &b = second](creel::nursery& n) {
+            n.spawn([&] {
+                while (true) {
+                    const std::string got = recv_text(a);
+                    if (got.empty())
+                        return;
+                    a.send_all(bytes_of(got));
+                }
+            });
+            b.send_all(bytes_of("x"));
+            CHECK(recv_text(b) == "x");
+            const io::ring_statistics before = io::statistics();
+            for (int i = 0; i < 100; ++i) {
+                b.send_all(bytes_of("x"));
+                static_cast<void>(recv_text(b));
+            }
+            const io::ring_statistics after = io::statistics();
+            CHECK(after.operations_submitted - before.operations_submitted == 400);
+            CHECK(after.enters - before.enters <= 410);
+            b.close();
+        });
+    });
+}
+
+TEST_CASE("wake makes the current or else the next wait return, from any thread") {
+    const auto before = open_descriptors();
+    {
+        io::detail::ring ring{8, 0};
+        ring.wake();
+        ring.wait_until(creel::time_point::max()); // latched: returns
+        std::thread other{[&] { ring.wake(); }};
+        // A wait may end early for no reason; what must not happen is that it never does.
+        ring.wait_until(creel::time_point::max());
+        other.join();
+        ring.end();
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("wait_until is over by the deadline and not before") {
+    io::detail::ring ring{8, 0};
+    const creel::time_point deadline = ring.now() + 2ms;
+    while (ring.now() < deadline)
+        ring.wait_until(deadline);
+    const std::uint64_t enters = ring.statistics().enters;
+    ring.wait_until(deadline); // has passed: does not block
+    CHECK(ring.statistics().enters <= enters + 1);
+    CHECK(enters <= 3);
+    ring.end();
+}
+
+TEST_CASE("poll with nothing to do makes no system call") {
+    io::detail::ring ring{8, 0};
+    ring.poll(); // hands over the wake read
+    const std::uint64_t enters = ring.statistics().enters;
+    for (int i = 0; i < 100; ++i)
+        ring.poll();
+    CHECK(ring.statistics().enters == enters);
+    ring.end();
+    CHECK(ring.statistics().operations_in_flight == 0);
+}

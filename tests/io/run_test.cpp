@@ -1,0 +1,213 @@
+#include "clean_run.hpp"
+
+#include <support/child_process.hpp>
+#include <support/seccomp.hpp>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/resource.h>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+int round_trip() {
+    int right = 0;
+    io::run([&] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                auto peer = listener.accept();
+                peer.send_all(bytes_of(recv_text(peer)));
+            });
+            auto client = io::tcp_stream::connect(listener.local_endpoint());
+            client.send_all(bytes_of("ping"));
+            right = recv_text(client) == "ping" ? 1 : 0;
+        });
+    });
+    return right;
+}
+
+// What the run of a child that is refused io_uring says on stderr.
+child_result refused_child(const refused_calls& calls) {
+    return run_in_child([&] {
+        refuse(calls);
+        try {
+            io::run([] {});
+        } catch (const std::system_error& error) {
+            std::fputs(error.what(), stderr);
+            ::_exit(error.code().value());
+        }
+    });
+}
+
+} // namespace
+
+TEST_CASE("run returns the value of its function") {
+    CHECK(io::run([] { return 42; }) == 42);
+    CHECK(*io::run([] { return std::make_unique<int>(7); }) == 7);
+    CHECK(io::run([](creel::nursery& root) { return root.children(); }) == 0);
+    CHECK(io::run({.ring_entries = 8}, [] { return std::string{"with options"}; }) ==
+          "with options");
+}
+
+TEST_CASE("run throws the error of its function, and of a child of the root") {
+    CHECK_THROWS_AS(io::run([] { throw std::out_of_range("mine"); }), std::out_of_range);
+    CHECK_THROWS_AS(io::run([]() -> int { throw std::out_of_range("mine"); }), std::out_of_range);
+    CHECK_THROWS_AS(io::run([](creel::nursery& root) {
+                        root.spawn([] { throw std::out_of_range("a child's"); });
+                        creel::this_fiber::sleep_for(1h);
+                    }),
+                    std::out_of_range);
+}
+
+TEST_CASE("run waits for the children of the root") {
+    bool ended = false;
+    clean_run([&](creel::nursery& root) {
+        root.spawn([&] {
+            settle();
+            ended = true;
+        });
+    });
+    CHECK(ended);
+}
+
+TEST_CASE("a function that was cut short by a cancel of the root gives task_cancelled") {
+    CHECK_THROWS_AS(io::run([](creel::nursery& root) -> int {
+                        root.cancel();
+                        creel::this_fiber::sleep_for(1h);
+                        return 1;
+                    }),
+                    creel::task_cancelled);
+    io::run([](creel::nursery& root) { // and nothing if there is no value to miss
+        root.cancel();
+        creel::this_fiber::sleep_for(1h);
+    });
+}
+
+TEST_CASE("io::run works ten times on one thread, on the main thread and on others") {
+    round_trip(); // whatever the first run of the process opens for good
+    const auto before = open_descriptors();
+    int right = 0;
+    for (int i = 0; i < 10; ++i)
+        right += round_trip();
+    CHECK(right == 10);
+    for (int k = 0; k < 4; ++k) {
+        int elsewhere = 0;
+        std::thread{[&] {
+            for (int i = 0; i < 10; ++i)
+                elsewhere += round_trip();
+        }}.join(); // the thread's exit must not hang either
+        CHECK(elsewhere == 10);
+    }
+    check_nothing_left(before);
+}
+
+TEST_CASE("io::run works on several threads at once") {
+    round_trip();
+    const auto before = open_descriptors();
+    std::vector<std::thread> threads;
+    std::array<int, 4> right{};
+    for (int& count : right)
+        threads.emplace_back([&count] {
+            for (int i = 0; i < 10; ++i)
+                count += round_trip();
+        });
+    for (std::thread& t : threads)
+        t.join();
+    CHECK(right == std::array{10, 10, 10, 10});
+    check_nothing_left(before);
+}
+
+TEST_CASE("a run inside a run is a bug that is caught") {
+    const auto child = run_in_child([] { io::run([] { io::run([] {}); }); });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("io::run inside io::run"));
+}
+
+TEST_CASE("run raises the soft limit of open files to the hard one") {
+    const auto child = run_in_child([] {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = 100;
+        limit.rlim_max = 200;
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        io::run([&] { ::getrlimit(RLIMIT_NOFILE, &limit); });
+        ::_exit(limit.rlim_cur == 200 ? 7 : 1);
+    });
+    INFO(to_string(child));
+    // Only once per process: the parent may have run before.
+    CHECK((child.exit_code == 7 || io::statistics().enters > 0));
+}
+
+TEST_CASE("io_uring refused by seccomp is an error that names the remedy") {
+    const auto setup = refused_child({.io_uring_setup = EPERM});
+    INFO(to_string(setup));
+    CHECK(setup.exit_code == EPERM);
+    CHECK_THAT(setup.stderr_text, Catch::Contains("io_uring_setup") && Catch::Contains("seccomp"));
+
+    const auto enter = refused_child({.io_uring_enter = EPERM});
+    INFO(to_string(enter));
+    CHECK(enter.exit_code == EPERM);
+    CHECK_THAT(enter.stderr_text, Catch::Contains("io_uring_enter") && Catch::Contains("seccomp"));
+}
+
+TEST_CASE("io_uring unknown to the kernel is an error that names both possible causes") {
+    const auto child = refused_child({.io_uring_setup = ENOSYS});
+    INFO(to_string(child));
+    CHECK(child.exit_code == ENOSYS);
+    CHECK_THAT(child.stderr_text, Catch::Contains("Linux 6.1") && Catch::Contains("seccomp"));
+}
+
+TEST_CASE("no memory for a ring is an error that names the limit of locked memory") {
+    const auto child = refused_child({.io_uring_setup = ENOMEM});
+    INFO(to_string(child));
+    CHECK(child.exit_code == ENOMEM);
+    CHECK_THAT(child.stderr_text, Catch::Contains("ulimit -l"));
+}
+
+TEST_CASE("a ring works although its registration is refused") {
+    const auto child = run_in_child([] {
+        refuse({.io_uring_register = EPERM});
+        ::_exit(round_trip() == 1 ? 7 : 1);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
+TEST_CASE("a shutdown that takes too long names the fibers that are left and aborts") {
+    const auto child = run_in_child([] {
+        io::run({.shutdown_timeout = 20ms}, [](creel::nursery& root) {
+            root.spawn({.name = "stubborn"},
+                       [] { creel::shield([] { creel::this_fiber::sleep_for(1h); }); });
+            root.spawn({.name = "obedient"}, [] { creel::this_fiber::sleep_for(1h); });
+            settle();
+            root.cancel();
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("stubborn"));
+    CHECK_THAT(child.stderr_text, !Catch::Contains("obedient"));
+}
+
+TEST_CASE("a shutdown that ends in time is left alone") {
+    clean_run({.shutdown_timeout = 1h}, [](creel::nursery& root) {
+        root.spawn([] { creel::shield([] { creel::this_fiber::sleep_for(1ms); }); });
+        root.cancel();
+    });
+}
+
+TEST_CASE("counters outside of a run are those the thread's last run ended with") {
+    round_trip();
+    CHECK(io::statistics().operations_submitted >= 5);
+    CHECK(io::statistics().operations_in_flight == 0);
+    std::thread{[] { CHECK(io::statistics().operations_submitted == 0); }}.join();
+}

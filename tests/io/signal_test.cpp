@@ -1,0 +1,219 @@
+#include "clean_run.hpp"
+
+#include <support/child_process.hpp>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <thread>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+void sleep_long() {
+    creel::this_fiber::sleep_for(1h);
+}
+
+void say(const char* text) {
+    std::fputs(text, stderr);
+    std::fflush(stderr);
+}
+
+std::atomic<int> seen_by_program{0};
+
+void programs_handler(int number) {
+    seen_by_program = number;
+}
+
+} // namespace
+
+TEST_CASE("SIGTERM cancels everything, and ends the process once all has drained") {
+    const auto child = run_in_child([] {
+        io::run([](creel::nursery& root) {
+            struct at_end {
+                ~at_end() { say("drained "); }
+            };
+            root.spawn([] {
+                const at_end last;
+                try {
+                    sleep_long();
+                } catch (const creel::cancelled& why) {
+                    if (why.reason().cause == creel::cancel_cause::signal &&
+                        why.reason().signal_number == SIGTERM && why.reason().text == "SIGTERM")
+                        say("reason ");
+                    throw;
+                }
+            });
+            settle();
+            std::raise(SIGTERM);
+            sleep_long();
+        });
+        say("survived");
+    });
+    INFO(to_string(child));
+    CHECK_FALSE(child.exited);
+    CHECK(child.signal == SIGTERM);
+    CHECK_THAT(child.stderr_text, Catch::Contains("reason ") && Catch::Contains("drained ") &&
+                                      !Catch::Contains("survived"));
+}
+
+TEST_CASE("a signal wakes a run that sleeps, whichever thread receives it") {
+    const auto child = run_in_child([] {
+        std::atomic<bool> ready{false};
+        std::thread other{[&] {
+            while (!ready)
+                std::this_thread::yield();
+            std::raise(SIGINT); // on this thread
+        }};
+        try {
+            io::run({.on_signal = io::throw_interrupted}, [&] {
+                ready = true;
+                sleep_long();
+            });
+        } catch (const io::interrupted& why) {
+            say(why.what());
+            other.join();
+            ::_exit(why.signal_number() == SIGINT ? 7 : 1);
+        }
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+    CHECK_THAT(child.stderr_text, Catch::Contains("SIGINT"));
+}
+
+TEST_CASE("the second signal takes its default action at once") {
+    const auto child = run_in_child([] {
+        io::run([] {
+            creel::shield([] {
+                std::raise(SIGTERM);
+                settle();
+                say("still here ");
+                std::raise(SIGINT);
+                say("too long");
+            });
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGINT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("still here ") && !Catch::Contains("too long"));
+}
+
+TEST_CASE("a run that ignores signals leaves them to the process") {
+    const auto child = run_in_child([] {
+        std::signal(SIGTERM, &programs_handler);
+        io::run({.on_signal = io::ignore}, [] {
+            std::raise(SIGTERM);
+            settle();
+        });
+        ::_exit(seen_by_program == SIGTERM ? 7 : 1);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
+TEST_CASE("the program's own handler is put back, and sees the signal after the drain") {
+    const auto child = run_in_child([] {
+        std::signal(SIGTERM, &programs_handler);
+        io::run([] {
+            std::raise(SIGTERM);
+            try {
+                sleep_long();
+            } catch (...) {
+                if (seen_by_program == 0)
+                    say("not yet ");
+                throw;
+            }
+        });
+        struct sigaction now {};
+        ::sigaction(SIGTERM, nullptr, &now);
+        ::_exit(seen_by_program == SIGTERM && now.sa_handler == &programs_handler ? 7 : 1);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+    CHECK_THAT(child.stderr_text, Catch::Contains("not yet "));
+}
+
+TEST_CASE("a signal that was ignored before, as under nohup, stays ignored") {
+    const auto child = run_in_child([] {
+        std::signal(SIGINT, SIG_IGN);
+        io::run([] {
+            std::raise(SIGINT);
+            settle();
+        });
+        ::_exit(7);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
+TEST_CASE("a signal ends all runs of the process, and is raised after the last has drained") {
+    const auto child = run_in_child([] {
+        std::atomic<int> running{0};
+        const auto wait = [&] {
+            struct at_end {
+                ~at_end() { say("drained "); }
+            } const last;
+            ++running;
+            sleep_long();
+        };
+        std::thread first{[&] { io::run(wait); }};
+        std::thread second{[&] { io::run(wait); }};
+        std::thread immune{[&] {
+            io::run({.on_signal = io::ignore}, [&] {
+                while (running < 2)
+                    creel::this_fiber::yield();
+                std::raise(SIGTERM);
+                sleep_long();
+            });
+        }};
+        first.join();
+        second.join();
+        immune.join();
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGTERM);
+    CHECK_THAT(child.stderr_text, Catch::Contains("drained drained "));
+}
+
+TEST_CASE("a real error says more than the signal that it met") {
+    const auto child = run_in_child([] {
+        try {
+            io::run({.on_signal = io::throw_interrupted}, [] {
+                std::raise(SIGTERM);
+                try {
+                    sleep_long();
+                } catch (const creel::cancelled&) {
+                    throw std::out_of_range("real");
+                }
+            });
+        } catch (const std::out_of_range&) {
+            ::_exit(7);
+        }
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
+TEST_CASE("a process goes on after throw_interrupted, and the next run works") {
+    const auto child = run_in_child([] {
+        int interruptions = 0;
+        for (int i = 0; i < 3; ++i) {
+            try {
+                static_cast<void>(io::run({.on_signal = io::throw_interrupted}, [] {
+                    std::raise(SIGTERM);
+                    sleep_long();
+                    return 1;
+                }));
+            } catch (const io::interrupted&) {
+                ++interruptions;
+            }
+        }
+        const int value = io::run([] { return 4; });
+        ::_exit(interruptions + value);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}

@@ -1,0 +1,173 @@
+#include "clean_run.hpp"
+
+#include <optional>
+#include <vector>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct pair {
+    io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+    std::optional<io::tcp_stream> peer{}; // the one that breaks off
+    std::optional<io::tcp_stream> stream{};
+
+    pair() {
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { stream = listener.accept(); });
+            peer = io::tcp_stream::connect(listener.local_endpoint());
+        });
+        name = peer->local_endpoint().to_string();
+        reset_on_close(peer->native_handle());
+    }
+
+    std::string name;
+};
+
+} // namespace
+
+TEST_CASE("a reset while recv waits is an error that names the peer") {
+    clean_run([] {
+        pair p;
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(*p.stream)); }); });
+            settle();
+            p.peer->close();
+        });
+        CHECK(error->code() == std::errc::connection_reset);
+        CHECK_THAT(error->what(), Catch::StartsWith("recv from " + p.name + ": "));
+        CHECK(p.stream->remote_endpoint().to_string() == p.name);
+    });
+}
+
+TEST_CASE("a reset before recv is an error") {
+    clean_run([] {
+        pair p;
+        p.peer->close();
+        settle();
+        const auto error = error_of([&] { static_cast<void>(recv_text(*p.stream)); });
+        CHECK(error.code() == std::errc::connection_reset);
+    });
+}
+
+TEST_CASE("a reset while send waits is an error that names the peer") {
+    clean_run([] {
+        pair p;
+        const std::vector<std::byte> much(std::size_t{32} << 20);
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { error = error_of([&] { p.stream->send_all(much); }); });
+            settle();
+            p.peer->close();
+        });
+        CHECK((error->code() == std::errc::connection_reset ||
+               error->code() == std::errc::broken_pipe));
+        CHECK_THAT(error->what(), Catch::StartsWith("send to " + p.name + ": "));
+    });
+}
+
+TEST_CASE("a send after a reset is an error and no signal") {
+    clean_run([] {
+        pair p;
+        p.peer->close();
+        settle();
+        std::vector<std::error_code> codes;
+        for (int i = 0; i < 2; ++i)
+            codes.push_back(error_of([&] { p.stream->send_all(bytes_of("x")); }).code());
+        CHECK((codes[0] == std::errc::connection_reset || codes[0] == std::errc::broken_pipe));
+        CHECK(codes[1] == std::errc::broken_pipe);
+    });
+}
+
+TEST_CASE("a reset in the middle of recv_exact is an error") {
+    clean_run([] {
+        pair p;
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                std::array<std::byte, 100> buffer;
+                error = error_of([&] { p.stream->recv_exact(buffer); });
+            });
+            p.peer->send_all(bytes_of("a part"));
+            settle();
+            p.peer->close();
+        });
+        CHECK(error->code() == std::errc::connection_reset);
+    });
+}
+
+TEST_CASE("shutdown_send, options and addresses after a reset are errors or work, no worse") {
+    clean_run([] {
+        pair p;
+        p.peer->close();
+        settle();
+        const auto error = error_of([&] { p.stream->shutdown_send(); });
+        CHECK(error.code() == std::errc::not_connected);
+        CHECK(p.stream->remote_endpoint().to_string() == p.name);
+        p.stream->close();
+    });
+}
+
+TEST_CASE("a client that resets before it is accepted harms no other") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                {
+                    const auto early = io::tcp_stream::connect(listener.local_endpoint());
+                    reset_on_close(early.native_handle());
+                }
+                auto well = io::tcp_stream::connect(listener.local_endpoint());
+                well.send_all(bytes_of("well"));
+                CHECK(recv_text(well).empty());
+            });
+            int served = 0;
+            while (served == 0) {
+                auto peer = listener.accept();
+                try {
+                    served += recv_text(peer) == "well" ? 1 : 0;
+                } catch (const std::system_error& error) {
+                    CHECK(error.code() == std::errc::connection_reset);
+                }
+            }
+        });
+    });
+}
+
+TEST_CASE("2,000 clients that send half a request and vanish leave nothing behind", "[stress]") {
+    constexpr int clients = 2'000;
+    for (const bool reset : {false, true}) {
+        INFO("by reset: " << reset);
+        clean_run([&] {
+            io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+            int ended = 0;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    creel::with_nursery([&](creel::nursery& served) {
+                        for (int i = 0; i < clients; ++i)
+                            served.spawn([&, peer = listener.accept()]() mutable {
+                                try {
+                                    while (!recv_text(peer).empty())
+                                        ;
+                                    ++ended;
+                                } catch (const std::system_error&) {
+                                    ++ended;
+                                }
+                            });
+                    });
+                });
+                for (int i = 0; i < clients; ++i)
+                    n.spawn([&] {
+                        auto client = io::tcp_stream::connect(listener.local_endpoint());
+                        client.send_all(bytes_of("GET / HTT"));
+                        if (reset)
+                            reset_on_close(client.native_handle());
+                    });
+            });
+            CHECK(ended == clients);
+        });
+    }
+}

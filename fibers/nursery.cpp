@@ -41,36 +41,40 @@ struct join_waiter : waiter {
 
 } // namespace
 
-nursery_core::nursery_core(nursery_options options, std::source_location from)
-    : opener(&this_parker()), policy(std::move(options.on_error)), name(options.name), where(from) {
+nursery_core::nursery_core(std::source_location from) : opener(&this_parker()), where(from) {
     CREEL_ASSERT(opener->home != nullptr,
                  "with_nursery needs a running scheduler: call it inside io::run");
     scope_access::set_nursery(scope, this);
     scope_access::enter(scope, duration{});
 }
 
+nursery_core::nursery_core(const nursery_options& options, std::source_location from)
+    : nursery_core(from) {
+    policy = options.on_error;
+    name = options.name;
+}
+
 nursery_core::~nursery_core() {
     CREEL_ASSERT(children == 0 && !open, "a nursery was destroyed before it was joined");
 }
 
-void nursery_core::require_here(const char* what) const {
-    if (scheduler::current() != opener->home) [[unlikely]]
-        assertion_failed(what, "a nursery is used on its own thread only", where);
-    if (!open) [[unlikely]]
-        assertion_failed(what, "the nursery has ended", where);
-}
-
-bool nursery_core::accepts() const noexcept {
-    return !scope_access::effective(scope) ||
+bool nursery_core::cancelled_for_children() const noexcept {
+    return scope_access::effective(scope) &&
            scope_access::visible_cancel(*opener, const_cast<cancel_scope*>(&scope),
-                                        scope_access::entry_count(scope)) == nullptr;
+                                        scope_access::entry_count(scope)) != nullptr;
 }
 
 task* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
                               std::size_t closure_align, std::source_location from) {
+    if (scheduler::current() != opener->home) [[unlikely]]
+        assertion_failed("spawn", "a nursery is used on its own thread only", from);
+    if (!open) [[unlikely]]
+        assertion_failed("spawn", "the nursery has ended", from);
+    if (cancelled_for_children()) [[unlikely]]
+        return nullptr;
     task* t = opener->home->make_task(*this, closure_bytes, closure_align, from);
-    t->stack_bytes =
-        static_cast<std::uint32_t>(std::min<std::size_t>(options.stack_bytes, 1U << 30));
+    if (options.stack_bytes != 0)
+        t->stack_bytes = options.stack_bytes;
     if (!options.name.empty()) {
         try {
             t->name = options.name;
@@ -94,11 +98,9 @@ void nursery_core::submit(task& t) noexcept {
     opener->home->submit(t);
 }
 
-void nursery_core::record(std::exception_ptr error, bool was_cancelled,
+void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
                           const task* child) noexcept {
-    if (error == nullptr)
-        return; // ended well, or never started because of a cancel
-    if (was_cancelled && !accepts()) {
+    if (was_cancelled && cancelled_for_children()) {
         if (a_cancelled == nullptr)
             a_cancelled = std::move(error);
         return;
@@ -119,8 +121,7 @@ void nursery_core::record(std::exception_ptr error, bool was_cancelled,
         scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
 }
 
-void nursery_core::child_finished(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
-    record(std::move(error), was_cancelled, &t);
+void nursery_core::child_ended(task& t) noexcept {
     (t.previous != nullptr ? t.previous->next : first_child) = t.next;
     (t.next != nullptr ? t.next->previous : last_child) = t.previous;
     if (--children == 0 && joiner != nullptr) {
@@ -128,10 +129,6 @@ void nursery_core::child_finished(task& t, std::exception_ptr error, bool was_ca
         joiner = nullptr;
         wake(w);
     }
-}
-
-void nursery_core::body_finished(std::exception_ptr error, bool was_cancelled) noexcept {
-    record(std::move(error), was_cancelled, nullptr);
 }
 
 bool nursery_core::join() {

@@ -73,23 +73,24 @@ struct nursery_access;
 
 // The untyped half of a nursery: children, errors and the wait for the last child.
 struct nursery_core {
-    nursery_core(nursery_options options, std::source_location where);
+    nursery_core(const nursery_options& options, std::source_location where);
+    explicit nursery_core(std::source_location where);
     ~nursery_core();
     nursery_core(const nursery_core&) = delete;
     nursery_core& operator=(const nursery_core&) = delete;
 
-    // A node with room for a closure, not yet a child. Throws std::bad_alloc.
+    // A node with room for a closure, not yet a child; null if the nursery is cancelled, and spawn
+    // then drops its closure. Throws std::bad_alloc.
     task* make_task(const spawn_options& options, std::size_t closure_bytes,
                     std::size_t closure_align, std::source_location where);
     void discard_task(task& t) noexcept; // a made task that will not be submitted
     void submit(task& t) noexcept;       // becomes the youngest child and is queued
 
-    [[nodiscard]] bool accepts() const noexcept; // false: cancelled; spawn drops its closure
-    void require_here(const char* what) const;   // the calling thread is the nursery's
+    [[nodiscard]] bool cancelled_for_children() const noexcept;
 
-    void child_finished(task& t, std::exception_ptr error, bool was_cancelled) noexcept;
-    void body_finished(std::exception_ptr error, bool was_cancelled) noexcept;
-    void record(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
+    // Notes how a child (null: the body) failed; then, for a child, that it has ended.
+    void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
+    void child_ended(task& t) noexcept;
 
     // Waits for all children, leaves the scope, throws what is to be thrown. False: a cancel was
     // absorbed here.
@@ -132,20 +133,25 @@ public:
                std::source_location where = std::source_location::current()) {
         using closure = std::decay_t<F>;
         static_assert(std::is_invocable_v<closure&>, "spawn takes a function of no arguments");
-        core_.require_here("spawn");
-        if (!core_.accepts()) {
+        detail::task* t = core_.make_task(options, sizeof(closure), alignof(closure), where);
+        if (t == nullptr) [[unlikely]] {
             [[maybe_unused]] closure dropped(std::forward<F>(f));
             return;
         }
-        detail::task* t = core_.make_task(options, sizeof(closure), alignof(closure), where);
-        try {
+        if constexpr (std::is_nothrow_constructible_v<closure, F&&>) {
             ::new (t->closure()) closure(std::forward<F>(f));
-        } catch (...) {
-            core_.discard_task(*t);
-            throw;
+        } else {
+            try {
+                ::new (t->closure()) closure(std::forward<F>(f));
+            } catch (...) {
+                core_.discard_task(*t);
+                throw;
+            }
         }
-        t->invoke = [](void* c) { static_cast<void>(std::invoke(*static_cast<closure*>(c))); };
-        t->destroy = [](void* c) noexcept { static_cast<closure*>(c)->~closure(); };
+        static constexpr detail::closure_kind kind{
+            [](void* c) { static_cast<void>(std::invoke(*static_cast<closure*>(c))); },
+            [](void* c) noexcept { static_cast<closure*>(c)->~closure(); }};
+        t->kind_of_closure = &kind;
         core_.submit(*t);
     }
 
@@ -162,19 +168,50 @@ public:
 private:
     friend struct detail::nursery_access;
 
-    nursery(nursery_options options, std::source_location where)
-        : core_(std::move(options), where) {}
+    nursery(const nursery_options& options, std::source_location where) : core_(options, where) {}
+    explicit nursery(std::source_location where) : core_(where) {}
 
     detail::nursery_core core_;
 };
 
 namespace detail {
+
 struct nursery_access {
-    static nursery open(nursery_options options, std::source_location where) {
-        return nursery{std::move(options), where};
+    static nursery open(const nursery_options& options, std::source_location where) {
+        return nursery{options, where};
     }
+    static nursery open(std::source_location where) { return nursery{where}; }
     static nursery_core& core(nursery& n) noexcept { return n.core_; }
+
+    template <typename Body>
+    static auto run(nursery& n, Body& body) -> std::invoke_result_t<Body&, nursery&> {
+        using result = std::invoke_result_t<Body&, nursery&>;
+        if constexpr (std::is_void_v<result>) {
+            try {
+                body(n);
+            } catch (const cancelled&) {
+                n.core_.failed(std::current_exception(), true, nullptr);
+            } catch (...) {
+                n.core_.failed(std::current_exception(), false, nullptr);
+            }
+            static_cast<void>(n.core_.join());
+        } else {
+            std::optional<std::remove_cvref_t<result>> value;
+            try {
+                value.emplace(body(n));
+            } catch (const cancelled&) {
+                n.core_.failed(std::current_exception(), true, nullptr);
+            } catch (...) {
+                n.core_.failed(std::current_exception(), false, nullptr);
+            }
+            static_cast<void>(n.core_.join());
+            if (!value)
+                n.core_.throw_absorbed();
+            return std::move(*value);
+        }
+    }
 };
+
 } // namespace detail
 
 // Runs body(nursery&), waits for every child, returns body's value or throws. See above.
@@ -185,40 +222,15 @@ template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())
     -> std::invoke_result_t<Body&, nursery&> {
-    using result = std::invoke_result_t<Body&, nursery&>;
-    nursery n = detail::nursery_access::open(std::move(options), where);
-    detail::nursery_core& core = detail::nursery_access::core(n);
-    if constexpr (std::is_void_v<result>) {
-        try {
-            body(n);
-            core.body_finished(nullptr, false);
-        } catch (const cancelled&) {
-            core.body_finished(std::current_exception(), true);
-        } catch (...) {
-            core.body_finished(std::current_exception(), false);
-        }
-        static_cast<void>(core.join());
-    } else {
-        std::optional<std::remove_cvref_t<result>> value;
-        try {
-            value.emplace(body(n));
-            core.body_finished(nullptr, false);
-        } catch (const cancelled&) {
-            core.body_finished(std::current_exception(), true);
-        } catch (...) {
-            core.body_finished(std::current_exception(), false);
-        }
-        static_cast<void>(core.join());
-        if (!value)
-            core.throw_absorbed();
-        return std::move(*value);
-    }
+    nursery n = detail::nursery_access::open(options, where);
+    return detail::nursery_access::run(n, body);
 }
 
 template <typename Body>
 auto with_nursery(Body&& body, std::source_location where = std::source_location::current())
     -> std::invoke_result_t<Body&, nursery&> {
-    return with_nursery(nursery_options{}, std::forward<Body>(body), where);
+    nursery n = detail::nursery_access::open(where);
+    return detail::nursery_access::run(n, body);
 }
 
 } // namespace creel

@@ -44,18 +44,21 @@ void node_pool::unlink(size_class& c, slab& s) noexcept {
 }
 
 node_pool::~node_pool() {
-    for (size_class& c : classes_)
+    for (std::size_t index = 0; index < classes_.size(); ++index) {
+        size_class& c = classes_[index];
+        while (free_node* f = c.warm) {
+            c.warm = f->next;
+            return_to_slab(f, index);
+        }
         while (slab* s = c.partial) {
             CREEL_ASSERT(s->used == 0, "a task outlived its scheduler");
             unlink(c, *s);
             std::free(s);
         }
+    }
 }
 
-void* node_pool::allocate(std::size_t bytes, std::uint32_t& granted) {
-    std::size_t index = 0;
-    while (index < class_bytes.size() && bytes > class_bytes[index])
-        ++index;
+void* node_pool::allocate_cold(std::size_t bytes, std::size_t index, std::uint32_t& granted) {
     if (!recycle || index == class_bytes.size()) {
         granted = 0;
         return ::operator new(bytes);
@@ -97,14 +100,14 @@ void* node_pool::allocate_from_new_slab(std::size_t index) {
     return reinterpret_cast<std::byte*>(s) + header_bytes;
 }
 
-void node_pool::deallocate(void* node, std::uint32_t granted) noexcept {
-    if (granted == 0) {
+void node_pool::deallocate_cold(void* node, std::uint32_t granted, std::size_t index) noexcept {
+    if (granted == 0)
         ::operator delete(node);
-        return;
-    }
-    std::size_t index = 0;
-    while (class_bytes[index] != granted)
-        ++index;
+    else
+        return_to_slab(node, index);
+}
+
+void node_pool::return_to_slab(void* node, std::size_t index) noexcept {
     size_class& c = classes_[index];
     auto* s = reinterpret_cast<slab*>(reinterpret_cast<std::uintptr_t>(node) & ~(slab_bytes - 1));
     auto* f = static_cast<free_node*>(node);

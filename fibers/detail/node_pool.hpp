@@ -19,8 +19,28 @@ public:
     // At least `bytes`, aligned for any type without extended alignment; the size that must be
     // given back goes to `granted`. Throws std::bad_alloc. Cost: a few loads and stores, a malloc
     // for sizes above the largest class.
-    void* allocate(std::size_t bytes, std::uint32_t& granted);
-    void deallocate(void* node, std::uint32_t granted) noexcept;
+    void* allocate(std::size_t bytes, std::uint32_t& granted) {
+        const std::size_t index = bytes <= class_bytes[0] ? 0 : class_of(bytes);
+        if (index < class_bytes.size())
+            if (free_node* warm = classes_[index].warm) [[likely]] {
+                classes_[index].warm = warm->next;
+                --classes_[index].warm_count;
+                granted = class_bytes[index];
+                return warm;
+            }
+        return allocate_cold(bytes, index, granted);
+    }
+    void deallocate(void* node, std::uint32_t granted) noexcept {
+        const std::size_t index = granted == class_bytes[0] ? 0 : class_of(granted);
+        if (granted == 0 || classes_[index].warm_count >= most_warm) [[unlikely]] {
+            deallocate_cold(node, granted, index);
+            return;
+        }
+        auto* f = static_cast<free_node*>(node);
+        f->next = classes_[index].warm;
+        classes_[index].warm = f;
+        ++classes_[index].warm_count;
+    }
 
 private:
     struct slab;
@@ -28,6 +48,8 @@ private:
         free_node* next;
     };
     struct size_class {
+        free_node* warm = nullptr; // freed last, to be used next
+        std::uint32_t warm_count = 0;
         slab* partial = nullptr; // slabs that have a free node, doubly linked
         std::size_t empty_slabs = 0;
     };
@@ -35,7 +57,19 @@ private:
     static constexpr std::array<std::uint32_t, 3> class_bytes{192, 320, 640};
     static constexpr std::size_t slab_bytes = 64 * 1024;
     static constexpr std::size_t kept_empty_slabs = 16; // per class: 1 MiB
+    static constexpr std::uint32_t most_warm = 1024;    // per class
 
+    // The first class that holds so many bytes; class_bytes.size() if none does.
+    static std::size_t class_of(std::size_t bytes) noexcept {
+        std::size_t index = 0;
+        while (index < class_bytes.size() && bytes > class_bytes[index])
+            ++index;
+        return index;
+    }
+
+    void* allocate_cold(std::size_t bytes, std::size_t index, std::uint32_t& granted);
+    void deallocate_cold(void* node, std::uint32_t granted, std::size_t index) noexcept;
+    void return_to_slab(void* node, std::size_t index) noexcept;
     void* allocate_from_new_slab(std::size_t index);
     static void unlink(size_class& c, slab& s) noexcept;
     static void link(size_class& c, slab& s) noexcept;

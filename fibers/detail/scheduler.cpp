@@ -23,10 +23,9 @@ constexpr int switches_per_poll = 64;
 // Idle carriers kept warm during a run; a finishing carrier beyond these ends.
 constexpr std::size_t kept_idle_carriers = 4096;
 
-std::atomic<std::uint64_t> next_task_id{2}; // 1 is "main" of the first run
-
-// Ids are drawn from the process-wide counter in blocks, so that a spawn costs no shared write.
-constexpr std::uint64_t id_block = 1024;
+// Each scheduler numbers its tasks in a range of its own, so that a spawn writes nothing shared.
+constexpr int id_range_bits = 40;
+std::uint64_t schedulers_made = 0; // guarded by pool_mutex
 
 std::mutex pool_mutex;
 scheduler* free_schedulers = nullptr; // guarded by pool_mutex; never freed, see the header
@@ -70,7 +69,8 @@ scheduler& scheduler::acquire() {
         return *s;
     }
     auto* s = new scheduler;
-    intrusive_ptr_add_ref(s); // so that Boost never deletes it
+    s->next_id_ = (schedulers_made++ << id_range_bits) + 2; // 1 is "main"
+    intrusive_ptr_add_ref(s);                               // so that Boost never deletes it
     return *s;
 }
 
@@ -347,11 +347,7 @@ task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t al
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     t->offset =
         static_cast<std::uint32_t>(((start + sizeof(task) + align - 1) & ~(align - 1)) - start);
-    if (ids_left_ == 0) {
-        next_id_ = next_task_id.fetch_add(id_block, std::memory_order_relaxed);
-        ids_left_ = id_block;
-    }
-    --ids_left_;
+    t->stack_bytes = options_.stack_bytes;
     t->id = next_id_++;
     return t;
 }
@@ -370,7 +366,7 @@ void scheduler::submit(task& t) noexcept {
 }
 
 bool scheduler::can_run(const fiber_record& carrier, const task& t) const noexcept {
-    return carrier.stack.bytes >= (t.stack_bytes != 0 ? t.stack_bytes : options_.stack_bytes);
+    return carrier.stack.bytes >= t.stack_bytes;
 }
 
 void scheduler::give(fiber_record& f, task& t) noexcept {
@@ -385,7 +381,7 @@ fiber_record* scheduler::bind(task& t) {
         idle_ = f->next_idle;
         --idle_count_;
     } else {
-        f = create_carrier(t.stack_bytes != 0 ? t.stack_bytes : options_.stack_bytes);
+        f = create_carrier(t.stack_bytes);
         if (f == nullptr) {
             starved_.push(t);
             return nullptr;
@@ -419,29 +415,50 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
 void scheduler::run_carrier(fiber_record& self) noexcept {
     while (self.current != nullptr) {
         run_task(*self.current);
-        rest(self);
+        if (!take_next_task(self))
+            rest(self);
     }
 }
 
-void scheduler::run_task(task& t) noexcept {
-    std::exception_ptr error;
-    bool was_cancelled = false;
-    if (scope_access::visible_cancel(*current_) == nullptr) { // else it was cancelled unstarted
+inline void scheduler::run_task(task& t) noexcept {
+    nursery_core& home = *t.home;
+    if (!scope_access::may_be_cancelled(*current_) ||
+        scope_access::visible_cancel(*current_) == nullptr) [[likely]] { // else it never starts
+        std::exception_ptr error;
+        bool was_cancelled = false;
         try {
-            t.invoke(t.closure());
+            t.kind_of_closure->invoke(t.closure());
         } catch (const cancelled&) {
             error = std::current_exception();
             was_cancelled = true;
         } catch (...) {
             error = std::current_exception();
         }
+        // What f owned is released before the nursery hears of the end.
+        t.kind_of_closure->destroy(t.closure());
+        CREEL_ASSERT(current_->scope == &home.scope, "a task ended inside a scope it entered");
+        if (error != nullptr) [[unlikely]]
+            home.failed(std::move(error), was_cancelled, &t);
+    } else {
+        t.kind_of_closure->destroy(t.closure());
     }
-    t.destroy(t.closure()); // before the nursery hears of the end: what f owned is released first
-    CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
     t.runner = nullptr;
-    t.home->child_finished(t, std::move(error), was_cancelled);
+    home.child_ended(t);
     free_task(t);
     ++counters_.tasks_finished;
+}
+
+// The usual case of rest(): the next one in the queue is a task, and no poll is due.
+inline bool scheduler::take_next_task(fiber_record& self) noexcept {
+    runnable* r = ready_.front();
+    if (r == nullptr || r->kind != runnable::kind_type::task || polls_in_ <= 0 ||
+        !starved_.empty() || !can_run(self, static_cast<task&>(*r)))
+        return false;
+    --polls_in_;
+    ready_.pop();
+    give(self, static_cast<task&>(*r));
+    renew_budget(self);
+    return true;
 }
 
 // What a carrier does between two tasks: takes the next unstarted one in place, without a switch,
@@ -505,8 +522,9 @@ void scheduler::fail_oldest_starved() noexcept {
     if (carriers_ != 0)
         return;
     auto& t = static_cast<task&>(*starved_.pop());
-    t.destroy(t.closure());
-    t.home->child_finished(t, std::make_exception_ptr(std::bad_alloc{}), false);
+    t.kind_of_closure->destroy(t.closure());
+    t.home->failed(std::make_exception_ptr(std::bad_alloc{}), false, &t);
+    t.home->child_ended(t);
     free_task(t);
     ++counters_.tasks_finished;
 }

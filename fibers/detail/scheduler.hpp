@@ -117,6 +117,7 @@ private:
     fiber_record* create_carrier(std::size_t stack_bytes);
     void run_carrier(fiber_record& self) noexcept; // the body of a carrier
     void run_task(task& t) noexcept;
+    bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
@@ -162,8 +163,7 @@ private:
     std::optional<node_pool> nodes_;
     ready_queue starved_; // tasks that found no stack, oldest first
     std::size_t carriers_ = 0;
-    std::uint64_t next_id_ = 0;
-    std::uint64_t ids_left_ = 0;
+    std::uint64_t next_id_ = 0; // of a task; goes on from run to run
     scheduler_options options_{};
     scheduler_statistics counters_{};
 

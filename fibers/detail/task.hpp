@@ -27,21 +27,26 @@ struct runnable {
     kind_type kind;
 };
 
+// What can be done to a closure of one type.
+struct closure_kind {
+    void (*invoke)(void* closure);
+    void (*destroy)(void* closure) noexcept;
+};
+
 struct task : runnable {
     task(nursery_core& n, std::source_location where) noexcept
         : runnable(kind_type::task), home(&n), spawned_at(where) {}
 
     [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
 
-    std::uint32_t node_bytes = 0;  // what the pool handed out
-    std::uint32_t offset = 0;      // from the node to the closure
-    std::uint32_t stack_bytes = 0; // asked for; 0: the default
-    task* previous = nullptr;      // among the nursery's children
+    std::uint32_t node_bytes = 0; // what the pool handed out
+    std::uint32_t offset = 0;     // from the node to the closure
+    std::size_t stack_bytes = 0;  // needed
+    task* previous = nullptr;     // among the nursery's children
     task* next = nullptr;
     nursery_core* home;
     fiber_record* runner = nullptr;
-    void (*invoke)(void* closure) = nullptr;
-    void (*destroy)(void* closure) noexcept = nullptr;
+    const closure_kind* kind_of_closure = nullptr;
     std::uint64_t id = 0;
     std::source_location spawned_at;
     std::string name{};

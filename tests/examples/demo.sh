@@ -154,7 +154,8 @@ expect 400 'garbage' '\001\002\003 garbage\r\n\r\n'
 expect 400 'a TLS hello' '\026\003\001\002\000\001\000\001\374\003\003'
 expect 505 'a version to come' "GET / HTTP/3.0\r\n$host\r\n"
 expect 400 'a space in a field name' "GET / HTTP/1.1\r\n${host}A b: c\r\n\r\n"
-expect 400 'two lengths' "POST /echo HTTP/1.1\r\n${host}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"
+expect 400 'two lengths' \
+    "POST /echo HTTP/1.1\r\n${host}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"
 expect 400 'length and chunks' \
     "POST /echo HTTP/1.1\r\n${host}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
 expect 400 'an encoding of unclear length' \
@@ -187,10 +188,12 @@ exec {connection}>&-
 
 # HEAD has the length but not the body.
 reply=$(exchange "HEAD /nothing HTTP/1.1\r\n${host}Connection: close\r\n\r\n")
-[[ $reply == *'Content-Length: '[1-9]* && $reply != *'There is nothing here'* ]] || fail "HEAD: $reply"
+[[ $reply == *'Content-Length: '[1-9]* && $reply != *'There is nothing here'* ]] ||
+    fail "HEAD: $reply"
 
 # Byte by byte, the chunks of a body too.
-text=$(printf 'POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=y\r\n, w\r\n0\r\nT: v\r\n\r\n.')
+chunked='POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n'
+text=$(printf "${chunked}5\r\nhello\r\n3;x=y\r\n, w\r\n0\r\nT: v\r\n\r\n.")
 text=${text%.}
 exec {connection}<>"/dev/tcp/127.0.0.1/$port"
 for ((i = 0; i < ${#text}; ++i)); do printf '%s' "${text:i:1}" >&"$connection"; done
@@ -199,7 +202,7 @@ exec {connection}>&-
 [[ $reply == 'HTTP/1.1 200 '*'hello, w' ]] || fail "byte by byte: $reply"
 
 # The same without any chunk: "0\r\n" and then one byte at a time.
-text=$(printf 'POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n.')
+text=$(printf "${chunked}0\r\n.")
 exec {connection}<>"/dev/tcp/127.0.0.1/$port"
 printf '%s' "${text%.}" >&"$connection"
 sleep 0.1
@@ -218,10 +221,12 @@ order=$(exchange "$requests" | sed -n 's/^page \([0-9]*\)\r*$/\1/p' | tr '\n' ' 
 [[ $order == '1 2 3 4 5 6 7 8 9 10 ' ]] || fail "pipelined: $order"
 
 # A request behind a body, and one that waits for the word to go on.
-reply=$(exchange "POST /echo HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabcGET /nothing HTTP/1.0\r\n\r\n")
+reply=$(exchange \
+    "POST /echo HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabcGET /nothing HTTP/1.0\r\n\r\n")
 [[ $reply == 'HTTP/1.1 200 '*'abcHTTP/1.1 404 '* ]] || fail "a request behind a body: $reply"
 exec {connection}<>"/dev/tcp/127.0.0.1/$port"
-printf 'POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n' >&"$connection"
+send "$connection" \
+    "POST /echo HTTP/1.1\r\n${host}Connection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
 IFS= read -r -t 20 -u "$connection" line || fail 'no word to go on'
 [[ $line == 'HTTP/1.1 100 Continue'* ]] || fail "instead of 100: $line"
 printf 'abc' >&"$connection"
@@ -231,7 +236,8 @@ exec {connection}>&-
 
 # Peers that vanish in the middle, and one that never says anything.
 exec {silent}<>"/dev/tcp/127.0.0.1/$port"
-for text in 'G' 'GET / HTTP/1.1\r\nHo' "POST /echo HTTP/1.1\r\n${host}Content-Length: 100\r\n\r\nabc" \
+for text in 'G' 'GET / HTTP/1.1\r\nHo' \
+    "POST /echo HTTP/1.1\r\n${host}Content-Length: 100\r\n\r\nabc" \
     "GET / HTTP/1.1\r\n$host\r\n"; do
     for ((i = 0; i < 20; ++i)); do
         exec {connection}<>"/dev/tcp/127.0.0.1/$port"
@@ -250,14 +256,15 @@ exec {silent}>&-
 if command -v curl >/dev/null; then
     page=$(curl -sS --max-time 20 "http://127.0.0.1:$port/page?id=7") || fail 'curl failed'
     [[ $page == 'page 7'*'reviews: 7 '* ]] || fail "curl got: $page"
-    curl -sS --max-time 20 --http1.0 -o "$directory/page" "http://127.0.0.1:$port/" || fail 'curl --http1.0'
+    curl -sS --max-time 20 --http1.0 -o "$directory/page" "http://127.0.0.1:$port/" ||
+        fail 'curl --http1.0 failed'
     head -c 60000 /dev/urandom >"$directory/body"
     curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
         "http://127.0.0.1:$port/echo" || fail 'curl could not post'
     cmp -s "$directory/body" "$directory/page" || fail 'the posted body came back changed'
     head -c 3000000 /dev/urandom >"$directory/body"
     code=$(curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
-        -w '%{http_code}' "http://127.0.0.1:$port/echo") || fail "curl lost the reply to a large body"
+        -w '%{http_code}' "http://127.0.0.1:$port/echo") || fail 'curl lost the reply to a large body'
     [[ $code == 413 ]] || fail "a large body gave curl $code"
 fi
 if command -v wrk >/dev/null; then

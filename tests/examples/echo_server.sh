@@ -39,12 +39,13 @@ for ((i = 0; i < 3; ++i)); do
     done
 done
 
-# A megabyte, more than any buffer on the way. cat ends when the server has sent it all.
+# A megabyte, more than any buffer on the way. cat writes while head reads.
 head -c 1000000 /dev/urandom >"$directory/sent"
 exec {third}<>"/dev/tcp/127.0.0.1/$port"
 cat "$directory/sent" >&"$third" &
 writer=$!
-timeout 20 head -c 1000000 <&"$third" >"$directory/received" || fail "the megabyte did not come back"
+timeout 20 head -c 1000000 <&"$third" >"$directory/received" ||
+    fail "the megabyte did not come back"
 wait "$writer"
 cmp -s "$directory/sent" "$directory/received" || fail "the megabyte came back changed"
 rm "$directory/sent" "$directory/received"

@@ -1,0 +1,86 @@
+#include "fetcher.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
+
+#include <exception>
+#include <utility>
+
+namespace demo {
+
+namespace {
+
+constexpr std::size_t workers = 128;
+constexpr std::size_t turns_per_backend = 64;
+constexpr std::size_t queue_capacity = 256;
+
+} // namespace
+
+fetcher::backend_pool::backend_pool(int port)
+    : where(creel::io::endpoint::loopback_v4(port)),
+      turns("a turn at a backend", turns_per_backend) {}
+
+fetcher::fetcher(const std::vector<int>& backend_ports) : jobs_(queue_capacity) {
+    for (int port : backend_ports)
+        backends_.emplace_back(port);
+}
+
+void fetcher::start(creel::nursery& n) {
+    for (std::size_t i = 0; i < workers; ++i)
+        n.spawn({.name = "worker"}, [this] { creel::shield([this] { work(); }); });
+}
+
+part fetcher::fetch(std::size_t backend, std::uint64_t id, creel::time_point deadline) {
+    // Shared, because the worker may still have it in its hands when we have given up.
+    auto wanted = std::make_shared<job>(backend, id, deadline);
+    auto answer = creel::move_on_at(deadline, [&] {
+        if (!jobs_.push(wanted))
+            return part{.state = part_state::failed, .text = "shutting down"};
+        return wanted->answer.pop().value();
+    });
+    return std::move(answer).value_or(part{});
+}
+
+void fetcher::work() {
+    while (auto next = jobs_.pop()) {
+        job& j = **next;
+        backend_pool& who = backends_[j.backend];
+        auto answer = creel::move_on_at(j.deadline, [&] {
+            auto turn = who.turns.acquire(); // throws at once if the job is too late already
+            return ask(who, j.id);
+        });
+        if (answer)
+            static_cast<void>(j.answer.push(std::move(*answer))); // it has room for this one
+    }
+}
+
+// One request over a kept connection if there is one. A client that is in the middle of a reply
+// when the deadline comes is destroyed with its connection: the reply would be taken for the next.
+part fetcher::ask(backend_pool& who, std::uint64_t id) {
+    std::string target = "/part?id=" + std::to_string(id);
+    for (;;) {
+        std::unique_ptr<http_client> client;
+        bool kept = !who.idle.empty();
+        try {
+            if (kept) {
+                client = std::move(who.idle.back());
+                who.idle.pop_back();
+            } else {
+                client = std::make_unique<http_client>(who.where);
+            }
+            http_response response = client->get(target);
+            if (client->keeps_alive())
+                who.idle.push_back(std::move(client));
+            if (response.status != 200)
+                return {.state = part_state::failed,
+                        .text = "status " + std::to_string(response.status)};
+            return {.state = part_state::ok, .text = std::move(response.body)};
+        } catch (const std::exception& error) {
+            // A kept connection may have been closed at the other end; the next may be better, and
+            // in the end there is a new one.
+            if (!kept)
+                return {.state = part_state::failed, .text = error.what()};
+        }
+    }
+}
+
+} // namespace demo

@@ -1,0 +1,245 @@
+#include "http_connection.hpp"
+
+#include "beast.hpp"
+#include "input_buffer.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
+
+#include <array>
+#include <ctime>
+#include <exception>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace demo {
+
+namespace {
+
+namespace http = boost::beast::http;
+using parser_type = http::request_parser<http::string_body>;
+using namespace std::chrono_literals;
+
+// The request cannot be taken: this status, and then the connection ends, for nobody can tell where
+// the next request would begin.
+struct refused {
+    int status;
+};
+
+int status_of(const boost::beast::error_code& error) {
+    if (error == http::error::header_limit)
+        return 431;
+    if (error == http::error::body_limit)
+        return 413;
+    if (error == http::error::bad_version)
+        return 505;
+    return 400;
+}
+
+// Feeds the parser what is there. Throws refused.
+void parse_some(parser_type& parser, input_buffer& input, std::uint32_t& header_room) {
+    boost::beast::error_code error;
+    auto bytes = input.bytes();
+    std::size_t used = parser.put({bytes.data(), bytes.size()}, error);
+    input.consume(used);
+    if (error && error != http::error::need_more)
+        throw refused{status_of(error)};
+    if (parser.is_header_done())
+        return;
+    // Beast 1.81 holds its header_limit against what it has not parsed yet. A peer whose pieces
+    // each end one byte into a field could send fields for ever: so the sum is kept here.
+    if (used > header_room)
+        throw refused{431};
+    header_room -= static_cast<std::uint32_t>(used);
+}
+
+// What Beast lets pass, but must not be (RFC 9112, sections 3.2 and 6.1): a request of unclear
+// length is how one request is smuggled inside another.
+void check_header(const parser_type& parser) {
+    const auto& request = parser.get();
+    if (request.count(http::field::transfer_encoding) > 0 &&
+        (!parser.chunked() || request.version() < 11))
+        throw refused{400};
+    std::size_t hosts = request.count(http::field::host);
+    if (hosts > 1 || (hosts == 0 && request.version() >= 11))
+        throw refused{400};
+    // An expectation comes from a peer who waits for the answer before it sends the body.
+    if (request.version() >= 11 && request.count(http::field::expect) > 0 &&
+        !boost::beast::iequals(request[http::field::expect], "100-continue"))
+        throw refused{417};
+}
+
+std::string_view reason_phrase(int status) {
+    auto phrase = http::obsolete_reason(http::int_to_status(static_cast<unsigned>(status)));
+    return {phrase.data(), phrase.size()};
+}
+
+// "Date: ...\r\n"; formatted once a second.
+std::string_view date_line() {
+    static thread_local std::time_t written = -1;
+    static thread_local std::array<char, 64> line;
+    static thread_local std::size_t length = 0;
+    if (std::time_t now = std::time(nullptr); now != written) {
+        std::tm parts{};
+        ::gmtime_r(&now, &parts);
+        length = std::strftime(line.data(), line.size(), "Date: %a, %d %b %Y %T GMT\r\n", &parts);
+        written = now;
+    }
+    return {line.data(), length};
+}
+
+std::string to_bytes(const http_reply& reply, bool keep_alive, bool with_body) {
+    std::string out;
+    out.reserve(256 + reply.extra_headers.size() + (with_body ? reply.body.size() : 0));
+    out.append("HTTP/1.1 ").append(std::to_string(reply.status)).append(" ");
+    out.append(reason_phrase(reply.status)).append("\r\nServer: creel-demo\r\n");
+    out.append(date_line()).append("Content-Type: ").append(reply.content_type);
+    out.append("\r\nContent-Length: ").append(std::to_string(reply.body.size()));
+    // HTTP/1.0 closes unless told otherwise, HTTP/1.1 the other way round; so say it to both.
+    out.append(keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
+    out.append(reply.extra_headers).append("\r\n");
+    if (with_body)
+        out.append(reply.body);
+    return out;
+}
+
+http_reply call(const http_handler& handler, const http_request& request) {
+    try {
+        return handler(request);
+    } catch (const std::exception& error) {
+        return {.status = 500, .body = std::string{error.what()} + "\n"};
+    }
+}
+
+class http_connection {
+public:
+    http_connection(creel::io::tcp_stream& stream, const http_limits& limits)
+        : stream_(stream), limits_(limits) {}
+
+    // Empty when the peer has ended the connection, or was idle for too long. Throws refused.
+    std::optional<http_request> read() {
+        if (input_.empty()) {
+            auto more = creel::move_on_after(limits_.idle, [&] { return input_.fill(stream_); });
+            if (!more.value_or(false))
+                return {};
+        }
+        try {
+            return creel::fail_after(limits_.read, [&] { return read_begun(); });
+        } catch (const creel::timed_out&) {
+            throw refused{408};
+        }
+    }
+
+    void send(std::string_view text) { stream_.send_all(std::as_bytes(std::span{text})); }
+
+    // Ends our side, and reads on for a little: closing with bytes unread would reset the
+    // connection, and the peer might lose the last reply.
+    void finish() {
+        stream_.shutdown_send();
+        creel::move_on_after(1s, [&] {
+            for (int rounds = 0; rounds < 64; ++rounds) {
+                input_.consume(input_.bytes().size());
+                if (!input_.fill(stream_))
+                    return;
+            }
+        });
+    }
+
+private:
+    std::optional<http_request> read_begun() {
+        parser_type parser;
+        parser.eager(true);
+        parser.header_limit(limits_.header_bytes);
+        parser.body_limit(limits_.body_bytes);
+        std::uint32_t header_room = limits_.header_bytes;
+        bool checked = false;
+        for (;;) {
+            if (!parser.got_some())
+                skip_empty_lines();
+            if (!input_.empty())
+                parse_some(parser, input_, header_room);
+            if (parser.is_header_done() && !std::exchange(checked, true)) {
+                check_header(parser);
+                if (parser.get().version() >= 11 && parser.get().count(http::field::expect) > 0 &&
+                    !parser.is_done())
+                    send("HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            if (parser.is_done())
+                return take(parser);
+            if (input_.full()) // one line of a chunked body that is longer than the buffer
+                throw refused{400};
+            if (!input_.fill(stream_))
+                return {}; // vanished in the middle of it
+        }
+    }
+
+    // Before a request empty lines are to be ignored (RFC 9112, section 2.2).
+    void skip_empty_lines() {
+        auto bytes = input_.bytes();
+        std::size_t count = 0;
+        while (count < bytes.size() &&
+               (bytes[count] == std::byte{'\r'} || bytes[count] == std::byte{'\n'}))
+            ++count;
+        input_.consume(count);
+    }
+
+    static http_request take(parser_type& parser) {
+        bool keep_alive = parser.keep_alive();
+        auto request = parser.release();
+        return {.method = std::string{request.method_string()},
+                .target = std::string{request.target()},
+                .body = std::move(request.body()),
+                .keep_alive = keep_alive};
+    }
+
+    creel::io::tcp_stream& stream_;
+    const http_limits& limits_;
+    input_buffer input_;
+};
+
+// The requests of a connection, until one asks for its end. True: say goodbye properly.
+bool serve_requests(http_connection& connection, const http_handler& handler,
+                    const http_limits& limits) {
+    for (;;) {
+        auto request = connection.read();
+        if (!request)
+            return false;
+        // From here to its reply the request is shielded: a server that is told to stop finishes
+        // it. It has a deadline of its own, so that nobody can hold the server up.
+        bool keep_alive = creel::shield([&] {
+            return creel::fail_after(limits.answer, [&] {
+                http_reply reply = call(handler, *request);
+                bool stay = request->keep_alive && !reply.close;
+                connection.send(to_bytes(reply, stay, request->method != "HEAD"));
+                return stay;
+            });
+        });
+        if (!keep_alive)
+            return true;
+    }
+}
+
+} // namespace
+
+void serve_http(creel::io::tcp_stream stream, const http_handler& handler,
+                const http_limits& limits) {
+    stream.set_no_delay(true);
+    http_connection connection{stream, limits};
+    int refusal = 0;
+    try {
+        if (!serve_requests(connection, handler, limits))
+            return;
+    } catch (const refused& why) {
+        refusal = why.status;
+    }
+    if (refusal != 0) {
+        http_reply reply{.status = refusal,
+                         .body = std::to_string(refusal) + " " +
+                                 std::string{reason_phrase(refusal)} + "\n"};
+        creel::fail_after(limits.answer, [&] { connection.send(to_bytes(reply, false, true)); });
+    }
+    connection.finish();
+}
+
+} // namespace demo

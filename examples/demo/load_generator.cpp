@@ -1,0 +1,191 @@
+// The load generator: so many clients, each with a connection of its own, ask for one page after
+// the other and check every reply; then the report.
+#include "commands.hpp"
+#include "histogram.hpp"
+#include "http_client.hpp"
+#include "page.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/io/run.hpp>
+
+#include <charconv>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <string>
+#include <string_view>
+
+namespace io = creel::io;
+
+namespace demo {
+
+namespace {
+
+constexpr auto reply_limit = 10s; // a reply that takes longer is lost
+
+struct results {
+    std::uint64_t replies = 0;
+    std::uint64_t late_parts = 0;
+    std::uint64_t wrong = 0;
+    std::uint64_t lost = 0;
+    std::string first_complaint{};
+    histogram latencies{};
+    std::chrono::nanoseconds elapsed{0};
+
+    void complain(std::uint64_t& counter, std::string what) {
+        if (counter++ == 0 && first_complaint.empty())
+            first_complaint = std::move(what);
+    }
+};
+
+// Takes the line that must come next off the text. False if another one came.
+bool take(std::string_view& text, std::string_view line) {
+    if (!text.starts_with(line))
+        return false;
+    text.remove_prefix(line.size());
+    return true;
+}
+
+// The number of parts that were late; -1 if the page is not what it must be.
+int check_page(std::uint64_t id, std::string_view text) {
+    int late = 0;
+    if (!take(text, "page " + std::to_string(id) + "\n"))
+        return -1;
+    for (std::size_t i = 0; i < backends.size(); ++i) {
+        std::string name{backends[i].name};
+        if (take(text, name + ": timeout\n"))
+            ++late;
+        else if (!take(text, name + ": " + part_text(i, id) + "\n"))
+            return -1;
+    }
+    return text.empty() ? late : -1;
+}
+
+class load {
+public:
+    explicit load(const load_options& options)
+        : options_(options), server_(io::endpoint::loopback_v4(options.port)) {}
+
+    // Parks: until every client has its last reply.
+    void run(results& to) {
+        auto begin = creel::now();
+        auto end = begin + std::chrono::seconds{options_.seconds};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn({.name = "progress"}, [&] { show_progress(to, begin, end); });
+            creel::with_nursery([&](creel::nursery& clients) {
+                for (unsigned i = 0; i < options_.connections; ++i)
+                    clients.spawn({.name = "client"}, [&] { ask_until(end, to); });
+            });
+            to.elapsed = creel::now() - begin;
+        });
+    }
+
+private:
+    void ask_until(creel::time_point end, results& to) {
+        try {
+            http_client client{server_};
+            while (creel::now() < end) {
+                std::uint64_t id = ++last_id_;
+                auto asked = creel::now();
+                http_response response = creel::fail_after(
+                    reply_limit, [&] { return client.get("/page?id=" + std::to_string(id)); });
+                to.latencies.add(creel::now() - asked);
+                ++to.replies;
+                int late = response.status == 200 ? check_page(id, response.body) : -1;
+                if (late < 0)
+                    to.complain(to.wrong, "page " + std::to_string(id) + " came with status " +
+                                              std::to_string(response.status) + " as:\n" +
+                                              response.body);
+                else
+                    to.late_parts += static_cast<std::uint64_t>(late);
+            }
+        } catch (const std::exception& error) {
+            to.complain(to.lost, error.what());
+        }
+    }
+
+    static void show_progress(const results& of, creel::time_point begin, creel::time_point end) {
+        for (auto next = begin + 1s; next <= end; next += 1s) {
+            std::uint64_t before = of.replies;
+            creel::this_fiber::sleep_until(next);
+            std::cout << "  " << std::chrono::round<std::chrono::seconds>(next - begin).count()
+                      << " s   " << with_commas(of.replies - before) << " replies   "
+                      << with_commas(of.late_parts) << " timeouts so far" << std::endl;
+        }
+    }
+
+    load_options options_;
+    io::endpoint server_;
+    std::uint64_t last_id_ = 0;
+};
+
+// The number behind "name": in the flat JSON of /stats.
+std::uint64_t number_in(std::string_view json, std::string_view name) {
+    std::string key = "\"" + std::string{name} + "\": ";
+    std::size_t at = json.find(key);
+    std::uint64_t value = 0;
+    if (at != std::string_view::npos)
+        std::from_chars(json.data() + at + key.size(), json.data() + json.size(), value);
+    return value;
+}
+
+void print_report(const load_options& options, const results& of, std::string_view stats) {
+    auto seconds = std::chrono::duration<double>(of.elapsed).count();
+    auto rate = static_cast<std::uint64_t>(static_cast<double>(of.replies) / seconds);
+    std::uint64_t parts = of.replies * backends.size();
+    std::uint64_t lived = number_in(stats, "fibers_lived");
+    std::array<char, 16> share;
+    std::snprintf(share.data(), share.size(), "%.2f%%",
+                  parts ? 100.0 * static_cast<double>(of.late_parts) / static_cast<double>(parts)
+                        : 0.0);
+    std::cout << "\n"
+              << "  requests per second  " << with_commas(rate) << "\n"
+              << "  replies              " << with_commas(of.replies) << " over "
+              << options.connections << " connections, each one checked: " << of.wrong << " wrong, "
+              << of.lost << " lost\n"
+              << "  latency              p50 " << to_text(of.latencies.percentile(0.5)) << "   p90 "
+              << to_text(of.latencies.percentile(0.9)) << "   p99 "
+              << to_text(of.latencies.percentile(0.99)) << "   p99.9 "
+              << to_text(of.latencies.percentile(0.999)) << "   max " << to_text(of.latencies.max())
+              << "\n"
+              << "  timeouts             " << with_commas(of.late_parts) << " of "
+              << with_commas(parts) << " parts came later than " << to_text(page_deadline) << " ("
+              << share.data() << ") and were left out\n"
+              << "  fibers               " << with_commas(lived) << " lived in the server, "
+              << with_commas(number_in(stats, "fibers_peak")) << " at most at a time, on "
+              << with_commas(number_in(stats, "stacks")) << " stacks\n"
+              << std::endl;
+}
+
+// Why this was no success; empty if it was one.
+std::string verdict(const load_options& options, const results& of) {
+    if (of.lost > 0)
+        return std::to_string(of.lost) + " replies were lost: " + of.first_complaint;
+    if (of.wrong > 0)
+        return std::to_string(of.wrong) + " replies were wrong: " + of.first_complaint;
+    if (of.replies < std::uint64_t{2} * options.connections)
+        return "idle: only " + std::to_string(of.replies) + " replies for " +
+               std::to_string(options.connections) + " connections";
+    return {};
+}
+
+} // namespace
+
+int run_load(const load_options& options) {
+    results counted;
+    std::string stats;
+    io::run([&] {
+        load{options}.run(counted);
+        if (counted.lost == 0)
+            stats = http_client{io::endpoint::loopback_v4(options.port)}.get("/stats").body;
+    });
+    print_report(options, counted, stats);
+    std::string failure = verdict(options, counted);
+    if (!failure.empty())
+        std::cerr << "demo: " << failure << '\n';
+    return failure.empty() ? 0 : 1;
+}
+
+} // namespace demo

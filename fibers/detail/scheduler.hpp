@@ -95,6 +95,7 @@ private:
     static void release(scheduler& s) noexcept;
     void enter(poller& outside, const scheduler_options& options);
     void leave() noexcept;
+    void remove_marker() noexcept;
 
     void yield_spent();
 
@@ -106,8 +107,15 @@ private:
         polls_in_ = 0;
     }
     fiber_record* next_fiber(); // pops, binding a task; null when nothing is ready
+    bool poll_is_due() noexcept;
     void poll_round() noexcept;
     void idle_round() noexcept;
+    void begin_round() noexcept;
+    runnable* pop_ready() noexcept;
+    [[nodiscard]] bool anything_ready() const noexcept {
+        const runnable* first = ready_.front();
+        return first != nullptr && (first != &marker_ || first->next_ready != nullptr);
+    }
     void drain_inbox() noexcept;
     void fire_timers() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
@@ -145,7 +153,10 @@ private:
     fiber_record* current_ = nullptr;
     exception_state* exceptions_ = nullptr; // the thread's live state
     ready_queue ready_;
-    int polls_in_ = 0;             // switches left before the next poll; 0 if the next is due
+    int polls_in_ = 0; // switches left before a poll is considered; 0: at the next
+    int looks_ = 0;    // times it was considered, and put off, in this round
+    runnable marker_{runnable::kind_type::marker}; // ends a round, see poll_is_due()
+    bool marker_queued_ = false;
     bool dispatcher_due_ = false;  // Boost-native state needs the dispatcher; then polls_in_ is 0
     bool dispatcher_held_ = false; // else it runs
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until

@@ -17,9 +17,10 @@ namespace creel::detail {
 struct fiber_record;
 struct nursery_core;
 
-// A link of the scheduler's ready queue, which holds fibers and unstarted tasks alike.
+// A link of the scheduler's ready queue, which holds fibers and unstarted tasks alike, and a marker
+// behind what was ready at the last poll.
 struct runnable {
-    enum class kind_type : std::uint8_t { fiber, task };
+    enum class kind_type : std::uint8_t { fiber, task, marker };
 
     explicit runnable(kind_type k) noexcept : kind(k) {}
 

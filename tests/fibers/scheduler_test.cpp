@@ -123,6 +123,44 @@ TEST_CASE("one fiber that yields for ever starves neither timers, nor I/O, nor c
     CHECK(left == nothing);
 }
 
+TEST_CASE("thousands of fibers that yield for ever starve neither timers nor events") {
+    const int fibers = under_tsan ? 2'000 : 10'000;
+    bool came = false;
+    const auto left = run_virtually([&](manual_poller& outside) {
+        gate opened_outside;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < fibers; ++i)
+                n.spawn([&] {
+                    for (;;) {
+                        outside.advance(1ns);
+                        creel::this_fiber::yield();
+                    }
+                });
+            outside.next_poll([&] { opened_outside.open(); });
+            opened_outside.pass();
+            creel::this_fiber::sleep_for(1us);
+            came = true;
+            n.cancel();
+        });
+    });
+    CHECK(came);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a poll comes once in a round of the ready queue, not in the middle of a short one") {
+    run_virtually([](manual_poller& outside) {
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 500; ++i)
+                n.spawn([&] {
+                    for (int k = 0; k < 20; ++k)
+                        creel::this_fiber::yield();
+                });
+        });
+        CHECK(outside.polls() >= 15);
+        CHECK(outside.polls() <= 30); // 157 if it came every 64 switches
+    });
+}
+
 TEST_CASE("one fiber whose waits never need to wait starves neither timers, nor I/O, nor cancel") {
     bool came = false;
     const auto left = run_virtually([&](manual_poller& outside) {

@@ -4,22 +4,24 @@ set(creel_test_timeout 60)
 set(creel_test_environment "")
 set(creel_test_launcher "")
 
-if(CREEL_SANITIZE STREQUAL "address")
-    set(creel_test_timeout 300)
-    # Fake stacks would move a fiber's locals off the stack whose bounds we announce.
-    set(creel_test_environment
-        ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=1:strict_string_checks=1
-        UBSAN_OPTIONS=print_stacktrace=1)
-elseif(CREEL_SANITIZE STREQUAL "thread")
-    set(creel_test_timeout 300)
-    set(creel_test_environment
-        "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp:second_deadlock_stack=1")
-endif()
-
-# The shadow maps of GCC 12 and clang 16 do not fit beside 32 random bits of mmap, which newer
-# kernels use ("unexpected memory mapping"); so a sanitized program runs without them. A container
-# may forbid the personality call; then it runs as it is.
 if(CREEL_SANITIZE)
+    set(creel_test_timeout 300)
+    # Tests of guard pages and of exhausted memory look at the signal and at bad_alloc, as in any
+    # other build.
+    string(JOIN ":" options handle_segv=0 handle_sigbus=0 allocator_may_return_null=1)
+    if(CREEL_SANITIZE STREQUAL "address")
+        # Fake stacks would move a fiber's locals off the stack whose bounds we announce.
+        string(APPEND options
+            ":detect_leaks=1:detect_stack_use_after_return=0:strict_string_checks=1")
+        set(creel_test_environment ASAN_OPTIONS=${options} UBSAN_OPTIONS=print_stacktrace=1)
+    else()
+        string(APPEND options
+            ":second_deadlock_stack=1:suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp")
+        set(creel_test_environment TSAN_OPTIONS=${options})
+    endif()
+    # The shadow maps of GCC 12 and clang 16 do not fit beside 32 random bits of mmap, which newer
+    # kernels use ("unexpected memory mapping"), so the tests run without them. A container may
+    # forbid the personality call; then they run as they are.
     execute_process(COMMAND setarch -R true RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
     if(NOT failed)
         set(creel_test_launcher setarch -R)

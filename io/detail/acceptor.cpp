@@ -2,6 +2,7 @@
 #include <creel/io/error.hpp>
 
 #include <cerrno>
+#include <new>
 #include <string>
 
 #include <sys/socket.h>
@@ -53,9 +54,10 @@ struct acceptor::accept_waiter : waiter, link {
 
 const waiter_kind acceptor::accept_waiter::kind{&accept_waiter::withdraw, &accept_waiter::describe,
                                                 true};
-const descriptor_kind acceptor::kind{"listener", &acceptor::interrupt, &acceptor::destroy};
+const descriptor_kind acceptor::kind{"listener", &acceptor::interrupt, &acceptor::move_away,
+                                     &acceptor::destroy};
 
-acceptor::acceptor(int fd) noexcept : descriptor(kind, fd) {
+acceptor::acceptor(int fd) : descriptor(kind, fd) {
     accept_.self = this;
     accept_.complete = [](completion_target& t, int result, unsigned flags) noexcept {
         static_cast<armed_accept&>(t).self->completed(result, flags);
@@ -177,7 +179,13 @@ void acceptor::deliver(int connected) noexcept {
         wake(w);
         return;
     }
-    queue_.push_back(connected);
+    try {
+        queue_.push_back(connected);
+    } catch (const std::bad_alloc&) { // then there is no room to serve it either
+        ::close(connected);
+        where_->late_descriptor(-1);
+        return;
+    }
     if (queue_.size() >= queue_limit)
         disarm();
 }
@@ -199,6 +207,9 @@ void acceptor::interrupt(descriptor& d) noexcept {
     }
     self.disarm();
 }
+
+// Nothing is left to undo: accept() sees to it that a ring has let go of it before the next.
+void acceptor::move_away(descriptor&) noexcept {}
 
 void acceptor::destroy(descriptor& d) noexcept {
     auto& self = static_cast<acceptor&>(d);

@@ -14,6 +14,7 @@ namespace creel::io::detail {
 
 class acceptor final : public descriptor {
 public:
+    // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
     static acceptor* adopt(owned_fd fd);
 
     // A connected descriptor. Parks: until there is one, first come first served. Cancel: yes,
@@ -31,7 +32,7 @@ private:
 
     static constexpr std::size_t queue_limit = 128;
 
-    explicit acceptor(int fd) noexcept;
+    explicit acceptor(int fd);
     ~acceptor() = default;
 
     void arm();
@@ -41,6 +42,7 @@ private:
     void close_queued() noexcept;
 
     static void interrupt(descriptor& d) noexcept;
+    static void move_away(descriptor& d) noexcept;
     static void destroy(descriptor& d) noexcept;
     static const descriptor_kind kind;
 

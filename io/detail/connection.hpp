@@ -28,20 +28,30 @@ private:
     // One operation, or as many as it takes, each with a hold on the record. `flags` are recv(2)'s
     // and send(2)'s.
     template <direction Way>
-    std::size_t once(std::uintptr_t data, std::size_t size_bytes, unsigned flags);
+    [[gnu::always_inline]] inline std::size_t once(std::uintptr_t data, std::size_t size_bytes,
+                                                   unsigned flags);
     template <direction Way>
-    void all(std::uintptr_t data, std::size_t size_bytes, unsigned flags);
+    [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
+                                           unsigned flags);
+    // Inlined: after a switch the processor predicts no return right, so each frame costs.
     template <direction Way>
-    std::size_t transfer(ring& r, std::uintptr_t data, std::size_t size_bytes, unsigned flags);
+    [[gnu::always_inline]] inline std::size_t transfer(ring& r, std::uintptr_t data,
+                                                       std::size_t size_bytes, unsigned flags);
     // Returns if it is to be tried again.
     template <direction Way>
     void explain(const operation& op) const;
 
+    void register_with(ring& r) noexcept;
+    void unregister() noexcept;
+
     static void interrupt(descriptor& d) noexcept;
+    static void move_away(descriptor& d) noexcept;
     static void destroy(descriptor& d) noexcept;
     static const descriptor_kind kind;
 
     operation* busy_[2] = {nullptr, nullptr}; // by direction
+    unsigned operations_ = 0;                 // on its ring, as far as that is of interest
+    int slot_ = -1;                           // in the file table of its ring
     bool holds_data_ = false;                 // the last receive left data in the socket
 };
 

@@ -33,6 +33,8 @@ struct descriptor::close_waiter : waiter {
 void descriptor::move_to(ring& r) {
     CREEL_ASSERT(holds_ == 1, "two threads use one stream or listener; give each its own, and move "
                               "one only while no call on it waits");
+    if (home_ != nullptr)
+        kind_->move_away(*this);
     home_ = r.box();
 }
 
@@ -47,6 +49,8 @@ bool descriptor::begin_close() noexcept {
 }
 
 void descriptor::close(descriptor& d) {
+    CREEL_ASSERT(d.holds_ == 0 || (current_ring() != nullptr && current_ring()->box() == d.home_),
+                 "close of a stream or listener on another thread than that of its calls");
     if (d.begin_close()) {
         close_waiter w{d};
         d.closer_ = &w;
@@ -88,8 +92,9 @@ void descriptor::last_left() noexcept {
 
 void descriptor::finish() noexcept {
     // close(2) and not IORING_OP_CLOSE: it costs the same in the kernel, and no switch.
-    ::close(fd_);
+    const int fd = fd_;
     kind_->destroy(*this);
+    ::close(fd);
 }
 
 void throw_not_open(const char* call) {

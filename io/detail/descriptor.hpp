@@ -25,7 +25,9 @@ struct descriptor_kind {
     const char* name; // "stream"
     // Ends what is under way, soon. Must not switch.
     void (*interrupt)(descriptor&) noexcept;
-    // Frees the record; the descriptor itself is closed.
+    // Undoes what the ring it belongs to knows of it: it moves to another.
+    void (*move_away)(descriptor&) noexcept;
+    // Frees the record, and leaves the descriptor itself alone.
     void (*destroy)(descriptor&) noexcept;
 };
 
@@ -81,6 +83,8 @@ protected:
         if (home_.get() != r.box().get()) [[unlikely]]
             move_to(r);
     }
+
+    [[nodiscard]] const std::shared_ptr<mailbox>& home() const noexcept { return home_; }
 
     void enter() noexcept { ++holds_; }
     void leave() noexcept {

@@ -2,22 +2,26 @@
 #include <creel/io/detail/ring_setup.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <new>
 #include <source_location>
 #include <string>
 #include <utility>
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace creel::io {
 namespace detail {
 namespace {
 
-using std::chrono_literals::operator""s;
+// No wait is longer, so that a surprise of clocks or signals cannot hang the loop for good. A
+// timeout that stands in the ring costs nothing; one given to each wait reads the clock each time.
+__kernel_timespec longest_wait{.tv_sec = 10, .tv_nsec = 0};
 
-// No wait is longer, so that a surprise of clocks or signals cannot hang the loop for good.
-constexpr duration longest_wait = 10s;
+constexpr int most_files = 65'536;
 
 struct thread_state {
     ring* current = nullptr;
@@ -29,6 +33,11 @@ struct thread_state {
     static thread_local thread_state state;
     return state;
 }
+
+// The next ring may get the addresses of an ended one's queues. The kernel orders the two, but by
+// system calls that TSan does not see; this tells it (release in the destructor, acquire in the
+// constructor).
+std::atomic<unsigned> rings_ended{0};
 
 } // namespace
 
@@ -68,26 +77,35 @@ const waiter_kind ring::room_waiter::kind{&room_waiter::withdraw, &room_waiter::
 ring::ring(unsigned entries, unsigned completion_entries)
     : enter_(&io_uring_enter2), box_(std::make_shared<mailbox>()) {
     wake_descriptor_ = set_up_ring(uring_, entries, completion_entries);
+    static_cast<void>(rings_ended.load(std::memory_order_acquire));
     entries_ = uring_.sq.ring_entries;
     tail_ = head();
     enter_flags_ = uring_.enter_ring_fd != uring_.ring_fd ? IORING_ENTER_REGISTERED_RING : 0U;
     // Entry i of the indirection array always names entry i, so only the tail is left to store.
     for (unsigned i = 0; i < entries_; ++i)
         uring_.sq.array[i] = i;
-    wake_.home = this;
-    wake_.complete = &ring::woken;
-    wake_.prepare = [](sqe_request& r, io_uring_sqe& entry) noexcept {
-        auto& self = static_cast<wake_read&>(r);
-        io_uring_prep_read(&entry, self.home->wake_descriptor_, &self.value, sizeof self.value, 0);
-        entry.user_data = tagged(static_cast<completion_target&>(self));
+    wake_read_.fill = [](ring& self, io_uring_sqe& entry) noexcept {
+        io_uring_prep_read(&entry, self.wake_descriptor_, &self.wake_count_,
+                           sizeof self.wake_count_, 0);
     };
-    request(wake_);
-    wake_armed_ = true;
+    wake_read_.then = [](ring& self) noexcept {
+        self.read_mail();
+        if (self.supervisor_ != nullptr)
+            self.supervisor_->attend(*self.supervisor_);
+    };
+    stand(wake_read_);
+    heartbeat_.fill = [](ring&, io_uring_sqe& entry) noexcept {
+        io_uring_prep_timeout(&entry, &longest_wait, 0, 0);
+    };
+    stand(heartbeat_);
     box_->owner = this;
 }
 
 ring::~ring() {
     CREEL_ASSERT(held_ == 0, "a ring is destroyed while the kernel works for it");
+    if (files_ > 0) // the exit would take the files out too, but some time later
+        io_uring_unregister_files(&uring_);
+    rings_ended.fetch_add(1, std::memory_order_release);
     io_uring_queue_exit(&uring_);
     ::close(wake_descriptor_);
 }
@@ -204,21 +222,27 @@ void ring::wait_until(time_point deadline) noexcept {
     serve_requests();
     if (supervisor_ != nullptr)
         deadline = std::min(deadline, supervisor_->deadline);
-    duration left = longest_wait;
-    if (deadline != time_point::max())
-        left = std::min(left, deadline - now());
     // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep.
-    if (left <= duration::zero() || !requests_.empty() || !room_waiters_.empty()) {
+    if (!requests_.empty() || !room_waiters_.empty()) {
         poll();
         return;
     }
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
-    __kernel_timespec timeout{};
-    timeout.tv_sec = seconds.count();
-    timeout.tv_nsec = std::chrono::nanoseconds{left - seconds}.count();
-    io_uring_getevents_arg argument{};
-    argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
-    enter(1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    if (deadline == time_point::max()) {
+        enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
+    } else {
+        const duration left = deadline - now();
+        if (left <= duration::zero()) {
+            poll();
+            return;
+        }
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+        __kernel_timespec timeout{};
+        timeout.tv_sec = seconds.count();
+        timeout.tv_nsec = std::chrono::nanoseconds{left - seconds}.count();
+        io_uring_getevents_arg argument{};
+        argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
+        enter(1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    }
     reap();
     attend();
 }
@@ -231,16 +255,56 @@ void ring::wake() noexcept {
     errno = saved;
 }
 
-void ring::woken(completion_target& t, int, unsigned) noexcept {
-    ring& self = *static_cast<wake_read&>(t).home;
-    self.wake_armed_ = false;
-    self.read_mail();
-    if (self.supervisor_ != nullptr)
-        self.supervisor_->attend(*self.supervisor_);
-    if (self.ending_)
-        return;
-    self.request(self.wake_);
-    self.wake_armed_ = true;
+void ring::stand(standing& s) noexcept {
+    s.home = this;
+    s.prepare = [](sqe_request& r, io_uring_sqe& entry) noexcept {
+        auto& self = static_cast<standing&>(r);
+        ++self.home->standing_;
+        self.fill(*self.home, entry);
+        entry.user_data = tagged(static_cast<completion_target&>(self));
+    };
+    s.complete = [](completion_target& t, int, unsigned) noexcept {
+        auto& self = static_cast<standing&>(t);
+        --self.home->standing_;
+        if (self.then != nullptr)
+            self.then(*self.home);
+        if (!self.home->ending_)
+            self.home->request(self);
+    };
+    request(s);
+}
+
+int ring::register_file(int fd) noexcept {
+    if (files_ == 0) {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit); // the table may not be larger
+        const auto most = static_cast<unsigned>(std::min<rlim_t>(limit.rlim_cur, most_files));
+        files_ = io_uring_register_files_sparse(&uring_, most) == 0 ? static_cast<int>(most) : -1;
+    }
+    int slot = -1;
+    if (!free_slots_.empty())
+        slot = free_slots_.back();
+    else if (files_used_ < files_)
+        slot = files_used_;
+    if (slot < 0 ||
+        io_uring_register_files_update(&uring_, static_cast<unsigned>(slot), &fd, 1) != 1)
+        return -1;
+    if (slot == files_used_)
+        ++files_used_;
+    else
+        free_slots_.pop_back();
+    ++counters_.registered_files;
+    return slot;
+}
+
+void ring::unregister_file(int slot) noexcept {
+    int none = -1;
+    io_uring_register_files_update(&uring_, static_cast<unsigned>(slot), &none, 1);
+    --counters_.registered_files;
+    try {
+        free_slots_.push_back(slot);
+    } catch (const std::bad_alloc&) { // this run does without the slot
+    }
 }
 
 void ring::attend() noexcept {
@@ -268,7 +332,8 @@ void ring::end() noexcept {
         ring_member& m = members_.pop();
         m.ring_ends(m);
     }
-    retract(wake_);
+    retract(wake_read_);
+    retract(heartbeat_);
     sqe_request everything;
     everything.prepare = [](sqe_request&, io_uring_sqe& entry) noexcept {
         io_uring_prep_cancel64(&entry, 0, IORING_ASYNC_CANCEL_ANY);
@@ -281,19 +346,18 @@ void ring::end() noexcept {
         if (reap() == 0)
             enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
     } while (held_ != 0 || !requests_.empty());
-    wake_armed_ = false;
     // Only now, for until here a mail finds an owner who may still work on what it is about.
     {
         const std::lock_guard lock{box_->mutex};
         box_->owner = nullptr;
     }
     read_mail();
+    CREEL_ASSERT(late_descriptors_ == 0, "a connection that nobody took outlives its ring");
 }
 
 ring_statistics ring::statistics() const noexcept {
     ring_statistics all = counters_;
-    const bool wake_held = wake_armed_ && !wake_.linked();
-    all.operations_in_flight = held_ - (wake_held ? 1U : 0U);
+    all.operations_in_flight = held_ - standing_;
     all.late_descriptors = late_descriptors_;
     return all;
 }

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 namespace creel::io::detail {
 
@@ -108,6 +109,13 @@ public:
 
     void join(ring_member& m) noexcept { members_.push(m); }
 
+    // Enters a descriptor into the kernel's table of this ring's files: an operation that names it
+    // by the returned slot (IOSQE_FIXED_FILE) saves the kernel two atomic operations on the file.
+    // -1 if there is no room, or the kernel refuses. The file stays open until it is taken out.
+    // Cost: a system call each.
+    int register_file(int fd) noexcept;
+    void unregister_file(int slot) noexcept;
+
     void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
     [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
     [[nodiscard]] const std::shared_ptr<mailbox>& box() const noexcept { return box_; }
@@ -121,18 +129,21 @@ public:
         late_descriptors_ = static_cast<unsigned>(static_cast<int>(late_descriptors_) + change);
     }
 
-    // The system call; tests put one here that refuses.
+    // The system call; tests put one here that refuses, or that spoils the entries.
     using enter_function = int (*)(unsigned ring, unsigned to_submit, unsigned wait_for,
                                    unsigned flags, sigset_t* argument, std::size_t argument_bytes);
     void set_enter(enter_function f) noexcept { enter_ = f; }
+    [[nodiscard]] io_uring_sqe* entries() noexcept { return uring_.sq.sqes; }
 
 private:
     static constexpr std::uint64_t tag_mask = 7;
     static constexpr std::uint64_t target_tag = 1; // 0: an operation
 
-    struct wake_read : completion_target, sqe_request {
+    // An operation of the ring's own, which is under way all the time.
+    struct standing : completion_target, sqe_request {
         ring* home = nullptr;
-        std::uint64_t value = 0;
+        void (*fill)(ring&, io_uring_sqe&) noexcept = nullptr;
+        void (*then)(ring&) noexcept = nullptr; // at each completion; may be null
     };
 
     [[nodiscard]] unsigned head() const noexcept {
@@ -153,7 +164,7 @@ private:
     void serve_room_waiters() noexcept;
     void attend() noexcept;
     void read_mail() noexcept;
-    static void woken(completion_target& t, int result, unsigned flags) noexcept;
+    void stand(standing& s) noexcept;
 
     io_uring uring_{};
     unsigned entries_ = 0; // of the submission queue, a power of two
@@ -167,9 +178,14 @@ private:
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;
     supervisor* supervisor_ = nullptr;
-    wake_read wake_{};
+    standing wake_read_{};
+    std::uint64_t wake_count_ = 0; // what the wake read reads
+    standing heartbeat_{};
+    unsigned standing_ = 0; // how many of these two are counted in held_
     bool ending_ = false;
-    bool wake_armed_ = false; // its entry is handed out, or requested
+    int files_ = 0;      // slots of the file table; 0: not tried yet, -1: refused
+    int files_used_ = 0; // slots from here on were never used
+    std::vector<int> free_slots_{};
     int wake_descriptor_ = -1;
     std::shared_ptr<mailbox> box_;
     ring_statistics counters_{};

@@ -28,12 +28,26 @@
 
 namespace creel::test {
 
+// TSan takes part in at most 8,128 threads and fibers.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr int many_fibers = 2'000;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+inline constexpr int many_fibers = 2'000;
+#else
+inline constexpr int many_fibers = 10'000;
+#endif
+#else
+inline constexpr int many_fibers = 10'000;
+#endif
+
 // The counters of the thread's last run that must be zero, and the descriptors.
 inline void check_nothing_left(const std::vector<open_descriptor>& before) {
     const io::ring_statistics left = io::statistics();
     CHECK(left.operations_in_flight == 0);
     CHECK(left.late_descriptors == 0);
     CHECK(left.buffers_out == 0);
+    CHECK(left.registered_files == 0);
     const auto after = open_descriptors();
     for (const open_descriptor& d : after) {
         INFO("descriptor " << d.number << ": " << d.target);

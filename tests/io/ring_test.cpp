@@ -45,7 +45,7 @@ int refusing_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigne
 } // namespace
 
 TEST_CASE("a submission queue of 4 entries serves 10,000 fibers at once", "[stress]") {
-    static constexpr int fibers = 10'000;
+    static constexpr int fibers = many_fibers;
     clean_run({.ring_entries = 4}, [] {
         const event shared;
         int woken = 0;
@@ -65,7 +65,7 @@ TEST_CASE("a submission queue of 4 entries serves 10,000 fibers at once", "[stre
 }
 
 TEST_CASE("10,000 fibers on a queue of 4 entries are all cancelled", "[stress]") {
-    static constexpr int fibers = 10'000;
+    static constexpr int fibers = many_fibers;
     clean_run({.ring_entries = 4}, [] {
         const event never;
         int ended = 0;
@@ -87,7 +87,7 @@ TEST_CASE("10,000 fibers on a queue of 4 entries are all cancelled", "[stress]")
 }
 
 TEST_CASE("more completions than the completion queue holds are all delivered") {
-    static constexpr int fibers = 5'000;
+    static constexpr int fibers = many_fibers / 2;
     clean_run({.ring_entries = 4, .completion_entries = 4}, [] {
         const event shared;
         shared.set(); // so that each wait completes when it is submitted

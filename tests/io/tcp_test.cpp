@@ -1,5 +1,6 @@
 #include "clean_run.hpp"
 
+#include <creel/io/detail/ring.hpp>
 #include <creel/io/error.hpp>
 #include <support/child_process.hpp>
 
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -399,6 +401,69 @@ TEST_CASE("fibers in accept are served in the order they came") {
     });
 }
 
+TEST_CASE("out of descriptors one accept fails, and the connection waits for the next") {
+    clean_run([] {
+        // UBSan needs descriptors the first time it looks at a type, so all is done once before.
+        connection earlier;
+        earlier.listener.close();
+        CHECK(error_of([&] { const auto never = earlier.listener.accept(); }).code() ==
+              std::errc::bad_file_descriptor);
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        rlimit before{};
+        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+        auto client = io::tcp_stream::connect(listener.local_endpoint());
+        // Numbers are given out lowest first, so none below the client's is free.
+        rlimit none = before;
+        none.rlim_cur = static_cast<rlim_t>(client.native_handle()) + 1;
+        ::setrlimit(RLIMIT_NOFILE, &none);
+        const auto error = error_of([&] { const auto never = listener.accept(); });
+        ::setrlimit(RLIMIT_NOFILE, &before);
+        CHECK(error.code() == std::errc::too_many_files_open);
+        CHECK_THAT(error.what(),
+                   Catch::StartsWith("accept on " + listener.local_endpoint().to_string()));
+        auto peer = listener.accept();
+        peer.send_all(bytes_of("here now"));
+        CHECK(recv_text(client) == "here now");
+    });
+}
+
+namespace {
+
+// Spoils each multishot accept, as a kernel that knows none would refuse it.
+int enter_without_multishot(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                            sigset_t* argument, std::size_t argument_bytes) {
+    static io_uring_sqe* const entries = io::detail::current_ring()->entries();
+    for (unsigned i = 0; i < 4; ++i) {
+        if (entries[i].opcode == IORING_OP_ACCEPT && entries[i].ioprio == IORING_ACCEPT_MULTISHOT)
+            entries[i].ioprio = 1U << 15;
+    }
+    return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
+}
+
+} // namespace
+
+TEST_CASE("a kernel without multishot accepts serves all the same") {
+    clean_run({.ring_entries = 4}, [] {
+        io::detail::current_ring()->set_enter(&enter_without_multishot);
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        int right = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 10; ++i) {
+                n.spawn([&] {
+                    auto peer = listener.accept();
+                    peer.send_all(bytes_of(recv_text(peer)));
+                });
+                n.spawn([&] {
+                    auto client = io::tcp_stream::connect(listener.local_endpoint());
+                    client.send_all(bytes_of("hello"));
+                    right += recv_text(client) == "hello" ? 1 : 0;
+                });
+            }
+        });
+        CHECK(right == 10);
+    });
+}
+
 TEST_CASE("two fibers that receive on one stream are a bug that is caught") {
     const auto child = run_in_child([] {
         io::run([] {
@@ -436,6 +501,65 @@ TEST_CASE("a stream moves to another thread, is used and dropped there") {
         }};
         CHECK(recv_text(a) == "from here, echoed there");
         CHECK(recv_text(a).empty());
+        other.join();
+    });
+}
+
+TEST_CASE("a busy stream is in the ring's file table until it is closed, and the peer sees that") {
+    clean_run([] {
+        connection c;
+        const auto exchange = [&](int times) {
+            for (int i = 0; i < times; ++i) {
+                c.client->send_all(bytes_of("x"));
+                CHECK(recv_text(*c.server) == "x");
+            }
+        };
+        exchange(20);
+        CHECK(io::statistics().registered_files == 0);
+        exchange(100);
+        CHECK(io::statistics().registered_files == 2);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                const auto error = error_of([&] { static_cast<void>(recv_text(*c.client)); });
+                CHECK(error.code() == std::errc::bad_file_descriptor);
+            });
+            settle();
+            c.client->close();
+        });
+        CHECK(io::statistics().registered_files == 1);
+        CHECK(recv_text(*c.server).empty());
+        // A slot is used again.
+        connection d;
+        for (int i = 0; i < 100; ++i) {
+            d.client->send_all(bytes_of("y"));
+            CHECK(recv_text(*d.server) == "y");
+        }
+        CHECK(io::statistics().registered_files == 3);
+        const int fd = d.client->release();
+        CHECK(io::statistics().registered_files == 2);
+        ::close(fd);
+        CHECK(recv_text(*d.server).empty());
+    });
+}
+
+TEST_CASE("a busy stream moves to another thread, and what the old ring held of it goes") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        for (int i = 0; i < 100; ++i) {
+            a.send_all(bytes_of("x"));
+            CHECK(recv_text(b) == "x");
+        }
+        CHECK(io::statistics().registered_files == 2);
+        a.send_all(bytes_of("from here"));
+        std::thread other{[b = std::move(b)]() mutable {
+            io::run([&] {
+                b.send_all(bytes_of(recv_text(b)));
+                const auto dropped = std::move(b);
+            });
+        }};
+        CHECK(recv_text(a) == "from here");
+        CHECK(recv_text(a).empty());
+        CHECK(io::statistics().registered_files == 1);
         other.join();
     });
 }

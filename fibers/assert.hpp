@@ -8,7 +8,7 @@
 
 namespace creel::detail {
 
-// Writes "creel: MESSAGE (EXPRESSION) at FILE:LINE in fiber NAME" to stderr and aborts.
+// Writes "creel: MESSAGE [EXPRESSION] at FILE:LINE in fiber NAME#ID" to stderr and aborts.
 // Threads: any. Never returns.
 [[noreturn]] void assertion_failed(const char* expression, const char* message,
                                    std::source_location where) noexcept;

@@ -27,6 +27,10 @@ time_point deadline_after(duration d) noexcept {
 void throw_not_finished(const cancel_scope& scope) {
     if (scope.reason() != nullptr && scope.reason()->cause == cancel_cause::deadline)
         throw timed_out{};
+    throw_cut_short(scope);
+}
+
+void throw_cut_short(const cancel_scope& scope) {
     throw task_cancelled{scope.reason() != nullptr ? scope.reason()->text : std::string{}};
 }
 
@@ -76,8 +80,10 @@ void scope_access::update_chain(parker& who, const cancel_scope* from, const can
     for (cancel_scope* s = outermost; s != nullptr; s = s->inner_) {
         const bool effective =
             s->cancelled_ || (s->parent_ != nullptr && s->parent_->effective_ && !s->shielded_);
-        if (effective == s->effective_ && s != changed)
-            break; // nothing changes further in
+        // One that was effective already may only now be in sight (the destructor rule), so only
+        // what is not cancelled at all ends the walk.
+        if (!effective && !s->effective_ && s != changed)
+            break;
         s->effective_ = effective;
         if (s->nursery_ != nullptr) {
             s->nursery_->next_to_spread = work;
@@ -95,6 +101,8 @@ void scope_access::update_chain(parker& who, const cancel_scope* from, const can
 void scope_access::spread(cancel_scope& scope) noexcept {
     nursery_core* work = nullptr;
     update_chain(*scope.owner_, &scope, &scope, work);
+    if (scope.owner_->home != nullptr)
+        scope.owner_->home->update_natives(work);
     while (work != nullptr) {
         nursery_core* n = work;
         work = n->next_to_spread;
@@ -105,22 +113,19 @@ void scope_access::spread(cancel_scope& scope) noexcept {
 }
 
 void scope_access::fire_deadline(timer& fired) noexcept {
-    cancel_scope& scope = *static_cast<cancel_scope::deadline_timer&>(fired).scope;
-    if (scope.cancelled_)
-        return;
-    scope.cancelled_ = true;
-    scope.reason_ = deadline_reason();
-    spread(scope);
+    static_cast<cancel_scope::deadline_timer&>(fired).scope->expire();
 }
 
 void scope_access::notice_deadlines(parker& who) noexcept {
-    time_point earliest = earliest_deadline(who);
-    if (earliest == time_point::max() || now() < earliest)
+    const time_point earliest = earliest_deadline(who);
+    if (earliest == time_point::max())
         return;
     const time_point t = now();
+    if (t < earliest)
+        return;
     for (cancel_scope* s = who.scope; s != nullptr; s = s->parent_)
         if (s->deadline_ <= t)
-            fire_deadline(s->timer_);
+            s->expire();
 }
 
 time_point scope_access::earliest_deadline(const parker& who) noexcept {
@@ -140,14 +145,22 @@ cancel_scope::~cancel_scope() {
 void cancel_scope::enter(duration span) {
     CREEL_ASSERT(!entered_, "a cancel_scope is entered once; make a new one for each run()");
     detail::parker& me = detail::this_parker();
-    entered_ = true;
     owner_ = &me;
     parent_ = me.scope;
     entry_count_ = detail::uncaught_exceptions_of(me);
     effective_ = cancelled_ || (parent_ != nullptr && parent_->effective_ && !shielded_);
+    if (deadline_ != time_point::max()) {
+        try {
+            arm(span);
+        } catch (...) { // no memory for the timer; nobody else knows of this scope yet
+            owner_ = nullptr;
+            throw;
+        }
+    }
+    entered_ = true;
     me.scope = this;
-    if (deadline_ != time_point::max())
-        arm(span);
+    if (parent_ == nullptr && me.home != nullptr)
+        me.home->outermost_entered(me);
 }
 
 // `span` is the duration the deadline was just made from, and saves reading the clock again.
@@ -156,9 +169,20 @@ void cancel_scope::arm(duration span) {
     timer_.fire = detail::scope_access::fire_deadline;
     const bool passed = span != duration{} ? span < duration{} : deadline_ <= now();
     if (passed)
-        detail::scope_access::fire_deadline(timer_);
+        expire();
     else if (owner_->home != nullptr)
         owner_->home->arm(timer_, deadline_, span);
+}
+
+void cancel_scope::expire() noexcept {
+    if (cancelled_)
+        return;
+    cancelled_ = true;
+    reason_ = deadline_reason();
+    if (entered_)
+        detail::scope_access::spread(*this);
+    else
+        effective_ = true;
 }
 
 void cancel_scope::leave() noexcept {
@@ -167,15 +191,19 @@ void cancel_scope::leave() noexcept {
     if (timer_.armed())
         me.home->cancel(timer_);
     me.scope = parent_;
+    if (parent_ == nullptr && me.home != nullptr)
+        me.home->outermost_left(*this);
     owner_ = nullptr;
 }
 
 bool cancel_scope::leave_absorbing() noexcept {
     if (owner_->home == nullptr)
         detail::scope_access::notice_deadlines(*owner_);
+    // A shield hides the parent's cancel here as it did inside (Trio does the same).
     const bool absorbs =
-        cancelled_ && (parent_ == nullptr || detail::scope_access::visible_cancel(
-                                                 *owner_, parent_, entry_count_) == nullptr);
+        cancelled_ &&
+        (shielded_ || parent_ == nullptr ||
+         detail::scope_access::visible_cancel(*owner_, parent_, entry_count_) == nullptr);
     leave();
     return absorbs;
 }
@@ -185,8 +213,7 @@ void cancel_scope::cancel(std::string text) {
 }
 
 void cancel_scope::cancel(cancel_reason reason) {
-    CREEL_ASSERT(owner_ == nullptr || owner_->home == detail::scheduler::current(),
-                 "a cancel_scope is cancelled on the thread that entered it");
+    require_own_thread("a cancel_scope is cancelled on the thread that entered it");
     if (cancelled_)
         return;
     auto shared = std::make_shared<const cancel_reason>(std::move(reason));
@@ -200,8 +227,7 @@ void cancel_scope::set_deadline(time_point deadline) {
     deadline_ = deadline;
     if (owner_ == nullptr)
         return;
-    CREEL_ASSERT(owner_->home == detail::scheduler::current(),
-                 "the deadline of a cancel_scope is moved on the thread that entered it");
+    require_own_thread("the deadline of a cancel_scope is moved on the thread that entered it");
     if (timer_.armed())
         owner_->home->cancel(timer_);
     if (deadline_ != time_point::max() && !cancelled_)
@@ -211,13 +237,22 @@ void cancel_scope::set_deadline(time_point deadline) {
 void cancel_scope::set_shielded(bool shielded) {
     if (shielded_ == shielded)
         return;
+    require_own_thread("a cancel_scope is shielded on the thread that entered it");
     shielded_ = shielded;
     if (owner_ != nullptr)
         detail::scope_access::spread(*this);
 }
 
 bool cancel_scope::cancel_called() const noexcept {
-    return cancelled_ || (deadline_ != time_point::max() && deadline_ <= now());
+    const bool left = entered_ && owner_ == nullptr;
+    return cancelled_ || (!left && deadline_ != time_point::max() && deadline_ <= now());
+}
+
+void cancel_scope::require_own_thread(const char* rule) const {
+    const bool own =
+        owner_ == nullptr || (owner_->home != nullptr ? owner_->home == detail::this_scheduler
+                                                      : owner_ == &detail::this_thread_parker());
+    CREEL_ASSERT(own, rule);
 }
 
 } // namespace creel

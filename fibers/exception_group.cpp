@@ -21,6 +21,8 @@ void add(std::vector<std::exception_ptr>& to, const std::exception_ptr& error) {
 std::vector<std::exception_ptr> flatten(const std::vector<std::exception_ptr>& errors) {
     std::vector<std::exception_ptr> flat;
     for (const std::exception_ptr& error : errors) {
+        if (error == nullptr)
+            continue;
         try {
             std::rethrow_exception(error);
         } catch (const exception_group& inner) {
@@ -59,7 +61,7 @@ std::string describe_exception(const std::exception_ptr& error) {
     }
 }
 
-exception_group::exception_group(std::vector<std::exception_ptr> errors)
+exception_group::exception_group(const std::vector<std::exception_ptr>& errors)
     : errors_(flatten(errors)), what_(std::to_string(errors_.size()) + " errors:") {
     for (const std::exception_ptr& error : errors_)
         what_ += " [" + describe_exception(error) + "]";

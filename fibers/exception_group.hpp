@@ -11,13 +11,13 @@ namespace creel {
 // what() lists the messages of all.
 class exception_group final : public std::exception {
 public:
-    explicit exception_group(std::vector<std::exception_ptr> errors);
+    explicit exception_group(const std::vector<std::exception_ptr>& errors);
 
     [[nodiscard]] const std::vector<std::exception_ptr>& errors() const noexcept { return errors_; }
     [[nodiscard]] const char* what() const noexcept override { return what_.c_str(); }
 
 private:
-    std::vector<std::exception_ptr> errors_; // at least one, none of them a group
+    std::vector<std::exception_ptr> errors_; // none of them null or a group
     std::string what_;
 };
 

@@ -41,17 +41,13 @@ struct join_waiter : waiter {
 
 } // namespace
 
-nursery_core::nursery_core(std::source_location from) : opener(&this_parker()), where(from) {
+nursery_core::nursery_core(error_policy on_error, std::string_view called,
+                           std::source_location from)
+    : opener(&this_parker()), policy(std::move(on_error)), name(called), where(from) {
     CREEL_ASSERT(opener->home != nullptr,
                  "with_nursery needs a running scheduler: call it inside io::run");
     scope_access::set_nursery(scope, this);
     scope_access::enter(scope, duration{});
-}
-
-nursery_core::nursery_core(const nursery_options& options, std::source_location from)
-    : nursery_core(from) {
-    policy = options.on_error;
-    name = options.name;
 }
 
 nursery_core::~nursery_core() {
@@ -108,9 +104,12 @@ void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
     if (child != nullptr && policy.kind_ == error_policy::kind_type::report) {
         opener->home->count_reported_error();
         const task_info info{child->id, child->name, child->spawned_at};
-        if (policy.handler_)
-            policy.handler_(std::move(error), info);
-        else
+        if (policy.handler_) {
+            try {
+                policy.handler_(std::move(error), info);
+            } catch (const cancelled&) { // it waited, and the nursery is ending
+            }
+        } else
             std::fprintf(stderr, "creel: %s failed: %s\n", to_string(info).c_str(),
                          describe_exception(error).c_str());
         return;
@@ -131,11 +130,30 @@ void nursery_core::child_ended(task& t) noexcept {
     }
 }
 
+void nursery_core::child_starved(task& t) noexcept {
+    t.next_ready = starved;
+    starved = &t;
+    if (joiner != nullptr) {
+        waiter& w = *joiner;
+        joiner = nullptr;
+        wake(w);
+    }
+}
+
+bool nursery_core::is_join(const waiter& w) noexcept {
+    return &w.kind() == &join_waiter::kind;
+}
+
 bool nursery_core::join() {
     scheduler& home = *opener->home;
     if (children == 0)
         home.yield(); // a schedule point even when there is nothing to wait for
     while (children != 0) {
+        if (runnable* r = starved) {
+            starved = r->next_ready;
+            home.fail_unstarted(static_cast<task&>(*r));
+            continue;
+        }
         join_waiter w{*this};
         joiner = &w;
         static_cast<void>(park(w));

@@ -52,17 +52,20 @@ private:
 
 // For servers: a child's error goes to the handler at once, is stored nowhere and cancels nobody;
 // without a handler one line goes to stderr. The body's own error still cancels the children and
-// is thrown. The handler runs on the failed child's fiber; what it throws ends the process.
+// is thrown. The handler runs on the failed child's fiber (for a child that never got a stack, on
+// that of the nursery's opener) and may wait; a cancel ends it quietly, any other exception of its
+// own ends the process.
 [[nodiscard]] error_policy report(error_policy::handler handler = {});
 
 struct nursery_options {
     error_policy on_error{};
-    std::string_view name{}; // for the dump; must outlive the nursery
+    std::string_view name{}; // for list_fibers(); must outlive the nursery
 };
 
 struct spawn_options {
     std::string_view name{};     // for this_fiber::name(), the dump and error messages; copied
-    std::size_t stack_bytes = 0; // 0: the scheduler's default (256 KiB)
+    std::size_t stack_bytes = 0; // 0: the scheduler's default; rounded up to a power of two of at
+                                 // least 16 KiB; above 1 GiB the task fails with std::bad_alloc
 };
 
 class nursery;
@@ -73,8 +76,7 @@ struct nursery_access;
 
 // The untyped half of a nursery: children, errors and the wait for the last child.
 struct nursery_core {
-    nursery_core(const nursery_options& options, std::source_location where);
-    explicit nursery_core(std::source_location where);
+    nursery_core(error_policy on_error, std::string_view name, std::source_location where);
     ~nursery_core();
     nursery_core(const nursery_core&) = delete;
     nursery_core& operator=(const nursery_core&) = delete;
@@ -91,6 +93,11 @@ struct nursery_core {
     // Notes how a child (null: the body) failed; then, for a child, that it has ended.
     void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
     void child_ended(task& t) noexcept;
+    // A child that will never have a stack; join() reports it, on its own fiber.
+    void child_starved(task& t) noexcept;
+
+    // Does this waiter wait for a nursery's children?
+    static bool is_join(const waiter& w) noexcept;
 
     // Waits for all children, leaves the scope, throws what is to be thrown. False: a cancel was
     // absorbed here.
@@ -102,6 +109,7 @@ struct nursery_core {
     task* first_child = nullptr;
     task* last_child = nullptr;
     std::size_t children = 0;
+    runnable* starved = nullptr;            // children given up for want of a stack, linked
     waiter* joiner = nullptr;               // parked in join()
     nursery_core* next_to_spread = nullptr; // scratch of the walk that spreads a cancel
     std::vector<std::exception_ptr> errors{};
@@ -122,8 +130,10 @@ public:
     // Starts f() as a child, which runs when its turn comes, in the order of spawning. f's result
     // is ignored; its exception goes to the nursery. In a cancelled nursery f does not run, and is
     // destroyed before spawn returns (a socket moved into it closes).
+    // f's destructor must neither throw nor wait.
     // Parks: never. Threads: the nursery's; by the body, a child, or something they wait for.
-    // Throws: std::bad_alloc. Cost: tens of ns; no malloc for closures up to 128 bytes.
+    // Throws: std::bad_alloc, and what moving f in throws. Cost: tens of ns; no malloc for closures
+    // up to 480 bytes and names up to 15 characters.
     template <typename F>
     void spawn(F&& f, std::source_location where = std::source_location::current()) {
         spawn(spawn_options{}, std::forward<F>(f), where);
@@ -168,8 +178,9 @@ public:
 private:
     friend struct detail::nursery_access;
 
-    nursery(const nursery_options& options, std::source_location where) : core_(options, where) {}
-    explicit nursery(std::source_location where) : core_(where) {}
+    nursery(nursery_options options, std::source_location where)
+        : core_(std::move(options.on_error), options.name, where) {}
+    explicit nursery(std::source_location where) : core_({}, {}, where) {}
 
     detail::nursery_core core_;
 };
@@ -177,14 +188,15 @@ private:
 namespace detail {
 
 struct nursery_access {
-    static nursery open(const nursery_options& options, std::source_location where) {
-        return nursery{options, where};
+    static nursery open(nursery_options options, std::source_location where) {
+        return nursery{std::move(options), where};
     }
     static nursery open(std::source_location where) { return nursery{where}; }
     static nursery_core& core(nursery& n) noexcept { return n.core_; }
 
     template <typename Body>
-    static auto run(nursery& n, Body& body) -> std::invoke_result_t<Body&, nursery&> {
+    static auto run(nursery& n, Body& body)
+        -> std::remove_cvref_t<std::invoke_result_t<Body&, nursery&>> {
         using result = std::invoke_result_t<Body&, nursery&>;
         if constexpr (std::is_void_v<result>) {
             try {
@@ -221,14 +233,14 @@ struct nursery_access {
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())
-    -> std::invoke_result_t<Body&, nursery&> {
-    nursery n = detail::nursery_access::open(options, where);
+    -> std::remove_cvref_t<std::invoke_result_t<Body&, nursery&>> {
+    nursery n = detail::nursery_access::open(std::move(options), where);
     return detail::nursery_access::run(n, body);
 }
 
 template <typename Body>
 auto with_nursery(Body&& body, std::source_location where = std::source_location::current())
-    -> std::invoke_result_t<Body&, nursery&> {
+    -> std::remove_cvref_t<std::invoke_result_t<Body&, nursery&>> {
     nursery n = detail::nursery_access::open(where);
     return detail::nursery_access::run(n, body);
 }

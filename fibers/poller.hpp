@@ -18,8 +18,9 @@ public:
     virtual time_point now() noexcept = 0;
 
     // Hands over what is waiting to be submitted and delivers what has completed; never blocks.
-    // Called every few dozen switches, so it must be cheap when there is nothing to do.
-    // Threads: the scheduler's own.
+    // Called once in a round of the ready queue, at least 64 switches apart while fibers are ready,
+    // on the stack of whichever fiber parks, so it must be cheap when there is nothing to do and
+    // frugal with stack. Never re-entered. Threads: the scheduler's own.
     virtual void poll() noexcept = 0;
 
     // Blocks until something was delivered, wake() was called, or the deadline has passed

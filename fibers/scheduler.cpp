@@ -3,43 +3,66 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 
+#include <algorithm>
 #include <vector>
 
 namespace creel {
 
 namespace {
 
-void list_children(const detail::nursery_core& n, std::size_t depth, std::string& text);
+constexpr std::size_t deepest_indent = 32;
 
-// The nurseries a fiber has open are among its own scopes, innermost first: list outermost first.
-void list_nurseries(const detail::parker& who, std::size_t depth, std::string& text) {
-    std::vector<const detail::nursery_core*> open;
-    for (const cancel_scope* s = who.scope; s != nullptr; s = detail::scope_access::parent(*s)) {
-        if (detail::scope_access::owner(*s) != &who)
-            break;
-        if (const detail::nursery_core* n = detail::scope_access::nursery(*s))
-            open.push_back(n);
-    }
-    for (auto n = open.rbegin(); n != open.rend(); ++n)
-        list_children(**n, depth, text);
+struct listed {
+    const detail::task* next; // of a nursery's children
+    std::size_t depth;
+};
+
+void begin_line(std::string& text, std::size_t depth) {
+    text.append(2 * std::min(depth, deepest_indent), ' ');
 }
 
-void list_children(const detail::nursery_core& n, std::size_t depth, std::string& text) {
-    for (const detail::task* t = n.first_child; t != nullptr; t = t->next) {
-        text.append(2 * depth, ' ');
-        text += to_string(task_info{t->id, t->name, t->spawned_at});
-        if (t->runner == nullptr) {
-            text += " has not started\n";
+// Puts the nurseries that a fiber has open on the stack, the innermost first, so that the outermost
+// is listed first.
+void push_nurseries(const detail::parker& who, std::size_t depth, std::vector<listed>& stack) {
+    for (const cancel_scope* s = who.scope; s != nullptr && detail::scope_access::owner(*s) == &who;
+         s = detail::scope_access::parent(*s))
+        if (const detail::nursery_core* n = detail::scope_access::nursery(*s))
+            stack.push_back({n->first_child, depth});
+}
+
+void list_task(const detail::task& t, std::size_t depth, std::string& text) {
+    begin_line(text, depth);
+    text += to_string(task_info{t.id, t.name, t.spawned_at});
+    if (!t.home->name.empty()) {
+        text += " in ";
+        text += t.home->name;
+    }
+    if (t.runner == nullptr) {
+        text += " has not started";
+    } else if (const waiter* w = t.runner->waiting_on) {
+        text += " waits for ";
+        w->kind().describe(*w, text);
+    } else {
+        text += t.runner == &t.runner->home->running() ? " runs" : " is ready";
+    }
+    text += '\n';
+}
+
+// Iterative, for it is called when things are bad, on the small stack of some fiber.
+void list_tasks(const detail::parker& root, std::string& text) {
+    std::vector<listed> stack;
+    push_nurseries(root, 0, stack);
+    while (!stack.empty()) {
+        const detail::task* t = stack.back().next;
+        if (t == nullptr) {
+            stack.pop_back();
             continue;
         }
-        if (const waiter* w = t->runner->waiting_on) {
-            text += " waits for ";
-            w->kind().describe(*w, text);
-        } else {
-            text += t->runner == &t->runner->home->running() ? " runs" : " is ready";
-        }
-        text += '\n';
-        list_nurseries(*t->runner, depth + 1, text);
+        stack.back().next = t->next;
+        const std::size_t depth = stack.back().depth;
+        list_task(*t, depth, text);
+        if (t->runner != nullptr)
+            push_nurseries(*t->runner, depth + 1, stack);
     }
 }
 
@@ -55,7 +78,7 @@ std::string list_fibers() {
     detail::scheduler* s = detail::scheduler::current();
     CREEL_ASSERT(s != nullptr, "list_fibers() needs a running scheduler: call it inside io::run");
     std::string text;
-    list_nurseries(s->main(), 0, text);
+    list_tasks(s->main(), text);
     return text;
 }
 

@@ -16,8 +16,9 @@ namespace creel {
 
 struct scheduler_options {
     std::size_t stack_bytes = 256 * 1024; // of a fiber, virtual; spawn_options may differ
-    std::size_t max_fibers = 0;           // with stacks at one time; 0: as memory allows
-    bool debug = false;                   // also by CREEL_DEBUG=1 in the environment
+    // With stacks at one time; 0: as memory allows. Tasks beyond it wait for one that ends; if all
+    // fibers wait for children only, the oldest waiting task fails with std::bad_alloc instead.
+    std::size_t max_fibers = 0;
 };
 
 // What one scheduler has done since its run began, and what it holds now.
@@ -35,7 +36,7 @@ struct scheduler_statistics {
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
 };
 
-// Of the calling thread's scheduler. Threads: those with a scheduler.
+// Of the calling thread's scheduler. Threads: those with a scheduler. Cost: a copy.
 [[nodiscard]] scheduler_statistics statistics() noexcept;
 
 // One line for each child task below the calling thread's root nursery: name, number, spawn site,
@@ -49,13 +50,17 @@ namespace detail {
 void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
 }
 
-// Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended;
-// returns f's value or throws its error. Not inside another run. The poller must outlive it.
-// Threads: any, from its main stack (not from inside a Boost fiber). Cost: about 0.2 ms.
+// Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended, and
+// every creel call that a Boost fiber is inside; returns f's value or throws its error. Not inside
+// another run. The poller must outlive it. Meanwhile the thread's Boost.Fiber algorithm is ours;
+// afterwards it is a new round_robin, whatever it was before, for Boost cannot tell which that was.
+// exit() inside a run aborts: return from f instead.
+// Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f throws;
+// std::bad_alloc. Cost: about 0.2 ms.
 template <typename F>
 auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
-    -> std::invoke_result_t<F&> {
-    using result = std::invoke_result_t<F&>;
+    -> std::remove_cvref_t<std::invoke_result_t<F&>> {
+    using result = std::remove_cvref_t<std::invoke_result_t<F&>>;
     std::exception_ptr error;
     if constexpr (std::is_void_v<result>) {
         detail::run_on(outside, options, [&] {
@@ -68,7 +73,7 @@ auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
         if (error)
             std::rethrow_exception(error);
     } else {
-        std::optional<std::remove_cvref_t<result>> value;
+        std::optional<result> value;
         detail::run_on(outside, options, [&] {
             try {
                 value.emplace(f());

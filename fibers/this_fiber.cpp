@@ -73,8 +73,8 @@ std::uint64_t id() noexcept {
     detail::scheduler* s = detail::scheduler::current();
     if (s == nullptr)
         return 0;
-    const detail::task* t = s->running().current;
-    return t != nullptr ? t->id : 1;
+    const detail::fiber_record& f = s->running();
+    return f.current != nullptr ? f.current->id : f.id;
 }
 
 std::string_view name() noexcept {

@@ -46,6 +46,10 @@ parker& this_parker() noexcept {
     return s != nullptr ? static_cast<parker&>(s->running()) : plain_thread;
 }
 
+thread_parker& this_thread_parker() noexcept {
+    return plain_thread;
+}
+
 int uncaught_exceptions_of(const parker& who) noexcept {
     return who.home != nullptr ? who.home->uncaught_exceptions_of(who) : std::uncaught_exceptions();
 }

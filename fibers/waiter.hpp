@@ -12,7 +12,7 @@
 //  * Exactly one party decides that a waiter is woken: it unlinks the waiter (under the
 //    primitive's lock) and then calls wake() once. After wake() it does not touch the waiter.
 //  * A cancel or a timeout asks the waiter to withdraw, on the waiter's own thread. If it is still
-//    linked it unlinks itself and says `withdrawn`: no wake will come, park() returns at once. If
+//    linked it unlinks itself and says `withdrawn`: no wake will come, and the fiber is ready. If
 //    somebody has already taken it (its wake is on the way, or the kernel still works on it) it
 //    says `pending`: park() goes on until that wake and returns `signalled`. So a wake and a
 //    withdrawal never both happen, and success beats a late cancel.
@@ -93,7 +93,8 @@ private:
 
 // The same with a timer of the waiter's own. `span` is the relative duration the deadline was made
 // from, if there was one; equal spans share a FIFO list in the timer queue, which makes the usual
-// constant timeouts cheap. Nothing fires early.
+// constant timeouts cheap. Nothing fires early. Throws: std::bad_alloc when there is no memory for
+// the timer; the waiter is withdrawn then (or was woken, and that is returned instead).
 [[nodiscard]] wake_reason park_until(waiter&, time_point deadline, duration span = {});
 
 // Wakes the one who parks, or is about to park, on this waiter: see the protocol above. Exactly
@@ -105,11 +106,12 @@ void wake(waiter&) noexcept;
 // not wait. Throws `cancelled` if the caller's scope is cancelled, and spends one unit of the
 // fiber's budget; at zero it yields, so that a queue that is never empty starves nobody.
 // Parks: when the budget is spent. Cancel: yes, before anything has happened. Threads: any.
-// Throws: cancelled. Cost: two loads and a decrement.
+// Throws: cancelled. Cost: two loads and a decrement; a plain thread in a scope with a deadline
+// reads the clock.
 void check_cancel();
 
 // The check alone: throws `cancelled` if the caller's scope is cancelled, and never yields.
-// Threads: any. Throws: cancelled. Cost: two loads.
+// Threads: any. Throws: cancelled. Cost: as check_cancel.
 void throw_if_cancelled();
 
 // Throws `cancelled` with the reason of the scope that will absorb it. Call it after park()

@@ -110,7 +110,6 @@ scheduler_options run_session::scheduling() const noexcept {
     scheduler_options scheduling;
     scheduling.stack_bytes = state_->options.stack_bytes;
     scheduling.max_fibers = state_->options.max_fibers;
-    scheduling.debug = state_->options.debug;
     return scheduling;
 }
 

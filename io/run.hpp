@@ -49,7 +49,6 @@ private:
 };
 
 struct run_options {
-    bool debug = false; // also by CREEL_DEBUG=1 in the environment
     signal_action on_signal = raise_again;
     // From the cancel of the root, whoever cancelled it. When it has passed, the fibers that are
     // left are listed on stderr and the process aborts.

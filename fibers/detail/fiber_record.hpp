@@ -39,6 +39,7 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     static void operator delete(void*) noexcept {}
 
     fiber_kind what;
+    std::uint64_t id = 0; // main and natives; a carrier has its task's
     boost::fibers::context* context = nullptr;
     exception_state exceptions{};
     task* current = nullptr; // carriers: the task it runs; null tells an idle one to end

@@ -34,6 +34,9 @@ struct thread_parker : parker {
 // The calling fiber or plain thread.
 [[nodiscard]] parker& this_parker() noexcept;
 
+// The calling thread's own, also while it has a scheduler.
+[[nodiscard]] thread_parker& this_thread_parker() noexcept;
+
 // Its uncaught_exceptions(): live for who runs, saved at the switch for who does not.
 [[nodiscard]] int uncaught_exceptions_of(const parker& who) noexcept;
 

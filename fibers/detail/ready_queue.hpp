@@ -23,6 +23,16 @@ public:
         head_ = &r;
     }
 
+    // Takes over all of another queue, in front of its own; that one must not be empty.
+    void prepend(ready_queue& others) noexcept {
+        *others.tail_ = head_;
+        if (head_ == nullptr)
+            tail_ = others.tail_;
+        head_ = others.head_;
+        others.head_ = nullptr;
+        others.tail_ = &others.head_;
+    }
+
     // Null when empty.
     [[nodiscard]] runnable* front() const noexcept { return head_; }
     runnable* pop() noexcept {

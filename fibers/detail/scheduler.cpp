@@ -26,9 +26,15 @@ using boost::fibers::context;
 // the CPU of one that polls once a round.
 constexpr int switches_per_look = 64;
 constexpr int looks_per_round = 32;
+// A round of slow fibers ends sooner.
+constexpr duration longest_round = std::chrono::milliseconds{10};
 
 // Idle carriers kept warm during a run; a finishing carrier beyond these ends.
 constexpr std::size_t kept_idle_carriers = 4096;
+
+// Of those, how many stay when nothing is going on, and how often the others are looked at.
+constexpr std::size_t kept_while_waiting = 64;
+constexpr duration trim_interval = std::chrono::seconds{1};
 
 // Each scheduler numbers its tasks in a range of its own, so that a spawn writes nothing shared.
 constexpr int id_range_bits = 40;
@@ -63,6 +69,29 @@ struct park_timer : timer {
     waiter* who;
 };
 
+// True if all that this fiber waits for is its children; puts its nurseries on the work list.
+bool awaits_children(const parker& who, nursery_core*& work) noexcept {
+    if (who.waiting_on == nullptr || !nursery_core::is_join(*who.waiting_on))
+        return false;
+    for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
+         s = scope_access::parent(*s))
+        if (nursery_core* n = scope_access::nursery(*s)) {
+            n->next_to_spread = work;
+            work = n;
+        }
+    return true;
+}
+
+// exit() destroys thread_locals first. Boost's would wait for ever for our idle carriers; this one,
+// made later and so destroyed before it, says so instead.
+struct exit_guard {
+    ~exit_guard() {
+        CREEL_ASSERT(this_scheduler == nullptr,
+                     "exit() inside io::run: let its function return instead, or call _exit()");
+    }
+};
+thread_local exit_guard no_exit;
+
 } // namespace
 
 constinit thread_local scheduler* this_scheduler = nullptr;
@@ -76,8 +105,8 @@ scheduler& scheduler::acquire() {
         return *s;
     }
     auto* s = new scheduler;
-    s->next_id_ = (schedulers_made++ << id_range_bits) + 2; // 1 is "main"
-    intrusive_ptr_add_ref(s);                               // so that Boost never deletes it
+    s->next_id_ = (schedulers_made++ << id_range_bits) + 1;
+    intrusive_ptr_add_ref(s); // so that Boost never deletes it
     return *s;
 }
 
@@ -95,6 +124,7 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
                  "io::run must be called from the thread's own stack, not from a Boost fiber");
     scheduler& s = acquire();
+    static_cast<void>(&no_exit); // makes it, after Boost's own
     s.enter(outside, options);
     body();
     s.leave();
@@ -120,6 +150,10 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     find_thread_stack(*main_);
     adopt_sanitizer_state(*main_);
     renew_budget(*main_);
+    main_->id = next_id_++;
+    last_poll_ = outside.now();
+    next_trim_ = last_poll_;
+    idle_low_ = 0;
     dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
     dispatcher_->home = this;
     current_ = &*main_;
@@ -133,19 +167,17 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     call_dispatcher(); // natives that slept while no run was on must be looked at once
 }
 
-// All tasks are done. Idle carriers get a null task and return; each dies in Boost's dispatcher,
-// which gives its stack back. None may be left to the thread's exit: Boost would wait there for
-// ever. Then the stock algorithm takes over what natives are left.
+// All tasks are done, but for those of Boost fibers inside a creel call, which are awaited. Idle
+// carriers get a null task and return; each dies in Boost's dispatcher, which gives its stack back.
+// None may be left to the thread's exit: Boost would wait there for ever. Then the stock algorithm
+// takes over what natives are left.
 void scheduler::leave() noexcept {
-    while (idle_ != nullptr) {
-        fiber_record& f = *idle_;
-        idle_ = f.next_idle;
-        --idle_count_;
-        f.current = nullptr;
-        make_ready(f);
-    }
-    while (carriers_ != 0)
+    while (carriers_ != 0 || natives_inside()) {
+        end_idle(idle_count_);
+        if (!anything_ready() && !dispatcher_due_)
+            idle_round(); // natives in creel calls: wait with them
         yield();
+    }
     drain_inbox();
     remove_marker();
     leaving_ = true;
@@ -204,7 +236,15 @@ wake_reason scheduler::park_until(waiter& w, time_point deadline, duration span)
         waiter& due = *static_cast<park_timer&>(fired).who;
         due.owner_->home->interrupt(due, wake_reason::timed_out);
     };
-    timers_.arm(t, deadline, span);
+    try {
+        timers_.arm(t, deadline, span);
+    } catch (const std::bad_alloc&) {
+        // The caller has published the waiter: take it back before throwing, unless it was taken.
+        w.withdraw_requested_ = true;
+        if (!w.woken_ && w.kind_->withdraw(w, wake_reason::timed_out) == withdrawal::withdrawn)
+            throw;
+        return park(w);
+    }
     const wake_reason reason = park(w);
     timers_.cancel(t);
     return reason;
@@ -287,10 +327,17 @@ runnable* scheduler::pop_ready() noexcept {
     return r;
 }
 
+// Where the poll itself is put off, other threads' wakes and our timers are not: they cost little.
 bool scheduler::poll_is_due() noexcept {
     if (!marker_queued_ || ++looks_ >= looks_per_round)
         return true;
+    const time_point t = outside_->now();
+    if (t - last_poll_ >= longest_round)
+        return true;
     polls_in_ = switches_per_look;
+    drain_inbox();
+    fire_timers(t);
+    look_at_boost();
     return false;
 }
 
@@ -306,8 +353,14 @@ void scheduler::begin_round() noexcept {
 void scheduler::poll_round() noexcept {
     ++counters_.polls;
     outside_->poll();
+    take_in();
+}
+
+// What the poller delivered comes before what timers end: success beats a deadline.
+void scheduler::take_in() noexcept {
     drain_inbox();
-    fire_timers();
+    last_poll_ = outside_->now();
+    fire_timers(last_poll_);
     begin_round();
     look_at_boost();
 }
@@ -315,18 +368,25 @@ void scheduler::poll_round() noexcept {
 // Nothing is ready. The store to sleeping_ and the loads after it pair with the push and the load
 // in post() and notify(), all seq_cst: either we see their work, or they see us asleep and kick.
 void scheduler::idle_round() noexcept {
+    if (!starved_.empty() && timers_.empty() && only_children_are_awaited())
+        give_up_on_starved();
+    if (anything_ready())
+        return;
+    if (idle_count_ > kept_while_waiting)
+        trim();
     sleeping_.store(true);
     if (inbox_.load() == nullptr && !boost_remote_.load()) {
         ++counters_.waits;
-        outside_->wait_until(std::min(timers_.next_deadline(), boost_deadline_));
+        time_point until = timers_.next_deadline();
+        if (boost_deadline_ != time_point::max()) // Boost's clock is real, the poller's may not be
+            until = std::min(until, outside_->now() + (boost_deadline_ - clock::now()));
+        outside_->wait_until(until);
+    } else {
+        ++counters_.polls;
+        outside_->poll(); // other threads that keep us busy must not starve the I/O
     }
     sleeping_.store(false, std::memory_order_relaxed); // a needless kick is harmless
-    drain_inbox();
-    fire_timers();
-    begin_round();
-    look_at_boost();
-    if (!anything_ready() && !starved_.empty())
-        fail_oldest_starved();
+    take_in();
 }
 
 void scheduler::look_at_boost() noexcept {
@@ -353,10 +413,7 @@ void scheduler::drain_inbox() noexcept {
     }
 }
 
-void scheduler::fire_timers() noexcept {
-    if (timers_.empty())
-        return;
-    const time_point t = outside_->now();
+void scheduler::fire_timers(time_point t) noexcept {
     while (timer* due = timers_.pop_due(t))
         due->fire(*due);
 }
@@ -430,11 +487,11 @@ fiber_record* scheduler::bind(task& t) {
     fiber_record* f = idle_;
     if (f != nullptr && can_run(*f, t)) {
         idle_ = f->next_idle;
-        --idle_count_;
+        idle_low_ = std::min(idle_low_, --idle_count_);
     } else {
         f = create_carrier(t.stack_bytes);
         if (f == nullptr) {
-            starved_.push(t);
+            starve(t);
             return nullptr;
         }
     }
@@ -459,8 +516,40 @@ fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
 void scheduler::carrier_ended(stack_memory memory) noexcept {
     stacks_->release(memory);
     --carriers_;
-    if (runnable* r = starved_.pop())
-        ready_.push(*r); // there may be room for it now
+    // There may be room for those who wait for a stack: they go first, in their order.
+    if (!starved_.empty())
+        ready_.prepend(starved_);
+}
+
+// No stack for this task now. An idle carrier that it cannot use makes room by ending.
+void scheduler::starve(task& t) noexcept {
+    starved_.push(t);
+    end_idle(1);
+}
+
+void scheduler::end_idle(std::size_t count) noexcept {
+    for (; count != 0 && idle_ != nullptr; --count) {
+        fiber_record& f = *idle_;
+        idle_ = f.next_idle;
+        --idle_count_;
+        f.current = nullptr;
+        make_ready(f);
+    }
+    idle_low_ = std::min(idle_low_, idle_count_);
+}
+
+// Ends half of the idle carriers that were not needed since the last time, and gives their stacks
+// back: the memory of a burst is gone some rounds of waiting later.
+void scheduler::trim() noexcept {
+    const time_point t = outside_->now();
+    if (t < next_trim_)
+        return;
+    next_trim_ = t + trim_interval;
+    const std::size_t surplus = std::min(idle_low_, idle_count_ - kept_while_waiting);
+    stacks_->trim(kept_while_waiting);
+    timers_.trim();
+    end_idle((surplus + 1) / 2);
+    idle_low_ = idle_count_;
 }
 
 void scheduler::run_carrier(fiber_record& self) noexcept {
@@ -519,11 +608,10 @@ void scheduler::rest(fiber_record& self) noexcept {
     self.scope = nullptr;
     bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
     if (!starved_.empty()) {
-        if (can_run(self, static_cast<task&>(*starved_.front()))) {
-            give(self, static_cast<task&>(*starved_.pop()));
-            return;
-        }
-        surplus = true; // its stack may be what that task waits for
+        if (can_run(self, static_cast<task&>(*starved_.front())))
+            ready_.push_front(*starved_.pop());
+        else
+            surplus = true; // its stack may be what that task waits for
     }
     for (;;) {
         if (--polls_in_ < 0 && poll_is_due())
@@ -568,11 +656,33 @@ void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
     switch_to(next);
 }
 
-// No stack, and no carrier that could finish and free one: waiting longer is of no use.
-void scheduler::fail_oldest_starved() noexcept {
-    if (carriers_ != 0)
-        return;
+// Everybody who is parked waits for children, and no timer will cancel anybody: only tasks that
+// have no stack could go on, so waiting longer is of no use. Operations under way belong to fibers
+// that are parked on them, so none is forgotten here.
+bool scheduler::only_children_are_awaited() noexcept {
+    for (const auto& [context, f] : natives_)
+        if (f.waiting_on != nullptr)
+            return false;
+    nursery_core* work = nullptr;
+    if (!awaits_children(*main_, work))
+        return false;
+    while (work != nullptr) {
+        nursery_core* n = work;
+        work = n->next_to_spread;
+        for (task* t = n->first_child; t != nullptr; t = t->next)
+            if (t->runner != nullptr && !awaits_children(*t->runner, work))
+                return false;
+    }
+    return true;
+}
+
+// The oldest fails; its nursery's opener does that, on its own stack, once it is in join().
+void scheduler::give_up_on_starved() noexcept {
     auto& t = static_cast<task&>(*starved_.pop());
+    t.home->child_starved(t);
+}
+
+void scheduler::fail_unstarted(task& t) noexcept {
     t.kind_of_closure->destroy(t.closure());
     t.home->failed(std::make_exception_ptr(std::bad_alloc{}), false, &t);
     t.home->child_ended(t);
@@ -588,6 +698,36 @@ cancel_scope* scheduler::root_scope() noexcept {
     while (root != nullptr && scope_access::parent(*root) != nullptr)
         root = const_cast<cancel_scope*>(scope_access::parent(*root));
     return root;
+}
+
+void scheduler::update_natives(nursery_core*& work) noexcept {
+    for (auto& [c, f] : natives_)
+        scope_access::update_chain(f, nullptr, nullptr, work);
+}
+
+// The outermost scope of main is entered, or left, while natives live on.
+void scheduler::move_natives(const cancel_scope* from, cancel_scope* to) noexcept {
+    for (auto& [c, f] : natives_) {
+        cancel_scope* outermost = nullptr; // of its own
+        for (cancel_scope* s = f.scope; s != nullptr && scope_access::owner(*s) == &f;
+             s = scope_access::parent(*s))
+            outermost = s;
+        if (outermost == nullptr) {
+            if (f.scope == from)
+                f.scope = to;
+        } else if (scope_access::parent(*outermost) == from) {
+            scope_access::set_parent(*outermost, to);
+        }
+    }
+}
+
+// True while a Boost fiber is inside a creel call: parked in one, or in a scope or nursery of its
+// own.
+bool scheduler::natives_inside() const noexcept {
+    for (const auto& [c, f] : natives_)
+        if (f.waiting_on != nullptr || (f.scope != nullptr && scope_access::owner(*f.scope) == &f))
+            return true;
+    return false;
 }
 
 fiber_record& scheduler::record_of(context* c) {
@@ -609,6 +749,7 @@ fiber_record& scheduler::record_of(context* c) {
         f.context = c;
         f.home = this;
         f.scope = root_scope();
+        f.id = next_id_++;
         guess_context_stack(f);
     }
     return f;

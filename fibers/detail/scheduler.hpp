@@ -60,6 +60,18 @@ public:
                     std::source_location where);
     void free_task(task& t) noexcept;
     void submit(task& t) noexcept;
+    void fail_unstarted(task& t) noexcept; // with bad_alloc, on the calling fiber
+
+    // Natives wait under the outermost scope of main. Threads: own.
+    void update_natives(nursery_core*& work) noexcept;
+    void outermost_entered(const parker& who) noexcept {
+        if (!natives_.empty() && &who == &*main_) [[unlikely]]
+            move_natives(nullptr, who.scope);
+    }
+    void outermost_left(const cancel_scope& scope) noexcept {
+        if (!natives_.empty()) [[unlikely]]
+            move_natives(&scope, nullptr);
+    }
 
     // Timers. Threads: own.
     void arm(timer& t, time_point deadline, duration span) { timers_.arm(t, deadline, span); }
@@ -117,7 +129,8 @@ private:
         return first != nullptr && (first != &marker_ || first->next_ready != nullptr);
     }
     void drain_inbox() noexcept;
-    void fire_timers() noexcept;
+    void fire_timers(time_point t) noexcept;
+    void take_in() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
 
     // Carriers.
@@ -130,7 +143,11 @@ private:
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
     static void renew_budget(fiber_record& f) noexcept { f.budget = full_budget; }
-    void fail_oldest_starved() noexcept;
+    void starve(task& t) noexcept;
+    void give_up_on_starved() noexcept;
+    [[nodiscard]] bool only_children_are_awaited() noexcept;
+    void end_idle(std::size_t count) noexcept;
+    void trim() noexcept;
     void carrier_ended(stack_memory memory) noexcept;
     [[nodiscard]] bool can_run(const fiber_record& carrier, const task& t) const noexcept;
 
@@ -140,6 +157,8 @@ private:
     void note_departure(fiber_record& from) noexcept;
     void look_at_boost() noexcept;
     void forget_natives() noexcept;
+    void move_natives(const cancel_scope* from, cancel_scope* to) noexcept;
+    [[nodiscard]] bool natives_inside() const noexcept;
     cancel_scope* root_scope() noexcept;
 
     // switch.cpp: built without sanitizer instrumentation, for they lose track across a switch.
@@ -165,6 +184,9 @@ private:
     timer_queue timers_;
     fiber_record* idle_ = nullptr; // carriers with the default stack, last in first out
     std::size_t idle_count_ = 0;
+    std::size_t idle_low_ = 0; // least idle_count_ since the last trim: not needed meanwhile
+    time_point next_trim_{};
+    time_point last_poll_{};
     time_point boost_deadline_ = time_point::max();
     std::optional<fiber_record> main_;
     std::optional<fiber_record> dispatcher_;

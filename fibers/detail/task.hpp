@@ -1,6 +1,6 @@
 // A task: what was spawned. A closure in a recycled node, run by a fiber when its turn comes.
 //
-// Owner: the nursery it was spawned into, from submit() to finish(). States, in order:
+// Owner: the nursery it was spawned into, from submit() to child_ended(). States, in order:
 //   made      spawn() is constructing the closure in it
 //   queued    in the scheduler's ready queue; no fiber yet (`runner` is null)
 //   running   bound to `runner`, which calls the closure

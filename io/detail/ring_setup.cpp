@@ -24,7 +24,7 @@ int sysctl_io_uring_disabled() {
 }
 
 std::string refusal(int error_number, const char* call) {
-    const std::string what = std::string{"io_uring is not available: "} + call + " was refused";
+    std::string what = std::string{"io_uring is not available: "} + call + " was refused";
     const int disabled = error_number == EPERM ? sysctl_io_uring_disabled() : 0;
     if (disabled == 1)
         return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "

@@ -1,6 +1,7 @@
 #include <creel/fibers/detail/timer_queue.hpp>
 
 #include "support/child_process.hpp"
+#include "support/sanitizers.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -294,7 +295,7 @@ TEST_CASE("a trimmed queue goes on with what is armed") {
 }
 
 // Sanitizers cannot live under RLIMIT_AS.
-#if !defined(CREEL_SANITIZE_ADDRESS) && !defined(CREEL_SANITIZE_THREAD)
+#if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
 TEST_CASE("when the heap cannot grow, arm throws, nothing is armed, and the queue goes on") {
     const auto child = creel::test::run_in_child([] {
         const auto expect = [](bool holds) {

@@ -1,27 +1,32 @@
-// Which sanitizer this test program is built with: some counts are scaled, and say so.
+// Which sanitizer this test program is built with: some counts are scaled and some cases left out,
+// each with the reason beside it.
 #pragma once
+
+#if defined(__has_feature)
+#define CREEL_TEST_HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define CREEL_TEST_HAS_FEATURE(feature) 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || CREEL_TEST_HAS_FEATURE(address_sanitizer)
+#define CREEL_TEST_ASAN
+#endif
+#if defined(__SANITIZE_THREAD__) || CREEL_TEST_HAS_FEATURE(thread_sanitizer)
+#define CREEL_TEST_TSAN
+#endif
 
 namespace creel::test {
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CREEL_TEST_UNDER_TSAN
-#endif
-#if __has_feature(address_sanitizer)
-#define CREEL_TEST_UNDER_ASAN
-#endif
-#endif
-
-#if defined(__SANITIZE_THREAD__) || defined(CREEL_TEST_UNDER_TSAN)
-inline constexpr bool under_tsan = true;
-#else
-inline constexpr bool under_tsan = false;
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(CREEL_TEST_UNDER_ASAN)
+#if defined(CREEL_TEST_ASAN)
 inline constexpr bool under_asan = true;
 #else
 inline constexpr bool under_asan = false;
+#endif
+
+#if defined(CREEL_TEST_TSAN)
+inline constexpr bool under_tsan = true;
+#else
+inline constexpr bool under_tsan = false;
 #endif
 
 } // namespace creel::test

@@ -2,9 +2,9 @@
 // Server and client are processes of their own, each with one thread pinned to its own core; this
 // process only starts them and waits. See bench/README.md for the figures.
 
+#include "child.hpp"
 #include "harness.hpp"
 
-#include "echo/child.hpp"
 #include "echo/load.hpp"
 #include "echo/server.hpp"
 

@@ -3,6 +3,7 @@
 #include "options.hpp"
 #include "report.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
@@ -35,7 +36,9 @@ struct plan {
 
 plan make_plan(family of, const options& wanted) {
     plan result;
-    result.rounds = wanted.rounds > 0 ? wanted.rounds : wanted.quick ? of.quick_rounds : of.rounds;
+    result.rounds = wanted.quick ? of.quick_rounds : of.rounds;
+    if (wanted.rounds > 0 && !of.instructions) // those repeat exactly
+        result.rounds = wanted.rounds;
     for (std::size_t c = 0; c < of.cases.size(); ++c) {
         std::vector<plan::item> items;
         for (std::size_t i = 0; i < of.candidates.size(); ++i)
@@ -132,21 +135,18 @@ void print_list(const plan& todo) {
 // A name that selects nothing is a typing error worth hearing about at once.
 void check_selections(const options& wanted, const std::vector<family>& families) {
     for (const auto& selection : wanted.selections) {
-        const family* found = nullptr;
+        std::vector<std::string> known;
         for (const auto& one : families)
             if (one.name == selection.family)
-                found = &one;
-        if (found == nullptr)
+                for (const auto& candidate : one.candidates)
+                    known.push_back(candidate.name);
+        if (known.empty())
             throw std::invalid_argument("no family is called " + selection.family +
                                         " (see --list)");
-        for (const auto& name : selection.candidates) {
-            bool known = false;
-            for (const auto& candidate : found->candidates)
-                known = known || candidate.name == name;
-            if (!known)
-                throw std::invalid_argument("family " + found->name + " has no candidate " + name +
-                                            " (see --list)");
-        }
+        for (const auto& name : selection.candidates)
+            if (std::find(known.begin(), known.end(), name) == known.end())
+                throw std::invalid_argument("family " + selection.family + " has no candidate " +
+                                            name + " (see --list)");
     }
 }
 
@@ -157,12 +157,27 @@ std::vector<plan> make_plans(const options& wanted) {
     check_selections(wanted, families);
     std::vector<plan> plans;
     for (auto& one : families)
-        if (wanted.wants_family(one.name))
+        if (wanted.wants_family(one.name) && (wanted.instructions || !one.instructions))
             if (auto todo = make_plan(std::move(one), wanted); !todo.cases.empty())
                 plans.push_back(std::move(todo));
     if (plans.empty())
         throw std::invalid_argument("nothing matches (see --list)");
     return plans;
+}
+
+// Another process of ours wants one measurement: see alone.hpp.
+int run_alone(const std::string& id, std::uint64_t rounds) {
+    for (const auto& make : registered()) {
+        const family one = make();
+        for (const auto& candidate : one.candidates)
+            for (std::size_t c = 0; c < one.cases.size(); ++c)
+                if (candidate.alone && id_of(one.name, candidate.name, "", one.cases[c]) == id) {
+                    for (const double value : candidate.alone(c, rounds))
+                        std::printf("%.17g\n", value);
+                    return 0;
+                }
+    }
+    throw std::invalid_argument("nothing is measured alone as " + id);
 }
 
 int run_all(const options& wanted) {
@@ -203,6 +218,8 @@ int run(int argc, char** argv) {
             std::cout << usage;
             return 0;
         }
+        if (!wanted.alone.empty())
+            return run_alone(wanted.alone, wanted.alone_rounds);
         return run_all(wanted);
     } catch (const std::invalid_argument& error) {
         std::cerr << "bench: " << error.what() << "\n\n" << usage;

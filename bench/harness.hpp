@@ -14,6 +14,7 @@
 // In-process benchmarks counted in ns per operation are easier to write with micro.hpp.
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -40,6 +41,8 @@ struct candidate {
     bool control = false; // the same work done without creel; ratios are against the best control
     // Measures one case once. What it throws counts as a failure of this measurement alone.
     std::function<values(std::size_t case_index, const effort&)> measure;
+    // For families that use alone.hpp: the part that runs in a process of its own.
+    std::function<values(std::size_t case_index, std::uint64_t rounds)> alone = {};
 };
 
 struct family {
@@ -49,10 +52,11 @@ struct family {
     std::vector<candidate> candidates;
     int rounds = 9;
     int quick_rounds = 3;
+    bool instructions = false; // needs valgrind: taken only with --instructions
 };
 
-// Adds a family before main starts, so that adding a source file is all a new family needs. The
-// function runs only when the family is asked for or listed.
+// Adds a family before main starts, so that adding a source file is all a new family needs. Two
+// may share a name, if their cases differ: each counts in its own unit.
 class registration {
 public:
     explicit registration(std::function<family()> make);

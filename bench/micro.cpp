@@ -1,66 +1,41 @@
 #include "micro.hpp"
 
+#include "alone.hpp"
 #include "pin.hpp"
+#include "report.hpp"
 
 #include <algorithm>
-#include <memory>
+#include <cerrno>
 #include <stdexcept>
+#include <system_error>
 
-#include <linux/perf_event.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <time.h>
 
 namespace creel::bench {
 namespace {
 
-// User-space instructions of this thread, or -1: virtual machines often have no such counter.
-int open_instruction_counter() {
-    perf_event_attr attributes{};
-    attributes.size = sizeof attributes;
-    attributes.type = PERF_TYPE_HARDWARE;
-    attributes.config = PERF_COUNT_HW_INSTRUCTIONS;
-    attributes.disabled = 1;
-    attributes.exclude_kernel = 1;
-    attributes.exclude_hv = 1;
-    return static_cast<int>(
-        syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
+// At least so many operations lie between the two counts of a difference.
+constexpr std::uint64_t counted_operations = 65'536;
+
+std::chrono::nanoseconds cpu_time() {
+    timespec time{};
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0)
+        throw std::system_error(errno, std::system_category(), "clock_gettime");
+    return std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec};
 }
 
-// Lives as long as the family whose measurements read it.
-class instruction_counter {
-public:
-    instruction_counter() : descriptor_(open_instruction_counter()) {}
-    instruction_counter(const instruction_counter&) = delete;
-    instruction_counter& operator=(const instruction_counter&) = delete;
-    ~instruction_counter() {
-        if (descriptor_ >= 0)
-            close(descriptor_);
-    }
-    [[nodiscard]] int descriptor() const { return descriptor_; }
-
-private:
-    int descriptor_;
-};
-
-// One function under test with its calibrated number of operations (0: not yet calibrated).
-struct calibrated {
-    std::function<void(meter&)> run;
-    std::uint64_t operations = 0;
-};
-
 // Doubles until a run takes a fifth of `target`, then scales. Throws: std::logic_error when even
-// 2^36 operations take no time.
+// 2^36 rounds take no time.
 std::uint64_t calibrate(const std::function<void(meter&)>& run, std::chrono::nanoseconds target) {
-    for (std::uint64_t operations = 1; operations < std::uint64_t{1} << 36; operations *= 2) {
-        meter trial{operations, -1};
+    for (std::uint64_t rounds = 1; rounds < std::uint64_t{1} << 36; rounds *= 2) {
+        meter trial{rounds, meter::purpose::timing};
         run(trial);
         const auto elapsed = std::max(trial.elapsed(), std::chrono::nanoseconds{1});
         if (elapsed * 5 >= target) {
             const double scale =
                 static_cast<double>(target.count()) / static_cast<double>(elapsed.count());
             return std::max<std::uint64_t>(
-                1, static_cast<std::uint64_t>(static_cast<double>(operations) * scale));
+                1, static_cast<std::uint64_t>(static_cast<double>(rounds) * scale));
         }
     }
     throw std::logic_error("the benchmark does nothing");
@@ -77,21 +52,14 @@ std::size_t index_of(std::vector<std::string>& names, const std::string& name) {
 } // namespace
 
 void meter::start() {
-    if (counter_ >= 0) {
-        ioctl(counter_, PERF_EVENT_IOC_RESET, 0);
-        ioctl(counter_, PERF_EVENT_IOC_ENABLE, 0);
-    }
-    started_ = std::chrono::steady_clock::now();
+    started_ = cpu_time();
 }
 
 void meter::stop() {
-    elapsed_ = std::chrono::steady_clock::now() - started_;
+    if (purpose_ == purpose::counting)
+        end_of_counting();
+    elapsed_ = cpu_time() - started_;
     stopped_ = true;
-    if (counter_ >= 0) {
-        ioctl(counter_, PERF_EVENT_IOC_DISABLE, 0);
-        if (read(counter_, &instructions_, sizeof instructions_) != sizeof instructions_)
-            instructions_ = 0;
-    }
 }
 
 std::chrono::nanoseconds meter::elapsed() const {
@@ -100,51 +68,93 @@ std::chrono::nanoseconds meter::elapsed() const {
     return elapsed_;
 }
 
-micro& micro::add(std::string candidate, bool is_control, std::string case_name,
+micro& micro::add(std::string candidate, bool is_control, micro_case what,
                   std::function<void(meter&)> run) & {
-    items_.push_back({std::move(candidate), is_control, std::move(case_name), std::move(run)});
+    items_.push_back({std::move(candidate), is_control, std::move(what), std::move(run)});
     return *this;
 }
 
-bench::family micro::family() const {
-    const auto counter = std::make_shared<instruction_counter>();
-    bench::family result;
-    result.name = name_;
-    result.figures = {{"", "ns"}};
-    if (counter->descriptor() >= 0)
-        result.figures.push_back({"instructions", "instructions"});
+struct micro::table {
+    bench::family family;
+    std::vector<std::vector<item>> rows; // by candidate, then by case; no `run`: no such case
+};
+
+micro::table micro::arrange(const std::string& name, const std::vector<item>& items) {
+    table result;
+    result.family.name = name;
     std::vector<std::string> names;
-    std::vector<std::vector<calibrated>> table; // by candidate, then by case
-    for (const auto& entry : items_) {
+    for (const auto& entry : items) {
         const auto candidate = index_of(names, entry.candidate);
-        const auto case_index = index_of(result.cases, entry.case_name);
-        if (candidate == table.size()) {
-            table.emplace_back();
-            result.candidates.push_back({entry.candidate, entry.is_control, {}});
+        const auto case_index = index_of(result.family.cases, entry.what.name);
+        if (candidate == result.rows.size()) {
+            result.rows.emplace_back();
+            result.family.candidates.push_back({entry.candidate, entry.is_control, {}});
         }
-        auto& row = table[candidate];
+        auto& row = result.rows[candidate];
         row.resize(std::max(row.size(), case_index + 1));
-        row[case_index].run = entry.run;
+        row[case_index] = entry;
     }
-    for (std::size_t i = 0; i < table.size(); ++i)
-        result.candidates[i].measure =
-            [counter, row = std::move(table[i])](std::size_t case_index,
-                                                 const effort& effort) mutable -> values {
-            if (case_index >= row.size() || !row[case_index].run)
+    for (auto& row : result.rows)
+        row.resize(result.family.cases.size());
+    return result;
+}
+
+bench::family micro::family() const {
+    table all = arrange(name_, items_);
+    all.family.figures = {{"", "ns"}};
+    for (std::size_t i = 0; i < all.rows.size(); ++i)
+        all.family.candidates[i].measure =
+            [row = all.rows[i], calibrated = std::vector<std::uint64_t>(all.rows[i].size())](
+                std::size_t case_index, const effort& effort) mutable -> values {
+            const auto& [candidate, is_control, what, run] = row[case_index];
+            if (!run)
                 return {};
             const pinned here{0};
-            auto& [run, operations] = row[case_index];
-            if (operations == 0)
-                operations = calibrate(run, std::chrono::milliseconds{effort.quick ? 10 : 50});
-            meter meter{operations, counter->descriptor()};
+            auto& rounds = calibrated[case_index]; // 0: not yet
+            if (rounds == 0)
+                rounds = calibrate(run, std::chrono::milliseconds{effort.quick ? 10 : 50});
+            meter meter{rounds, meter::purpose::timing};
             run(meter);
-            const auto count = static_cast<double>(operations);
-            values measured{static_cast<double>(meter.elapsed().count()) / count};
-            if (counter->descriptor() >= 0)
-                measured.push_back(static_cast<double>(meter.instructions()) / count);
-            return measured;
+            return {static_cast<double>(meter.elapsed().count()) /
+                    static_cast<double>(rounds * what.operations)};
         };
-    return result;
+    return std::move(all.family);
+}
+
+bench::family micro::instruction_family() const {
+    std::vector<item> counted;
+    for (auto entry : items_)
+        if (std::find(uncounted_.begin(), uncounted_.end(), entry.candidate) == uncounted_.end()) {
+            entry.what.name += "/instructions";
+            counted.push_back(std::move(entry));
+        }
+    table all = arrange(name_, counted);
+    all.family.figures = {{"", "instructions"}};
+    all.family.instructions = true;
+    all.family.rounds = all.family.quick_rounds = 1;
+    for (std::size_t i = 0; i < all.rows.size(); ++i) {
+        auto& candidate = all.family.candidates[i];
+        candidate.measure = [row = all.rows[i], name = name_](std::size_t case_index,
+                                                              const effort&) -> values {
+            const auto& entry = row[case_index];
+            if (!entry.run)
+                return {};
+            const auto rounds =
+                (counted_operations + entry.what.operations - 1) / entry.what.operations;
+            const auto id = id_of(name, entry.candidate, "", entry.what.name);
+            const auto all_of_it = count_instructions_alone(id, 2 * rounds);
+            const auto without = count_instructions_alone(id, rounds);
+            return {(static_cast<double>(all_of_it) - static_cast<double>(without)) /
+                    static_cast<double>(rounds * entry.what.operations)};
+        };
+        candidate.alone = [row = all.rows[i]](std::size_t case_index,
+                                              std::uint64_t rounds) -> values {
+            meter meter{rounds, meter::purpose::counting};
+            row[case_index].run(meter);
+            throw std::logic_error("the benchmark did not call meter::measure");
+        };
+    }
+    return std::move(all.family);
 }
 
 } // namespace creel::bench

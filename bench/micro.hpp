@@ -1,15 +1,17 @@
 #pragma once
 
-// Benchmarks inside one process, counted in ns per operation and, where the machine lets us read
-// the counter, in user-space instructions per operation (which do not drift with the machine).
+// Benchmarks inside one process, measured in CPU time per operation and, if asked, in user-space
+// instructions per operation (which do not drift with the machine).
 //
-//     const bench::registration here{[] {
-//         return bench::micro{"switch"}
-//             .add("jump_fcontext", bench::control, "fibers:2", [](bench::meter& meter) {
+//     bench::micro jumps() {
+//         return bench::micro{"jump"}
+//             .add("jump_fcontext", bench::control, {"fibers:2", 2}, [](bench::meter& meter) {
 //                 prepare();
-//                 meter.measure([&] { for (auto n = meter.operations(); n > 0; --n) jump(); });
-//             })
-//             .family(); }};
+//                 meter.measure([&] { for (auto n = meter.rounds(); n > 0; --n) jump_twice(); });
+//                 check();
+//             }); }
+//     const bench::registration times{[] { return jumps().family(); }};
+//     const bench::registration instructions{[] { return jumps().instruction_family(); }};
 
 #include "harness.hpp"
 
@@ -17,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace creel::bench {
@@ -24,20 +27,17 @@ namespace creel::bench {
 inline constexpr bool control = true;
 inline constexpr bool contender = false;
 
-// Makes the compiler believe that `value` is read and changed here.
-template <class T>
-inline void keep(T& value) {
-    asm volatile("" : "+m"(value) : : "memory");
-}
-
-// Given to the function under test, which does `operations()` operations between start and stop,
-// exactly once; what stands outside is not measured.
+// Given to the function under test, which does `rounds()` rounds of its case's operations between
+// start and stop, exactly once; what stands outside is not measured. What it throws, because a
+// check of its work failed, is a failed measurement.
 class meter {
 public:
-    meter(std::uint64_t operations, int instruction_counter)
-        : operations_(operations), counter_(instruction_counter) {}
+    // A meter that counts ends the process in stop(): see alone.hpp.
+    enum class purpose : bool { timing, counting };
 
-    [[nodiscard]] std::uint64_t operations() const { return operations_; }
+    meter(std::uint64_t rounds, purpose what) : rounds_(rounds), purpose_(what) {}
+
+    [[nodiscard]] std::uint64_t rounds() const { return rounds_; }
     void start();
     void stop();
     template <class F>
@@ -47,17 +47,21 @@ public:
         stop();
     }
 
-    // Throws: std::logic_error when nothing was measured.
+    // CPU time of the process, user and kernel, so that neither waiting for a core nor who else
+    // wants it counts. Throws: std::logic_error when nothing was measured.
     [[nodiscard]] std::chrono::nanoseconds elapsed() const;
-    [[nodiscard]] std::uint64_t instructions() const { return instructions_; }
 
 private:
-    std::uint64_t operations_;
-    int counter_;
-    std::chrono::steady_clock::time_point started_;
+    std::uint64_t rounds_;
+    purpose purpose_;
+    std::chrono::nanoseconds started_{0};
     std::chrono::nanoseconds elapsed_{0};
-    std::uint64_t instructions_ = 0;
     bool stopped_ = false;
+};
+
+struct micro_case {
+    std::string name;
+    std::uint64_t operations = 1; // in one round
 };
 
 class micro {
@@ -65,27 +69,42 @@ public:
     explicit micro(std::string name) : name_(std::move(name)) {}
 
     // Candidates and cases keep the order in which they first appear.
-    micro& add(std::string candidate, bool is_control, std::string case_name,
+    micro& add(std::string candidate, bool is_control, micro_case what,
                std::function<void(meter&)> run) &;
-    micro&& add(std::string candidate, bool is_control, std::string case_name,
+    micro&& add(std::string candidate, bool is_control, micro_case what,
                 std::function<void(meter&)> run) && {
-        add(std::move(candidate), is_control, std::move(case_name), std::move(run));
+        add(std::move(candidate), is_control, std::move(what), std::move(run));
         return std::move(*this);
     }
 
-    // Operations per measurement are calibrated once per case, so that one takes about 50 ms (10
-    // when quick). The measuring thread stays on the first allowed core.
+    // Leaves a candidate out of the instruction family: one whose cost is the kernel's.
+    micro& uncounted(std::string candidate) {
+        uncounted_.push_back(std::move(candidate));
+        return *this;
+    }
+
+    // Rounds per measurement are calibrated once per case, so that one takes about 50 ms (10 when
+    // quick). The measuring thread stays on the first allowed core.
     [[nodiscard]] bench::family family() const;
+
+    // Measured once, as the difference between twice as many operations and some tens of
+    // thousands, so that neither preparing nor the first touch of anything counts.
+    [[nodiscard]] bench::family instruction_family() const;
 
 private:
     struct item {
         std::string candidate;
         bool is_control;
-        std::string case_name;
+        micro_case what;
         std::function<void(meter&)> run;
     };
+    struct table; // items by candidate and case
+
+    static table arrange(const std::string& name, const std::vector<item>& items);
+
     std::string name_;
     std::vector<item> items_;
+    std::vector<std::string> uncounted_;
 };
 
 } // namespace creel::bench

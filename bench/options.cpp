@@ -13,14 +13,18 @@ const char* const usage =
     "\n"
     "  --only TEXT[,TEXT...]  measure only what has one of the texts in family/candidate/case;\n"
     "                         repeated: all of them must match\n"
-    "  --rounds N             rounds per family (default: the family's own, 9 for echo)\n"
+    "  --rounds N             rounds per family (default: the family's own, mostly 9)\n"
     "  --quick                fewer and shorter rounds, for a look rather than a figure\n"
+    "  --instructions         count instructions too, which needs valgrind; to count only them "
+    "add\n"
+    "                         --only /instructions\n"
     "  --json FILE            write context and results\n"
     "  --list                 print what would be measured\n"
     "  --help                 this text\n"
     "\n"
     "examples: ./dev bench echo\n"
     "          ./dev bench echo/creel,raw_epoll --only connections:64/ --quick\n"
+    "          ./dev bench switch spawn park --instructions\n"
     "          ./dev bench --only connections:64/,connections:512 --only bytes:64 --rounds 5\n";
 
 namespace {
@@ -34,12 +38,13 @@ std::vector<std::string> split(const std::string& text) {
     return parts;
 }
 
-int number(std::string_view option, const std::string& text) {
-    int value = 0;
+template <class Number>
+Number number(std::string_view option, const std::string& text, Number least) {
+    Number value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size() || value < 1)
-        throw std::invalid_argument(std::string{option} + " wants a number from 1, not \"" + text +
-                                    "\"");
+    if (error != std::errc{} || end != text.data() + text.size() || value < least)
+        throw std::invalid_argument(std::string{option} + " wants a number from " +
+                                    std::to_string(least) + ", not \"" + text + "\"");
     return value;
 }
 
@@ -68,10 +73,15 @@ options parse_options(int argc, char** argv) {
         else if (argument == "--only")
             result.only.push_back(value());
         else if (argument == "--rounds")
-            result.rounds = number(argument, value());
+            result.rounds = number(argument, value(), 1);
         else if (argument == "--quick")
             result.quick = true;
-        else if (argument == "--list")
+        else if (argument == "--instructions")
+            result.instructions = true;
+        else if (argument == "--alone") {
+            result.alone = value();
+            result.alone_rounds = number(argument, value(), std::uint64_t{0});
+        } else if (argument == "--list")
             result.list = true;
         else if (argument == "--help" || argument == "-h")
             result.help = true;

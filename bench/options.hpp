@@ -2,6 +2,7 @@
 
 // The command line of the benchmarks.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,9 @@ struct options {
     bool quick = false;
     bool list = false;
     bool help = false;
+    bool instructions = false; // count them too, which needs valgrind
+    std::string alone;         // an id: see alone.hpp; how the program runs itself
+    std::uint64_t alone_rounds = 0;
 
     [[nodiscard]] bool wants_family(const std::string& family) const;
     // `id` is "family/candidate/case".

@@ -1,10 +1,9 @@
 #include "child.hpp"
 
-#include "../pin.hpp"
+#include "pin.hpp"
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -17,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace creel::bench::echo {
+namespace creel::bench {
 namespace {
 
 [[noreturn]] void run_child(pid_t parent, unsigned core, int pipe,
@@ -67,26 +66,39 @@ child::~child() {
     close(pipe_);
 }
 
-void child::read_exact(void* data, std::size_t bytes, int milliseconds) const {
-    using clock = std::chrono::steady_clock;
-    const auto deadline = clock::now() + std::chrono::milliseconds{milliseconds};
-    for (auto* at = static_cast<char*>(data); bytes > 0;) {
+std::size_t child::read_some(char* data, std::size_t bytes, clock::time_point deadline) const {
+    for (;;) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock::now());
         pollfd readable{pipe_, POLLIN, 0};
         const int ready = left.count() > 0 ? poll(&readable, 1, static_cast<int>(left.count())) : 0;
         if (ready == 0)
-            throw std::runtime_error("no answer from the child process in " +
-                                     std::to_string(milliseconds) + " ms");
-        const ssize_t got = ready > 0 ? read(pipe_, at, bytes) : -1;
-        if (got == 0)
-            throw std::runtime_error("the child process ended early");
-        if (got < 0 && errno != EINTR)
+            throw std::runtime_error("no answer from the child process in time");
+        const ssize_t got = ready > 0 ? read(pipe_, data, bytes) : -1;
+        if (got >= 0)
+            return static_cast<std::size_t>(got);
+        if (errno != EINTR)
             throw std::system_error(errno, std::system_category(), "read from the child process");
-        if (got > 0) {
-            at += got;
-            bytes -= static_cast<std::size_t>(got);
-        }
     }
 }
 
-} // namespace creel::bench::echo
+void child::read_exact(void* data, std::size_t bytes, int milliseconds) const {
+    const auto deadline = clock::now() + std::chrono::milliseconds{milliseconds};
+    for (auto* at = static_cast<char*>(data); bytes > 0;) {
+        const std::size_t got = read_some(at, bytes, deadline);
+        if (got == 0)
+            throw std::runtime_error("the child process ended early");
+        at += got;
+        bytes -= got;
+    }
+}
+
+std::string child::read_all(int milliseconds) const {
+    const auto deadline = clock::now() + std::chrono::milliseconds{milliseconds};
+    std::string text;
+    std::array<char, 4096> part{};
+    while (const std::size_t got = read_some(part.data(), part.size(), deadline))
+        text.append(part.data(), got);
+    return text;
+}
+
+} // namespace creel::bench

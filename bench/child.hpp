@@ -3,11 +3,14 @@
 // A process that cannot outlive the benchmark: killed at the end of its scope, and by the kernel
 // if the benchmark itself dies.
 
+#include <chrono>
+#include <cstddef>
 #include <functional>
+#include <string>
 
 #include <sys/types.h>
 
-namespace creel::bench::echo {
+namespace creel::bench {
 
 class child {
 public:
@@ -25,9 +28,18 @@ public:
     // child died or `milliseconds` have passed.
     void read_exact(void* data, std::size_t bytes, int milliseconds) const;
 
+    // Reads until the child has closed its pipe. Throws: std::runtime_error when `milliseconds`
+    // have passed.
+    [[nodiscard]] std::string read_all(int milliseconds) const;
+
 private:
+    using clock = std::chrono::steady_clock;
+
+    // 0 at the end of the pipe. Throws: std::runtime_error when the deadline has passed.
+    std::size_t read_some(char* data, std::size_t bytes, clock::time_point deadline) const;
+
     pid_t pid_ = -1;
     int pipe_ = -1;
 };
 
-} // namespace creel::bench::echo
+} // namespace creel::bench

@@ -92,6 +92,10 @@ struct exit_guard {
 };
 thread_local exit_guard no_exit;
 
+// What a thread's natives are left to between runs: one object, for another thread that wakes one
+// of them calls notify() after it has released Boost's lock, and may by then find the next run on.
+thread_local boost::fibers::algo::algorithm::ptr_t between_runs;
+
 } // namespace
 
 constinit thread_local scheduler* this_scheduler = nullptr;
@@ -181,7 +185,9 @@ void scheduler::leave() noexcept {
     drain_inbox();
     remove_marker();
     leaving_ = true;
-    main_->context->get_scheduler()->set_algo(new boost::fibers::algo::round_robin);
+    if (between_runs == nullptr)
+        between_runs.reset(new boost::fibers::algo::round_robin);
+    main_->context->get_scheduler()->set_algo(between_runs);
     this_scheduler = nullptr;
     {
         const std::lock_guard lock{kick_mutex_};

@@ -1,13 +1,14 @@
 #include <creel/fibers/detail/node_pool.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/instrumented.hpp>
 
 #include <cstdlib>
 #include <new>
 
 namespace creel::detail {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CREEL_UNDER_ASAN || CREEL_UNDER_TSAN
 // Recycled nodes would hide a use after free from the sanitizers.
 constexpr bool recycle = false;
 #else

@@ -1,6 +1,7 @@
 #include <creel/fibers/detail/stack_pool.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/instrumented.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -11,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(CREEL_SANITIZE_ADDRESS)
+#if CREEL_UNDER_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -28,7 +29,7 @@ constexpr std::size_t most_arena_bytes = std::size_t{1} << 28; // without guards
 // entry function), and ASan poisons around locals until their frame returns. What the next user of
 // the stack, or of the address space, puts there would then be reported.
 void unpoison([[maybe_unused]] stack_memory stack) noexcept {
-#if defined(CREEL_SANITIZE_ADDRESS)
+#if CREEL_UNDER_ASAN
     __asan_unpoison_memory_region(stack.top - stack.bytes, stack.bytes);
 #endif
 }

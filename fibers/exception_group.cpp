@@ -13,6 +13,9 @@ namespace creel {
 
 namespace {
 
+// In what(), which ends up on a line of a log.
+constexpr std::size_t most_told = 16;
+
 void add(std::vector<std::exception_ptr>& to, const std::exception_ptr& error) {
     if (std::find(to.begin(), to.end(), error) == to.end())
         to.push_back(error);
@@ -63,8 +66,11 @@ std::string describe_exception(const std::exception_ptr& error) {
 
 exception_group::exception_group(const std::vector<std::exception_ptr>& errors)
     : errors_(flatten(errors)), what_(std::to_string(errors_.size()) + " errors:") {
-    for (const std::exception_ptr& error : errors_)
-        what_ += " [" + describe_exception(error) + "]";
+    const std::size_t told = std::min(errors_.size(), most_told);
+    for (std::size_t i = 0; i < told; ++i)
+        what_ += " [" + describe_exception(errors_[i]) + "]";
+    if (told < errors_.size())
+        what_ += " and " + std::to_string(errors_.size() - told) + " more";
 }
 
 } // namespace creel

@@ -8,7 +8,7 @@
 namespace creel {
 
 // Flat: a group inside a group is dissolved into it, and the same exception counts once.
-// what() lists the messages of all.
+// what() lists the messages of the first 16 and counts the others.
 class exception_group final : public std::exception {
 public:
     explicit exception_group(const std::vector<std::exception_ptr>& errors);

@@ -68,6 +68,8 @@ task* nursery_core::make_task(const spawn_options& options, std::size_t closure_
         assertion_failed("spawn", "the nursery has ended", from);
     if (cancelled_for_children()) [[unlikely]]
         return nullptr;
+    if (options.stack_bytes > most_stack_bytes) [[unlikely]]
+        throw std::bad_alloc{}; // no waiting will help
     task* t = opener->home->make_task(*this, closure_bytes, closure_align, from);
     if (options.stack_bytes != 0)
         t->stack_bytes = options.stack_bytes;

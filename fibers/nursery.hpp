@@ -47,7 +47,8 @@ private:
     handler handler_{};
 };
 
-// Siblings go on; all errors are thrown at the end. For groups of bounded size.
+// Siblings go on; all errors are thrown at the end: one as it is, several as an exception_group.
+// For groups of bounded size, for all of them are kept until then.
 [[nodiscard]] error_policy collect();
 
 // For servers: a child's error goes to the handler at once, is stored nowhere and cancels nobody;
@@ -62,10 +63,13 @@ struct nursery_options {
     std::string_view name{}; // for list_fibers(); must outlive the nursery
 };
 
+// Of one fiber.
+inline constexpr std::size_t most_stack_bytes = std::size_t{1} << 30;
+
 struct spawn_options {
     std::string_view name{};     // for this_fiber::name(), the dump and error messages; copied
     std::size_t stack_bytes = 0; // 0: the scheduler's default; rounded up to a power of two of at
-                                 // least 16 KiB; above 1 GiB the task fails with std::bad_alloc
+                                 // least 16 KiB; above 1 GiB spawn throws std::bad_alloc
 };
 
 class nursery;

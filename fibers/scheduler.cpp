@@ -4,6 +4,8 @@
 #include <creel/fibers/detail/scheduler.hpp>
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace creel {
@@ -88,6 +90,10 @@ bool on_scheduler() noexcept {
 
 void detail::run_on(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body) {
+    if (options.stack_bytes > most_stack_bytes)
+        throw std::invalid_argument("stack_bytes of a run is " +
+                                    std::to_string(options.stack_bytes) +
+                                    "; a fiber's stack may have at most 1 GiB");
     scheduler::run(outside, options, body);
 }
 

@@ -374,8 +374,12 @@ void scheduler::take_in() noexcept {
 // Nothing is ready. The store to sleeping_ and the loads after it pair with the push and the load
 // in post() and notify(), all seq_cst: either we see their work, or they see us asleep and kick.
 void scheduler::idle_round() noexcept {
-    if (!starved_.empty() && timers_.empty() && only_children_are_awaited())
-        give_up_on_starved();
+    if (!starved_.empty()) [[unlikely]] {
+        drop_cancelled_starved();
+        if (!anything_ready() && !starved_.empty() && timers_.empty() &&
+            only_children_are_awaited())
+            give_up_on_starved();
+    }
     if (anything_ready())
         return;
     if (idle_count_ > kept_while_waiting)
@@ -682,6 +686,20 @@ bool scheduler::only_children_are_awaited() noexcept {
     return true;
 }
 
+// A cancelled nursery does not run what has not started, and must not wait for it either.
+void scheduler::drop_cancelled_starved() noexcept {
+    ready_queue others;
+    while (runnable* r = starved_.pop()) {
+        auto& t = static_cast<task&>(*r);
+        if (t.home->cancelled_for_children())
+            t.home->child_starved(t);
+        else
+            others.push(t);
+    }
+    if (!others.empty())
+        starved_.prepend(others);
+}
+
 // The oldest fails; its nursery's opener does that, on its own stack, once it is in join().
 void scheduler::give_up_on_starved() noexcept {
     auto& t = static_cast<task&>(*starved_.pop());
@@ -690,7 +708,8 @@ void scheduler::give_up_on_starved() noexcept {
 
 void scheduler::fail_unstarted(task& t) noexcept {
     t.kind_of_closure->destroy(t.closure());
-    t.home->failed(std::make_exception_ptr(std::bad_alloc{}), false, &t);
+    if (!t.home->cancelled_for_children())
+        t.home->failed(std::make_exception_ptr(std::bad_alloc{}), false, &t);
     t.home->child_ended(t);
     free_task(t);
     ++counters_.tasks_finished;

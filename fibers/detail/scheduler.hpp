@@ -145,6 +145,7 @@ private:
     static void renew_budget(fiber_record& f) noexcept { f.budget = full_budget; }
     void starve(task& t) noexcept;
     void give_up_on_starved() noexcept;
+    void drop_cancelled_starved() noexcept;
     [[nodiscard]] bool only_children_are_awaited() noexcept;
     void end_idle(std::size_t count) noexcept;
     void trim() noexcept;

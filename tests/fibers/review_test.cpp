@@ -4,6 +4,7 @@
 #include "support/gate.hpp"
 #include "support/sanitizers.hpp"
 
+#include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
@@ -61,6 +62,44 @@ TEST_CASE("a task whose stack cannot be had fails with bad_alloc, also with nobo
                         }),
                         std::bad_alloc);
     });
+}
+
+TEST_CASE("a deadline ends a nursery whose children wait for a stack") {
+    run_virtually(
+        [] {
+            bool ran = false;
+            CHECK(!creel::move_on_after(1s, [&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([] { creel::this_fiber::sleep_for(1h); });
+                    creel::this_fiber::yield();
+                    n.spawn([&] { ran = true; });
+                    creel::this_fiber::sleep_for(1h);
+                });
+            }));
+            CHECK(!ran);
+        },
+        {.max_fibers = 1});
+}
+
+TEST_CASE("what() of a large exception_group stays short") {
+    std::vector<std::exception_ptr> many;
+    for (int i = 0; i < 1000; ++i)
+        many.push_back(std::make_exception_ptr(std::runtime_error("x")));
+    const creel::exception_group group{many};
+    CHECK(group.errors().size() == 1000);
+    CHECK(std::string{group.what()}.find("and 984 more") != std::string::npos);
+}
+
+TEST_CASE("exit() in a spawned fiber is a clear error, not a hang") {
+    const auto outcome = run_in_child(
+        [] {
+            run_virtually([] {
+                creel::with_nursery([](creel::nursery& n) { n.spawn([] { std::exit(7); }); });
+            });
+        },
+        20s);
+    CHECK(!outcome.timed_out);
+    CHECK(outcome.stderr_text.find("exit() inside io::run") != std::string::npos);
 }
 
 TEST_CASE("an idle fiber ends to make room for a task that needs a larger stack") {

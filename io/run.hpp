@@ -55,7 +55,7 @@ struct run_options {
     duration shutdown_timeout = duration::max();
     std::size_t stack_bytes = std::size_t{256} * 1024; // of a fiber, virtual
     std::size_t max_fibers = 0;      // with stacks at one time; 0: as memory allows
-    unsigned ring_entries = 256;     // of the submission queue
+    unsigned ring_entries = 4096;    // of the submission queue; what one round submits fits in it
     unsigned completion_entries = 0; // of the completion queue; 0: 16384
 };
 

@@ -49,6 +49,19 @@ child_result refused_child(const refused_calls& calls) {
 
 } // namespace
 
+TEST_CASE("an idle run stays in the kernel: it wakes for its deadlines and for nothing else") {
+    clean_run([] {
+        creel::this_fiber::yield();
+        const auto fibers = creel::statistics();
+        const auto ring = io::statistics();
+        for (int i = 0; i < 5; ++i)
+            creel::this_fiber::sleep_for(10ms);
+        CHECK(creel::statistics().waits - fibers.waits <= 10); // each sleep may be cut once
+        CHECK(creel::statistics().polls == fibers.polls);
+        CHECK(io::statistics().enters - ring.enters <= 10);
+    });
+}
+
 TEST_CASE("run returns the value of its function") {
     CHECK(io::run([] { return 42; }) == 42);
     CHECK(*io::run([] { return std::make_unique<int>(7); }) == 7);

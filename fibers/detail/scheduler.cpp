@@ -380,10 +380,10 @@ void scheduler::idle_round() noexcept {
             only_children_are_awaited())
             give_up_on_starved();
     }
-    if (anything_ready())
-        return;
     if (idle_count_ > kept_while_waiting)
         trim();
+    if (anything_ready()) // those that end for the trim are among them
+        return;
     sleeping_.store(true);
     if (inbox_.load() == nullptr && !boost_remote_.load()) {
         ++counters_.waits;

@@ -222,8 +222,10 @@ void ring::wait_until(time_point deadline) noexcept {
     serve_requests();
     if (supervisor_ != nullptr)
         deadline = std::min(deadline, supervisor_->deadline);
-    // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep.
-    if (!requests_.empty() || !room_waiters_.empty()) {
+    // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep;
+    // nor with completions that have overflown, which poll() takes in and counts.
+    const unsigned overflown = IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
+    if (!requests_.empty() || !room_waiters_.empty() || overflown != 0) {
         poll();
         return;
     }

@@ -16,11 +16,13 @@
 #include <creel/fibers/detail/node_pool.hpp>
 #include <creel/fibers/detail/ready_queue.hpp>
 #include <creel/fibers/detail/timer_queue.hpp>
+#include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>
 
 #include <boost/fiber/algo/algorithm.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <mutex>
@@ -100,6 +102,11 @@ private:
     // Cancellation points between two switches before a fiber yields; tokio's budget is the model.
     static constexpr int full_budget = 128;
 
+    static constexpr int switches_per_look = 64; // see longest_round in loop.cpp
+
+    // Idle carriers that stay warm when nothing is going on; see trim().
+    static constexpr std::size_t kept_while_waiting = 64;
+
     scheduler() = default;
     ~scheduler() override = default;
 
@@ -111,7 +118,7 @@ private:
 
     void yield_spent();
 
-    // The loop.
+    // loop.cpp
     void suspend_current();           // runs others until the current fiber is popped again
     void suspend_slowly();            // the same where there is more to do than to pop a fiber
     void call_dispatcher() noexcept { // before the next fiber
@@ -133,8 +140,9 @@ private:
     void take_in() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
 
-    // Carriers.
+    // carrier.cpp
     fiber_record* bind(task& t); // null: no stack to be had, the task waits
+    fiber_record* bind_new(task& t);
     fiber_record* create_carrier(std::size_t stack_bytes);
     void run_carrier(fiber_record& self) noexcept; // the body of a carrier
     void run_task(task& t) noexcept;
@@ -152,7 +160,7 @@ private:
     void carrier_ended(stack_memory memory) noexcept;
     [[nodiscard]] bool can_run(const fiber_record& carrier, const task& t) const noexcept;
 
-    // Boost's side.
+    // boost_side.cpp
     fiber_record* pick_next_record() noexcept;
     fiber_record& record_of(boost::fibers::context* c);
     void note_departure(fiber_record& from) noexcept;
@@ -228,6 +236,38 @@ inline void scheduler::suspend_current() {
         }
     }
     suspend_slowly();
+}
+
+inline bool scheduler::can_run(const fiber_record& carrier, const task& t) const noexcept {
+    return carrier.stack.bytes >= t.stack_bytes;
+}
+
+inline void scheduler::give(fiber_record& f, task& t) noexcept {
+    f.current = &t;
+    f.scope = &t.home->scope;
+    t.runner = &f;
+}
+
+inline fiber_record* scheduler::bind(task& t) {
+    fiber_record* f = idle_;
+    if (f == nullptr || !can_run(*f, t)) [[unlikely]]
+        return bind_new(t);
+    idle_ = f->next_idle;
+    idle_low_ = std::min(idle_low_, --idle_count_);
+    give(*f, t);
+    return f;
+}
+
+// Pops what can run; passes over the marker, and notes that its round is over.
+inline runnable* scheduler::pop_ready() noexcept {
+    runnable* r = ready_.pop();
+    if (r == &marker_) [[unlikely]] {
+        marker_queued_ = false;
+        if (looks_ > 0)
+            polls_in_ = 0; // it was a long one: poll at the next switch
+        r = ready_.pop();
+    }
+    return r;
 }
 
 inline void scheduler::yield() {

@@ -1,0 +1,149 @@
+// Boost's side of a scheduler: its native fibers and its dispatcher, and what Boost asks of an
+// algorithm. What of it switches contexts is in switch.cpp.
+#include <creel/fibers/detail/scheduler.hpp>
+
+#include <creel/fibers/cancel_scope.hpp>
+
+#include <boost/fiber/scheduler.hpp>
+
+#include <typeinfo>
+
+namespace creel::detail {
+
+namespace {
+
+using boost::fibers::context;
+
+// Natives and the dispatcher: Boost puts the context object at the top of its own stack. ASan
+// needs the bounds only to unpoison when an exception is thrown, so a page too much does no harm.
+void guess_context_stack(fiber_record& f) {
+    constexpr std::uintptr_t page = 4096;
+    const auto top = (reinterpret_cast<std::uintptr_t>(f.context) + 2 * page) & ~(page - 1);
+    f.stack_bytes = 128 * 1024;
+    f.stack_bottom = reinterpret_cast<std::byte*>(top - f.stack_bytes); // NOLINT
+}
+
+} // namespace
+
+// The outermost scope of the main fiber, which natives wait under.
+cancel_scope* scheduler::root_scope() noexcept {
+    cancel_scope* root = main_->scope;
+    while (root != nullptr && scope_access::parent(*root) != nullptr)
+        root = const_cast<cancel_scope*>(scope_access::parent(*root));
+    return root;
+}
+
+void scheduler::update_natives(nursery_core*& work) noexcept {
+    for (auto& [c, f] : natives_)
+        scope_access::update_chain(f, nullptr, nullptr, work);
+}
+
+// The outermost scope of main is entered, or left, while natives live on.
+void scheduler::move_natives(const cancel_scope* from, cancel_scope* to) noexcept {
+    for (auto& [c, f] : natives_) {
+        cancel_scope* outermost = nullptr; // of its own
+        for (cancel_scope* s = f.scope; s != nullptr && scope_access::owner(*s) == &f;
+             s = scope_access::parent(*s))
+            outermost = s;
+        if (outermost == nullptr) {
+            if (f.scope == from)
+                f.scope = to;
+        } else if (scope_access::parent(*outermost) == from) {
+            scope_access::set_parent(*outermost, to);
+        }
+    }
+}
+
+// True while a Boost fiber is inside a creel call: parked in one, or in a scope or nursery of its
+// own.
+bool scheduler::natives_inside() const noexcept {
+    for (const auto& [c, f] : natives_)
+        if (f.waiting_on != nullptr || (f.scope != nullptr && scope_access::owner(*f.scope) == &f))
+            return true;
+    return false;
+}
+
+fiber_record& scheduler::record_of(context* c) {
+    if (c == main_->context)
+        return *main_;
+    if (c->is_context(boost::fibers::type::dispatcher_context)) {
+        if (dispatcher_->context == nullptr) {
+            dispatcher_->context = c;
+            guess_context_stack(*dispatcher_);
+        }
+        return *dispatcher_;
+    }
+    boost::fibers::fiber_properties* p = c->get_properties();
+    if (p != nullptr && typeid(*p) == typeid(fiber_record))
+        return static_cast<fiber_record&>(*p);
+    const auto [found, is_new] = natives_.try_emplace(c, fiber_record::fiber_kind::native);
+    fiber_record& f = found->second;
+    if (is_new) {
+        f.context = c;
+        f.home = this;
+        f.scope = root_scope();
+        f.id = next_id_++;
+        guess_context_stack(f);
+    }
+    return f;
+}
+
+// The current context is left by one of Boost's own ways.
+void scheduler::note_departure(fiber_record& from) noexcept {
+    const context& c = *from.context;
+    if (c.sleep_is_linked())
+        call_dispatcher(); // a new sleeper: the dispatcher must learn its time
+    // terminate() has unlinked it from the workers: it is dead, and the dispatcher must release it.
+    if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
+        call_dispatcher();
+        if (from.what == fiber_record::fiber_kind::native)
+            ended_natives_.push_back(natives_.extract(from.context));
+    }
+}
+
+// Must never block, and from any context but the dispatcher never be null: Boost calls it holding
+// spinlocks. Waiting is the dispatcher's part, in suspend_until.
+fiber_record* scheduler::pick_next_record() noexcept {
+    if (current_->what == fiber_record::fiber_kind::dispatcher) {
+        // The first answer of a pass is null: Boost then calls suspend_until, the only way to learn
+        // when its next sleeper is due.
+        if (!pass_polled_) {
+            pass_polled_ = true;
+            return nullptr;
+        }
+        fiber_record* next = next_fiber();
+        if (next != nullptr)
+            pass_polled_ = false;
+        return next;
+    }
+    note_departure(*current_);
+    if (--polls_in_ >= 0 && !dispatcher_due_) // a poll that is due is the dispatcher's part too
+        if (fiber_record* next = next_fiber())
+            return next;
+    dispatcher_held_ = false;
+    return &*dispatcher_;
+}
+
+void scheduler::forget_natives() noexcept {
+    for (auto& ended : ended_natives_)
+        drop_sanitizer_state(ended.mapped());
+    ended_natives_.clear();
+}
+
+bool scheduler::has_ready_fibers() const noexcept {
+    return !ready_.empty() || dispatcher_held_;
+}
+
+void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept {
+    boost_deadline_ = deadline;
+    dispatcher_due_ = false; // else it would be chosen again and again
+    forget_natives();
+    if (boost_remote_.exchange(false))
+        return; // the dispatcher takes them in at once
+    if (anything_ready())
+        poll_round();
+    else
+        idle_round();
+}
+
+} // namespace creel::detail

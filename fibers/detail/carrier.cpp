@@ -1,0 +1,283 @@
+// Tasks, and the carriers that run them: recycled fibers that take one task after another.
+#include <creel/fibers/detail/scheduler.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+// Idle carriers kept warm during a run; a finishing carrier beyond these ends.
+constexpr std::size_t kept_idle_carriers = 4096;
+
+// How often those beyond kept_while_waiting are looked at when nothing is going on.
+constexpr duration trim_interval = std::chrono::seconds{1};
+
+// True if all that this fiber waits for is its children; puts its nurseries on the work list.
+bool awaits_children(const parker& who, nursery_core*& work) noexcept {
+    if (who.waiting_on == nullptr || !nursery_core::is_join(*who.waiting_on))
+        return false;
+    for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
+         s = scope_access::parent(*s))
+        if (nursery_core* n = scope_access::nursery(*s)) {
+            n->next_to_spread = work;
+            work = n;
+        }
+    return true;
+}
+
+} // namespace
+
+task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t align,
+                           std::source_location where) {
+    // What operator new and the pool align for needs no slack; powers of two need no division.
+    const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
+    std::uint32_t granted = 0;
+    void* memory = nodes_->allocate(sizeof(task) + align - 1 + slack + bytes, granted);
+    task* t = ::new (memory) task(home, where);
+    t->node_bytes = granted;
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    t->offset =
+        static_cast<std::uint32_t>(((start + sizeof(task) + align - 1) & ~(align - 1)) - start);
+    t->stack_bytes = options_.stack_bytes;
+    t->id = next_id_++;
+    return t;
+}
+
+void scheduler::free_task(task& t) noexcept {
+    const std::uint32_t granted = t.node_bytes;
+    t.~task();
+    nodes_->deallocate(&t, granted);
+}
+
+void scheduler::submit(task& t) noexcept {
+    ++counters_.tasks_spawned;
+    counters_.peak_tasks =
+        std::max(counters_.peak_tasks, counters_.tasks_spawned - counters_.tasks_finished);
+    ready_.push(t);
+}
+
+fiber_record* scheduler::bind_new(task& t) {
+    fiber_record* f = create_carrier(t.stack_bytes);
+    if (f == nullptr)
+        starve(t);
+    else
+        give(*f, t);
+    return f;
+}
+
+fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
+    if (options_.max_fibers != 0 && carriers_ >= options_.max_fibers)
+        return nullptr;
+    try {
+        fiber_record& f = start_context(stacks_->allocate(stack_bytes));
+        f.has_default_stack = stack_bytes == options_.stack_bytes;
+        ++carriers_;
+        ++counters_.fibers_created;
+        return &f;
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void scheduler::carrier_ended(stack_memory memory) noexcept {
+    stacks_->release(memory);
+    --carriers_;
+    // There may be room for those who wait for a stack: they go first, in their order.
+    if (!starved_.empty())
+        ready_.prepend(starved_);
+}
+
+// No stack for this task now. An idle carrier that it cannot use makes room by ending.
+void scheduler::starve(task& t) noexcept {
+    starved_.push(t);
+    end_idle(1);
+}
+
+void scheduler::end_idle(std::size_t count) noexcept {
+    for (; count != 0 && idle_ != nullptr; --count) {
+        fiber_record& f = *idle_;
+        idle_ = f.next_idle;
+        --idle_count_;
+        f.current = nullptr;
+        make_ready(f);
+    }
+    idle_low_ = std::min(idle_low_, idle_count_);
+}
+
+// Ends half of the idle carriers that were not needed since the last time, and gives their stacks
+// back: the memory of a burst is gone some rounds of waiting later.
+void scheduler::trim() noexcept {
+    const time_point t = outside_->now();
+    if (t < next_trim_)
+        return;
+    next_trim_ = t + trim_interval;
+    const std::size_t surplus = std::min(idle_low_, idle_count_ - kept_while_waiting);
+    stacks_->trim(kept_while_waiting);
+    timers_.trim();
+    end_idle((surplus + 1) / 2);
+    idle_low_ = idle_count_;
+}
+
+void scheduler::run_carrier(fiber_record& self) noexcept {
+    while (self.current != nullptr) {
+        run_task(*self.current);
+        if (!take_next_task(self))
+            rest(self);
+    }
+}
+
+inline void scheduler::run_task(task& t) noexcept {
+    nursery_core& home = *t.home;
+    if (!scope_access::may_be_cancelled(*current_) ||
+        scope_access::visible_cancel(*current_) == nullptr) [[likely]] { // else it never starts
+        std::exception_ptr error;
+        bool was_cancelled = false;
+        try {
+            t.kind_of_closure->invoke(t.closure());
+        } catch (const cancelled&) {
+            error = std::current_exception();
+            was_cancelled = true;
+        } catch (...) {
+            error = std::current_exception();
+        }
+        // What f owned is released before the nursery hears of the end.
+        t.kind_of_closure->destroy(t.closure());
+        CREEL_ASSERT(current_->scope == &home.scope, "a task ended inside a scope it entered");
+        if (error != nullptr) [[unlikely]]
+            home.failed(std::move(error), was_cancelled, &t);
+    } else {
+        t.kind_of_closure->destroy(t.closure());
+    }
+    t.runner = nullptr;
+    home.child_ended(t);
+    free_task(t);
+    ++counters_.tasks_finished;
+}
+
+// The usual case of rest(): the next one in the queue is a task, and no poll is due.
+inline bool scheduler::take_next_task(fiber_record& self) noexcept {
+    runnable* r = ready_.front();
+    if (r == nullptr || r->kind != runnable::kind_type::task || polls_in_ <= 0 ||
+        !starved_.empty() || !can_run(self, static_cast<task&>(*r)))
+        return false;
+    --polls_in_;
+    ready_.pop();
+    give(self, static_cast<task&>(*r));
+    renew_budget(self);
+    return true;
+}
+
+// What a carrier does between two tasks: takes the next unstarted one in place, without a switch,
+// or lets others run. Returns with self.current set, or null when it shall end.
+void scheduler::rest(fiber_record& self) noexcept {
+    self.current = nullptr;
+    self.scope = nullptr;
+    bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
+    if (!starved_.empty()) {
+        if (can_run(self, static_cast<task&>(*starved_.front())))
+            ready_.push_front(*starved_.pop());
+        else
+            surplus = true; // its stack may be what that task waits for
+    }
+    for (;;) {
+        if (--polls_in_ < 0 && poll_is_due())
+            poll_round();
+        if (dispatcher_due_) {
+            if (!surplus) {
+                dispatcher_held_ = false;
+                lie_idle(self, *dispatcher_);
+            }
+            return; // surplus: Boost ends it, and then runs the dispatcher
+        }
+        runnable* r = pop_ready();
+        if (r == nullptr) {
+            if (surplus)
+                return;
+            idle_round();
+            continue;
+        }
+        if (r->kind == runnable::kind_type::task && can_run(self, static_cast<task&>(*r))) {
+            give(self, static_cast<task&>(*r));
+            renew_budget(self);
+            return;
+        }
+        if (surplus) {
+            ready_.push_front(*r);
+            return;
+        }
+        fiber_record* next = r->kind == runnable::kind_type::task ? bind(static_cast<task&>(*r))
+                                                                  : static_cast<fiber_record*>(r);
+        if (next != nullptr) {
+            lie_idle(self, *next);
+            return;
+        }
+    }
+}
+
+// Until bind() gives it a task, or leave() tells it to end.
+void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
+    self.next_idle = idle_;
+    idle_ = &self;
+    ++idle_count_;
+    switch_to(next);
+}
+
+// Everybody who is parked waits for children, and no timer will cancel anybody: only tasks that
+// have no stack could go on, so waiting longer is of no use. Operations under way belong to fibers
+// that are parked on them, so none is forgotten here.
+bool scheduler::only_children_are_awaited() noexcept {
+    for (const auto& [context, f] : natives_)
+        if (f.waiting_on != nullptr)
+            return false;
+    nursery_core* work = nullptr;
+    if (!awaits_children(*main_, work))
+        return false;
+    while (work != nullptr) {
+        nursery_core* n = work;
+        work = n->next_to_spread;
+        for (task* t = n->first_child; t != nullptr; t = t->next)
+            if (t->runner != nullptr && !awaits_children(*t->runner, work))
+                return false;
+    }
+    return true;
+}
+
+// A cancelled nursery does not run what has not started, and must not wait for it either.
+void scheduler::drop_cancelled_starved() noexcept {
+    ready_queue others;
+    while (runnable* r = starved_.pop()) {
+        auto& t = static_cast<task&>(*r);
+        if (t.home->cancelled_for_children())
+            t.home->child_starved(t);
+        else
+            others.push(t);
+    }
+    if (!others.empty())
+        starved_.prepend(others);
+}
+
+// The oldest fails; its nursery's opener does that, on its own stack, once it is in join().
+void scheduler::give_up_on_starved() noexcept {
+    auto& t = static_cast<task&>(*starved_.pop());
+    t.home->child_starved(t);
+}
+
+void scheduler::fail_unstarted(task& t) noexcept {
+    t.kind_of_closure->destroy(t.closure());
+    if (!t.home->cancelled_for_children())
+        t.home->failed(std::make_exception_ptr(std::bad_alloc{}), false, &t);
+    t.home->child_ended(t);
+    free_task(t);
+    ++counters_.tasks_finished;
+}
+
+} // namespace creel::detail

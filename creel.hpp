@@ -13,6 +13,7 @@
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/time.hpp>
 #include <creel/fibers/version.hpp>
+#include <creel/fibers/wait_list.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/endpoint.hpp>
 #include <creel/io/error.hpp>
@@ -21,3 +22,4 @@
 #include <creel/io/statistics.hpp>
 #include <creel/io/tcp_listener.hpp>
 #include <creel/io/tcp_stream.hpp>
+#include <creel/sync/latch.hpp>

@@ -1,0 +1,54 @@
+// A countdown that many wait for, once: "all workers are ready". As std::latch, for fibers and
+// threads alike, and cancellable.
+//
+//     sync::latch ready{3};
+//     for (auto& w : workers) n.spawn([&] { w.prepare(); ready.count_down(); w.serve(); });
+//     ready.wait();
+#pragma once
+
+#include <creel/fibers/wait_list.hpp>
+
+#include <cstddef>
+#include <source_location>
+
+namespace creel::sync {
+
+class latch {
+public:
+    struct statistics_type {
+        std::ptrdiff_t count = 0; // still to come
+        std::size_t waiting = 0;
+    };
+
+    // A negative count is a bug, and is caught.
+    explicit latch(std::ptrdiff_t expected,
+                   std::source_location made_at = std::source_location::current());
+    latch(const latch&) = delete;
+    latch& operator=(const latch&) = delete;
+
+    // Subtracts; at zero everybody goes on, now and from then on. More than is left is a bug, and
+    // is caught. Whoever the last one lets through may destroy the latch.
+    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who waits.
+    void count_down(std::ptrdiff_t by = 1) noexcept;
+
+    // Parks: until the count is zero. Cancel: yes. Threads: any. Throws: cancelled.
+    void wait();
+
+    // count_down, then wait. Cancel: yes, after it has counted. Threads: any. Throws: cancelled.
+    void arrive_and_wait(std::ptrdiff_t by = 1);
+
+    // True once the count is zero. Never parks. Threads: any.
+    [[nodiscard]] bool try_wait() const noexcept;
+
+    // Threads: any.
+    [[nodiscard]] statistics_type statistics() const noexcept;
+
+private:
+    void subtract(std::ptrdiff_t by, wake_batch& woken) noexcept; // with the lock held
+
+    mutable wait_lock lock_;
+    std::ptrdiff_t count_; // guarded by lock_, as is the list
+    wait_list waiting_{lock_};
+};
+
+} // namespace creel::sync

@@ -19,6 +19,9 @@ struct scheduler_options {
     // With stacks at one time; 0: as memory allows. Tasks beyond it wait for one that ends; if all
     // fibers wait for children only, the oldest waiting task fails with std::bad_alloc instead.
     std::size_t max_fibers = 0;
+    // How long to look for work before the thread goes to sleep; at most 25 us. It spins only while
+    // that has lately paid, so an idle thread uses no CPU all the same.
+    duration idle_spin{};
 };
 
 // What one scheduler has done since its run began, and what it holds now.
@@ -32,6 +35,8 @@ struct scheduler_statistics {
     std::uint64_t switches = 0;
     std::uint64_t polls = 0;           // rounds that asked the poller without blocking
     std::uint64_t waits = 0;           // rounds that blocked
+    std::uint64_t spins = 0;           // rounds that looked for work before they would have blocked
+    std::uint64_t spins_paid = 0;      // those that found some
     std::uint64_t timers_armed = 0;    // now
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
 };

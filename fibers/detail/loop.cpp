@@ -175,19 +175,52 @@ void scheduler::idle_round() noexcept {
         trim();
     if (anything_ready()) // those that end for the trim are among them
         return;
+    if (spinning_.enabled() && spinning_.try_it() && spin()) {
+        take_in();
+        return;
+    }
     sleeping_.store(true);
     if (inbox_.load() == nullptr && !boost_remote_.load()) {
         ++counters_.waits;
-        time_point until = timers_.next_deadline();
-        if (boost_deadline_ != time_point::max()) // Boost's clock is real, the poller's may not be
-            until = std::min(until, outside_->now() + (boost_deadline_ - clock::now()));
-        outside_->wait_until(until);
+        outside_->wait_until(next_deadline());
     } else {
         ++counters_.polls;
         outside_->poll(); // other threads that keep us busy must not starve the I/O
     }
     sleeping_.store(false, std::memory_order_relaxed); // a needless kick is harmless
     take_in();
+}
+
+// Looks for work for a while, not marked as asleep: other threads then need no kick. True if there
+// is some. A timer that comes due ends it and counts neither way: it could have been slept for.
+bool scheduler::spin() noexcept {
+    ++counters_.spins;
+    const time_point due = next_deadline();
+    const time_point end = outside_->now() + spinning_.span();
+    for (auto looks = spinning_.looks(); looks > 0; --looks) {
+        outside_->poll();
+        if (anything_ready() || inbox_.load(std::memory_order_relaxed) != nullptr ||
+            boost_remote_.load(std::memory_order_relaxed)) {
+            ++counters_.spins_paid;
+            spinning_.ended(true);
+            return true;
+        }
+        const time_point t = outside_->now();
+        if (t >= due)
+            return false;
+        if (t >= end)
+            break;
+        __builtin_ia32_pause();
+    }
+    spinning_.ended(false);
+    return false;
+}
+
+time_point scheduler::next_deadline() noexcept {
+    time_point next = timers_.next_deadline();
+    if (boost_deadline_ != time_point::max()) // Boost's clock is real, the poller's may not be
+        next = std::min(next, outside_->now() + (boost_deadline_ - clock::now()));
+    return next;
 }
 
 void scheduler::look_at_boost() noexcept {

@@ -90,6 +90,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     outside_ = &outside;
     options_ = options;
     counters_ = {};
+    spinning_.limit(options.idle_spin);
     leaving_ = false;
     dispatcher_held_ = false;
     pass_polled_ = false;

@@ -15,6 +15,7 @@
 #include <creel/fibers/detail/fiber_record.hpp>
 #include <creel/fibers/detail/node_pool.hpp>
 #include <creel/fibers/detail/ready_queue.hpp>
+#include <creel/fibers/detail/spin_policy.hpp>
 #include <creel/fibers/detail/timer_queue.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
@@ -129,6 +130,8 @@ private:
     bool poll_is_due() noexcept;
     void poll_round() noexcept;
     void idle_round() noexcept;
+    bool spin() noexcept;
+    [[nodiscard]] time_point next_deadline() noexcept;
     void begin_round() noexcept;
     runnable* pop_ready() noexcept;
     [[nodiscard]] bool anything_ready() const noexcept {
@@ -181,6 +184,7 @@ private:
     fiber_record* current_ = nullptr;
     exception_state* exceptions_ = nullptr; // the thread's live state
     ready_queue ready_;
+    spin_policy spinning_;
     int polls_in_ = 0; // switches left before a poll is considered; 0: at the next
     int looks_ = 0;    // times it was considered, and put off, in this round
     runnable marker_{runnable::kind_type::marker}; // ends a round, see poll_is_due()

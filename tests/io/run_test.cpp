@@ -62,6 +62,14 @@ TEST_CASE("an idle run stays in the kernel: it wakes for its deadlines and for n
     });
 }
 
+TEST_CASE("an idle run that may spin soon sleeps at once") {
+    io::run({.idle_spin = 20us}, [] {
+        for (int i = 0; i < 30; ++i)
+            creel::this_fiber::sleep_for(1ms);
+        CHECK(creel::statistics().spins - creel::statistics().spins_paid <= 5);
+    });
+}
+
 TEST_CASE("run returns the value of its function") {
     CHECK(io::run([] { return 42; }) == 42);
     CHECK(*io::run([] { return std::make_unique<int>(7); }) == 7);

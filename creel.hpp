@@ -9,6 +9,7 @@
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>
+#include <creel/fibers/task.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/time.hpp>

@@ -96,6 +96,11 @@ void nursery_core::submit(task& t) noexcept {
     opener->home->submit(t);
 }
 
+void nursery_core::submit(task& t, task_result& r) noexcept {
+    opener->home->keep_task(t, r);
+    submit(t);
+}
+
 void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
                           const task* child) noexcept {
     if (was_cancelled && cancelled_for_children()) {
@@ -139,6 +144,15 @@ void nursery_core::child_starved(task& t) noexcept {
         waiter& w = *joiner;
         joiner = nullptr;
         wake(w);
+    } else if (t.result != nullptr) {
+        t.result->wake_getter();
+    }
+}
+
+void nursery_core::fail_starved() noexcept {
+    while (runnable* r = starved) {
+        starved = r->next_ready;
+        opener->home->fail_unstarted(static_cast<task&>(*r));
     }
 }
 
@@ -151,11 +165,9 @@ bool nursery_core::join() {
     if (children == 0)
         home.yield(); // a schedule point even when there is nothing to wait for
     while (children != 0) {
-        if (runnable* r = starved) {
-            starved = r->next_ready;
-            home.fail_unstarted(static_cast<task&>(*r));
-            continue;
-        }
+        fail_starved();
+        if (children == 0)
+            break;
         join_waiter w{*this};
         joiner = &w;
         static_cast<void>(park(w));

@@ -12,6 +12,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/task.hpp>
+#include <creel/fibers/task.hpp>
 #include <creel/fibers/task_info.hpp>
 
 #include <cstddef>
@@ -91,14 +92,16 @@ struct nursery_core {
                     std::size_t closure_align, std::source_location where);
     void discard_task(task& t) noexcept; // a made task that will not be submitted
     void submit(task& t) noexcept;       // becomes the youngest child and is queued
+    void submit(task& t, task_result& r) noexcept;
 
     [[nodiscard]] bool cancelled_for_children() const noexcept;
 
     // Notes how a child (null: the body) failed; then, for a child, that it has ended.
     void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
     void child_ended(task& t) noexcept;
-    // A child that will never have a stack; join() reports it, on its own fiber.
+    // A child that will never have a stack; who waits for it, in join() or get(), reports that.
     void child_starved(task& t) noexcept;
+    void fail_starved() noexcept; // on the calling fiber
 
     // Does this waiter wait for a nursery's children?
     static bool is_join(const waiter& w) noexcept;
@@ -145,28 +148,34 @@ public:
     template <typename F>
     void spawn(spawn_options options, F&& f,
                std::source_location where = std::source_location::current()) {
-        using closure = std::decay_t<F>;
-        static_assert(std::is_invocable_v<closure&>, "spawn takes a function of no arguments");
-        detail::task* t = core_.make_task(options, sizeof(closure), alignof(closure), where);
-        if (t == nullptr) [[unlikely]] {
-            [[maybe_unused]] closure dropped(std::forward<F>(f));
-            return;
-        }
-        if constexpr (std::is_nothrow_constructible_v<closure, F&&>) {
-            ::new (t->closure()) closure(std::forward<F>(f));
-        } else {
-            try {
-                ::new (t->closure()) closure(std::forward<F>(f));
-            } catch (...) {
-                core_.discard_task(*t);
-                throw;
-            }
-        }
-        static constexpr detail::closure_kind kind{
-            [](void* c) { static_cast<void>(std::invoke(*static_cast<closure*>(c))); },
-            [](void* c) noexcept { static_cast<closure*>(c)->~closure(); }};
-        t->kind_of_closure = &kind;
-        core_.submit(*t);
+        using function = std::decay_t<F>;
+        static_assert(std::is_invocable_v<function&>, "spawn takes a function of no arguments");
+        using closure = detail::spawned_closure<function>;
+        if (detail::task* t = make_child<closure, F>(options, where, f)) [[likely]]
+            core_.submit(*t);
+    }
+
+    // The same, and returns a handle by which the result of f is fetched. An error of f goes to the
+    // nursery all the same; get() then rethrows it, and it counts once.
+    // Parks: as spawn. Threads: as spawn. Throws: as spawn. Cost: as spawn; the result lies in the
+    // child's node.
+    template <typename F>
+    auto async(F&& f, std::source_location where = std::source_location::current()) {
+        return async(spawn_options{}, std::forward<F>(f), where);
+    }
+    template <typename F>
+    auto async(spawn_options options, F&& f,
+               std::source_location where = std::source_location::current()) {
+        using function = std::decay_t<F>;
+        static_assert(std::is_invocable_v<function&>, "async takes a function of no arguments");
+        using result = std::remove_cvref_t<std::invoke_result_t<function&>>;
+        using closure = detail::async_closure<function, result>;
+        detail::task* t = make_child<closure, F>(options, where, f);
+        if (t == nullptr) [[unlikely]]
+            return task<result>{detail::task_result::never_started()};
+        detail::task_result& r = static_cast<closure*>(t->closure())->result;
+        core_.submit(*t, r);
+        return task<result>{r};
     }
 
     // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it.
@@ -185,6 +194,29 @@ private:
     nursery(nursery_options options, std::source_location where)
         : core_(std::move(options.on_error), options.name, where) {}
     explicit nursery(std::source_location where) : core_({}, {}, where) {}
+
+    // A child that is not submitted yet; null if the nursery is cancelled, and f has gone then.
+    template <typename Closure, typename F>
+    detail::task* make_child(const spawn_options& options, std::source_location where,
+                             std::remove_reference_t<F>& f) {
+        detail::task* t = core_.make_task(options, sizeof(Closure), alignof(Closure), where);
+        if (t == nullptr) [[unlikely]] {
+            [[maybe_unused]] std::decay_t<F> dropped(std::forward<F>(f));
+            return nullptr;
+        }
+        if constexpr (std::is_nothrow_constructible_v<Closure, F&&>) {
+            ::new (t->closure()) Closure(std::forward<F>(f));
+        } else {
+            try {
+                ::new (t->closure()) Closure(std::forward<F>(f));
+            } catch (...) {
+                core_.discard_task(*t);
+                throw;
+            }
+        }
+        t->kind_of_closure = &Closure::kind;
+        return t;
+    }
 
     detail::nursery_core core_;
 };

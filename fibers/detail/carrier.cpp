@@ -4,6 +4,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/task_result.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <algorithm>
@@ -21,9 +22,11 @@ constexpr std::size_t kept_idle_carriers = 4096;
 // How often those beyond kept_while_waiting are looked at when nothing is going on.
 constexpr duration trim_interval = std::chrono::seconds{1};
 
-// True if all that this fiber waits for is its children; puts its nurseries on the work list.
+// True if all that this fiber waits for is its children, or the result of one; puts its nurseries
+// on the work list.
 bool awaits_children(const parker& who, nursery_core*& work) noexcept {
-    if (who.waiting_on == nullptr || !nursery_core::is_join(*who.waiting_on))
+    const waiter* w = who.waiting_on;
+    if (w == nullptr || (!nursery_core::is_join(*w) && !task_result::is_wait(*w)))
         return false;
     for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
          s = scope_access::parent(*s))
@@ -56,6 +59,25 @@ void scheduler::free_task(task& t) noexcept {
     const std::uint32_t granted = t.node_bytes;
     t.~task();
     nodes_->deallocate(&t, granted);
+}
+
+void scheduler::keep_task(task& t, task_result& r) noexcept {
+    t.result = &r;
+    r.node = &t;
+    r.home = this;
+    r.run = run_number();
+    ++kept_tasks_;
+}
+
+void scheduler::free_kept_task(task& t, std::uint64_t run) noexcept {
+    if (run == run_number()) {
+        --kept_tasks_;
+        free_task(t);
+    } else {
+        const std::uint32_t granted = t.node_bytes;
+        t.~task();
+        node_pool::deallocate_left_behind(&t, granted);
+    }
 }
 
 void scheduler::submit(task& t) noexcept {
@@ -136,11 +158,10 @@ void scheduler::run_carrier(fiber_record& self) noexcept {
 }
 
 inline void scheduler::run_task(task& t) noexcept {
-    nursery_core& home = *t.home;
+    std::exception_ptr error;
+    bool was_cancelled = false;
     if (!scope_access::may_be_cancelled(*current_) ||
         scope_access::visible_cancel(*current_) == nullptr) [[likely]] { // else it never starts
-        std::exception_ptr error;
-        bool was_cancelled = false;
         try {
             t.kind_of_closure->invoke(t.closure());
         } catch (const cancelled&) {
@@ -151,15 +172,33 @@ inline void scheduler::run_task(task& t) noexcept {
         }
         // What f owned is released before the nursery hears of the end.
         t.kind_of_closure->destroy(t.closure());
-        CREEL_ASSERT(current_->scope == &home.scope, "a task ended inside a scope it entered");
-        if (error != nullptr) [[unlikely]]
-            home.failed(std::move(error), was_cancelled, &t);
+        CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
     } else {
         t.kind_of_closure->destroy(t.closure());
+        was_cancelled = true;
     }
     t.runner = nullptr;
-    home.child_ended(t);
-    free_task(t);
+    end_task(t, std::move(error), was_cancelled);
+}
+
+// Also for tasks that never ran: then without an error, or with bad_alloc.
+inline void scheduler::end_task(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
+    nursery_core& home = *t.home;
+    task_result* result = t.result;
+    if (result != nullptr) [[unlikely]] {
+        // Whoever waits in get() is woken before the nursery may cancel him: he has his result.
+        was_cancelled = was_cancelled && home.cancelled_for_children();
+        result->end(error, was_cancelled);
+        if (error != nullptr)
+            home.failed(std::move(error), was_cancelled, &t);
+        home.child_ended(t);
+        result->forget_if_dropped(); // else the handle frees the task
+    } else {
+        if (error != nullptr) [[unlikely]]
+            home.failed(std::move(error), was_cancelled, &t);
+        home.child_ended(t);
+        free_task(t);
+    }
     ++counters_.tasks_finished;
 }
 
@@ -273,11 +312,11 @@ void scheduler::give_up_on_starved() noexcept {
 
 void scheduler::fail_unstarted(task& t) noexcept {
     t.kind_of_closure->destroy(t.closure());
-    if (!t.home->cancelled_for_children())
-        t.home->failed(std::make_exception_ptr(std::bad_alloc{}), false, &t);
-    t.home->child_ended(t);
-    free_task(t);
-    ++counters_.tasks_finished;
+    std::exception_ptr error;
+    const bool was_cancelled = t.home->cancelled_for_children();
+    if (!was_cancelled)
+        error = std::make_exception_ptr(std::bad_alloc{});
+    end_task(t, std::move(error), was_cancelled);
 }
 
 } // namespace creel::detail

@@ -3,6 +3,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
 
@@ -52,9 +53,11 @@ node_pool::~node_pool() {
             return_to_slab(f, index);
         }
         while (slab* s = c.partial) {
-            CREEL_ASSERT(s->used == 0, "a task outlived its scheduler");
+            CREEL_ASSERT(s->used <= left_behind_, "a task outlived its scheduler");
+            left_behind_ -= s->used;
             unlink(c, *s);
-            std::free(s);
+            if (s->used == 0)
+                std::free(s);
         }
     }
 }
@@ -110,17 +113,33 @@ void node_pool::deallocate_cold(void* node, std::uint32_t granted, std::size_t i
 
 void node_pool::return_to_slab(void* node, std::size_t index) noexcept {
     size_class& c = classes_[index];
-    auto* s = reinterpret_cast<slab*>(reinterpret_cast<std::uintptr_t>(node) & ~(slab_bytes - 1));
+    slab& s = slab_of(node);
     auto* f = static_cast<free_node*>(node);
-    f->next = s->free;
-    s->free = f;
-    if (s->used == s->capacity)
-        link(c, *s);
-    if (--s->used == 0 && ++c.empty_slabs > kept_empty_slabs) {
+    f->next = s.free;
+    s.free = f;
+    if (s.used == s.capacity)
+        link(c, s);
+    if (--s.used == 0 && ++c.empty_slabs > kept_empty_slabs) {
         --c.empty_slabs;
-        unlink(c, *s);
-        std::free(s);
+        unlink(c, s);
+        std::free(&s);
     }
+}
+
+node_pool::slab& node_pool::slab_of(void* node) noexcept {
+    return *reinterpret_cast<slab*>(reinterpret_cast<std::uintptr_t>(node) & ~(slab_bytes - 1));
+}
+
+// Several threads may hold nodes of one slab; the last frees it. acq_rel: what the others did to
+// their nodes comes before.
+void node_pool::deallocate_left_behind(void* node, std::uint32_t granted) noexcept {
+    if (granted == 0) {
+        ::operator delete(node);
+        return;
+    }
+    slab& s = slab_of(node);
+    if (std::atomic_ref<std::uint32_t>{s.used}.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        std::free(&s);
 }
 
 } // namespace creel::detail

@@ -42,6 +42,11 @@ public:
         ++classes_[index].warm_count;
     }
 
+    // Nodes that will outlive the pool: what their slabs hold is left to deallocate_left_behind.
+    void leave_behind(std::size_t nodes) noexcept { left_behind_ = nodes; }
+    // Frees a node whose pool has been destroyed. Threads: any.
+    static void deallocate_left_behind(void* node, std::uint32_t granted) noexcept;
+
 private:
     struct slab;
     struct free_node {
@@ -71,10 +76,12 @@ private:
     void deallocate_cold(void* node, std::uint32_t granted, std::size_t index) noexcept;
     void return_to_slab(void* node, std::size_t index) noexcept;
     void* allocate_from_new_slab(std::size_t index);
+    static slab& slab_of(void* node) noexcept;
     static void unlink(size_class& c, slab& s) noexcept;
     static void link(size_class& c, slab& s) noexcept;
 
     std::array<size_class, class_bytes.size()> classes_{};
+    std::size_t left_behind_ = 0;
 };
 
 } // namespace creel::detail

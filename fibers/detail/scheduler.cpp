@@ -151,6 +151,9 @@ void scheduler::leave() noexcept {
         drop_sanitizer_state(f);
     natives_.clear();
     drop_sanitizer_state(*dispatcher_);
+    // From here on a task<R> that is left frees its node itself, see free_kept_task().
+    run_number_.fetch_add(1, std::memory_order_relaxed);
+    nodes_->leave_behind(std::exchange(kept_tasks_, 0));
     main_.reset();
     dispatcher_.reset();
     stacks_.reset();

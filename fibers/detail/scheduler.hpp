@@ -63,6 +63,8 @@ public:
                     std::source_location where);
     void free_task(task& t) noexcept;
     void submit(task& t) noexcept;
+    void keep_task(task& t, task_result& r) noexcept; // until its handle has gone, too
+    void free_kept_task(task& t, std::uint64_t run) noexcept;
     void fail_unstarted(task& t) noexcept; // with bad_alloc, on the calling fiber
 
     // Natives wait under the outermost scope of main. Threads: own.
@@ -88,6 +90,10 @@ public:
     [[nodiscard]] int uncaught_exceptions_of(const parker& who) const noexcept;
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
+    // Differs for each run of this object. Threads: any.
+    [[nodiscard]] std::uint64_t run_number() const noexcept {
+        return run_number_.load(std::memory_order_relaxed);
+    }
     void count_reported_error() noexcept { ++counters_.errors_reported; }
 
     // boost::fibers::algo::algorithm, called by Boost only.
@@ -149,6 +155,7 @@ private:
     fiber_record* create_carrier(std::size_t stack_bytes);
     void run_carrier(fiber_record& self) noexcept; // the body of a carrier
     void run_task(task& t) noexcept;
+    void end_task(task& t, std::exception_ptr error, bool was_cancelled) noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
@@ -209,15 +216,17 @@ private:
     std::optional<node_pool> nodes_;
     ready_queue starved_; // tasks that found no stack, oldest first
     std::size_t carriers_ = 0;
-    std::uint64_t next_id_ = 0; // of a task; goes on from run to run
+    std::size_t kept_tasks_ = 0; // of async(), with a handle that has not gone
+    std::uint64_t next_id_ = 0;  // of a task; goes on from run to run
     scheduler_options options_{};
     scheduler_statistics counters_{};
 
     // Shared with other threads.
-    std::atomic<inbox_node*> inbox_{nullptr}; // Treiber stack: they push, we take all
-    std::atomic<bool> sleeping_{false};       // we are, or are about to be, in wait_until
-    std::atomic<bool> boost_remote_{false};   // Boost has a context from another thread for us
-    std::mutex kick_mutex_;                   // guards kickable_ against our leaving
+    std::atomic<inbox_node*> inbox_{nullptr};  // Treiber stack: they push, we take all
+    std::atomic<bool> sleeping_{false};        // we are, or are about to be, in wait_until
+    std::atomic<std::uint64_t> run_number_{0}; // relaxed: whoever may ask has met the run's end
+    std::atomic<bool> boost_remote_{false};    // Boost has a context from another thread for us
+    std::mutex kick_mutex_;                    // guards kickable_ against our leaving
     poller* kickable_ = nullptr;
 
     void kick_if_sleeping() noexcept;

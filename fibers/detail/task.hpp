@@ -4,18 +4,24 @@
 //   made      spawn() is constructing the closure in it
 //   queued    in the scheduler's ready queue; no fiber yet (`runner` is null)
 //   running   bound to `runner`, which calls the closure
-//   done      closure destroyed, nursery told, node returned to the pool
+//   done      closure destroyed, nursery told, node returned to the pool (that of async() when its
+//             handle has gone too)
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <source_location>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 namespace creel::detail {
 
 struct fiber_record;
 struct nursery_core;
+struct task_result;
 
 // A link of the scheduler's ready queue, which holds fibers and unstarted tasks alike, and a marker
 // behind what was ready at the last poll.
@@ -34,6 +40,20 @@ struct closure_kind {
     void (*destroy)(void* closure) noexcept;
 };
 
+// What spawn() puts into a node.
+template <typename F>
+struct spawned_closure {
+    template <typename G>
+    explicit spawned_closure(G&& g) noexcept(std::is_nothrow_constructible_v<F, G&&>)
+        : f(std::forward<G>(g)) {}
+
+    static constexpr closure_kind kind{
+        [](void* c) { static_cast<void>(std::invoke(static_cast<spawned_closure*>(c)->f)); },
+        [](void* c) noexcept { std::destroy_at(static_cast<spawned_closure*>(c)); }};
+
+    F f;
+};
+
 struct task : runnable {
     task(nursery_core& n, std::source_location where) noexcept
         : runnable(kind_type::task), home(&n), spawned_at(where) {}
@@ -48,6 +68,7 @@ struct task : runnable {
     nursery_core* home;
     fiber_record* runner = nullptr;
     const closure_kind* kind_of_closure = nullptr;
+    task_result* result = nullptr; // of async(): in this node, which it keeps while it is asked for
     std::uint64_t id = 0;
     std::source_location spawned_at;
     std::string name{};

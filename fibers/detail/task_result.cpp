@@ -1,0 +1,118 @@
+#include <creel/fibers/detail/task_result.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+
+namespace creel::detail {
+
+namespace {
+
+struct result_waiter : waiter {
+    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+        static_cast<result_waiter&>(w).asked->getter = nullptr;
+        return withdrawal::withdrawn;
+    }
+    static void describe(const waiter& w, std::string& text) {
+        const task& t = *static_cast<const result_waiter&>(w).asked->node;
+        text += "the result of " + to_string(task_info{t.id, t.name, t.spawned_at});
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe};
+
+    explicit result_waiter(task_result& r) noexcept : waiter(kind), asked(&r) {}
+    task_result* asked;
+};
+
+} // namespace
+
+void task_result::require(const task_result* r) noexcept {
+    CREEL_ASSERT(r != nullptr, "this task<R> is empty: get() was called, or it was moved from");
+}
+
+task_result& task_result::never_started() noexcept {
+    struct ended_result : task_result {
+        ended_result() noexcept { ended = cancelled = true; }
+    };
+    static ended_result none;
+    return none;
+}
+
+void task_result::await() {
+    check_cancel();
+    if (ended)
+        return;
+    CREEL_ASSERT(this_scheduler == home, "task<R>::get() is called on its nursery's thread");
+    CREEL_ASSERT(getter == nullptr, "two fibers wait in get() of one task<R>");
+    CREEL_ASSERT(node->runner != &home->running(), "a child waits in get() for its own end");
+    while (!ended) {
+        result_waiter w{*this};
+        getter = &w;
+        if (park(w) == wake_reason::cancelled)
+            throw_cancelled();
+        if (!ended)
+            node->home->fail_starved(); // the child will never have a stack, and is among these
+    }
+}
+
+bool task_result::is_wait(const waiter& w) noexcept {
+    return &w.kind() == &result_waiter::kind;
+}
+
+void task_result::throw_failure() const {
+    if (!cancelled)
+        std::rethrow_exception(error);
+    std::string why = error != nullptr ? "" : "it never started";
+    if (error != nullptr) {
+        try {
+            std::rethrow_exception(error);
+        } catch (const creel::cancelled& c) {
+            why = c.reason().text;
+        }
+    }
+    throw task_cancelled{why};
+}
+
+void task_result::end(std::exception_ptr failure, bool was_cancelled) noexcept {
+    error = std::move(failure);
+    cancelled = was_cancelled;
+    ended = true;
+    wake_getter();
+}
+
+void task_result::wake_getter() noexcept {
+    if (getter == nullptr)
+        return;
+    waiter& w = *getter;
+    getter = nullptr;
+    wake(w);
+}
+
+void task_result::forget_if_dropped() noexcept {
+    if (dropped)
+        free();
+}
+
+void task_result::drop() noexcept {
+    if (node == nullptr)
+        return;
+    // A run goes on while a child has not ended, so only its own thread may touch the rest.
+    CREEL_ASSERT(this_scheduler == home || home->run_number() != run,
+                 "a task<R> is dropped on its nursery's thread, or after its run has ended");
+    CREEL_ASSERT(getter == nullptr, "a task<R> was dropped while a fiber waits in its get()");
+    if (ended)
+        free();
+    else
+        dropped = true;
+}
+
+void task_result::free() noexcept {
+    task& t = *node;
+    scheduler& owner = *home;
+    const std::uint64_t its_run = run;
+    if (has_value && destroy_value != nullptr)
+        destroy_value(*this);
+    std::destroy_at(this);
+    owner.free_kept_task(t, its_run);
+}
+
+} // namespace creel::detail

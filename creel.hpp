@@ -4,6 +4,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/nursery.hpp>

@@ -18,6 +18,7 @@
 #include <creel/fibers/time.hpp>
 
 #include <concepts>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -26,6 +27,30 @@
 #include <utility>
 
 namespace creel {
+
+class cancel_token;
+
+namespace detail {
+
+// How far a cancel has come: `asked` lies between cancel(reason, grace) and the end of the grace.
+enum class cancel_level : std::uint8_t { none, asked, cancelled };
+
+// When a cancel was called, why, and when it takes effect.
+struct cancel_request {
+    cancel_level level = cancel_level::none;
+    std::shared_ptr<const cancel_reason> reason{};
+    time_point requested_at{};
+    time_point takes_effect = time_point::max();
+};
+
+// True if `later` goes further than what is known, or takes effect sooner.
+[[nodiscard]] bool says_more(const cancel_request& later, const cancel_request& known) noexcept;
+
+struct spread_work;
+struct token_link;
+struct token_state;
+
+} // namespace detail
 
 class cancel_scope {
 public:
@@ -44,10 +69,17 @@ public:
     template <typename F>
     auto run(F&& f);
 
-    // Cancels everything inside, now. Idempotent: the first reason is kept. Does not switch.
-    // Threads: the one that entered the scope.
-    void cancel(std::string text = {});
-    void cancel(cancel_reason reason);
+    // Cancels everything inside: now, or after a grace, during which only cancel_called() and the
+    // tokens' cancelled() tell of it, so that cooperative code may finish. Idempotent: the first
+    // reason is kept, and a later cancel may only shorten the grace. Does not switch.
+    // Threads: the one that entered the scope; others use its token(). Throws: std::bad_alloc.
+    void cancel(std::string text = {}, duration grace = {});
+    void cancel(cancel_reason reason, duration grace = {});
+
+    // A handle that cancels this scope from any thread and may outlive it: <cancel_token.hpp>.
+    // Threads: the one that entered the scope. Throws: std::bad_alloc. Cost: two allocations the
+    // first time; scopes that were never asked for a token pay nothing.
+    [[nodiscard]] cancel_token token();
 
     // Moves the deadline; time_point::max() means none. One that has passed cancels.
     // Threads: the one that entered the scope.
@@ -59,8 +91,8 @@ public:
     void set_shielded(bool shielded);
     [[nodiscard]] bool shielded() const noexcept { return shielded_; }
 
-    // True once this scope itself was cancelled or its deadline has passed, noticed or not, before
-    // it was left. Cost: a clock read if it has a deadline.
+    // True once this scope itself was cancelled, from the beginning of a grace on, or its deadline
+    // has passed, noticed or not, before it was left. Cost: a clock read if it has a deadline.
     [[nodiscard]] bool cancel_called() const noexcept;
 
     // Why this scope itself was cancelled; null while it is not. Valid as long as the scope.
@@ -78,21 +110,29 @@ private:
     [[nodiscard]] bool
     leave_absorbing() noexcept; // leaves; true: swallow the `cancelled` in flight
     void arm(duration span);
-    void expire() noexcept; // its deadline has passed
+    void expire() noexcept; // its deadline, or its grace, has passed
+    bool take(const detail::cancel_request& request) noexcept; // false: nothing new
+    [[nodiscard]] time_point next_event() const noexcept {
+        return deadline_ < takes_effect_ ? deadline_ : takes_effect_;
+    }
     void require_own_thread(const char* rule) const;
 
     cancel_scope* parent_ = nullptr;
-    detail::parker* owner_ = nullptr;             // who entered it; null outside run()
-    detail::nursery_core* nursery_ = nullptr;     // set for the scope of a nursery
-    cancel_scope* inner_ = nullptr;               // scratch of the walk that spreads a cancel
-    std::shared_ptr<const cancel_reason> reason_; // set together with cancelled_
+    detail::parker* owner_ = nullptr;         // who entered it; null outside run()
+    detail::nursery_core* nursery_ = nullptr; // set for the scope of a nursery
+    cancel_scope* inner_ = nullptr;           // scratch of the walk that spreads a cancel
+    detail::token_link* links_ = nullptr;     // to the tokens that know it; null for most scopes
+    std::shared_ptr<const cancel_reason> reason_; // set together with own_
+    time_point requested_at_{};                   // likewise
     time_point deadline_ = time_point::max();
-    deadline_timer timer_;
-    int entry_count_ = 0; // uncaught_exceptions() of the owner at entry
+    time_point takes_effect_ = time_point::max(); // the end of a grace
+    deadline_timer timer_;                        // armed for next_event()
+    int entry_count_ = 0;                         // uncaught_exceptions() of the owner at entry
     bool entered_ = false;
-    bool cancelled_ = false;
-    bool effective_ = false; // cancelled_ || (parent's effective_ && !shielded_), kept up to date
     bool shielded_ = false;
+    detail::cancel_level own_ = detail::cancel_level::none;
+    // The higher of own_ and, unless shielded, the parent's effective_; kept up to date.
+    detail::cancel_level effective_ = detail::cancel_level::none;
 };
 
 namespace detail {
@@ -118,7 +158,8 @@ struct absorbable<void> {
     using type = bool;
 };
 
-// The private side of a scope, for nurseries and the scheduler.
+// The private side of a scope, for nurseries, tokens and the scheduler. The walks over the tree of
+// scopes are in cancel_tree.cpp.
 struct scope_access {
     static void enter(cancel_scope& scope, duration span) { scope.enter(span); }
     static void leave(cancel_scope& scope) noexcept { scope.leave(); }
@@ -126,7 +167,9 @@ struct scope_access {
     static void set_nursery(cancel_scope& scope, nursery_core* core) noexcept {
         scope.nursery_ = core;
     }
-    static bool effective(const cancel_scope& scope) noexcept { return scope.effective_; }
+    static bool effective(const cancel_scope& scope) noexcept {
+        return scope.effective_ == cancel_level::cancelled;
+    }
     static const cancel_scope* parent(const cancel_scope& scope) noexcept { return scope.parent_; }
     static const parker* owner(const cancel_scope& scope) noexcept { return scope.owner_; }
     static nursery_core* nursery(const cancel_scope& scope) noexcept { return scope.nursery_; }
@@ -134,7 +177,7 @@ struct scope_access {
 
     // Necessary for visible_cancel, and cheap to ask.
     static bool may_be_cancelled(const parker& who) noexcept {
-        return who.scope != nullptr && who.scope->effective_;
+        return who.scope != nullptr && effective(*who.scope);
     }
 
     // The cancel that a wait in `who` sees now: the outermost cancelled scope in sight, or null.
@@ -142,15 +185,37 @@ struct scope_access {
     static cancel_scope* visible_cancel(const parker& who) noexcept;
     static cancel_scope* visible_cancel(const parker& who, cancel_scope* innermost,
                                         int count) noexcept;
-    // Plain threads have no timer queue: their deadlines are noticed when somebody looks.
-    static void notice_deadlines(parker& who) noexcept;
-    static time_point earliest_deadline(const parker& who) noexcept;
+    // The earliest deadline, or end of a grace, that a wait in `who` sees.
+    static time_point visible_deadline(const parker& who) noexcept;
+    // Plain threads have neither a timer queue nor an inbox: deadlines and the cancels of other
+    // threads are noticed when the thread itself looks.
+    static void notice(parker& who) noexcept;
+    static time_point earliest_event(const parker& who) noexcept;
 
-    // Brings effective_ up to date in and below a scope, and interrupts who now sees a cancel.
+    // Brings effective_ up to date in and below a scope, tells its tokens, and interrupts who now
+    // sees a cancel.
     static void spread(cancel_scope& scope) noexcept;
+    static void spread(spread_work& work) noexcept;
     static void fire_deadline(timer& fired) noexcept;
     static void update_chain(parker& who, const cancel_scope* from, const cancel_scope* changed,
-                             nursery_core*& work) noexcept;
+                             spread_work& work) noexcept;
+
+    // Tokens.
+    static cancel_token token_of(cancel_scope& scope);
+    static const std::shared_ptr<token_state>& own_token(cancel_scope& scope);
+    static token_link& link(cancel_scope& scope, std::shared_ptr<token_state> state, bool is_own);
+    static void request(const cancel_token& token, const cancel_request& r) noexcept;
+    static void bind(cancel_scope& scope, const std::shared_ptr<token_state>& state);
+    static void enter_links(cancel_scope& scope, parker& who) noexcept;
+    static void tell_tokens(cancel_scope& scope, spread_work& work) noexcept;
+    static void set_token_deadline(cancel_scope& scope) noexcept;
+    static void drop_links(cancel_scope& scope) noexcept;
+    static bool take(cancel_scope& scope, const cancel_request& request) noexcept {
+        return scope.take(request);
+    }
+    // What is in effect or asked for in this scope, by itself or from outside.
+    static cancel_request request_of(const cancel_scope& scope) noexcept;
+
     // For a scope whose parent is about to be left, and which lives on under another: a native's.
     static void set_parent(cancel_scope& scope, cancel_scope* parent) noexcept {
         scope.parent_ = parent;
@@ -187,8 +252,14 @@ struct scope_access {
     }
 };
 
-// The deadline d from now, saturating; d may be negative.
+// The time d after t, saturating; d may be negative. The second form counts from now.
+[[nodiscard]] time_point deadline_after(time_point t, duration d) noexcept;
 [[nodiscard]] time_point deadline_after(duration d) noexcept;
+
+// A cancel called now.
+[[nodiscard]] cancel_request make_request(cancel_reason reason, duration grace);
+[[nodiscard]] cancel_request make_request(std::shared_ptr<const cancel_reason> reason,
+                                          duration grace) noexcept;
 
 // What fail_after throws, and what else a cut-short call with a value throws.
 [[noreturn]] void throw_not_finished(const cancel_scope& scope);
@@ -257,5 +328,11 @@ auto shield(F&& f) -> std::remove_cvref_t<detail::scope_result<F>> {
         return std::move(*value);
     }
 }
+
+// The earliest deadline that a wait here and now would obey, up to the nearest shield; the end of a
+// grace counts as one. time_point::max() if there is none, time_point::min() if the caller is
+// cancelled already. For handing on to something that takes a timeout of its own.
+// Parks: never. Threads: any. Cost: a walk over the scopes.
+[[nodiscard]] time_point current_deadline() noexcept;
 
 } // namespace creel

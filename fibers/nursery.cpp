@@ -1,6 +1,7 @@
 #include <creel/fibers/nursery.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/exception_group.hpp>
 
@@ -188,4 +189,9 @@ void nursery_core::throw_absorbed() const {
 }
 
 } // namespace detail
+
+cancel_token nursery::token() {
+    return core_.scope.token();
+}
+
 } // namespace creel

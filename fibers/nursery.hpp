@@ -178,9 +178,16 @@ public:
         return task<result>{r};
     }
 
-    // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it.
-    // Idempotent. Threads: the nursery's. Does not switch.
-    void cancel(std::string text = {}) { core_.scope.cancel(std::move(text)); }
+    // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it. With a
+    // grace they see it only when that has passed, see cancel_scope::cancel; until then spawn goes
+    // on as before. Idempotent. Threads: the nursery's. Does not switch.
+    void cancel(std::string text = {}, duration grace = {}) {
+        core_.scope.cancel(std::move(text), grace);
+    }
+
+    // Cancels it from any thread: <cancel_token.hpp>. Threads: the nursery's. Throws:
+    // std::bad_alloc.
+    [[nodiscard]] cancel_token token();
 
     // The scope its children live in: for its deadline, shielding, or asking.
     [[nodiscard]] cancel_scope& scope() noexcept { return core_.scope; }

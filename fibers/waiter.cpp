@@ -39,6 +39,11 @@ thread_local thread_parker plain_thread;
 
 constexpr int spins_before_sleep = 200;
 
+// Values of futex_word.
+constexpr std::uint32_t parked = 0;
+constexpr std::uint32_t woken = 1;
+constexpr std::uint32_t poked = 2;
+
 } // namespace
 
 parker& this_parker() noexcept {
@@ -50,6 +55,13 @@ thread_parker& this_thread_parker() noexcept {
     return plain_thread;
 }
 
+// One that is not parked, or woken already, looks at its next wait.
+void poke(thread_parker& who) noexcept {
+    std::uint32_t expected = parked;
+    if (who.futex_word.compare_exchange_strong(expected, poked))
+        futex_wake(who.futex_word);
+}
+
 int uncaught_exceptions_of(const parker& who) noexcept {
     return who.home != nullptr ? who.home->uncaught_exceptions_of(who) : std::uncaught_exceptions();
 }
@@ -58,25 +70,33 @@ int uncaught_exceptions_of(const parker& who) noexcept {
 
 waiter::waiter(const waiter_kind& kind) noexcept : kind_(&kind), owner_(&detail::this_parker()) {
     if (owner_->home == nullptr)
-        static_cast<detail::thread_parker*>(owner_)->futex_word.store(0, std::memory_order_relaxed);
+        static_cast<detail::thread_parker*>(owner_)->futex_word.store(detail::parked,
+                                                                      std::memory_order_relaxed);
 }
 
 // The plain thread's park. The waker's store to futex_word (release, in wake) pairs with the load
 // here; after it the waker touches neither waiter nor parker, save for the futex call, which only
 // names the address.
+//
+// A token cancelled by another thread is not missed. That thread writes the token's state and then
+// pokes, both with the token's mutex held; we have reset the word, and then look at the state with
+// the same mutex, in notice(). Either its turn was first, and we see the state; or ours was, and
+// its poke finds the word at `parked`, so that futex_wait returns.
 wake_reason waiter::park_thread(time_point own_deadline) {
     auto& me = static_cast<detail::thread_parker&>(*owner_);
-    auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) != 0; };
+    auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) == detail::woken; };
     for (int i = 0; i < detail::spins_before_sleep && !is_woken(); ++i)
         __builtin_ia32_pause();
     me.waiting_on = this;
     wake_reason reason = wake_reason::signalled;
     while (!is_woken()) {
+        std::uint32_t was = detail::poked;
+        me.futex_word.compare_exchange_strong(was, detail::parked);
         time_point deadline = time_point::max();
         if (!withdraw_requested_) {
             wake_reason why = wake_reason::signalled;
             if (kind_->cancellable) {
-                detail::scope_access::notice_deadlines(me);
+                detail::scope_access::notice(me);
                 if (detail::scope_access::visible_cancel(me) != nullptr)
                     why = wake_reason::cancelled;
             }
@@ -93,9 +113,9 @@ wake_reason waiter::park_thread(time_point own_deadline) {
             }
             deadline = own_deadline;
             if (kind_->cancellable)
-                deadline = std::min(deadline, detail::scope_access::earliest_deadline(me));
+                deadline = std::min(deadline, detail::scope_access::earliest_event(me));
         }
-        detail::futex_wait(me.futex_word, 0, deadline);
+        detail::futex_wait(me.futex_word, detail::parked, deadline);
     }
     me.waiting_on = nullptr;
     return reason;
@@ -117,7 +137,7 @@ void wake(waiter& w) noexcept {
     detail::scheduler* home = w.owner_->home;
     if (home == nullptr) {
         auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
-        word.store(1, std::memory_order_release);
+        word.store(detail::woken, std::memory_order_release);
         detail::futex_wake(word);
     } else if (home == detail::scheduler::current()) {
         home->woken(w);
@@ -140,7 +160,7 @@ void throw_if_cancelled(const detail::parker& me) {
 
 void throw_if_thread_cancelled() {
     detail::parker& me = detail::this_parker();
-    detail::scope_access::notice_deadlines(me);
+    detail::scope_access::notice(me);
     throw_if_cancelled(me);
 }
 

@@ -33,7 +33,7 @@ cancel_scope* scheduler::root_scope() noexcept {
     return root;
 }
 
-void scheduler::update_natives(nursery_core*& work) noexcept {
+void scheduler::update_natives(spread_work& work) noexcept {
     for (auto& [c, f] : natives_)
         scope_access::update_chain(f, nullptr, nullptr, work);
 }

@@ -27,9 +27,14 @@ struct parker {
 
 // The parker of a thread that has no scheduler.
 struct thread_parker : parker {
-    // 0: parked or about to be; 1: woken. Written by the waker as its last act on this object.
+    // 0: parked or about to be; 1: woken, written by the waker as its last act on this object;
+    // 2: poked while parked, to look at its tokens.
     std::atomic<std::uint32_t> futex_word{0};
 };
+
+// Makes a parked plain thread look at its tokens. Only while it cannot leave the scope of the
+// token: with the token's mutex held. Threads: any.
+void poke(thread_parker& who) noexcept;
 
 // The calling fiber or plain thread.
 [[nodiscard]] parker& this_parker() noexcept;

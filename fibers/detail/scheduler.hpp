@@ -68,7 +68,7 @@ public:
     void fail_unstarted(task& t) noexcept; // with bad_alloc, on the calling fiber
 
     // Natives wait under the outermost scope of main. Threads: own.
-    void update_natives(nursery_core*& work) noexcept;
+    void update_natives(spread_work& work) noexcept;
     void outermost_entered(const parker& who) noexcept {
         if (!natives_.empty() && &who == &*main_) [[unlikely]]
             move_natives(nullptr, who.scope);

@@ -1,0 +1,71 @@
+#include <creel/fibers/cancel_token.hpp>
+
+#include <creel/fibers/detail/parker.hpp>
+#include <creel/fibers/detail/token.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <utility>
+
+namespace creel {
+
+namespace detail {
+
+cancel_request make_request(cancel_reason reason, duration grace) {
+    return make_request(std::make_shared<const cancel_reason>(std::move(reason)), grace);
+}
+
+cancel_request make_request(std::shared_ptr<const cancel_reason> reason, duration grace) noexcept {
+    const time_point t = now();
+    if (grace <= duration{})
+        return {cancel_level::cancelled, std::move(reason), t, t};
+    return {cancel_level::asked, std::move(reason), t, deadline_after(t, grace)};
+}
+
+bool says_more(const cancel_request& later, const cancel_request& known) noexcept {
+    if (known.level == cancel_level::cancelled || later.level < known.level)
+        return false;
+    return later.level > known.level || later.takes_effect < known.takes_effect;
+}
+
+void scope_access::request(const cancel_token& token, const cancel_request& r) noexcept {
+    spread_work work;
+    token.state_->request(r, work);
+    spread(work);
+}
+
+cancel_token scope_access::token_of(cancel_scope& scope) {
+    return cancel_token{own_token(scope)};
+}
+
+void cancel_for_stop(const cancel_token& token) noexcept {
+    static const auto reason = std::make_shared<const cancel_reason>(
+        cancel_reason{cancel_cause::requested, "a stop was requested", 0});
+    scope_access::request(token, make_request(reason, duration{}));
+}
+
+} // namespace detail
+
+cancel_token::cancel_token() : state_(std::make_shared<detail::token_state>()) {}
+
+void cancel_token::cancel(std::string text, duration grace) const {
+    cancel(cancel_reason{cancel_cause::requested, std::move(text), 0}, grace);
+}
+
+void cancel_token::cancel(cancel_reason reason, duration grace) const {
+    if (state_->level.load(std::memory_order_acquire) != detail::cancel_level::cancelled)
+        detail::scope_access::request(*this, detail::make_request(std::move(reason), grace));
+}
+
+bool cancel_token::cancelled() const noexcept {
+    if (state_->level.load(std::memory_order_acquire) != detail::cancel_level::none)
+        return true;
+    const time_point deadline{duration{state_->deadline.load(std::memory_order_relaxed)}};
+    return deadline != time_point::max() && deadline <= now();
+}
+
+cancel_token current_token() {
+    const detail::parker& me = detail::this_parker();
+    return me.scope != nullptr ? detail::scope_access::token_of(*me.scope) : cancel_token{};
+}
+
+} // namespace creel

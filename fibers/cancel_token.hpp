@@ -1,0 +1,80 @@
+// A cancel token: cancels from any thread, and outlives what it cancels.
+//
+//     creel::cancel_token stop = scope.token();       // copies are the same token
+//     std::thread{[stop] { stop.cancel("closed"); }}; // wakes whatever waits inside the scope
+//     bool done = stop.run([&] { serve(connection); }); // other work, cancelled together with it
+//
+// A token of a scope or nursery is cancelled with it: by hand, by its deadline, or from outside
+// (not behind a shield). To be cancelled is final: a shield raised later does not take it back.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+
+#include <memory>
+#include <stop_token>
+#include <string>
+
+namespace creel {
+
+class cancel_token {
+public:
+    // A new token, of no scope. Throws: std::bad_alloc.
+    cancel_token();
+
+    // Cancels the scope it was taken from and all work bound by run(), in each case as
+    // cancel_scope::cancel does on its own thread. Idempotent, never switches, returns at once:
+    // work on other threads hears of it a moment later. Threads: any. Throws: std::bad_alloc. Cost:
+    // an allocation, and a wake for each scope.
+    void cancel(std::string text = {}, duration grace = {}) const;
+    void cancel(cancel_reason reason, duration grace = {}) const;
+
+    // True from the call of cancel() on, whatever the grace, and once its scope's deadline has
+    // passed. Threads: any. Cost: a load; a clock read if there is a deadline.
+    [[nodiscard]] bool cancelled() const noexcept;
+
+    // Runs f, which may take the cancel_scope&, in a scope that this token cancels as well. Gives
+    // an optional (bool for void): empty or false if a cancel was absorbed. Parks: as f does.
+    // Threads: any. Throws: what f throws; std::bad_alloc. Cost: an allocation and a lock.
+    template <typename F>
+    auto run(F&& f) const {
+        cancel_scope scope;
+        detail::scope_access::bind(scope, state_);
+        return detail::scope_access::run(scope, duration{}, f);
+    }
+
+    // True if both are the same token. Threads: any.
+    friend bool operator==(const cancel_token&, const cancel_token&) noexcept = default;
+
+    // Copies only: there is no empty token.
+    cancel_token(const cancel_token&) noexcept = default;
+    cancel_token& operator=(const cancel_token&) noexcept = default;
+
+private:
+    friend struct detail::scope_access;
+    explicit cancel_token(std::shared_ptr<detail::token_state> state) noexcept
+        : state_(std::move(state)) {}
+
+    std::shared_ptr<detail::token_state> state_;
+};
+
+// The token of the innermost scope the caller is in: of its nursery, if it has entered none.
+// Outside any scope, a new one. Threads: any. Throws: std::bad_alloc.
+[[nodiscard]] cancel_token current_token();
+
+namespace detail {
+void cancel_for_stop(const cancel_token& token) noexcept;
+}
+
+// Runs f, which may take the cancel_scope&, in a scope that a stop request cancels: the bridge from
+// std::jthread and others. Gives an optional (bool for void), as cancel_token::run.
+// Parks: as f does. Threads: any; so for request_stop(). Throws: what f throws; std::bad_alloc.
+template <typename F>
+auto with_stop_token(std::stop_token stop, F&& f) {
+    cancel_scope scope;
+    const cancel_token token = scope.token();
+    const auto cancel = [&token]() noexcept { detail::cancel_for_stop(token); };
+    const std::stop_callback<decltype(cancel)> callback{std::move(stop), cancel};
+    return detail::scope_access::run(scope, duration{}, f);
+}
+
+} // namespace creel

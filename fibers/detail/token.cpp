@@ -1,0 +1,184 @@
+#include <creel/fibers/detail/token.hpp>
+
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+bool is_own_thread(const parker& owner) noexcept {
+    return owner.home != nullptr ? owner.home == this_scheduler : &owner == &this_thread_parker();
+}
+
+bool take_over(cancel_request& known, const cancel_request& r) noexcept {
+    if (!says_more(r, known))
+        return false;
+    if (known.reason == nullptr) {
+        known.reason = r.reason;
+        known.requested_at = r.requested_at;
+    }
+    known.level = r.level;
+    known.takes_effect = r.takes_effect;
+    return true;
+}
+
+} // namespace
+
+void token_state::request(const cancel_request& r, spread_work& work) noexcept {
+    const std::lock_guard lock{mutex_};
+    if (!take_over(called_, r))
+        return;
+    static_cast<void>(take_over(request_, r));
+    level.store(request_.level, std::memory_order_release); // pairs with cancel_token::cancelled()
+    for (token_link* l = links_; l != nullptr; l = l->next)
+        send(*l, work);
+}
+
+void token_state::follow(const cancel_request& r, spread_work& work) noexcept {
+    const std::lock_guard lock{mutex_};
+    if (!take_over(request_, r))
+        return;
+    level.store(request_.level, std::memory_order_release);
+    for (token_link* l = links_; l != nullptr; l = l->next)
+        if (!l->is_own)
+            send(*l, work);
+}
+
+// With the mutex held. A link that is listed has a scope that is not left yet, so its owner's run
+// goes on and its inbox will be drained: remove() takes the same mutex.
+void token_state::send(token_link& link, spread_work& work) noexcept {
+    if (link.owner == nullptr)
+        return; // not entered yet: it looks when it is
+    if (is_own_thread(*link.owner)) {
+        work.add(link);
+    } else if (link.owner->home == nullptr) {
+        poke(static_cast<thread_parker&>(*link.owner));
+    } else if (!link.in_flight) {
+        link.in_flight = true;
+        link.deliver = [](inbox_node& node) noexcept {
+            auto& delivered = static_cast<token_link&>(node);
+            token_state& state = *delivered.state;
+            bool orphan = false;
+            {
+                const std::lock_guard lock{state.mutex_};
+                delivered.in_flight = false;
+                orphan = delivered.orphan;
+            }
+            if (orphan) {
+                delete &delivered;
+                return;
+            }
+            spread_work own;
+            own.add(delivered);
+            scope_access::spread(own);
+        };
+        link.owner->home->post(link);
+    }
+}
+
+void token_state::add(token_link& link, parker* owner) noexcept {
+    const std::lock_guard lock{mutex_};
+    link.owner = owner;
+    link.next = links_;
+    if (links_ != nullptr)
+        links_->previous = &link;
+    links_ = &link;
+}
+
+cancel_request token_state::enter(token_link& link, parker& owner) noexcept {
+    const std::lock_guard lock{mutex_};
+    link.owner = &owner;
+    return meant_for(link);
+}
+
+void token_state::remove(token_link& link) noexcept {
+    bool in_flight = false;
+    {
+        const std::lock_guard lock{mutex_};
+        (link.previous != nullptr ? link.previous->next : links_) = link.next;
+        if (link.next != nullptr)
+            link.next->previous = link.previous;
+        in_flight = link.in_flight;
+        link.orphan = true;
+    }
+    if (!in_flight) // else it lies in our own inbox, and is deleted when it comes out
+        delete &link;
+}
+
+cancel_request token_state::current(const token_link& link) noexcept {
+    const std::lock_guard lock{mutex_};
+    return meant_for(link);
+}
+
+// ---- the scope's side ---------------------------------------------------------------------------
+
+token_link& scope_access::link(cancel_scope& scope, std::shared_ptr<token_state> state,
+                               bool is_own) {
+    auto* l = new token_link;
+    l->state = std::move(state);
+    l->scope = &scope;
+    l->is_own = is_own;
+    l->next_of_scope = scope.links_;
+    scope.links_ = l;
+    l->state->add(*l, scope.owner_);
+    return *l;
+}
+
+const std::shared_ptr<token_state>& scope_access::own_token(cancel_scope& scope) {
+    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+        if (l->is_own)
+            return l->state;
+    token_link& l = link(scope, std::make_shared<token_state>(), true);
+    set_token_deadline(scope);
+    if (scope.own_ != cancel_level::none || scope.effective_ != cancel_level::none) {
+        spread_work work;
+        tell_tokens(scope, work);
+        spread(work);
+    }
+    return l.state;
+}
+
+void scope_access::bind(cancel_scope& scope, const std::shared_ptr<token_state>& state) {
+    link(scope, state, false);
+}
+
+void scope_access::enter_links(cancel_scope& scope, parker& who) noexcept {
+    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+        static_cast<void>(scope.take(l->state->enter(*l, who)));
+}
+
+void scope_access::tell_tokens(cancel_scope& scope, spread_work& work) noexcept {
+    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+        if (l->is_own)
+            l->state->follow(request_of(scope), work);
+}
+
+void scope_access::set_token_deadline(cancel_scope& scope) noexcept {
+    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+        if (l->is_own)
+            l->state->deadline.store(scope.deadline_.time_since_epoch().count(),
+                                     std::memory_order_relaxed);
+}
+
+// The scope is left, or was never entered. What its token says from now on does not change by
+// itself: a deadline that passes later cancels nothing.
+void scope_access::drop_links(cancel_scope& scope) noexcept {
+    while (token_link* l = scope.links_) {
+        scope.links_ = l->next_of_scope;
+        if (l->is_own) {
+            const std::shared_ptr<token_state> state = l->state; // remove() may delete the link
+            if (scope.deadline_ > now())
+                state->deadline.store(time_point::max().time_since_epoch().count(),
+                                      std::memory_order_relaxed);
+            state->remove(*l);
+        } else {
+            const std::shared_ptr<token_state> state = l->state;
+            state->remove(*l);
+        }
+    }
+}
+
+} // namespace creel::detail

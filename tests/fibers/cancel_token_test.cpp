@@ -1,0 +1,623 @@
+#include <creel/fibers/cancel_token.hpp>
+
+#include "support/child_process.hpp"
+#include "support/fixture.hpp"
+#include "support/gate.hpp"
+#include "support/sanitizers.hpp"
+
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <csignal>
+#include <deque>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+namespace {
+
+constexpr auto with_others = manual_poller::other_threads::yes;
+
+// The reason of the `cancelled` that leaves f; "nothing" if none does.
+template <typename F>
+std::string cancel_of(F&& f) {
+    try {
+        f();
+    } catch (const creel::cancelled& c) {
+        return c.reason().text;
+    }
+    return "nothing";
+}
+
+// One thread tells another to go on. Spins, so that no futex gets in between.
+class flag {
+public:
+    void raise() { raised_.store(true); }
+    void await() const {
+        while (!raised_.load())
+            std::this_thread::yield();
+    }
+
+private:
+    std::atomic<bool> raised_{false};
+};
+
+// Waits that nobody ends; `pending` ones answer a cancel as the kernel does: not yet.
+struct stubborn_waiter : creel::waiter {
+    static creel::withdrawal withdraw(creel::waiter& w, creel::wake_reason) noexcept {
+        static_cast<stubborn_waiter&>(w).asked.raise();
+        return creel::withdrawal::pending;
+    }
+    static void describe(const creel::waiter&, std::string& text) { text += "a kernel"; }
+    static constexpr creel::waiter_kind table{&withdraw, &describe};
+
+    explicit stubborn_waiter(flag& f) noexcept : waiter(table), asked(f) {}
+    flag& asked;
+};
+
+} // namespace
+
+TEST_CASE("a token cancels the scope it was taken from, with its reason") {
+    const auto left = run_virtually([] {
+        creel::cancel_scope s;
+        const auto token = s.token();
+        std::string reason;
+        CHECK(!token.cancelled());
+        CHECK(!s.run([&] {
+            CHECK(token == s.token());
+            token.cancel("enough");
+            token.cancel("again");
+            reason = cancel_of([] { creel::this_fiber::sleep_for(1h); });
+            creel::this_fiber::yield();
+        }));
+        CHECK(reason == "enough");
+        CHECK(token.cancelled());
+        CHECK(s.cancel_called());
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a token outlives its scope and goes on cancelling what is bound to it") {
+    run_virtually([] {
+        std::optional<creel::cancel_token> token;
+        {
+            creel::cancel_scope s;
+            CHECK(s.run([&] { token = s.token(); }));
+        }
+        CHECK(!token->cancelled());
+        CHECK(token->run([] { creel::this_fiber::yield(); }));
+        token->cancel();
+        CHECK(token->cancelled());
+        CHECK(!token->run([] { creel::this_fiber::yield(); }));
+    });
+}
+
+TEST_CASE("a token of no scope cancels all that is bound to it and gives their values before") {
+    run_virtually([](manual_poller& outside) {
+        const creel::cancel_token token;
+        CHECK(token.run([] { return 5; }) == 5);
+        int ended = 0;
+        const auto begin = outside.now();
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 10; ++i)
+                n.spawn([&] {
+                    const auto value = token.run([] {
+                        creel::this_fiber::sleep_for(1h);
+                        return 1;
+                    });
+                    ended += !value;
+                });
+            creel::this_fiber::sleep_for(1s);
+            token.cancel();
+        });
+        CHECK(ended == 10);
+        CHECK(outside.now() - begin == 1s);
+    });
+}
+
+TEST_CASE("a token cancelled before its scope is entered cancels the first wait") {
+    run_virtually([] {
+        creel::cancel_scope s;
+        const auto token = s.token();
+        token.cancel("early");
+        bool started = false;
+        CHECK(!s.run([&] {
+            started = true;
+            creel::this_fiber::yield();
+        }));
+        CHECK(started);
+        CHECK(s.reason()->text == "early");
+    });
+}
+
+TEST_CASE("a scope that is never entered may be asked for a token") {
+    std::optional<creel::cancel_token> token;
+    {
+        creel::cancel_scope s;
+        token = s.token();
+        s.cancel("by hand");
+        CHECK(token->cancelled());
+    }
+    token->cancel();
+    CHECK(token->cancelled());
+}
+
+TEST_CASE("a token is cancelled with its scope: by hand, by its deadline, and from outside") {
+    run_virtually([](manual_poller& outside) {
+        creel::cancel_scope by_hand;
+        by_hand.run([&] {
+            const auto token = creel::current_token();
+            by_hand.cancel();
+            CHECK(token.cancelled());
+        });
+        creel::cancel_scope deadline{outside.now() + 1s};
+        deadline.run([&] {
+            const auto token = creel::current_token();
+            CHECK(!token.cancelled());
+            outside.advance(1s); // nobody has polled
+            CHECK(token.cancelled());
+        });
+        creel::cancel_scope outer;
+        outer.run([&] {
+            creel::cancel_scope inner;
+            inner.run([&] {
+                const auto token = creel::current_token();
+                outer.cancel();
+                CHECK(token.cancelled());
+                CHECK(!inner.cancel_called()); // that is about the scope itself
+            });
+        });
+    });
+}
+
+TEST_CASE("a token of a scope that is cancelled already says so at once") {
+    run_virtually([] {
+        creel::cancel_scope s;
+        s.run([&] {
+            s.cancel();
+            CHECK(s.token().cancelled());
+            creel::cancel_scope inside;
+            inside.run([&] { CHECK(creel::current_token().cancelled()); });
+        });
+    });
+}
+
+TEST_CASE("a token behind a shield does not hear of the cancel outside") {
+    run_virtually([] {
+        creel::cancel_scope outer;
+        outer.run([&] {
+            creel::shield([&] {
+                const auto token = creel::current_token();
+                outer.cancel();
+                CHECK(!token.cancelled());
+            });
+        });
+    });
+}
+
+TEST_CASE("a deadline that passes after its scope was left does not cancel the token") {
+    run_virtually([](manual_poller& outside) {
+        creel::cancel_scope s{outside.now() + 1s};
+        const auto token = s.token();
+        CHECK(s.run([] {}));
+        outside.advance(2s);
+        CHECK(!token.cancelled());
+    });
+}
+
+TEST_CASE("current_token is the nursery's in a child, and nobody's outside any scope") {
+    run_virtually([] {
+        CHECK(!creel::current_token().cancelled());
+        bool ended = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { CHECK(creel::current_token() == n.token()); });
+            n.spawn([&] { creel::current_token().cancel("from a child"); });
+            n.spawn([&] {
+                CHECK(cancel_of([] { creel::this_fiber::sleep_for(1h); }) == "from a child");
+                ended = true;
+            });
+        });
+        CHECK(!ended); // cancelled before it started
+    });
+}
+
+TEST_CASE("a nursery's token ends the group with no error") {
+    run_virtually([](manual_poller& outside) {
+        int ended = 0;
+        std::optional<creel::cancel_token> token;
+        outside.after(1s, [&] { token->cancel(); });
+        creel::with_nursery([&](creel::nursery& n) {
+            token = n.token();
+            for (int i = 0; i < 3; ++i)
+                n.spawn([&] {
+                    CHECK(cancel_of([] { creel::this_fiber::sleep_for(1h); }).empty());
+                    ++ended;
+                });
+        });
+        CHECK(ended == 3);
+    });
+}
+
+TEST_CASE("tokens bound in a ring cancel each other and end") {
+    run_virtually([] {
+        creel::cancel_scope a;
+        creel::cancel_scope b;
+        const auto of_a = a.token();
+        const auto of_b = b.token();
+        int absorbed = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                a.run([&] { absorbed += !of_b.run([] { creel::this_fiber::sleep_for(1h); }); });
+            });
+            n.spawn([&] {
+                b.run([&] { absorbed += !of_a.run([] { creel::this_fiber::sleep_for(1h); }); });
+            });
+            creel::this_fiber::yield();
+            of_a.cancel();
+        });
+        // a absorbs its own; the work that b bound to a's token is cancelled with it, b is not
+        CHECK(of_a.cancelled());
+        CHECK(!of_b.cancelled());
+        CHECK(absorbed == 1);
+    });
+}
+
+TEST_CASE("a chain of tokens is cancelled to its end without running out of stack") {
+    const std::size_t length = under_tsan ? 1'000 : 5'000;
+    run_virtually([length] {
+        std::deque<creel::cancel_scope> scopes(length);
+        std::vector<creel::cancel_token> tokens;
+        for (creel::cancel_scope& s : scopes)
+            tokens.push_back(s.token());
+        creel::with_nursery([&](creel::nursery& n) {
+            for (std::size_t i = 0; i + 1 < length; ++i)
+                n.spawn([&, i] {
+                    static_cast<void>(tokens[i].run(
+                        [&] { scopes[i + 1].run([] { creel::this_fiber::sleep_for(1h); }); }));
+                });
+            n.spawn({.stack_bytes = 16384}, [&] { tokens[0].cancel(); });
+        });
+        CHECK(tokens.back().cancelled());
+    });
+}
+
+// ---- from other threads -------------------------------------------------------------------------
+
+TEST_CASE("a cancel from another thread ends a wait, withdrawn") {
+    run_virtually(
+        [] {
+            gate never;
+            creel::cancel_scope s;
+            flag parked;
+            std::string reason;
+            std::thread other{[&, token = s.token()] {
+                parked.await();
+                token.cancel("from outside");
+            }};
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { s.run([&] { reason = cancel_of([&] { never.pass(); }); }); });
+                n.spawn([&] { parked.raise(); });
+            });
+            other.join();
+            CHECK(reason == "from outside");
+            CHECK(never.waiting() == 0);
+        },
+        {}, with_others);
+}
+
+TEST_CASE("a cancel from another thread that finds a pending wait lets it succeed, and the next "
+          "throws") {
+    run_virtually(
+        [] {
+            creel::cancel_scope s;
+            flag parked;
+            flag asked;
+            creel::wake_reason reason{};
+            bool next_thrown = false;
+            stubborn_waiter* waiting = nullptr;
+            std::thread other{[&, token = s.token()] {
+                parked.await();
+                token.cancel();
+                asked.await(); // the waiter's own thread has asked it to withdraw
+                creel::wake(*waiting);
+            }};
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    s.run([&] {
+                        stubborn_waiter w{asked};
+                        waiting = &w;
+                        reason = creel::park(w);
+                        try {
+                            creel::this_fiber::yield();
+                        } catch (const creel::cancelled&) {
+                            next_thrown = true;
+                            throw;
+                        }
+                    });
+                });
+                n.spawn([&] { parked.raise(); });
+            });
+            other.join();
+            CHECK(reason == creel::wake_reason::signalled);
+            CHECK(next_thrown);
+        },
+        {}, with_others);
+}
+
+TEST_CASE("a cancel from another thread reaches a running fiber at a checkpoint") {
+    run_virtually(
+        [] {
+            creel::cancel_scope s;
+            flag running;
+            std::thread other{[&, token = s.token()] {
+                running.await();
+                token.cancel();
+            }};
+            CHECK(!s.run([&] {
+                running.raise();
+                for (;;)
+                    creel::this_fiber::checkpoint();
+            }));
+            other.join();
+        },
+        {}, with_others);
+}
+
+TEST_CASE("a cancel from another thread finds a fiber ready to run: it keeps its success") {
+    run_virtually(
+        [] {
+            gate g;
+            creel::cancel_scope s;
+            bool passed = false;
+            bool next_thrown = false;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    s.run([&] {
+                        g.pass();
+                        passed = true;
+                        try {
+                            creel::this_fiber::sleep_for(1h);
+                        } catch (const creel::cancelled&) {
+                            next_thrown = true;
+                            throw;
+                        }
+                    });
+                });
+                n.spawn([&, token = s.token()] {
+                    g.let_one_pass(); // ready from here on, and nobody runs before we park
+                    std::thread{[&] { token.cancel(); }}.join();
+                });
+            });
+            CHECK(passed);
+            CHECK(next_thrown);
+        },
+        {}, with_others);
+}
+
+TEST_CASE(
+    "a cancel from another thread finds a fiber finished, or its whole run: nothing happens") {
+    std::optional<creel::cancel_token> token;
+    run_virtually(
+        [&] {
+            creel::cancel_scope s;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { s.run([&] { token = creel::current_token(); }); });
+            });
+            std::thread{[&] { token->cancel("too late"); }}.join();
+            creel::this_fiber::yield();
+        },
+        {}, with_others);
+    std::thread{[&] { token->cancel("later still"); }}.join();
+    CHECK(token->cancelled());
+}
+
+TEST_CASE("a cancel that is in the inbox when its scope is left harms nobody") {
+    const auto left = run_virtually(
+        [] {
+            for (int i = 0; i < 10; ++i) {
+                creel::cancel_scope s;
+                // No poll in between, so the inbox is not emptied before the scope is left.
+                CHECK(s.run([token = s.token()] { std::thread{[&] { token.cancel(); }}.join(); }));
+            }
+            creel::this_fiber::sleep_for(1s);
+        },
+        {}, with_others);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("work on another scheduler is bound to a scope here, both ways") {
+    run_virtually(
+        [] {
+            creel::cancel_scope here;
+            flag entered;
+            bool there_cancelled = false;
+            here.run([&] {
+                std::thread other{[&, token = creel::current_token()] {
+                    run_virtually(
+                        [&] {
+                            gate never;
+                            there_cancelled = !token.run([&] {
+                                entered.raise();
+                                never.pass();
+                            });
+                        },
+                        {}, with_others);
+                }};
+                entered.await();
+                here.cancel();
+                other.join();
+            });
+            CHECK(there_cancelled);
+        },
+        {}, with_others);
+}
+
+TEST_CASE("a cancel wakes a plain thread that is parked in its scope") {
+    for (int round = 0; round < 50; ++round) {
+        gate never;
+        flag entered;
+        creel::cancel_token token;
+        std::string reason;
+        bool absorbed = false;
+        std::thread plain{[&] {
+            absorbed = !token.run([&] {
+                entered.raise();
+                reason = cancel_of([&] { never.pass(); });
+                never.pass();
+            });
+        }};
+        entered.await();
+        if (round % 2 == 0) // in half of the rounds it will rather be asleep
+            while (never.waiting() == 0)
+                std::this_thread::yield();
+        token.cancel("wake up");
+        plain.join();
+        CHECK(absorbed);
+        CHECK(reason == "wake up");
+    }
+}
+
+TEST_CASE("on a plain thread a cancel from elsewhere is seen at the next check") {
+    creel::cancel_scope s;
+    std::string reason;
+    s.run([&] {
+        std::thread{[token = s.token()] { token.cancel("while it ran"); }}.join();
+        reason = cancel_of([] { creel::this_fiber::checkpoint(); });
+    });
+    CHECK(reason == "while it ran");
+}
+
+TEST_CASE("a scope cancelled from another thread is a clear error") {
+    const auto outcome = run_in_child([] {
+        creel::cancel_scope s;
+        s.run([&] { std::thread{[&] { s.cancel(); }}.join(); });
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.signal == SIGABRT);
+    CHECK(outcome.stderr_text.find("cancel its token()") != std::string::npos);
+}
+
+TEST_CASE("stress: cancels from other threads race with scopes that come and go", "[stress]") {
+    const int rounds = under_tsan ? 2'000 : 20'000;
+    std::atomic<bool> over{false};
+    std::mutex mutex;
+    std::optional<creel::cancel_token> current;
+    auto cancel_on_and_on = [&] {
+        while (!over.load()) {
+            std::optional<creel::cancel_token> token;
+            {
+                const std::lock_guard lock{mutex};
+                token = current;
+            }
+            if (token)
+                token->cancel();
+        }
+    };
+    std::thread first{cancel_on_and_on};
+    std::thread second{cancel_on_and_on};
+    std::vector<int> bad(2);
+    auto come_and_go = [&](int& wrong) {
+        gate never;
+        for (int i = 0; i < rounds; ++i) {
+            creel::cancel_scope s;
+            const auto token = s.token();
+            {
+                const std::lock_guard lock{mutex};
+                current = token;
+            }
+            // Every second one waits until it is cancelled, and leaves by that.
+            const bool waits = i % 2 == 0;
+            const bool done = s.run([&] {
+                if (waits) {
+                    const std::lock_guard lock{mutex};
+                    current = token;
+                }
+                if (waits)
+                    never.pass();
+            });
+            wrong += waits && done;
+        }
+    };
+    run_virtually([&] { come_and_go(bad[0]); }, {}, with_others);
+    std::thread{[&] { come_and_go(bad[1]); }}.join();
+    over.store(true);
+    first.join();
+    second.join();
+    CHECK(bad[0] == 0);
+    CHECK(bad[1] == 0);
+}
+
+// ---- std::stop_token ----------------------------------------------------------------------------
+
+TEST_CASE("a stop request cancels what runs under with_stop_token") {
+    run_virtually(
+        [] {
+            gate never;
+            std::stop_source source;
+            CHECK(creel::with_stop_token(source.get_token(), [] { return 4; }) == 4);
+            std::string reason;
+            flag entered;
+            std::thread other{[&] {
+                entered.await();
+                source.request_stop();
+            }};
+            CHECK(!creel::with_stop_token(source.get_token(), [&] {
+                entered.raise();
+                reason = cancel_of([&] { never.pass(); });
+                never.pass();
+            }));
+            other.join();
+            CHECK(reason == "a stop was requested");
+            bool started = false;
+            CHECK(!creel::with_stop_token(source.get_token(), [&](creel::cancel_scope& s) {
+                started = s.cancel_called();
+                creel::this_fiber::yield();
+            }));
+            CHECK(started);
+        },
+        {}, with_others);
+}
+
+TEST_CASE("a jthread that parks ends with its stop request") {
+    gate never;
+    bool ended = false;
+    {
+        std::jthread worker{[&](std::stop_token stop) {
+            ended = !creel::with_stop_token(std::move(stop), [&] { never.pass(); });
+        }};
+    }
+    CHECK(ended);
+}
+
+// ---- current_deadline ---------------------------------------------------------------------------
+
+TEST_CASE("current_deadline is the earliest in sight, up to the nearest shield") {
+    run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        CHECK(creel::current_deadline() == creel::time_point::max());
+        creel::fail_after(5s, [&] {
+            CHECK(creel::current_deadline() == begin + 5s);
+            creel::fail_after(10s, [&] { CHECK(creel::current_deadline() == begin + 5s); });
+            creel::fail_after(2s, [&] { CHECK(creel::current_deadline() == begin + 2s); });
+            creel::shield([&] {
+                CHECK(creel::current_deadline() == creel::time_point::max());
+                creel::fail_after(10s, [&] { CHECK(creel::current_deadline() == begin + 10s); });
+            });
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { CHECK(creel::current_deadline() == begin + 5s); });
+            });
+        });
+        creel::cancel_scope s;
+        s.run([&] {
+            s.cancel();
+            CHECK(creel::current_deadline() == creel::time_point::min());
+        });
+    });
+}

@@ -25,3 +25,6 @@
 #include <creel/io/tcp_listener.hpp>
 #include <creel/io/tcp_stream.hpp>
 #include <creel/sync/latch.hpp>
+#include <creel/sync/priority_queue.hpp>
+#include <creel/sync/queue.hpp>
+#include <creel/sync/stack_queue.hpp>

@@ -1,0 +1,356 @@
+// The typed half of every queue: what is done with the items. See sync/queue.hpp for the contract.
+//
+// Under the lock, at any time: poppers wait only while the store is empty and no pusher waits, and
+// pushers only while the store is full. So a pushed item goes straight to the popper who has waited
+// longest, a pop lets the pusher in who has waited longest, and nobody who comes later can get
+// between them. (The nodes of a select break this only where it was claimed elsewhere: then nobody
+// is behind them who could go.)
+#pragma once
+
+#include <creel/sync/detail/queue_core.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+namespace creel::sync::detail {
+
+// Where a popper wants its item: in a new object, or in one it has.
+template <typename T>
+struct pop_slot {
+    std::optional<T>* fresh;
+    T* existing = nullptr;
+
+    void put(T&& item) {
+        if constexpr (std::is_move_assignable_v<T>) {
+            if (existing != nullptr) {
+                *existing = std::move(item);
+                return;
+            }
+        }
+        fresh->emplace(std::move(item));
+    }
+};
+
+template <std::integral N>
+std::size_t checked_capacity(N capacity, const char* what, std::source_location made_at) {
+    if constexpr (std::signed_integral<N>)
+        if (capacity < 0)
+            negative_capacity(what, made_at);
+    return static_cast<std::size_t>(capacity);
+}
+
+template <typename T, typename Store>
+class basic_queue {
+    static_assert(std::is_move_constructible_v<T> && std::is_nothrow_destructible_v<T>);
+
+public:
+    using value_type = T;
+    class iterator;
+
+    basic_queue(const basic_queue&) = delete;
+    basic_queue& operator=(const basic_queue&) = delete;
+
+    // False once the queue is closed; the argument is then not moved from, nor when it throws.
+    // Parks: while it is full, first come first served; with capacity 0 until a pop takes the item.
+    // Cancel: yes, the item is not in the queue then. Threads: any. Throws: cancelled; what moving
+    // the item in throws. Cost: a spinlock and a move, and a wake if somebody waits for an item.
+    [[nodiscard]] bool push(T&& item) {
+        check_cancel();
+        std::unique_lock hold{core_.guard};
+        if (can_store()) [[likely]] {
+            store(item);
+            return true;
+        }
+        return push_slowly(item, hold);
+    }
+    [[nodiscard]] bool push(const T& item)
+        requires std::copy_constructible<T>
+    {
+        return push(T(item));
+    }
+
+    // Empty once the queue is closed and drained.
+    // Parks: while it is empty, first come first served. Cancel: yes, no item is lost by it: one
+    // that was handed over in the same instant is returned. Threads: any. Throws: cancelled; what
+    // moving the item out throws, and it is in the queue still. Cost: as push.
+    [[nodiscard]] std::optional<T> pop() {
+        std::optional<T> item; // the one that is returned: an item in it is not moved again
+        pop_into(item);
+        return item;
+    }
+
+    // Assigns as many items as there are, but waits for the first. The number; 0 once the queue is
+    // closed and drained (or if there is room for none).
+    // Parks, Cancel, Threads, Throws: as pop. Cost: one spinlock for all of them.
+    [[nodiscard]] std::size_t pop_some(std::span<T> items)
+        requires std::is_move_assignable_v<T>
+    {
+        check_cancel();
+        if (items.empty())
+            return 0;
+        wake_batch woken;
+        std::unique_lock hold{core_.guard};
+        if (const std::size_t count = take_ready(items, woken); count != 0)
+            return count;
+        return pop_slowly({nullptr, items.data()}, hold) ? 1 : 0;
+    }
+
+    // False when it is full or closed; the argument is then not moved from.
+    // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws.
+    [[nodiscard]] bool try_push(T&& item) {
+        wake_batch woken;
+        const std::lock_guard hold{core_.guard};
+        return push_at_once(item, woken);
+    }
+    [[nodiscard]] bool try_push(const T& item)
+        requires std::copy_constructible<T>
+    {
+        return try_push(T(item));
+    }
+    // Empty when there is no item; closed() tells whether one may come.
+    // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws.
+    [[nodiscard]] std::optional<T> try_pop() {
+        wake_batch woken;
+        std::optional<T> item;
+        const std::lock_guard hold{core_.guard};
+        pop_at_once({&item}, woken);
+        return item;
+    }
+
+    // No item comes in any more: blocked pushers get false. What is in it can still be popped.
+    // Parks: never. Threads: any. Idempotent.
+    void close() noexcept { core_.close(); }
+
+    // The same, and what is in it is dropped and counted done. How many that were.
+    // Parks: never. Threads: any.
+    std::size_t close(now_t) noexcept {
+        Store dropped; // its items end when the lock is free again
+        wake_batch woken;
+        const std::lock_guard hold{core_.guard};
+        dropped.swap(store_);
+        core_.close(woken);
+        core_.drop(dropped.size(), woken);
+        return dropped.size();
+    }
+
+    // An item that was popped has been dealt with. More often than items were pushed is a bug, and
+    // is caught. Parks: never. Threads: any.
+    void task_done() noexcept { core_.task_done(); }
+
+    // Parks: until task_done() was called for every item that was pushed, as in asyncio.
+    // Cancel: yes. Threads: any. Throws: cancelled.
+    void join() { core_.join(); }
+
+    // for (T& item : queue): pops until the queue is closed and drained; see pop().
+    [[nodiscard]] iterator begin() { return iterator{*this}; }
+    [[nodiscard]] std::default_sentinel_t end() noexcept { return {}; }
+
+    // Of this instant. Parks: never. Threads: any.
+    [[nodiscard]] std::size_t capacity() const noexcept { return core_.capacity; }
+    [[nodiscard]] std::size_t size() const noexcept {
+        const std::lock_guard hold{core_.guard};
+        return store_.size();
+    }
+    [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    [[nodiscard]] bool closed() const noexcept {
+        const std::lock_guard hold{core_.guard};
+        return core_.closed;
+    }
+    [[nodiscard]] queue_statistics statistics() const noexcept {
+        const std::lock_guard hold{core_.guard};
+        return core_.statistics(store_.size());
+    }
+
+protected:
+    basic_queue(const char* what, std::size_t capacity, std::source_location made_at)
+        : core_(what, capacity, made_at), store_(capacity) {}
+    ~basic_queue() = default;
+
+private:
+    using outcome = queue_node::outcome_type;
+    static constexpr bool moves_safely =
+        std::is_nothrow_move_constructible_v<T> &&
+        (std::is_nothrow_move_assignable_v<T> || !std::is_move_assignable_v<T>);
+
+    // All of the rest with the lock held, and where it is passed on, it is free at the return.
+
+    [[nodiscard]] bool can_store() const noexcept {
+        return store_.has_room() && core_.poppers.empty() && !core_.closed;
+    }
+    [[nodiscard]] bool can_take() const noexcept {
+        return store_.size() != 0 && core_.pushers.empty();
+    }
+    void store(T& item) {
+        store_.push(std::move(item));
+        ++core_.entered;
+    }
+
+    void pop_into(std::optional<T>& item) {
+        check_cancel();
+        std::unique_lock hold{core_.guard};
+        if (can_take()) [[likely]]
+            store_.take([&](T&& taken) { item.emplace(std::move(taken)); });
+        else
+            pop_slowly({&item}, hold);
+    }
+
+    [[gnu::noinline]] bool push_slowly(T& item, std::unique_lock<wait_lock>& hold) {
+        {
+            wake_batch woken;
+            if (push_at_once(item, woken)) {
+                hold.unlock();
+                return true;
+            }
+        }
+        if (core_.closed) {
+            hold.unlock();
+            return false;
+        }
+        queue_waiter me{std::addressof(item)};
+        core_.pushers.push_back(me);
+        hold.unlock();
+        return queue_core::wait(me);
+    }
+
+    [[gnu::noinline]] bool pop_slowly(pop_slot<T> slot, std::unique_lock<wait_lock>& hold) {
+        {
+            wake_batch woken;
+            if (pop_at_once(slot, woken)) {
+                hold.unlock();
+                return true;
+            }
+        }
+        if (core_.closed) {
+            hold.unlock();
+            return false;
+        }
+        queue_waiter me{&slot};
+        core_.poppers.push_back(me);
+        hold.unlock();
+        return queue_core::wait(me);
+    }
+
+    bool push_at_once(T& item, wake_batch& woken) {
+        if (core_.closed)
+            return false;
+        const auto give = [&](queue_node& popper) {
+            static_cast<pop_slot<T>*>(popper.item)->put(std::move(item));
+        };
+        if (meet(core_.poppers, give, woken))
+            return true;
+        if (!store_.has_room())
+            return false;
+        store(item);
+        return true;
+    }
+
+    bool pop_at_once(pop_slot<T> slot, wake_batch& woken) {
+        if (store_.size() != 0) {
+            store_.take([&](T&& item) { slot.put(std::move(item)); });
+            refill(woken);
+            return true;
+        }
+        return meet(
+            core_.pushers,
+            [&](queue_node& pusher) { slot.put(std::move(*static_cast<T*>(pusher.item))); }, woken);
+    }
+
+    // An item goes from hand to hand, to or from the first who waits on the other side; false if
+    // nobody does. The item is moved before the node is taken, so that nothing has happened when
+    // the move throws; a node of a select must be claimed first, and then tries again.
+    template <typename Move>
+    bool meet(wait_list& others, Move&& move, wake_batch& woken) {
+        while (auto* other = static_cast<queue_node*>(others.front())) {
+            if (other->shared && !others.take(*other))
+                continue;
+            if constexpr (moves_safely) {
+                move(*other);
+            } else {
+                try {
+                    move(*other);
+                } catch (...) {
+                    if (other->shared) {
+                        other->outcome = outcome::again;
+                        woken.add(*other);
+                    }
+                    throw;
+                }
+            }
+            if (!other->shared)
+                static_cast<void>(others.take(*other));
+            other->outcome = outcome::moved;
+            ++core_.entered;
+            woken.add(*other);
+            return true;
+        }
+        return false;
+    }
+
+    // There is room: the first pushers' items come in. What a move throws is that pusher's.
+    void refill(wake_batch& woken) noexcept {
+        while (store_.has_room()) {
+            auto* pusher = static_cast<queue_node*>(core_.pushers.take_front());
+            if (pusher == nullptr)
+                return;
+            try {
+                store(*static_cast<T*>(pusher->item));
+                pusher->outcome = outcome::moved;
+            } catch (...) {
+                pusher->error = std::current_exception();
+                pusher->outcome = outcome::failed;
+            }
+            woken.add(*pusher);
+        }
+    }
+
+    // What can be had without waiting. An error counts only if it comes first: it will come again.
+    std::size_t take_ready(std::span<T> items, wake_batch& woken) {
+        std::size_t count = 0;
+        try {
+            while (count < items.size() && pop_at_once({nullptr, &items[count]}, woken))
+                ++count;
+        } catch (...) {
+            if (count == 0)
+                throw;
+        }
+        return count;
+    }
+
+    queue_core core_;
+    Store store_; // guarded by core_.guard
+};
+
+// Pops one item a step; at the end once the queue is closed and drained.
+template <typename T, typename Store>
+class basic_queue<T, Store>::iterator {
+public:
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+
+    explicit iterator(basic_queue& from) : from_(&from) { ++*this; }
+
+    [[nodiscard]] T& operator*() const noexcept { return *item_; }
+    iterator& operator++() {
+        item_.reset();
+        from_->pop_into(item_);
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept {
+        return !item_.has_value();
+    }
+
+private:
+    basic_queue* from_;
+    mutable std::optional<T> item_{};
+};
+
+} // namespace creel::sync::detail

@@ -1,0 +1,96 @@
+#include <creel/sync/detail/queue_core.hpp>
+
+#include <creel/fibers/assert.hpp>
+
+#include <mutex>
+
+namespace creel::sync::detail {
+
+const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::describe};
+
+// Whoever took the node off its list has moved the item, or will not (closed): then its wake is on
+// the way, and the push or pop succeeds. A node is linked once only, so null is final.
+withdrawal queue_waiter::withdraw(waiter& w, wake_reason) noexcept {
+    auto& self = static_cast<queue_waiter&>(w);
+    wait_list* from = self.list();
+    if (from == nullptr)
+        return withdrawal::pending;
+    const std::lock_guard hold{from->guard()};
+    if (self.list() == nullptr)
+        return withdrawal::pending;
+    from->erase(self);
+    return withdrawal::withdrawn;
+}
+
+void queue_waiter::describe(const waiter& w, std::string& text) {
+    const wait_list* in = static_cast<const queue_waiter&>(w).list();
+    text += in != nullptr ? in->guard().name() : "its turn, which has come";
+}
+
+bool queue_core::wait(queue_waiter& me) {
+    if (park(me) == wake_reason::cancelled) [[unlikely]]
+        throw_cancelled();
+    if (me.error != nullptr) [[unlikely]]
+        std::rethrow_exception(me.error);
+    return me.outcome == queue_node::outcome_type::moved;
+}
+
+// Their outcome says `closed` from the beginning.
+void queue_core::close(wake_batch& woken) noexcept {
+    closed = true;
+    poppers.take_all(woken);
+    pushers.take_all(woken);
+}
+
+void queue_core::close() noexcept {
+    wake_batch woken;
+    const std::lock_guard hold{guard};
+    close(woken);
+}
+
+void queue_core::drop(std::size_t count, wake_batch& woken) noexcept {
+    dropped += count;
+    done += count;
+    if (done == entered)
+        joiners.take_all(woken);
+}
+
+void queue_core::task_done() noexcept {
+    wake_batch woken;
+    const std::lock_guard hold{guard};
+    CREEL_ASSERT(done < entered,
+                 guard.says("task_done() more often than items were pushed").c_str());
+    if (++done == entered)
+        joiners.take_all(woken);
+}
+
+void queue_core::join() {
+    check_cancel();
+    list_waiter me{plain_wait};
+    {
+        const std::lock_guard hold{guard};
+        if (done == entered)
+            return;
+        joiners.push_back(me);
+    }
+    me.wait();
+}
+
+queue_statistics queue_core::statistics(std::size_t size) const noexcept {
+    return {.capacity = capacity,
+            .size = size,
+            .pushed = entered,
+            .dropped = dropped,
+            .unfinished = entered - done,
+            .pushers = pushers.size(),
+            .poppers = poppers.size(),
+            .joiners = joiners.size(),
+            .closed = closed};
+}
+
+void negative_capacity(const char* what, std::source_location made_at) noexcept {
+    const std::string text = wait_lock{what, made_at}.says("its capacity must not be negative");
+    creel::detail::assertion_failed("capacity >= 0", text.c_str(), made_at);
+}
+
+} // namespace creel::sync::detail

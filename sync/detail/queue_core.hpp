@@ -1,0 +1,100 @@
+// The untyped half of every queue: who waits at it, whether it is closed, and the count that join()
+// waits for. The typed half (basic_queue.hpp) has the items.
+#pragma once
+
+#include <creel/fibers/wait_list.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <string>
+
+namespace creel::sync {
+
+struct queue_statistics {
+    std::size_t capacity = 0;
+    std::size_t size = 0;         // items in it now
+    std::uint64_t pushed = 0;     // ever, those handed straight to a popper included
+    std::uint64_t dropped = 0;    // by close(now)
+    std::uint64_t unfinished = 0; // pushed, less dropped, less task_done(): what join() waits for
+    std::size_t pushers = 0;      // who wait now
+    std::size_t poppers = 0;
+    std::size_t joiners = 0;
+    bool closed = false;
+};
+
+// For close(now).
+struct now_t {
+    explicit now_t() = default;
+};
+inline constexpr now_t now{};
+
+namespace detail {
+
+// One who waits at a queue: a popper with room for an item, or a pusher with one to give.
+struct queue_node : wait_node {
+    // What the wake means. `again`: the move of the item threw in the other party, so nothing has
+    // happened; only for a node of a select, which had to be claimed before the move.
+    enum class outcome_type : std::uint8_t { closed, moved, failed, again };
+
+    queue_node(waiter& who, void* what, wait_claim* claim = nullptr) noexcept
+        : wait_node(who, claim), item(what), shared(claim != nullptr) {}
+
+    void* item;                 // popper: its pop_slot<T>; pusher: its T
+    std::exception_ptr error{}; // with `failed`, for the pusher: what the move of its item threw
+    outcome_type outcome = outcome_type::closed; // guarded by the lock, until the wake
+    const bool shared; // one of several nodes of a select: claim it, then move the item
+};
+
+// The waiter of a blocking push or pop.
+class queue_waiter final : public waiter, public queue_node {
+public:
+    explicit queue_waiter(void* what) noexcept
+        : waiter(kind), queue_node(static_cast<waiter&>(*this), what) {}
+
+private:
+    static withdrawal withdraw(waiter& w, wake_reason why) noexcept;
+    static void describe(const waiter& w, std::string& text);
+    static const waiter_kind kind;
+};
+
+// All of it is guarded by `guard`, which each function takes unless it says otherwise.
+struct queue_core {
+    queue_core(const char* what, std::size_t room, std::source_location made_at) noexcept
+        : guard(what, made_at), capacity(room) {}
+
+    // Parks a waiter that is in one of the lists; the lock is free. True: the item was moved;
+    // false: the queue was closed. Throws: cancelled; what moving a pusher's item threw.
+    static bool wait(queue_waiter& me);
+
+    void close() noexcept;
+    void task_done() noexcept;
+    void join();
+    [[nodiscard]] queue_statistics statistics(std::size_t size) const noexcept; // lock held
+
+    // With the lock held.
+    void close(wake_batch& woken) noexcept;
+    void drop(std::size_t count, wake_batch& woken) noexcept;
+    [[nodiscard]] queue_node* first_popper() const noexcept {
+        return static_cast<queue_node*>(poppers.front());
+    }
+    [[nodiscard]] queue_node* first_pusher() const noexcept {
+        return static_cast<queue_node*>(pushers.front());
+    }
+
+    mutable wait_lock guard;
+    bool closed = false;
+    std::size_t capacity;
+    std::uint64_t entered = 0; // items that ever came in
+    std::uint64_t done = 0;    // task_done(), and dropped
+    std::uint64_t dropped = 0;
+    wait_list poppers{guard}; // only while there is no item
+    wait_list pushers{guard}; // only while there is no room
+    wait_list joiners{guard};
+};
+
+[[noreturn]] void negative_capacity(const char* what, std::source_location made_at) noexcept;
+
+} // namespace detail
+} // namespace creel::sync

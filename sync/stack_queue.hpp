@@ -1,0 +1,27 @@
+// A queue of which the youngest item comes out first (asyncio's LifoQueue): for work that is best
+// done while it is hot, and for free lists. Those who wait are still served first come first
+// served.
+//
+//     sync::stack_queue<buffer> spare{16};
+#pragma once
+
+#include <creel/sync/detail/basic_queue.hpp>
+#include <creel/sync/detail/item_store.hpp>
+
+#include <concepts>
+#include <source_location>
+
+namespace creel::sync {
+
+// The contract is queue's.
+template <typename T>
+class stack_queue : public detail::basic_queue<T, detail::lifo_store<T>> {
+public:
+    // A negative capacity is a bug, and is caught. Throws: std::bad_alloc.
+    template <std::integral N>
+    explicit stack_queue(N capacity, std::source_location made_at = std::source_location::current())
+        : detail::basic_queue<T, detail::lifo_store<T>>(
+              "stack_queue", detail::checked_capacity(capacity, "stack_queue", made_at), made_at) {}
+};
+
+} // namespace creel::sync

@@ -11,7 +11,8 @@ struct ring_statistics {
     std::uint64_t late_descriptors = 0;     // accepted connections that no fiber has taken yet
     std::uint64_t buffers_out = 0;          // provided buffers that have not come back
 
-    std::uint64_t registered_files = 0; // descriptors in the ring's file table
+    std::uint64_t receives_standing = 0; // streams of short messages: see tcp_stream
+    std::uint64_t registered_files = 0;  // descriptors in the ring's file table
 
     std::uint64_t operations_submitted = 0; // for fibers
     std::uint64_t cancels_submitted = 0;

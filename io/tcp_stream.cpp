@@ -5,6 +5,7 @@
 #include <creel/io/error.hpp>
 
 #include <cerrno>
+#include <string>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -91,11 +92,24 @@ void tcp_stream::close() {
 }
 
 int tcp_stream::native_handle() const {
-    return opened(record_, "native_handle").fd();
+    connection& record = opened(record_, "native_handle");
+    record.share("native_handle");
+    return record.fd();
+}
+
+std::size_t tcp_stream::pending() const {
+    connection& record = opened(record_, "pending");
+    record.come_here("pending");
+    return record.pending();
 }
 
 int tcp_stream::release() {
     connection& record = opened(record_, "release");
+    record.share("release");
+    if (const std::size_t bytes = record.pending(); bytes != 0)
+        throw_error(EBUSY, "release of the stream to " + detail::peer_name(record.fd()) + ": " +
+                               std::to_string(bytes) +
+                               " bytes have been received already; recv them first");
     record_ = nullptr;
     return descriptor::release(record);
 }

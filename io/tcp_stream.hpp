@@ -9,6 +9,10 @@
 // Buffers may lie on the stack: no call returns before the kernel is done with them, also when it
 // is cancelled. `cancelled` means that no byte has moved. A peer that breaks off is an error
 // (std::system_error that names it), never a signal. A deadline comes from a scope around the call.
+//
+// A stream that carries short messages (eight in a row of at most 1 KiB) leaves its receive with
+// the kernel, which puts what comes into buffers of the ring. They hold at most a few messages that
+// no recv has asked for yet; nothing of that shows but in native_handle, release and pending().
 #pragma once
 
 #include <creel/io/endpoint.hpp>
@@ -82,12 +86,21 @@ public:
     // Parks: while a call is under way. Cancel: no. Threads: as recv. Throws: std::system_error.
     void close();
 
-    // The stream keeps the descriptor. Parks: no. Throws: std::system_error.
+    // The stream keeps the descriptor. The caller may read from it: the ring, which takes in short
+    // messages ahead of recv, stops doing so; what it has taken is pending().
+    // Parks: only if the stream was last used on another thread, until that lets go of it. Cancel:
+    // no. Threads: any before the first use and after its ring's end; else those inside io::run.
+    // Throws: std::system_error.
     [[nodiscard]] int native_handle() const;
 
-    // Gives the descriptor up; the caller closes it. No call may be under way.
-    // Parks: no. Throws: std::system_error.
+    // Gives the descriptor up; the caller closes it. No call may be under way. Bytes that are
+    // pending() are not to be lost: then it throws device_or_resource_busy, and they can be
+    // received. Parks, Cancel, Threads: as native_handle. Throws: std::system_error.
     [[nodiscard]] int release();
+
+    // Bytes that the stream has received already: recv gives them without waiting.
+    // Parks, Cancel, Threads: as native_handle. Throws: std::system_error.
+    [[nodiscard]] std::size_t pending() const;
 
 private:
     friend class tcp_listener;

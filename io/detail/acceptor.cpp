@@ -54,7 +54,7 @@ struct acceptor::accept_waiter : waiter, link {
 
 const waiter_kind acceptor::accept_waiter::kind{&accept_waiter::withdraw, &accept_waiter::describe,
                                                 true};
-const descriptor_kind acceptor::kind{"listener", &acceptor::interrupt, &acceptor::move_away,
+const descriptor_kind acceptor::kind{"listener", &acceptor::interrupt, &acceptor::let_go,
                                      &acceptor::destroy};
 
 acceptor::acceptor(int fd) : descriptor(kind, fd) {
@@ -89,15 +89,15 @@ acceptor* acceptor::adopt(owned_fd fd) {
 }
 
 owned_fd acceptor::accept() {
-    const hold here{*this};
     ring& r = ring_for("accept");
     CREEL_ASSERT(where_ == nullptr || where_ == &r,
                  "two threads accept on one listener; open one per thread (reuse_port)");
+    use_on(r);
+    const hold here{*this};
     check_cancel();
     if (closing()) [[unlikely]]
         throw_not_open("accept");
     if (where_ == nullptr) {
-        use_on(r);
         where_ = &r;
         r.join(member_);
     }
@@ -209,7 +209,9 @@ void acceptor::interrupt(descriptor& d) noexcept {
 }
 
 // Nothing is left to undo: accept() sees to it that a ring has let go of it before the next.
-void acceptor::move_away(descriptor&) noexcept {}
+void acceptor::let_go(descriptor&, detail::mail& done) noexcept {
+    done.deliver(done);
+}
 
 void acceptor::destroy(descriptor& d) noexcept {
     auto& self = static_cast<acceptor&>(d);

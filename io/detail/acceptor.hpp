@@ -42,7 +42,7 @@ private:
     void close_queued() noexcept;
 
     static void interrupt(descriptor& d) noexcept;
-    static void move_away(descriptor& d) noexcept;
+    static void let_go(descriptor& d, detail::mail& done) noexcept;
     static void destroy(descriptor& d) noexcept;
     static const descriptor_kind kind;
 

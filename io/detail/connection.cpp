@@ -29,18 +29,6 @@ constexpr waiter_kind kinds[] = {{&withdraw_operation, &describe_recv, true},
                                  {&withdraw_operation, &describe_send, true}};
 constexpr const char* names[] = {"recv", "send"};
 
-// A slot that another thread's ring is to clear.
-struct slot_mail : mail {
-    int slot = -1;
-
-    static void arrived(mail& m) noexcept {
-        auto& self = static_cast<slot_mail&>(m);
-        if (ring* owner = current_ring(); owner != nullptr)
-            owner->unregister_file(self.slot);
-        delete &self;
-    }
-};
-
 } // namespace
 
 // A descriptor is entered in the ring's file table once it has carried so many operations: the
@@ -48,7 +36,7 @@ struct slot_mail : mail {
 // system calls that save them are dear to a connection that is over after a request or two.
 constexpr unsigned operations_before_registration = 64;
 
-const descriptor_kind connection::kind{"stream", &connection::interrupt, &connection::move_away,
+const descriptor_kind connection::kind{"stream", &connection::interrupt, &connection::let_go,
                                        &connection::destroy};
 
 connection* connection::adopt(owned_fd fd) {
@@ -89,30 +77,49 @@ std::size_t connection::transfer(ring& r, std::uintptr_t data, std::size_t size_
             holds_data_ = (op.flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
         if (op.result > 0 || (op.result == 0 && !closing())) [[likely]]
             return static_cast<std::size_t>(op.result);
-        explain<Way>(op);
+        explain<Way>(op.result, op.was_cancelled());
         poll_first = op.result == -EAGAIN; // a nonblocking descriptor waits only in the poll
     }
 }
 
 template <connection::direction Way>
-[[gnu::noinline]] void connection::explain(const operation& op) const {
-    if (op.was_cancelled())
+[[gnu::noinline]] void connection::explain(int result, bool was_cancelled) const {
+    if (was_cancelled)
         throw_cancelled();
-    if (!closing() && (op.result == -EINTR || op.result == -EAGAIN))
+    if (!closing() && (result == -EINTR || result == -EAGAIN))
         return;
     const std::string what =
         std::string{names[Way]} + (Way == receiving ? " from " : " to ") + peer_name(fd());
     if (closing())
         throw_error(EBADF, what + ": closed while " + names[Way] + " was waiting");
-    throw_error(-op.result, what);
+    throw_error(-result, what);
+}
+
+std::size_t connection::receive(ring& r, std::uintptr_t data, std::size_t size_bytes) {
+    if (standing_.concerned()) {
+        check_cancel();
+        if (closing()) [[unlikely]]
+            throw_not_open("recv");
+        const auto n = standing_.receive(r, {reinterpret_cast<std::byte*>(data), size_bytes});
+        if (n && *n >= 0) [[likely]]
+            return static_cast<std::size_t>(*n);
+        if (n)
+            explain<receiving>(static_cast<int>(*n), false);
+    }
+    const std::size_t n = transfer<receiving>(r, data, size_bytes, 0);
+    standing_.learn(n);
+    return n;
 }
 
 template <connection::direction Way>
 std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
-    const hold here{*this};
     ring& r = ring_for(names[Way]);
     use_on(r);
-    return transfer<Way>(r, data, size_bytes, flags);
+    const hold here{*this};
+    if constexpr (Way == receiving)
+        return receive(r, data, size_bytes);
+    else
+        return transfer<Way>(r, data, size_bytes, flags);
 }
 
 // When it sends, the kernel goes on by itself after a part (MSG_WAITALL), until it is cancelled or
@@ -120,13 +127,17 @@ std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsign
 // the part's completion, and the next recv finds a plain end.
 template <connection::direction Way>
 void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
-    const hold here{*this};
     ring& r = ring_for(names[Way]);
     use_on(r);
+    const hold here{*this};
     std::size_t moved = 0;
     try {
         while (moved < size_bytes) {
-            const std::size_t n = transfer<Way>(r, data + moved, size_bytes - moved, flags);
+            std::size_t n = 0;
+            if constexpr (Way == receiving)
+                n = receive(r, data + moved, size_bytes - moved);
+            else
+                n = transfer<Way>(r, data + moved, size_bytes - moved, flags);
             if (n == 0)
                 throw unexpected_eof("recv from " + peer_name(fd()), moved);
             moved += n;
@@ -161,33 +172,36 @@ void connection::interrupt(descriptor& d) noexcept {
         if (op != nullptr)
             op->home->cancel(*op);
     }
+    self.standing_.interrupt();
 }
 
 void connection::register_with(ring& r) noexcept {
-    slot_ = r.register_file(fd());
+    operations_ = operations_before_registration;
+    if (slot_ < 0)
+        slot_ = r.register_file(fd());
 }
 
-// The slot holds the file open, and with it the connection. It belongs to the ring's thread.
+// The slot holds the file open, and with it the connection. It goes with its ring's end, too.
 void connection::unregister() noexcept {
     operations_ = 0;
     const int slot = std::exchange(slot_, -1);
-    if (slot < 0)
-        return;
-    if (ring* here = current_ring(); here != nullptr && here->box() == home()) {
+    if (ring* here = current_ring(); slot >= 0 && here != nullptr && here->box() == home())
         here->unregister_file(slot);
-        return;
-    }
-    auto* m = new (std::nothrow) slot_mail;
-    if (m == nullptr)
-        return; // the ring's end takes it out
-    m->slot = slot;
-    m->deliver = &slot_mail::arrived;
-    if (!home()->post(*m))
-        delete m; // the ring has ended, and its table with it
 }
 
-void connection::move_away(descriptor& d) noexcept {
-    static_cast<connection&>(d).unregister();
+void connection::let_go(descriptor& d, detail::mail& done) noexcept {
+    auto& self = static_cast<connection&>(d);
+    CREEL_ASSERT(self.busy_[receiving] == nullptr && self.busy_[sending] == nullptr,
+                 "two threads use one stream; give each its own, and move one only while no call "
+                 "on it waits");
+    self.unregister();
+    self.standing_.let_go(done);
+}
+
+void connection::share(const char* call) {
+    come_here(call);
+    if (ring* here = current_ring(); here != nullptr && here->box() == home())
+        standing_.stop_for_good(*here);
 }
 
 void connection::destroy(descriptor& d) noexcept {

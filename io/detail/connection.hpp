@@ -2,6 +2,7 @@
 #pragma once
 
 #include <creel/io/detail/descriptor.hpp>
+#include <creel/io/detail/standing_receive.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -20,10 +21,21 @@ public:
     std::size_t send(std::span<const std::byte> bytes);
     void send_all(std::span<const std::byte> bytes);
 
+    // Its slot in the file table of its ring, or -1.
+    [[nodiscard]] int slot() const noexcept { return slot_; }
+
+    // From now on somebody else may receive from the descriptor; what has been received already
+    // stays here. Parks: as come_here(). Threads: as recv, or any before its first use.
+    void share(const char* call);
+    // Bytes received that no recv has had yet.
+    [[nodiscard]] std::size_t pending() const noexcept { return standing_.pending(); }
+
 private:
+    friend class standing_receive;
+
     enum direction : unsigned char { receiving, sending };
 
-    explicit connection(int fd) noexcept : descriptor(kind, fd) {}
+    explicit connection(int fd) noexcept : descriptor(kind, fd), standing_(*this) {}
 
     // One operation, or as many as it takes, each with a hold on the record. `flags` are recv(2)'s
     // and send(2)'s.
@@ -39,13 +51,16 @@ private:
                                                        std::size_t size_bytes, unsigned flags);
     // Returns if it is to be tried again.
     template <direction Way>
-    void explain(const operation& op) const;
+    void explain(int result, bool was_cancelled) const;
+    // A receive in the way that suits the stream.
+    [[gnu::always_inline]] inline std::size_t receive(ring& r, std::uintptr_t data,
+                                                      std::size_t size_bytes);
 
     void register_with(ring& r) noexcept;
     void unregister() noexcept;
 
     static void interrupt(descriptor& d) noexcept;
-    static void move_away(descriptor& d) noexcept;
+    static void let_go(descriptor& d, detail::mail& done) noexcept;
     static void destroy(descriptor& d) noexcept;
     static const descriptor_kind kind;
 
@@ -53,6 +68,7 @@ private:
     unsigned operations_ = 0;                 // on its ring, as far as that is of interest
     int slot_ = -1;                           // in the file table of its ring
     bool holds_data_ = false;                 // the last receive left data in the socket
+    standing_receive standing_;
 };
 
 } // namespace creel::io::detail

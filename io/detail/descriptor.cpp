@@ -3,6 +3,7 @@
 #include <creel/io/error.hpp>
 
 #include <cerrno>
+#include <source_location>
 
 #include <unistd.h>
 
@@ -30,12 +31,73 @@ struct descriptor::close_waiter : waiter {
     const descriptor* what;
 };
 
+// A fiber that waits until another thread's ring has let go of the record.
+struct descriptor::mover : waiter, link {
+    struct letter : mail {
+        mover* self = nullptr;
+    };
+
+    explicit mover(descriptor& d) noexcept : waiter(kind), what(&d) {
+        request.self = done.self = this;
+        request.deliver = [](mail& m) noexcept { // on the old home's thread
+            mover& self = *static_cast<letter&>(m).self;
+            self.what->kind_->let_go(*self.what, self.done);
+        };
+        done.deliver = [](mail& m) noexcept { wake(*static_cast<letter&>(m).self); };
+    }
+
+    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
+    static void describe(const waiter& w, std::string& text) {
+        text += "another thread's ring to let go of a ";
+        text += static_cast<const mover&>(w).what->kind_->name;
+    }
+    // The old ring answers at its next poll, so no cancel needs to end this.
+    static constexpr waiter_kind kind{&mover::withdraw, &mover::describe, false};
+
+    descriptor* what;
+    letter request{};
+    letter done{};
+    circle<mover> followers{}; // on the same thread, who found this one at it
+};
+
+// Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
+// So nothing but home_ and mover_ is touched here before its answer, which a wake brings (release
+// and acquire in the inbox), or before it is known that the ring has ended (the mailbox's mutex).
 void descriptor::move_to(ring& r) {
-    CREEL_ASSERT(holds_ == 1, "two threads use one stream or listener; give each its own, and move "
+    mover m{*this};
+    if (mover_ != nullptr) {
+        mover_->followers.push(m);
+        static_cast<void>(park(m));
+        return;
+    }
+    if (home_ != nullptr && home_->post(m.request)) {
+        mover_ = &m;
+        static_cast<void>(park(m));
+        mover_ = nullptr;
+    } else if (home_ != nullptr) {
+        mail nobody;
+        nobody.deliver = [](mail&) noexcept {};
+        kind_->let_go(*this, nobody);
+    }
+    CREEL_ASSERT(holds_ == 0, "two threads use one stream or listener; give each its own, and move "
                               "one only while no call on it waits");
-    if (home_ != nullptr)
-        kind_->move_away(*this);
     home_ = r.box();
+    while (!m.followers.empty())
+        wake(m.followers.pop());
+}
+
+void descriptor::come_here(const char* call) {
+    if (home_ == nullptr)
+        return;
+    if (ring* here = current_ring(); here != nullptr) {
+        use_on(*here);
+    } else if (home_->has_owner()) {
+        const std::string message =
+            std::string{call} + ": on a thread without a ring, while the ring that it was used on "
+                                "still runs; call it there, or inside io::run()";
+        creel::detail::assertion_failed("current_ring() != nullptr", message.c_str(),
+                                        std::source_location::current());
+    }
 }
 
 // True if somebody has still to leave.
@@ -49,8 +111,7 @@ bool descriptor::begin_close() noexcept {
 }
 
 void descriptor::close(descriptor& d) {
-    CREEL_ASSERT(d.holds_ == 0 || (current_ring() != nullptr && current_ring()->box() == d.home_),
-                 "close of a stream or listener on another thread than that of its calls");
+    d.come_here("close");
     if (d.begin_close()) {
         close_waiter w{d};
         d.closer_ = &w;

@@ -5,8 +5,9 @@
 // way, and closes the descriptor after the last of them has left, so that no operation ever meets
 // another client's socket under the same number.
 //
-// It belongs to the ring it was last used on, and all of it to that ring's thread. A handle may
-// move to another thread while nothing is under way; the first call there moves the record too.
+// It belongs to the ring it was last used on, and all of it but `home_` to that ring's thread. A
+// handle may move to another thread while no call is inside; the first call there asks the old
+// ring's thread to let go of the record, and waits for that.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
@@ -25,8 +26,10 @@ struct descriptor_kind {
     const char* name; // "stream"
     // Ends what is under way, soon. Must not switch.
     void (*interrupt)(descriptor&) noexcept;
-    // Undoes what the ring it belongs to knows of it: it moves to another.
-    void (*move_away)(descriptor&) noexcept;
+    // On the thread of the ring it belongs to, or after that ring's end: has the ring let go of it,
+    // for it moves to another; then delivers the mail, perhaps at once, and does not touch the
+    // record any more.
+    void (*let_go)(descriptor&, mail&) noexcept;
     // Frees the record, and leaves the descriptor itself alone.
     void (*destroy)(descriptor&) noexcept;
 };
@@ -59,8 +62,12 @@ public:
     static void close(descriptor& d);
     // Closes once nothing is under way, without waiting. Threads: any.
     static void drop(descriptor& d) noexcept;
-    // Gives the descriptor back; nothing may be under way.
+    // Gives the descriptor back; no call may be inside.
     static int release(descriptor& d) noexcept;
+    // Makes the calling thread's ring the record's home, if it has ever had one. Parks: while
+    // another thread's ring lets go of it. `call` names the caller in the assertion that a thread
+    // without a ring cannot do that.
+    void come_here(const char* call);
 
     // Keeps the record while a call is inside.
     class hold {
@@ -78,7 +85,8 @@ protected:
     descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
     ~descriptor() = default;
 
-    // Makes r the record's home. Call with one hold, one's own.
+    // Makes r, the calling thread's, the record's home. Parks: as come_here(). Before it the caller
+    // touches nothing else of the record, which may still be another thread's.
     void use_on(ring& r) {
         if (home_.get() != r.box().get()) [[unlikely]]
             move_to(r);
@@ -94,6 +102,7 @@ protected:
 
 private:
     struct close_waiter;
+    struct mover;
 
     void move_to(ring& r);
     bool begin_close() noexcept;
@@ -106,6 +115,7 @@ private:
     unsigned holds_ = 0;             // calls inside and operations of the record's own
     bool closing_ = false;           // no call may begin; the handle has let go
     close_waiter* closer_ = nullptr; // else, when closing, the last to leave closes
+    mover* mover_ = nullptr;         // of the new home's thread: the fiber that moves the record
     std::shared_ptr<mailbox> home_{};
 };
 

@@ -55,6 +55,11 @@ bool mailbox::post(mail& m) {
     return true;
 }
 
+bool mailbox::has_owner() {
+    const std::lock_guard lock{mutex};
+    return owner != nullptr;
+}
+
 // A fiber that waits for room in the submission queue.
 struct ring::room_waiter : waiter, link {
     room_waiter() noexcept : waiter(kind) {}
@@ -103,6 +108,7 @@ ring::ring(unsigned entries, unsigned completion_entries)
 
 ring::~ring() {
     CREEL_ASSERT(held_ == 0, "a ring is destroyed while the kernel works for it");
+    receive_buffers_.reset();
     if (files_ > 0) // the exit would take the files out too, but some time later
         io_uring_unregister_files(&uring_);
     rings_ended.fetch_add(1, std::memory_order_release);
@@ -327,6 +333,12 @@ void ring::read_mail() noexcept {
     }
 }
 
+void ring::wait_briefly() noexcept {
+    serve_requests();
+    if (reap() == 0)
+        enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
+}
+
 void ring::end() noexcept {
     ending_ = true;
     supervisor_ = nullptr;
@@ -343,11 +355,9 @@ void ring::end() noexcept {
         entry.user_data = ignored;
     };
     request(everything);
-    do {
-        serve_requests();
-        if (reap() == 0)
-            enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
-    } while (held_ != 0 || !requests_.empty());
+    do
+        wait_briefly();
+    while (held_ != 0 || !requests_.empty());
     // Only now, for until here a mail finds an owner who may still work on what it is about.
     {
         const std::lock_guard lock{box_->mutex};
@@ -361,6 +371,7 @@ ring_statistics ring::statistics() const noexcept {
     ring_statistics all = counters_;
     all.operations_in_flight = held_ - standing_;
     all.late_descriptors = late_descriptors_;
+    all.buffers_out = receive_buffers_ ? receive_buffers_->out() : 0;
     return all;
 }
 

@@ -13,6 +13,7 @@
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/operation.hpp>
+#include <creel/io/detail/receive_buffers.hpp>
 #include <creel/io/statistics.hpp>
 
 #include <liburing.h>
@@ -21,6 +22,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 namespace creel::io::detail {
@@ -39,6 +41,7 @@ struct mailbox {
 
     // True if the owner will deliver it, false if there is no owner any more. Threads: any.
     bool post(mail& m);
+    [[nodiscard]] bool has_owner(); // Threads: any.
 };
 
 // What completes with no fiber waiting on it: the wake read, a multishot accept.
@@ -116,6 +119,21 @@ public:
     int register_file(int fd) noexcept;
     void unregister_file(int slot) noexcept;
 
+    // The buffers of receives that stand. False: there are none to be had, or the kernel is too
+    // old.
+    [[nodiscard]] bool receives_may_stand() noexcept {
+        if (!receive_buffers_)
+            receive_buffers_.emplace(uring_);
+        return receive_buffers_->usable();
+    }
+    void receive_stands(bool begins) noexcept {
+        counters_.receives_standing += begins ? 1U : ~0ULL;
+    }
+    [[nodiscard]] receive_buffers& buffers() noexcept { return *receive_buffers_; }
+
+    // Blocks the thread until the kernel has completed something. For what completes soon.
+    void wait_briefly() noexcept;
+
     void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
     [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
     [[nodiscard]] const std::shared_ptr<mailbox>& box() const noexcept { return box_; }
@@ -186,6 +204,7 @@ private:
     int files_ = 0;      // slots of the file table; 0: not tried yet, -1: refused
     int files_used_ = 0; // slots from here on were never used
     std::vector<int> free_slots_{};
+    std::optional<receive_buffers> receive_buffers_{}; // from the first use on
     int wake_descriptor_ = -1;
     std::shared_ptr<mailbox> box_;
     ring_statistics counters_{};

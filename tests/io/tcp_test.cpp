@@ -514,7 +514,7 @@ TEST_CASE("a busy stream is in the ring's file table until it is closed, and the
                 CHECK(recv_text(*c.server) == "x");
             }
         };
-        exchange(20);
+        exchange(5);
         CHECK(io::statistics().registered_files == 0);
         exchange(100);
         CHECK(io::statistics().registered_files == 2);

@@ -1,0 +1,463 @@
+#include "clean_run.hpp"
+
+#include <creel/io/detail/ring.hpp>
+#include <creel/io/readiness.hpp>
+#include <support/child_process.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// A pair whose second stream has received short messages until its receive stands.
+struct standing_pair {
+    io::tcp_stream client;
+    io::tcp_stream server;
+
+    standing_pair() : standing_pair(stream_pair()) {}
+    explicit standing_pair(std::pair<io::tcp_stream, io::tcp_stream> two)
+        : client(std::move(two.first)), server(std::move(two.second)) {
+        for (int i = 0; i < 10; ++i)
+            exchange();
+    }
+
+    void exchange() {
+        client.send_all(bytes_of("ping"));
+        CHECK(recv_text(server) == "ping");
+    }
+};
+
+std::uint64_t standing() {
+    return io::statistics().receives_standing;
+}
+
+std::vector<std::byte> numbered(std::size_t size_bytes, std::uint32_t seed = 1) {
+    std::vector<std::byte> bytes(size_bytes);
+    for (std::byte& b : bytes) {
+        seed = seed * 1664525 + 1013904223;
+        b = static_cast<std::byte>(seed >> 24);
+    }
+    return bytes;
+}
+
+} // namespace
+
+TEST_CASE("the receive of a stream with short messages stands") {
+    clean_run([] {
+        auto [client, server] = stream_pair();
+        for (int i = 0; i < 8; ++i) {
+            client.send_all(bytes_of("ping"));
+            CHECK(recv_text(server) == "ping");
+        }
+        CHECK(standing() == 0);
+        const std::string all = "0123456789";
+        for (const char& c : all) {
+            client.send_all(bytes_of(std::string_view{&c, 1}));
+            CHECK(recv_text(server) == std::string(1, c));
+        }
+        CHECK(standing() == 1);
+        CHECK(io::statistics().buffers_out == 0);
+    });
+}
+
+TEST_CASE("what arrives while no recv waits is held and comes in its order") {
+    clean_run([] {
+        standing_pair pair;
+        for (const char* part : {"one ", "two ", "three"}) {
+            pair.client.send_all(bytes_of(part));
+            settle();
+        }
+        CHECK(pair.server.pending() == 13);
+        CHECK(io::statistics().buffers_out == 3);
+        std::array<std::byte, 6> some;
+        pair.server.recv_exact(some);
+        CHECK(text_of(some) == "one tw");
+        CHECK(pair.server.pending() == 7);
+        CHECK(recv_text(pair.server) == "o three");
+        CHECK(pair.server.pending() == 0);
+        CHECK(io::statistics().buffers_out == 0);
+        pair.exchange();
+    });
+}
+
+TEST_CASE("a message that is longer than the buffer of its recv is not cut") {
+    clean_run([] {
+        standing_pair pair;
+        std::array<std::byte, 3> three;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { pair.client.send_all(bytes_of("abcdefgh")); });
+            CHECK(pair.server.recv(three) == 3);
+        });
+        CHECK(text_of(three) == "abc");
+        CHECK(recv_text(pair.server) == "defgh");
+    });
+}
+
+TEST_CASE("a cancelled recv of a standing receive loses no byte") {
+    clean_run([] {
+        standing_pair pair;
+        CHECK_FALSE(creel::move_on_after(0s, [&] { static_cast<void>(recv_text(pair.server)); }));
+        std::optional<std::string> cut;
+        creel::cancel_scope scope;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                settle();
+                scope.cancel();
+            });
+            scope.run([&] { cut = recv_text(pair.server); });
+        });
+        CHECK_FALSE(cut);
+        CHECK(io::statistics().cancels_submitted == 0); // it still stands
+        pair.exchange();
+    });
+}
+
+TEST_CASE("cancels that race with messages lose no byte of a standing receive", "[stress]") {
+    const std::uint32_t seed = std::random_device{}();
+    INFO("seed " << seed);
+    clean_run([&] {
+        standing_pair pair;
+        std::minstd_rand random{seed};
+        std::string sent;
+        std::string received;
+        int cut = 0;
+        for (int i = 0; i < 5'000; ++i) {
+            creel::cancel_scope scope;
+            const unsigned order = random() % 4;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    const std::string text = std::to_string(i) + ' ';
+                    if (order == 0)
+                        scope.cancel();
+                    sent += text;
+                    pair.client.send_all(bytes_of(text));
+                    if (order == 1)
+                        creel::this_fiber::yield();
+                    scope.cancel();
+                });
+                if (order == 3)
+                    creel::this_fiber::yield();
+                if (!scope.run([&] { received += recv_text(pair.server); }))
+                    ++cut;
+            });
+        }
+        while (received.size() < sent.size())
+            received += recv_text(pair.server);
+        CHECK(received == sent);
+        CHECK(cut > 0);
+    });
+}
+
+TEST_CASE("a long message ends a standing receive and arrives whole") {
+    clean_run([] {
+        standing_pair pair;
+        const auto sent = numbered(300'000);
+        std::vector<std::byte> received(sent.size());
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { pair.client.send_all(sent); });
+            pair.server.recv_exact(received);
+        });
+        CHECK((received == sent));
+        CHECK(standing() == 0);
+        for (int i = 0; i < 10; ++i)
+            pair.exchange();
+        CHECK(standing() == 1);
+    });
+}
+
+TEST_CASE("a peer that floods a stream nobody reads fills neither memory nor the ring's buffers") {
+    clean_run([] {
+        standing_pair pair;
+        const auto sent = numbered(200'000);
+        std::vector<std::byte> received(sent.size());
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                for (std::size_t at = 0; at < sent.size(); at += 500)
+                    pair.client.send_all(std::span{sent}.subspan(at, 500));
+            });
+            while (standing() != 0)
+                creel::this_fiber::yield();
+            // A receive that stands takes at most 32 messages at a time (MULTISHOT_MAX_RETRY in
+            // io_uring/net.c) before it notices that it is to end.
+            CHECK(pair.server.pending() <= 64 * 2048);
+            pair.server.recv_exact(received);
+        });
+        CHECK((received == sent));
+        CHECK(io::statistics().buffers_out == 0);
+    });
+}
+
+TEST_CASE("streams that find no buffer of the ring receive without one") {
+    clean_run([] {
+        constexpr std::size_t streams = 300; // the ring has 256 buffers
+        std::vector<std::unique_ptr<standing_pair>> pairs;
+        for (std::size_t i = 0; i < streams; ++i)
+            pairs.push_back(std::make_unique<standing_pair>());
+        CHECK(standing() == streams);
+        for (std::size_t i = 0; i < streams; ++i)
+            pairs[i]->client.send_all(bytes_of("message " + std::to_string(i)));
+        settle();
+        CHECK(io::statistics().buffers_out == 256);
+        std::size_t right = 0;
+        for (std::size_t i = 0; i < streams; ++i)
+            right += recv_text(pairs[i]->server) == "message " + std::to_string(i) ? 1 : 0;
+        CHECK(right == streams);
+        CHECK(io::statistics().buffers_out == 0);
+        for (auto& pair : pairs)
+            pair->exchange();
+    });
+}
+
+TEST_CASE("an end comes after what was held") {
+    clean_run([] {
+        standing_pair pair;
+        pair.client.send_all(bytes_of("last words"));
+        pair.client.shutdown_send();
+        settle();
+        CHECK(recv_text(pair.server) == "last words");
+        CHECK(recv_text(pair.server).empty());
+        CHECK(recv_text(pair.server).empty());
+        pair.server.send_all(bytes_of("noted"));
+        CHECK(recv_text(pair.client) == "noted");
+    });
+}
+
+TEST_CASE("a reset comes after what was held") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        std::optional<io::tcp_stream> accepted;
+        std::optional<io::tcp_stream> connected;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { accepted = listener.accept(); });
+            connected = io::tcp_stream::connect(listener.local_endpoint());
+        });
+        standing_pair pair{{std::move(*connected), std::move(*accepted)}};
+        pair.client.send_all(bytes_of("last words"));
+        settle();
+        reset_on_close(pair.client.native_handle());
+        pair.client.close();
+        settle();
+        CHECK(recv_text(pair.server) == "last words");
+        const auto error = error_of([&] { static_cast<void>(recv_text(pair.server)); });
+        CHECK(error.code() == std::errc::connection_reset);
+        CHECK_THAT(error.what(), Catch::Contains("recv from 127.0.0.1:"));
+    });
+}
+
+TEST_CASE("held bytes outlast a half-close of their own side") {
+    clean_run([] {
+        standing_pair pair;
+        pair.client.send_all(bytes_of("kept"));
+        settle();
+        pair.server.shutdown_send();
+        CHECK(recv_text(pair.server) == "kept");
+    });
+}
+
+TEST_CASE("closing a stream ends its standing receive and gives its buffers back") {
+    clean_run([] {
+        standing_pair waited;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                const auto error = error_of([&] { static_cast<void>(recv_text(waited.server)); });
+                CHECK(error.code() == std::errc::bad_file_descriptor);
+                CHECK_THAT(error.what(), Catch::Contains("closed while recv was waiting"));
+            });
+            settle();
+            waited.server.close();
+        });
+        standing_pair held;
+        held.client.send_all(bytes_of("unread"));
+        settle();
+        CHECK(io::statistics().buffers_out == 1);
+        held.server.close();
+        CHECK(io::statistics().buffers_out == 0);
+        CHECK(standing() == 0);
+        {
+            standing_pair dropped;
+            dropped.client.send_all(bytes_of("unread"));
+            settle();
+        }
+        settle();
+        CHECK(io::statistics().buffers_out == 0);
+        CHECK(standing() == 0);
+    });
+}
+
+TEST_CASE("a stream outlives its ring with what that had received for it") {
+    std::optional<standing_pair> pair;
+    io::run([&] {
+        pair.emplace();
+        pair->client.send_all(bytes_of("held "));
+        settle();
+        pair->client.send_all(bytes_of("on its way "));
+    });
+    CHECK(io::statistics().operations_in_flight == 0);
+    CHECK(io::statistics().buffers_out == 0);
+    CHECK(pair->server.pending() >= 5);
+    io::run([&] {
+        pair->client.send_all(bytes_of("new"));
+        std::array<std::byte, 19> all;
+        pair->server.recv_exact(all);
+        CHECK(text_of(all) == "held on its way new");
+        pair.reset();
+    });
+}
+
+TEST_CASE("a stream moves to another thread with what its ring had received for it") {
+    clean_run([] {
+        standing_pair pair;
+        pair.client.send_all(bytes_of("held "));
+        settle();
+        pair.client.send_all(bytes_of("on its way "));
+        std::string received;
+        std::thread other{[&received, server = std::move(pair.server)]() mutable {
+            io::run([&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([&] { server.send_all(bytes_of("here")); }); // both come at once
+                    while (received.size() < 19)
+                        received += recv_text(server);
+                });
+                const auto gone = std::move(server);
+            });
+        }};
+        CHECK(recv_text(pair.client) == "here");
+        pair.client.send_all(bytes_of("new"));
+        CHECK(recv_text(pair.client).empty());
+        other.join();
+        CHECK(received == "held on its way new");
+        CHECK(standing() == 0);
+        CHECK(io::statistics().buffers_out == 0);
+    });
+}
+
+TEST_CASE("a stream with a standing receive is dropped on another thread") {
+    clean_run([] {
+        standing_pair pair;
+        pair.client.send_all(bytes_of("unread"));
+        settle();
+        std::thread{[gone = std::move(pair.server)] {}}.join();
+        CHECK(recv_text(pair.client).empty()); // its end
+        CHECK(io::statistics().buffers_out == 0);
+    });
+}
+
+TEST_CASE("who asks for the native handle receives by itself from then on") {
+    clean_run([] {
+        standing_pair pair;
+        pair.client.send_all(bytes_of("early"));
+        settle();
+        const int fd = pair.server.native_handle();
+        CHECK(standing() == 0);
+        CHECK(pair.server.pending() == 5);
+        pair.client.send_all(bytes_of("late"));
+        io::wait_readable(fd);
+        std::array<char, 16> buffer;
+        CHECK(::recv(fd, buffer.data(), buffer.size(), 0) == 4);
+        CHECK(recv_text(pair.server) == "early");
+        for (int i = 0; i < 20; ++i)
+            pair.exchange();
+        CHECK(standing() == 0);
+    });
+}
+
+TEST_CASE("asking for the native handle leaves a recv that waits to its wait") {
+    clean_run([] {
+        standing_pair pair;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { CHECK(recv_text(pair.server) == "late"); });
+            settle();
+            CHECK(pair.server.native_handle() >= 0);
+            settle();
+            pair.client.send_all(bytes_of("late"));
+        });
+    });
+}
+
+TEST_CASE("a stream is not released while it holds bytes") {
+    clean_run([] {
+        standing_pair pair;
+        pair.client.send_all(bytes_of("early"));
+        settle();
+        const auto error = error_of([&] { static_cast<void>(pair.server.release()); });
+        CHECK(error.code() == std::errc::device_or_resource_busy);
+        CHECK_THAT(error.what(), Catch::Contains("5 bytes"));
+        CHECK(recv_text(pair.server) == "early");
+        const int fd = pair.server.release();
+        CHECK(standing() == 0);
+        pair.client.send_all(bytes_of("late"));
+        std::array<char, 16> buffer;
+        CHECK(::recv(fd, buffer.data(), buffer.size(), 0) == 4);
+        ::close(fd);
+    });
+}
+
+TEST_CASE("a receive on a nonblocking descriptor waits, single or standing") {
+    clean_run([] {
+        auto two = stream_pair();
+        const int fd = two.second.release();
+        REQUIRE(::fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+        standing_pair pair{{std::move(two.first), io::tcp_stream::adopt(fd)}};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { CHECK(recv_text(pair.server) == "late"); });
+            settle();
+            pair.client.send_all(bytes_of("late"));
+        });
+        for (int i = 0; i < 20; ++i)
+            pair.exchange();
+    });
+}
+
+namespace {
+
+// As a kernel that knows provided buffers, but no receive that stands (5.19).
+int enter_without_standing(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                           sigset_t* argument, std::size_t argument_bytes) {
+    const io::detail::ring& r = *io::detail::current_ring();
+    io_uring_sqe* entries = const_cast<io::detail::ring&>(r).entries();
+    for (unsigned i = 0; to_submit != 0 && i < 8; ++i)
+        if (entries[i].opcode == IORING_OP_RECV && (entries[i].ioprio & IORING_RECV_MULTISHOT) != 0)
+            entries[i].ioprio = 0x8000;
+    return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
+}
+
+} // namespace
+
+TEST_CASE("a kernel that refuses standing receives is not asked again") {
+    io::run_options options;
+    options.ring_entries = 8;
+    clean_run(options, [] {
+        io::detail::current_ring()->set_enter(&enter_without_standing);
+        standing_pair pair;
+        for (int i = 0; i < 30; ++i)
+            pair.exchange();
+        CHECK(standing() == 0);
+        standing_pair second;
+        CHECK(standing() == 0);
+    });
+}
+
+TEST_CASE("two fibers in one standing receive end the process") {
+    const auto child = run_in_child([] {
+        io::run([] {
+            standing_pair pair;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { static_cast<void>(recv_text(pair.server)); });
+                n.spawn([&] { static_cast<void>(recv_text(pair.server)); });
+            });
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("two fibers receive on one stream at once"));
+}

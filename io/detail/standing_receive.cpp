@@ -1,7 +1,6 @@
 #include <creel/io/detail/standing_receive.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/cancelled.hpp>
 #include <creel/io/detail/connection.hpp>
 
 #include <algorithm>
@@ -13,29 +12,19 @@
 
 namespace creel::io::detail {
 
-// A fiber whose recv waits for what comes. Whoever clears receiver_ has given it its result, or has
-// told it to look again, and wakes it.
-struct standing_receive::receiver : waiter {
-    receiver(standing_receive& r, std::span<std::byte> b) noexcept
-        : waiter(kind), from(&r), buffer(b) {}
+withdrawal standing_receive::receiver::withdraw(waiter& w, wake_reason) noexcept {
+    auto& self = static_cast<receiver&>(w);
+    if (self.from->receiver_ != &self)
+        return withdrawal::pending;
+    self.from->receiver_ = nullptr;
+    return withdrawal::withdrawn;
+}
 
-    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
-        auto& self = static_cast<receiver&>(w);
-        if (self.from->receiver_ != &self)
-            return withdrawal::pending;
-        self.from->receiver_ = nullptr;
-        return withdrawal::withdrawn;
-    }
-    static void describe(const waiter& w, std::string& text) {
-        text += "recv from " + peer_name(static_cast<const receiver&>(w).from->stream_->fd());
-    }
-    static constexpr waiter_kind kind{&receiver::withdraw, &receiver::describe, true};
+void standing_receive::receiver::describe(const waiter& w, std::string& text) {
+    text += "recv from " + peer_name(static_cast<const receiver&>(w).from->stream_->fd());
+}
 
-    standing_receive* from;
-    std::span<std::byte> buffer;
-    std::ptrdiff_t result = look_again;
-    static constexpr std::ptrdiff_t look_again = PTRDIFF_MIN;
-};
+const waiter_kind standing_receive::receiver::kind{&receiver::withdraw, &receiver::describe, true};
 
 standing_receive::standing_receive(connection& stream) noexcept : stream_(&stream) {
     target_.self = this;
@@ -70,33 +59,6 @@ standing_receive::~standing_receive() {
         member_.unlink();
 }
 
-std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, std::span<std::byte> buffer) {
-    for (;;) {
-        if (holds_any())
-            return static_cast<std::ptrdiff_t>(take_held(buffer));
-        if (end_ != nothing)
-            return std::exchange(end_, nothing);
-        if (!armed_) {
-            if (!allowed_ || short_ones_ < short_before_standing) {
-                concerned_ = false;
-                return std::nullopt;
-            }
-            start(r);
-            if (!armed_)
-                continue;
-        }
-        CREEL_ASSERT(receiver_ == nullptr, "two fibers receive on one stream at once");
-        receiver me{*this, buffer};
-        receiver_ = &me;
-        if (park(me) == wake_reason::cancelled)
-            throw_cancelled();
-        if (me.result != receiver::look_again)
-            return me.result;
-        if (stream_->closing())
-            return -EBADF;
-    }
-}
-
 void standing_receive::start(ring& r) noexcept {
     short_ones_ = 0;
     if (!r.receives_may_stand()) {
@@ -127,7 +89,7 @@ void standing_receive::stop() noexcept {
 }
 
 void standing_receive::interrupt() noexcept {
-    tell_receiver(receiver::look_again);
+    tell_receiver(-EBADF);
     stop();
 }
 

@@ -11,6 +11,8 @@
 // So cancelling a recv that waits here costs the kernel nothing, and loses no byte.
 #pragma once
 
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
 #include <creel/io/detail/ring.hpp>
@@ -20,6 +22,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 
 namespace creel::io::detail {
 
@@ -37,7 +41,8 @@ public:
 
     // Bytes, or 0 at the end, or a negative error number; none: a single receive is to be made.
     // Parks. Throws: cancelled.
-    std::optional<std::ptrdiff_t> receive(ring& r, std::span<std::byte> buffer);
+    [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
+    receive(ring& r, std::span<std::byte> buffer);
 
     // What a single receive gave: after enough short ones the next recv starts to stand.
     void learn(std::size_t bytes) noexcept {
@@ -71,7 +76,21 @@ private:
     struct membership : ring_member {
         standing_receive* self = nullptr;
     };
-    struct receiver;
+    // A fiber whose recv waits for what comes. Whoever clears receiver_ has given it its result, or
+    // has told it to look again, and wakes it.
+    struct receiver : waiter {
+        receiver(standing_receive& r, std::span<std::byte> b) noexcept
+            : waiter(kind), from(&r), buffer(b) {}
+
+        static withdrawal withdraw(waiter& w, wake_reason) noexcept;
+        static void describe(const waiter& w, std::string& text);
+        static const waiter_kind kind;
+
+        standing_receive* from;
+        std::span<std::byte> buffer;
+        std::ptrdiff_t result = look_again;
+        static constexpr std::ptrdiff_t look_again = PTRDIFF_MIN;
+    };
 
     void start(ring& r) noexcept;
     void stop() noexcept;
@@ -107,5 +126,31 @@ private:
     cancel_request cancel_{};
     membership member_{};
 };
+
+// Inlined into the recv that calls it: after a switch the processor predicts no return right.
+std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, std::span<std::byte> buffer) {
+    for (;;) {
+        if (holds_any())
+            return static_cast<std::ptrdiff_t>(take_held(buffer));
+        if (end_ != nothing)
+            return std::exchange(end_, nothing);
+        if (!armed_) [[unlikely]] {
+            if (!allowed_ || short_ones_ < short_before_standing) {
+                concerned_ = false;
+                return std::nullopt;
+            }
+            start(r);
+            if (!armed_)
+                continue;
+        }
+        CREEL_ASSERT(receiver_ == nullptr, "two fibers receive on one stream at once");
+        receiver me{*this, buffer};
+        receiver_ = &me;
+        if (park(me) == wake_reason::cancelled)
+            throw_cancelled();
+        if (me.result != receiver::look_again)
+            return me.result;
+    }
+}
 
 } // namespace creel::io::detail

@@ -24,7 +24,11 @@
 #include <creel/io/statistics.hpp>
 #include <creel/io/tcp_listener.hpp>
 #include <creel/io/tcp_stream.hpp>
+#include <creel/sync/broadcast.hpp>
+#include <creel/sync/future.hpp>
 #include <creel/sync/latch.hpp>
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
+#include <creel/sync/single_flight.hpp>
 #include <creel/sync/stack_queue.hpp>
+#include <creel/sync/watch.hpp>

@@ -1,0 +1,119 @@
+// One sends, every subscriber sees each value: for events that all must hear of.
+//
+//     sync::broadcast<price> prices{64};
+//     n.spawn([s = prices.subscribe()]() mutable { while (auto p = s.receive()) show(*p); });
+//     prices.send(p);
+//
+// A sender never waits. The last 64 values are kept; a subscriber that falls behind further has
+// missed some, and is told so by an exception, `lagged`, with their number: never silently. It then
+// goes on with the oldest that is kept. (Where only the newest counts: watch.)
+#pragma once
+
+#include <creel/sync/detail/versions.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <source_location>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+namespace creel::sync {
+
+// A subscriber was too slow.
+class lagged final : public std::runtime_error {
+public:
+    explicit lagged(std::uint64_t missed);
+    // How many values it will never see.
+    [[nodiscard]] std::uint64_t missed() const noexcept { return missed_; }
+
+private:
+    std::uint64_t missed_;
+};
+
+struct broadcast_statistics {
+    std::uint64_t sent = 0;
+    std::size_t waiting = 0; // subscribers that wait now
+};
+
+template <typename T>
+class broadcast {
+public:
+    class subscriber;
+
+    // Keeps so many values, at least one. Throws: std::bad_alloc.
+    explicit broadcast(std::size_t kept,
+                       std::source_location made_at = std::source_location::current())
+        : kept_(kept != 0 ? kept : 1), core_("broadcast", made_at) {}
+    broadcast(const broadcast&) = delete;
+    broadcast& operator=(const broadcast&) = delete;
+
+    // Sees what is sent from now on. Must not outlive the broadcast, and is one fiber's at a time.
+    // Threads: any. Never parks.
+    [[nodiscard]] subscriber subscribe() {
+        const std::lock_guard hold{core_.guard};
+        return subscriber{*this, core_.newest};
+    }
+
+    // False once it is closed. Parks: never. Threads: any. Throws: std::bad_alloc, for a T that is
+    // not small and plain. Cost: a spinlock, and a wake for each who waits.
+    bool send(T value) {
+        detail::kept_value<T> added{std::move(value)};
+        wake_batch woken;
+        const std::lock_guard hold{core_.guard};
+        if (core_.closed)
+            return false;
+        std::swap(place(++core_.newest), added); // what was there ends after the unlock
+        core_.waiting.take_all(woken);
+        return true;
+    }
+
+    // Subscribers see what is kept, and then the end. Threads: any. Never parks.
+    void close() noexcept { core_.close(); }
+
+    [[nodiscard]] broadcast_statistics statistics() const noexcept {
+        const std::lock_guard hold{core_.guard};
+        return {core_.newest, core_.waiting.size()};
+    }
+
+private:
+    detail::kept_value<T>& place(std::uint64_t version) noexcept {
+        return kept_[static_cast<std::size_t>(version % kept_.size())];
+    }
+
+    std::vector<detail::kept_value<T>> kept_; // guarded by core_.guard
+    detail::versions core_;
+};
+
+template <typename T>
+class broadcast<T>::subscriber {
+public:
+    // The next value, a copy of it; empty once the broadcast is closed and all that is kept seen.
+    // Parks: until there is one. Cancel: yes, no value is lost by it. Threads: any. Throws:
+    // cancelled; lagged, and the next call goes on with the oldest value kept.
+    [[nodiscard]] std::optional<T> receive() {
+        std::unique_lock hold = from_->core_.wait_for_more_than(seen_);
+        const std::uint64_t newest = from_->core_.newest;
+        if (newest == seen_)
+            return {};
+        if (const std::size_t kept = from_->kept_.size(); newest - seen_ > kept) {
+            const std::uint64_t missed = newest - kept - seen_;
+            seen_ += missed;
+            hold.unlock();
+            throw lagged{missed};
+        }
+        const detail::kept_value<T> value = from_->place(++seen_);
+        hold.unlock();
+        return *value;
+    }
+
+private:
+    friend class broadcast;
+    subscriber(broadcast& from, std::uint64_t seen) noexcept : from_(&from), seen_(seen) {}
+
+    broadcast* from_;
+    std::uint64_t seen_; // the number of the last value it was given, or has missed
+};
+
+} // namespace creel::sync

@@ -1,0 +1,84 @@
+#include <creel/sync/detail/future_state.hpp>
+
+#include <mutex>
+
+namespace creel::sync::detail {
+
+void throw_no_state() {
+    throw std::future_error{std::future_errc::no_state};
+}
+
+bool future_base::ready() const noexcept {
+    const std::lock_guard hold{guard};
+    return stage_ == stage::ready;
+}
+
+void future_base::wait() {
+    check_cancel();
+    list_waiter me{plain_wait};
+    {
+        const std::lock_guard hold{guard};
+        if (stage_ == stage::ready)
+            return;
+        waiting.push_back(me);
+    }
+    me.wait();
+}
+
+void future_base::begin() {
+    const std::lock_guard hold{guard};
+    if (stage_ != stage::open)
+        throw std::future_error{std::future_errc::promise_already_satisfied};
+    stage_ = stage::being_set;
+}
+
+void future_base::give_up() noexcept {
+    const std::lock_guard hold{guard};
+    stage_ = stage::open;
+}
+
+// The links are told without the lock, for they run what std::promise does. The caller's promise
+// keeps this alive meanwhile.
+void future_base::finish() noexcept {
+    std::unique_ptr<future_link> told;
+    {
+        wake_batch woken;
+        const std::lock_guard hold{guard};
+        stage_ = stage::ready;
+        told = std::move(links_);
+        waiting.take_all(woken);
+    }
+    for (; told != nullptr; told = std::move(told->next))
+        told->ready();
+}
+
+void future_base::set_exception(std::exception_ptr error) {
+    begin();
+    error_ = std::move(error);
+    finish();
+}
+
+void future_base::abandon() noexcept {
+    {
+        const std::lock_guard hold{guard};
+        if (stage_ != stage::open)
+            return;
+        stage_ = stage::being_set;
+    }
+    error_ = std::make_exception_ptr(std::future_error{std::future_errc::broken_promise});
+    finish();
+}
+
+void future_base::when_ready(std::unique_ptr<future_link> link) {
+    {
+        const std::lock_guard hold{guard};
+        if (stage_ != stage::ready) {
+            link->next = std::move(links_);
+            links_ = std::move(link);
+            return;
+        }
+    }
+    link->ready();
+}
+
+} // namespace creel::sync::detail

@@ -1,0 +1,124 @@
+// What a promise and its futures share.
+#pragma once
+
+#include <creel/fibers/wait_list.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <future>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+namespace creel::sync::detail {
+
+struct future_access; // for select
+
+[[noreturn]] void throw_no_state();
+
+// Somebody who is told, on the thread that keeps the promise, instead of waiting.
+struct future_link {
+    virtual ~future_link() = default;
+    virtual void ready() noexcept = 0;
+    std::unique_ptr<future_link> next{};
+};
+
+// The untyped half.
+class future_base {
+public:
+    explicit future_base(std::source_location made_at) noexcept : guard("future", made_at) {}
+
+    [[nodiscard]] bool ready() const noexcept;
+    void wait();
+    void set_exception(std::exception_ptr error);
+    void abandon() noexcept; // breaks the promise if it was not kept
+    void when_ready(std::unique_ptr<future_link> link);
+
+    // Once it is ready: throws the exception, if it is one.
+    void throw_error() const {
+        if (error_ != nullptr) [[unlikely]]
+            std::rethrow_exception(error_);
+    }
+
+    mutable wait_lock guard;
+    wait_list waiting{guard};
+
+protected:
+    ~future_base() = default;
+
+    // Between these two the caller has the value to itself. Throws: std::future_error.
+    void begin();
+    void finish() noexcept;
+    void give_up() noexcept; // begin() is undone
+
+private:
+    enum class stage : std::uint8_t { open, being_set, ready };
+
+    stage stage_ = stage::open; // guarded by guard, as is links_
+    std::unique_ptr<future_link> links_{};
+    std::exception_ptr error_{}; // written before `ready`, and never again
+};
+
+template <typename T>
+class future_state final : public future_base {
+public:
+    using future_base::future_base;
+
+    [[nodiscard]] const T& value() const {
+        throw_error();
+        return *value_;
+    }
+    template <typename... Args>
+    void set_value(Args&&... args) {
+        begin();
+        try {
+            value_.emplace(std::forward<Args>(args)...);
+        } catch (...) {
+            give_up();
+            throw;
+        }
+        finish();
+    }
+
+private:
+    std::optional<T> value_{}; // written before `ready`, and never again
+};
+
+template <>
+class future_state<void> final : public future_base {
+public:
+    using future_base::future_base;
+    void set_value() {
+        begin();
+        finish();
+    }
+};
+
+template <typename T>
+struct std_link final : future_link {
+    explicit std_link(future_state<T>& s) noexcept : from(&s) {}
+    void ready() noexcept override {
+        try {
+            if constexpr (std::is_void_v<T>) {
+                from->throw_error();
+                target.set_value();
+            } else {
+                target.set_value(from->value());
+            }
+        } catch (...) {
+            target.set_exception(std::current_exception());
+        }
+    }
+    future_state<T>* from; // it owns this
+    std::promise<T> target{};
+};
+
+template <typename F>
+void run_on_thread(F&& f) {
+    std::thread{std::forward<F>(f)}.detach();
+}
+
+} // namespace creel::sync::detail

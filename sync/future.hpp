@@ -1,0 +1,142 @@
+// A value that will come once, and those who wait for it: promise<T> is the one end, future<T> the
+// other. A future may be copied, and as many as like may wait for it, fibers and threads.
+//
+//     sync::promise<config> loaded;
+//     n.spawn([f = loaded.get_future()] { use(f.get()); });
+//     loaded.set_value(load());
+//
+// A promise that goes without a value or an exception is broken: get() throws std::future_error.
+// For the result of one child task<R> (nursery::async) is cheaper, and part of the nursery.
+#pragma once
+
+#include <creel/sync/detail/future_state.hpp>
+
+#include <exception>
+#include <future>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace creel::sync {
+
+template <typename T>
+class promise;
+
+template <typename T>
+class future {
+    using state = detail::future_state<T>;
+
+public:
+    using value_type = T;
+
+    // Of no promise: valid() is false, and everything else is std::future_error(no_state).
+    future() noexcept = default;
+
+    [[nodiscard]] bool valid() const noexcept { return state_ != nullptr; }
+
+    // True when get() need not wait. Parks: never. Threads: any.
+    [[nodiscard]] bool ready() const { return required().ready(); }
+
+    // Parks: until there is a value or an exception. Cancel: yes. Threads: any. Throws: cancelled.
+    // Cost: a spinlock when it is there.
+    void wait() const { required().wait(); }
+
+    // The value, which all futures of the promise share, valid as long as any of them.
+    // Parks, Cancel, Threads: as wait. Throws: cancelled; the promise's exception;
+    // std::future_error if it was broken.
+    std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>> get() const {
+        required().wait();
+        if constexpr (std::is_void_v<T>)
+            state_->throw_error();
+        else
+            return state_->value();
+    }
+
+    // For code that knows only std::future. It gets a copy of the value.
+    // Parks: never. Threads: any. Throws: std::bad_alloc.
+    [[nodiscard]] std::future<T> to_std() const {
+        auto& from = required();
+        auto link = std::make_unique<detail::std_link<T>>(from);
+        auto result = link->target.get_future();
+        from.when_ready(std::move(link));
+        return result;
+    }
+
+private:
+    friend class promise<T>;
+    friend struct detail::future_access;
+    explicit future(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}
+
+    [[nodiscard]] state& required() const {
+        if (state_ == nullptr)
+            detail::throw_no_state();
+        return *state_;
+    }
+
+    std::shared_ptr<state> state_;
+};
+
+template <typename T>
+class promise {
+public:
+    // Throws: std::bad_alloc; the state is the only allocation.
+    explicit promise(std::source_location made_at = std::source_location::current())
+        : state_(std::make_shared<detail::future_state<T>>(made_at)) {}
+    promise(promise&& other) noexcept = default;
+    promise& operator=(promise&& other) noexcept {
+        promise old{std::move(*this)}; // which is broken, if it was not kept
+        state_ = std::move(other.state_);
+        return *this;
+    }
+    ~promise() {
+        if (state_ != nullptr)
+            state_->abandon();
+    }
+
+    // As many as like; all are the same.
+    [[nodiscard]] future<T> get_future() const { return future<T>{required()}; }
+
+    // Gives the value; everybody goes on. What constructing it throws leaves the promise open.
+    // Parks: never. Threads: any. Throws: std::future_error if it was kept already.
+    template <typename... Args>
+    void set_value(Args&&... args) {
+        required()->set_value(std::forward<Args>(args)...);
+    }
+    void set_exception(std::exception_ptr error) { required()->set_exception(std::move(error)); }
+
+private:
+    // A copy, for whoever it wakes may end the promise.
+    std::shared_ptr<detail::future_state<T>> required() const {
+        if (state_ == nullptr)
+            detail::throw_no_state();
+        return state_;
+    }
+
+    std::shared_ptr<detail::future_state<T>> state_;
+};
+
+// What a std::future will give. Nobody tells when that is there, so a thread of its own waits for
+// it: for a few of them, at the border to other libraries.
+// Parks: never. Threads: any. Throws: std::system_error if there can be no thread. Cost: a thread.
+template <typename T>
+[[nodiscard]] future<T> from_std(std::future<T> from,
+                                 std::source_location made_at = std::source_location::current()) {
+    promise<T> to{made_at};
+    future<T> result = to.get_future();
+    detail::run_on_thread([from = std::move(from), to = std::move(to)]() mutable {
+        try {
+            if constexpr (std::is_void_v<T>) {
+                from.get();
+                to.set_value();
+            } else {
+                to.set_value(from.get());
+            }
+        } catch (...) {
+            to.set_exception(std::current_exception());
+        }
+    });
+    return result;
+}
+
+} // namespace creel::sync

@@ -1,0 +1,68 @@
+// One computation for all who ask for the same at the same time: keeps a cache miss from becoming a
+// hundred equal queries.
+//
+//     sync::single_flight<std::string, page> fetches;
+//     page p = fetches.run(url, [&] { return fetch(url); });
+//
+// Whoever asks first computes, on its own fiber; the others wait and get a copy of its value, or
+// its error. If it is cancelled, the one who has waited longest computes instead, with its own
+// function. Nothing is kept: who asks when nobody computes, computes.
+#pragma once
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/sync/detail/flight.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace creel::sync {
+
+template <typename K, std::copy_constructible V, typename Hash = std::hash<K>,
+          typename Equal = std::equal_to<K>>
+class single_flight {
+public:
+    explicit single_flight(std::source_location made_at = std::source_location::current())
+        : core_(made_at) {}
+
+    // f() for `key`, by this caller or by another that asks for it now. Hash and Equal are called
+    // under a spinlock, so they must not wait.
+    // Parks: until there is a value, or as f does. Cancel: yes; of those who wait only this one
+    // leaves, and of one who computes another takes over. Threads: any. Throws: cancelled; what the
+    // f that was run throws; std::bad_alloc. Cost: an allocation, for the value.
+    template <std::invocable F>
+    V run(const K& key, F&& f) {
+        check_cancel();
+        detail::flight mine{core_, &key, Hash{}(key), [](const void* a, const void* b) {
+                                return Equal{}(*static_cast<const K*>(a),
+                                               *static_cast<const K*>(b));
+                            }};
+        if (core_.join(mine)) {
+            const detail::landing end{core_, mine};
+            try {
+                mine.value = std::make_shared<const V>(std::invoke(f));
+            } catch (const cancelled&) {
+                throw; // mine.value and mine.error are null: handed over
+            } catch (...) {
+                mine.error = std::current_exception();
+                throw;
+            }
+            return *std::static_pointer_cast<const V>(mine.value);
+        }
+        if (mine.error != nullptr)
+            std::rethrow_exception(mine.error);
+        return *std::static_pointer_cast<const V>(mine.value);
+    }
+
+    // Keys that are computed now. Threads: any. Never parks.
+    [[nodiscard]] std::size_t in_flight() const noexcept { return core_.in_flight(); }
+
+private:
+    detail::flight_core core_;
+};
+
+} // namespace creel::sync

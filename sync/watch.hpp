@@ -1,0 +1,98 @@
+// A value that changes, and those who want to know when: only the newest counts, and one who was
+// slow sees just that. For settings, states, the head of a log.
+//
+//     sync::watch<config> settings{load()};
+//     n.spawn([o = settings.observe()]() mutable { while (auto c = o.next()) apply(*c); });
+//     settings.set(load());
+#pragma once
+
+#include <creel/sync/detail/versions.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <source_location>
+#include <utility>
+
+namespace creel::sync {
+
+struct watch_statistics {
+    std::uint64_t changes = 0;
+    std::size_t waiting = 0; // observers that wait now
+};
+
+template <typename T>
+class watch {
+public:
+    class observer;
+
+    // Throws: std::bad_alloc, for a T that is not small and plain, as set does.
+    explicit watch(T initial, std::source_location made_at = std::source_location::current())
+        : value_(std::move(initial)), core_("watch", made_at) {}
+    watch(const watch&) = delete;
+    watch& operator=(const watch&) = delete;
+
+    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who waits.
+    void set(T value) {
+        detail::kept_value<T> replaced{std::move(value)};
+        wake_batch woken;
+        const std::lock_guard hold{core_.guard};
+        std::swap(value_, replaced); // the old one ends after the unlock
+        ++core_.newest;
+        core_.waiting.take_all(woken);
+    }
+
+    // A copy of the newest. Parks: never. Threads: any.
+    [[nodiscard]] T get() const {
+        std::unique_lock hold{core_.guard};
+        const detail::kept_value<T> value = value_;
+        hold.unlock();
+        return *value;
+    }
+
+    // Sees the changes from now on. Must not outlive the watch, and is one fiber's at a time.
+    // Threads: any. Never parks.
+    [[nodiscard]] observer observe() {
+        const std::lock_guard hold{core_.guard};
+        return observer{*this, core_.newest};
+    }
+
+    // No change will come: observers see the last one, and then the end. Threads: any. Never parks.
+    void close() noexcept { core_.close(); }
+
+    [[nodiscard]] watch_statistics statistics() const noexcept {
+        const std::lock_guard hold{core_.guard};
+        return {core_.newest, core_.waiting.size()};
+    }
+
+private:
+    detail::kept_value<T> value_; // guarded by core_.guard
+    detail::versions core_;
+};
+
+template <typename T>
+class watch<T>::observer {
+public:
+    // A copy of the newest value, once it is another than this observer has seen; empty when it is
+    // closed and the last one seen.
+    // Parks: until then. Cancel: yes, the change is seen by the next call. Threads: any. Throws:
+    // cancelled.
+    [[nodiscard]] std::optional<T> next() {
+        std::unique_lock hold = of_->core_.wait_for_more_than(seen_);
+        if (of_->core_.newest == seen_)
+            return {};
+        seen_ = of_->core_.newest;
+        const detail::kept_value<T> value = of_->value_;
+        hold.unlock();
+        return *value;
+    }
+
+private:
+    friend class watch;
+    observer(watch& of, std::uint64_t seen) noexcept : of_(&of), seen_(seen) {}
+
+    watch* of_;
+    std::uint64_t seen_; // the number of the last change it was told
+};
+
+} // namespace creel::sync

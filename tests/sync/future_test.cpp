@@ -1,0 +1,213 @@
+#include <creel/sync/future.hpp>
+
+#include "support/fixture.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <future>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+using creel::sync::future;
+using creel::sync::promise;
+
+namespace {
+std::future_errc code_of(const std::future_error& e) {
+    return static_cast<std::future_errc>(e.code().value());
+}
+} // namespace
+
+TEST_CASE("all who wait for a future get its value") {
+    int sum = 0;
+    const auto left = run_virtually([&] {
+        promise<int> p;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 3; ++i)
+                n.spawn([&, f = p.get_future()] { sum += f.get(); });
+            creel::this_fiber::yield();
+            const auto f = p.get_future();
+            CHECK(!f.ready());
+            p.set_value(14);
+            CHECK(f.ready());
+            sum += f.get(); // no need to wait
+            f.wait();
+        });
+    });
+    CHECK(sum == 4 * 14);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("an exception goes to all who wait for a future") {
+    int caught = 0;
+    const auto left = run_virtually([&] {
+        promise<void> p;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 2; ++i)
+                n.spawn([&, f = p.get_future()] {
+                    try {
+                        f.get();
+                    } catch (const std::out_of_range&) {
+                        ++caught;
+                    }
+                });
+            creel::this_fiber::yield();
+            p.set_exception(std::make_exception_ptr(std::out_of_range("no")));
+        });
+    });
+    CHECK(caught == 2);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a promise that goes without a value is broken") {
+    const auto left = run_virtually([] {
+        std::optional<promise<std::string>> p{std::in_place};
+        const auto f = p->get_future();
+        std::optional<std::future_errc> seen;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                try {
+                    f.get();
+                } catch (const std::future_error& e) {
+                    seen = code_of(e);
+                }
+            });
+            creel::this_fiber::yield();
+            p.reset();
+        });
+        CHECK(seen == std::future_errc::broken_promise);
+        promise<int> replaced;
+        const auto old = replaced.get_future();
+        replaced = promise<int>{};
+        CHECK_THROWS_AS(old.get(), std::future_error);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a promise is kept once") {
+    promise<int> p;
+    p.set_value(1);
+    try {
+        p.set_value(2);
+        FAIL("a second value");
+    } catch (const std::future_error& e) {
+        CHECK(code_of(e) == std::future_errc::promise_already_satisfied);
+    }
+    CHECK_THROWS_AS(p.set_exception(nullptr), std::future_error);
+    CHECK(p.get_future().get() == 1);
+}
+
+TEST_CASE("a value whose construction throws leaves the promise open") {
+    struct picky {
+        explicit picky(int v) : value(v) {
+            if (v < 0)
+                throw std::invalid_argument("negative");
+        }
+        int value;
+    };
+    promise<picky> p;
+    CHECK_THROWS_AS(p.set_value(-1), std::invalid_argument);
+    CHECK(!p.get_future().ready());
+    p.set_value(1);
+    CHECK(p.get_future().get().value == 1);
+}
+
+TEST_CASE("a future of no promise says so") {
+    const future<int> f;
+    CHECK(!f.valid());
+    try {
+        static_cast<void>(f.get());
+        FAIL("a value out of nowhere");
+    } catch (const std::future_error& e) {
+        CHECK(code_of(e) == std::future_errc::no_state);
+    }
+}
+
+TEST_CASE("a cancelled wait for a future leaves the others waiting") {
+    bool got = false;
+    const auto left = run_virtually([&] {
+        promise<int> p;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&, f = p.get_future()] {
+                CHECK(!creel::move_on_after(1s, [&] { return f.get(); }));
+            });
+            n.spawn([&, f = p.get_future()] { got = f.get() == 3; });
+            creel::this_fiber::sleep_for(2s);
+            p.set_value(3);
+        });
+    });
+    CHECK(got);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("values that can only be moved are shared by the futures of a promise") {
+    promise<std::unique_ptr<int>> p;
+    p.set_value(std::make_unique<int>(5));
+    CHECK(*p.get_future().get() == 5);
+}
+
+TEST_CASE("a std::future gets the value of ours before and after it is there") {
+    promise<std::string> p;
+    auto before = p.get_future().to_std();
+    p.set_value("text");
+    auto after = p.get_future().to_std();
+    CHECK(before.get() == "text");
+    CHECK(after.get() == "text");
+    promise<void> done;
+    auto nothing_to_get = done.get_future().to_std();
+    done.set_value();
+    nothing_to_get.get();
+    promise<int> failed;
+    auto error = failed.get_future().to_std();
+    failed.set_exception(std::make_exception_ptr(std::out_of_range("no")));
+    CHECK_THROWS_AS(error.get(), std::out_of_range);
+}
+
+TEST_CASE("a std::future that is never kept breaks with our promise") {
+    std::future<int> left;
+    {
+        const promise<int> p;
+        left = p.get_future().to_std();
+    }
+    CHECK_THROWS_AS(left.get(), std::future_error);
+}
+
+TEST_CASE("a fiber waits for a std::future") {
+    run_virtually(
+        [] {
+            std::promise<int> from;
+            const auto f = creel::sync::from_std(from.get_future());
+            CHECK(!f.ready());
+            std::thread other{[&] { from.set_value(8); }};
+            CHECK(f.get() == 8);
+            other.join();
+            const auto broken = creel::sync::from_std(std::promise<void>{}.get_future());
+            CHECK_THROWS_AS(broken.get(), std::future_error);
+        },
+        {}, manual_poller::other_threads::yes);
+}
+
+TEST_CASE("fibers of two threads and a plain thread wait for one future", "[stress]") {
+    for (int round = 0; round < 200; ++round) {
+        promise<int> p;
+        std::vector<std::thread> threads;
+        std::atomic<int> sum{0};
+        for (int i = 0; i < 2; ++i)
+            threads.emplace_back([&, f = p.get_future()] {
+                run_virtually([&] { sum += f.get(); }, {}, manual_poller::other_threads::yes);
+            });
+        threads.emplace_back([&, f = p.get_future()] { sum += f.get(); });
+        p.set_value(7);
+        for (auto& thread : threads)
+            thread.join();
+        CHECK(sum == 21);
+    }
+}

@@ -206,10 +206,10 @@ bool scheduler::spin() noexcept {
             return true;
         }
         const time_point t = outside_->now();
+        if (t >= end) // also when the kernel took the core away, and a timer came due meanwhile
+            break;
         if (t >= due)
             return false;
-        if (t >= end)
-            break;
         __builtin_ia32_pause();
     }
     spinning_.ended(false);

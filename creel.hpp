@@ -6,10 +6,15 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/error_origin.hpp>
+#include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
+#include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
+#include <creel/fibers/spawn_options.hpp>
+#include <creel/fibers/started.hpp>
 #include <creel/fibers/task.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/this_fiber.hpp>

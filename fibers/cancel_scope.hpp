@@ -216,6 +216,9 @@ struct scope_access {
     // What is in effect or asked for in this scope, by itself or from outside.
     static cancel_request request_of(const cancel_scope& scope) noexcept;
 
+    // A fiber's outermost scope, or the fiber itself, goes from one nursery's scope to another's.
+    static void move_fiber(parker& who, const cancel_scope& from, cancel_scope& to) noexcept;
+
     // For a scope whose parent is about to be left, and which lives on under another: a native's.
     static void set_parent(cancel_scope& scope, cancel_scope* parent) noexcept {
         scope.parent_ = parent;

@@ -1,5 +1,6 @@
 // The walks over the tree of scopes: what a wait sees of it, and how a cancel spreads through it.
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/remote_entry.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/token.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -120,6 +121,8 @@ void scope_access::spread(spread_work& work) noexcept {
                 s.owner_->home->update_natives(work);
         } else if (nursery_core* n = work.nurseries) {
             work.nurseries = n->next_to_spread;
+            if (n->entry != nullptr)
+                n->entry->refuse(n->cancelled_for_children());
             for (task* t = n->first_child; t != nullptr; t = t->next)
                 if (t->runner != nullptr)
                     update_chain(*t->runner, nullptr, nullptr, work);
@@ -127,6 +130,16 @@ void scope_access::spread(spread_work& work) noexcept {
             return;
         }
     }
+}
+
+void scope_access::move_fiber(parker& who, const cancel_scope& from, cancel_scope& to) noexcept {
+    cancel_scope** link = &who.scope;
+    while (*link != &from)
+        link = &(*link)->parent_;
+    *link = &to;
+    spread_work work;
+    update_chain(who, nullptr, nullptr, work);
+    spread(work);
 }
 
 void scope_access::fire_deadline(timer& fired) noexcept {

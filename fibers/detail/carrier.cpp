@@ -41,18 +41,21 @@ bool awaits_children(const parker& who, nursery_core*& work) noexcept {
 
 task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t align,
                            std::source_location where) {
-    // What operator new and the pool align for needs no slack; powers of two need no division.
-    const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
     std::uint32_t granted = 0;
-    void* memory = nodes_->allocate(sizeof(task) + align - 1 + slack + bytes, granted);
-    task* t = ::new (memory) task(home, where);
-    t->node_bytes = granted;
-    const auto start = reinterpret_cast<std::uintptr_t>(memory);
-    t->offset =
-        static_cast<std::uint32_t>(((start + sizeof(task) + align - 1) & ~(align - 1)) - start);
+    void* node = nodes_->allocate(task::node_size(bytes, align), granted);
+    task* t = task::place(node, granted, align, where);
+    t->home = &home;
     t->stack_bytes = options_.stack_bytes;
     t->id = next_id_++;
     return t;
+}
+
+// Made on another thread, which knows neither our numbers nor our stacks.
+void scheduler::adopt_task(task& t, nursery_core& home) noexcept {
+    t.home = &home;
+    if (t.stack_bytes == 0)
+        t.stack_bytes = options_.stack_bytes;
+    t.id = next_id_++;
 }
 
 void scheduler::free_task(task& t) noexcept {

@@ -62,6 +62,7 @@ public:
     task* make_task(nursery_core& home, std::size_t bytes, std::size_t align,
                     std::source_location where);
     void free_task(task& t) noexcept;
+    void adopt_task(task& t, nursery_core& home) noexcept;
     void submit(task& t) noexcept;
     void keep_task(task& t, task_result& r) noexcept; // until its handle has gone, too
     void free_kept_task(task& t, std::uint64_t run) noexcept;

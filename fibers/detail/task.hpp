@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
 #include <source_location>
 #include <string>
 #include <type_traits>
@@ -55,8 +56,21 @@ struct spawned_closure {
 };
 
 struct task : runnable {
-    task(nursery_core& n, std::source_location where) noexcept
-        : runnable(kind_type::task), home(&n), spawned_at(where) {}
+    // In a node of at least node_size(), of which `granted` is what the pool must get back.
+    static std::size_t node_size(std::size_t closure_bytes, std::size_t align) noexcept {
+        // What operator new and the pool align for needs no slack; powers of two need no division.
+        const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
+        return sizeof(task) + align - 1 + slack + closure_bytes;
+    }
+    static task* place(void* node, std::uint32_t granted, std::size_t align,
+                       std::source_location where) noexcept {
+        task* t = ::new (node) task(where);
+        t->node_bytes = granted;
+        const auto start = reinterpret_cast<std::uintptr_t>(node);
+        t->offset =
+            static_cast<std::uint32_t>(((start + sizeof(task) + align - 1) & ~(align - 1)) - start);
+        return t;
+    }
 
     [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
 
@@ -65,13 +79,17 @@ struct task : runnable {
     std::size_t stack_bytes = 0;  // needed
     task* previous = nullptr;     // among the nursery's children
     task* next = nullptr;
-    nursery_core* home;
+    nursery_core* home = nullptr;
     fiber_record* runner = nullptr;
     const closure_kind* kind_of_closure = nullptr;
     task_result* result = nullptr; // of async(): in this node, which it keeps while it is asked for
     std::uint64_t id = 0;
     std::source_location spawned_at;
     std::string name{};
+
+private:
+    explicit task(std::source_location where) noexcept
+        : runnable(kind_type::task), spawned_at(where) {}
 };
 
 } // namespace creel::detail

@@ -1,6 +1,7 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/outcome.hpp"
 
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/task.hpp>
@@ -18,25 +19,6 @@
 
 using namespace std::chrono_literals;
 using namespace creel::test;
-
-namespace {
-
-// What f ends with, in words.
-template <typename F>
-std::string outcome_of(F&& f) {
-    try {
-        f();
-    } catch (const creel::task_cancelled& e) {
-        return std::string{"task_cancelled: "} + e.what();
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (const creel::cancelled& c) {
-        return "cancelled: " + c.reason().text;
-    }
-    return "nothing";
-}
-
-} // namespace
 
 TEST_CASE("async gives the value of its child to get") {
     const auto left = run_virtually([] {

@@ -1,0 +1,360 @@
+#include <creel/fibers/detail/nursery_core.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/remote_entry.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/task_result.hpp>
+#include <creel/fibers/error_origin.hpp>
+#include <creel/fibers/exception_group.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+// The wait for the last child. Nobody may withdraw it: children are cancelled, not abandoned.
+struct join_waiter : waiter {
+    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
+    static void describe(const waiter& w, std::string& text) {
+        const nursery_core& core = *static_cast<const join_waiter&>(w).core;
+        text += "its " + std::to_string(core.children) + " children";
+        if (core.pending_starts != 0)
+            text += " and " + std::to_string(core.pending_starts) + " that are starting";
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe, false};
+
+    explicit join_waiter(const nursery_core& c) noexcept : waiter(kind), core(&c) {}
+    const nursery_core* core;
+};
+
+} // namespace
+
+// The wait of spawn() for a place among max_children. Woken with the place already taken for it,
+// so that nobody who comes later gets in between; or without, to look after starved children.
+struct slot_waiter : waiter {
+    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+        auto& self = static_cast<slot_waiter&>(w);
+        self.unlink();
+        return withdrawal::withdrawn;
+    }
+    static void describe(const waiter& w, std::string& text) {
+        const nursery_core& core = *static_cast<const slot_waiter&>(w).core;
+        text += "a place among " + std::to_string(core.max_children) + " children";
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe};
+
+    explicit slot_waiter(nursery_core& c) noexcept
+        : waiter(kind), core(&c), previous(c.last_in_line) {
+        (previous != nullptr ? previous->next : c.first_in_line) = this;
+        c.last_in_line = this;
+    }
+    void unlink() noexcept {
+        (previous != nullptr ? previous->next : core->first_in_line) = next;
+        (next != nullptr ? next->previous : core->last_in_line) = previous;
+    }
+
+    nursery_core* core;
+    slot_waiter* previous;
+    slot_waiter* next = nullptr;
+    bool has_slot = false;
+};
+
+nursery_core::nursery_core(error_policy on_error, std::string_view called, std::size_t most,
+                           std::source_location from)
+    : opener(&this_parker()),
+      max_children(most != 0 ? most : unlimited),
+      policy(std::move(on_error)),
+      name(called),
+      where(from) {
+    CREEL_ASSERT(opener->home != nullptr,
+                 "with_nursery needs a running scheduler: call it inside io::run");
+    scope_access::set_nursery(scope, this);
+    scope_access::enter(scope, duration{});
+}
+
+nursery_core::~nursery_core() {
+    CREEL_ASSERT(children == 0 && !open, "a nursery was destroyed before it was joined");
+}
+
+bool nursery_core::cancelled_for_children() const noexcept {
+    return scope_access::effective(scope) &&
+           scope_access::visible_cancel(*opener, const_cast<cancel_scope*>(&scope),
+                                        scope_access::entry_count(scope)) != nullptr;
+}
+
+// ---- places among max_children ------------------------------------------------------------------
+
+bool nursery_core::take_slot() noexcept {
+    if (max_children == unlimited)
+        return true;
+    // relaxed: the number alone counts; what was spawned is handed over under a lock or at home.
+    std::size_t taken = slots_taken.load(std::memory_order_relaxed);
+    while (taken < max_children)
+        if (slots_taken.compare_exchange_weak(taken, taken + 1, std::memory_order_relaxed))
+            return true;
+    return false;
+}
+
+// While somebody is in line no slot is free, so nobody overtakes here.
+void nursery_core::wait_for_slot() {
+    check_cancel();
+    while (!take_slot()) {
+        slot_waiter w{*this};
+        if (park(w) == wake_reason::cancelled)
+            throw_cancelled();
+        if (w.has_slot)
+            return;
+        fail_starved();
+    }
+}
+
+void nursery_core::free_slot() noexcept {
+    if (max_children == unlimited)
+        return;
+    if (first_in_line == nullptr) {
+        slots_taken.fetch_sub(1, std::memory_order_relaxed);
+        return;
+    }
+    slot_waiter& next = *first_in_line;
+    next.unlink();
+    next.has_slot = true;
+    wake(next);
+}
+
+// ---- children -----------------------------------------------------------------------------------
+
+task* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
+                              std::size_t closure_align, std::source_location from) {
+    if (scheduler::current() != opener->home) [[unlikely]]
+        assertion_failed("spawn", "a nursery is used on its own thread only", from);
+    if (!open) [[unlikely]]
+        assertion_failed("spawn", "the nursery has ended", from);
+    if (cancelled_for_children()) [[unlikely]]
+        return nullptr;
+    if (options.stack_bytes > most_stack_bytes) [[unlikely]]
+        throw std::bad_alloc{}; // no waiting will help
+    if (!take_slot()) [[unlikely]] {
+        wait_for_slot();
+        if (cancelled_for_children()) { // meanwhile, unseen by a caller who is shielded
+            free_slot();
+            return nullptr;
+        }
+    }
+    task* t = nullptr;
+    try {
+        t = opener->home->make_task(*this, closure_bytes, closure_align, from);
+        if (options.stack_bytes != 0)
+            t->stack_bytes = options.stack_bytes;
+        if (!options.name.empty())
+            t->name = options.name;
+    } catch (...) {
+        if (t != nullptr)
+            opener->home->free_task(*t);
+        free_slot();
+        throw;
+    }
+    return t;
+}
+
+void nursery_core::discard_task(task& t) noexcept {
+    opener->home->free_task(t);
+    free_slot();
+}
+
+void nursery_core::link(task& t) noexcept {
+    t.previous = last_child;
+    (last_child != nullptr ? last_child->next : first_child) = &t;
+    last_child = &t;
+    ++children;
+}
+
+void nursery_core::unlink(task& t) noexcept {
+    (t.previous != nullptr ? t.previous->next : first_child) = t.next;
+    (t.next != nullptr ? t.next->previous : last_child) = t.previous;
+    --children;
+}
+
+void nursery_core::submit(task& t) noexcept {
+    link(t);
+    opener->home->submit(t);
+}
+
+void nursery_core::submit(task& t, task_result& r) noexcept {
+    opener->home->keep_task(t, r);
+    submit(t);
+}
+
+// Its slot was taken when it was handed in.
+void nursery_core::adopt(task& t) noexcept {
+    opener->home->adopt_task(t, *this);
+    submit(t);
+}
+
+void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
+                          const task* child) noexcept {
+    if (was_cancelled && cancelled_for_children()) {
+        if (a_cancelled == nullptr)
+            a_cancelled = std::move(error);
+        return;
+    }
+    if (child != nullptr) {
+        const task_info info{child->id, child->name, child->spawned_at};
+        note_origin(error, info);
+        if (policy.kind_ == error_policy::kind_type::report) {
+            report(std::move(error), info);
+            return;
+        }
+    }
+    if (std::find(errors.begin(), errors.end(), error) == errors.end())
+        errors.push_back(error);
+    if (policy.kind_ != error_policy::kind_type::collect)
+        scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
+}
+
+void nursery_core::report(std::exception_ptr error, const task_info& info) const noexcept {
+    opener->home->count_reported_error();
+    if (policy.handler_) {
+        try {
+            policy.handler_(std::move(error), info);
+        } catch (const cancelled&) { // it waited, and the nursery is ending
+        }
+    } else {
+        std::fprintf(stderr, "creel: %s failed: %s\n", to_string(info).c_str(),
+                     describe_exception(error).c_str());
+    }
+}
+
+void nursery_core::child_ended(task& t) noexcept {
+    unlink(t);
+    free_slot();
+    if (children == 0 && joiner != nullptr && pending_starts == 0)
+        wake_joiner();
+}
+
+void nursery_core::wake_joiner() noexcept {
+    waiter& w = *joiner;
+    joiner = nullptr;
+    wake(w);
+}
+
+void nursery_core::child_starved(task& t) noexcept {
+    t.next_ready = starved;
+    starved = &t;
+    if (joiner != nullptr) {
+        wake_joiner();
+    } else if (t.result != nullptr && t.result->getter != nullptr) {
+        t.result->wake_getter();
+    } else if (first_in_line != nullptr) {
+        slot_waiter& w = *first_in_line;
+        w.unlink();
+        wake(w);
+    }
+}
+
+void nursery_core::fail_starved() noexcept {
+    while (runnable* r = starved) {
+        starved = r->next_ready;
+        opener->home->fail_unstarted(static_cast<task&>(*r));
+    }
+}
+
+bool nursery_core::is_join(const waiter& w) noexcept {
+    return &w.kind() == &join_waiter::kind || &w.kind() == &slot_waiter::kind;
+}
+
+// ---- start() ------------------------------------------------------------------------------------
+
+void nursery_core::begin_start() {
+    CREEL_ASSERT(scheduler::current() == opener->home, "a nursery is used on its own thread only");
+    CREEL_ASSERT(open, "start: the nursery has ended");
+    check_cancel(); // a caller who is cancelled himself learns that, and not that the nursery is
+    if (!cancelled_for_children() && !take_slot()) {
+        wait_for_slot();
+        if (cancelled_for_children())
+            free_slot();
+    }
+    if (cancelled_for_children())
+        throw_absorbed();
+    ++pending_starts;
+}
+
+void nursery_core::end_start(bool taken_over) noexcept {
+    if (!taken_over)
+        free_slot();
+    if (--pending_starts == 0 && children == 0 && joiner != nullptr)
+        wake_joiner();
+}
+
+// A wait below the child that now sees a cancel of this nursery is interrupted.
+void nursery_core::take_over(task& t) noexcept {
+    nursery_core& from = *t.home;
+    from.unlink(t);
+    t.next = nullptr;
+    link(t);
+    t.home = this;
+    scope_access::move_fiber(*t.runner, from.scope, scope);
+    if (from.children == 0 && from.joiner != nullptr)
+        from.wake_joiner();
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+bool nursery_core::settle() {
+    if (children == 0 && pending_starts == 0)
+        opener->home->yield(); // a schedule point even when there is nothing to wait for
+    for (;;) {
+        while (children != 0 || pending_starts != 0) {
+            fail_starved();
+            if (children == 0 && pending_starts == 0)
+                break;
+            join_waiter w{*this};
+            joiner = &w;
+            static_cast<void>(park(w));
+        }
+        // What another thread has handed in until here becomes a child, what comes later is
+        // refused.
+        if (entry == nullptr || entry->close())
+            break;
+    }
+    open = false;
+    if (entry != nullptr)
+        std::exchange(entry, nullptr)->drop_reference();
+    return scope_access::leave_absorbing(scope);
+}
+
+void nursery_core::throw_errors() {
+    if (errors.size() == 1)
+        std::rethrow_exception(errors.front());
+    if (!errors.empty())
+        throw exception_group{errors};
+}
+
+void nursery_core::join() {
+    const bool absorbs = settle();
+    throw_errors();
+    if (a_cancelled != nullptr && !absorbs)
+        std::rethrow_exception(a_cancelled);
+}
+
+void nursery_core::abandon() noexcept {
+    open = false;
+    scope_access::leave(scope);
+}
+
+void nursery_core::throw_absorbed() const {
+    throw task_cancelled{scope.reason() != nullptr ? scope.reason()->text : std::string{}};
+}
+
+remote_entry& nursery_core::remote() {
+    CREEL_ASSERT(scheduler::current() == opener->home,
+                 "remote() is called on the nursery's thread; copy the handle to others");
+    CREEL_ASSERT(open, "remote: the nursery has ended");
+    if (entry == nullptr)
+        entry = new remote_entry{*this, *opener->home, cancelled_for_children()};
+    return *entry;
+}
+
+} // namespace creel::detail

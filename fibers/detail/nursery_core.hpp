@@ -1,0 +1,104 @@
+// The untyped half of a nursery: children, errors and the wait for the last child.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/task.hpp>
+#include <creel/fibers/error_policy.hpp>
+#include <creel/fibers/spawn_options.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <limits>
+#include <source_location>
+#include <string_view>
+#include <vector>
+
+namespace creel::detail {
+
+class remote_entry;
+struct slot_waiter;
+
+// Threads: the nursery's, but for take_slot().
+struct nursery_core {
+    static constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+
+    nursery_core(error_policy on_error, std::string_view name, std::size_t max_children,
+                 std::source_location where);
+    ~nursery_core();
+    nursery_core(const nursery_core&) = delete;
+    nursery_core& operator=(const nursery_core&) = delete;
+
+    // A node with room for a closure, not yet a child; null if the nursery is cancelled, and spawn
+    // then drops its closure. Parks: while there are max_children. Throws: std::bad_alloc,
+    // cancelled when it had to wait.
+    task* make_task(const spawn_options& options, std::size_t closure_bytes,
+                    std::size_t closure_align, std::source_location where);
+    void discard_task(task& t) noexcept; // a made task that will not be submitted
+    void submit(task& t) noexcept;       // becomes the youngest child and is queued
+    void submit(task& t, task_result& r) noexcept;
+    void adopt(task& t) noexcept; // the same for one that another thread has made
+
+    [[nodiscard]] bool cancelled_for_children() const noexcept;
+
+    // Places among max_children. One that is freed goes to who has waited longest for it.
+    // take_slot: any thread that knows the nursery to be open; false if there is none.
+    bool take_slot() noexcept;
+    void wait_for_slot(); // Parks, cancel: yes
+    void free_slot() noexcept;
+
+    // Notes how a child (null: the body) failed; then, for a child, that it has ended.
+    void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
+    void child_ended(task& t) noexcept;
+    // A child that will never have a stack; who waits for it reports that, on his own fiber.
+    void child_starved(task& t) noexcept;
+    void fail_starved() noexcept; // on the calling fiber
+
+    // For start(): a child that is somebody else's until it is taken over keeps the nursery open.
+    void begin_start();
+    void end_start(bool taken_over) noexcept;
+    void take_over(task& t) noexcept; // from t's nursery, with the scopes below it
+
+    // Does this waiter wait for a nursery's children, or for one of them to make place?
+    static bool is_join(const waiter& w) noexcept;
+
+    // Waits for all children and leaves the scope. True: a cancel stops here.
+    bool settle();
+    void throw_errors(); // if there are any
+    // The same, and throws what is to be thrown.
+    void join();
+    // Instead of join(), when there is no child and an error is on its way.
+    void abandon() noexcept;
+    [[noreturn]] void throw_absorbed() const;
+
+    remote_entry& remote();
+
+    cancel_scope scope;
+    parker* opener;
+    task* first_child = nullptr;
+    task* last_child = nullptr;
+    std::size_t children = 0;
+    std::size_t pending_starts = 0;
+    const std::size_t max_children;          // unlimited, or how many slots there are
+    std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles take some, too
+    slot_waiter* first_in_line = nullptr;    // parked in wait_for_slot(), oldest first
+    slot_waiter* last_in_line = nullptr;
+    runnable* starved = nullptr;            // children given up for want of a stack, linked
+    waiter* joiner = nullptr;               // parked in settle()
+    remote_entry* entry = nullptr;          // if remote() was called
+    nursery_core* next_to_spread = nullptr; // scratch of the walk that spreads a cancel
+    std::vector<std::exception_ptr> errors{};
+    std::exception_ptr a_cancelled{}; // one `cancelled` that a member ended with
+    error_policy policy;
+    std::string_view name;
+    std::source_location where;
+    bool open = true; // false once settle() has seen the last child
+
+private:
+    void report(std::exception_ptr error, const task_info& info) const noexcept;
+    void wake_joiner() noexcept;
+    void link(task& t) noexcept;
+    void unlink(task& t) noexcept;
+};
+
+} // namespace creel::detail

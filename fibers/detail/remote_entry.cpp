@@ -1,0 +1,116 @@
+#include <creel/fibers/detail/remote_entry.hpp>
+
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <new>
+
+namespace creel::detail {
+
+remote_entry::remote_entry(nursery_core& core, scheduler& home, bool refusing) noexcept
+    : home_(&home), core_(&core), refusing_(refusing) {
+    deliver = [](inbox_node& node) noexcept {
+        auto& self = static_cast<remote_entry&>(node);
+        {
+            const std::lock_guard lock{self.mutex_};
+            self.posted_ = false;
+        }
+        self.adopt();
+        self.drop_reference(); // the inbox's
+    };
+}
+
+// acq_rel: what the others did to the entry comes before its end.
+void remote_entry::drop_reference() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        delete this;
+}
+
+bool remote_entry::accepts() noexcept {
+    const std::lock_guard lock{mutex_};
+    return core_ != nullptr && !refusing_;
+}
+
+// The memory is malloc's, for the scheduler's nodes are its thread's own.
+task* remote_entry::make_task(const spawn_options& options, std::size_t closure_bytes,
+                              std::size_t closure_align, std::source_location where) {
+    if (!accepts())
+        return nullptr;
+    if (options.stack_bytes > most_stack_bytes)
+        throw std::bad_alloc{};
+    void* memory = ::operator new(task::node_size(closure_bytes, closure_align));
+    task* t = task::place(memory, 0, closure_align, where);
+    t->stack_bytes = options.stack_bytes;
+    try {
+        t->name = options.name;
+    } catch (...) {
+        discard_task(*t);
+        throw;
+    }
+    return t;
+}
+
+void remote_entry::discard_task(task& t) noexcept {
+    t.~task();
+    ::operator delete(&t);
+}
+
+bool remote_entry::submit(task& t) noexcept {
+    const bool own_thread = scheduler::current() == home_;
+    bool taken = false;
+    {
+        const std::lock_guard lock{mutex_};
+        taken = core_ != nullptr && !refusing_ && core_->take_slot();
+        if (taken) {
+            handed_in_.push(t);
+            // With the lock held, for without it the nursery might close and its run end, and the
+            // entry would lie in the inbox of a later run. The nursery's own thread takes the task
+            // in below.
+            if (!posted_ && !own_thread) {
+                posted_ = true;
+                add_reference();
+                home_->post(*this);
+            }
+        }
+    }
+    if (!taken) {
+        t.kind_of_closure->destroy(t.closure());
+        discard_task(t);
+    } else if (own_thread) {
+        adopt();
+    }
+    return taken;
+}
+
+void remote_entry::refuse(bool refusing) noexcept {
+    const std::lock_guard lock{mutex_};
+    refusing_ = refusing;
+}
+
+// Nobody else clears core_, so it stays what it is after the lock has gone.
+void remote_entry::adopt() noexcept {
+    nursery_core* core = nullptr;
+    ready_queue taken;
+    {
+        const std::lock_guard lock{mutex_};
+        core = core_;
+        if (!handed_in_.empty())
+            taken.prepend(handed_in_);
+    }
+    while (runnable* r = taken.pop())
+        core->adopt(static_cast<task&>(*r));
+}
+
+bool remote_entry::close() noexcept {
+    {
+        const std::lock_guard lock{mutex_};
+        if (handed_in_.empty()) {
+            core_ = nullptr;
+            return true;
+        }
+    }
+    adopt();
+    return false;
+}
+
+} // namespace creel::detail

@@ -1,0 +1,55 @@
+#include <creel/fibers/started.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/waiter.hpp>
+
+#include <stdexcept>
+
+namespace creel::detail {
+
+namespace {
+nursery_core& begun(nursery_core& target) {
+    target.begin_start();
+    return target;
+}
+} // namespace
+
+// The target is asked first, and holds a place for the child, before anything is opened here.
+pending_start::pending_start(nursery_core& n, std::source_location where)
+    : target(begun(n)), own({}, "start", nursery_core::unlimited, where) {}
+
+pending_start::~pending_start() {
+    if (own.open)
+        own.abandon(); // the child could not be made
+    target.end_start(taken_over);
+}
+
+void pending_start::wait() {
+    own.join();
+    if (is_set)
+        return;
+    throw_if_cancelled(); // the child never started, or ended quietly, because the caller is
+    throw std::logic_error("start: the child has ended without a call of set()");
+}
+
+void started_state::require_unset() const {
+    CREEL_ASSERT(start != nullptr, "set() of a started<T> was called twice");
+    CREEL_ASSERT(scheduler::current() == start->target.opener->home,
+                 "set() of a started<T> is called on its nursery's thread");
+}
+
+// In a cancelled caller the child stays where it is: a `cancelled` may be on its way through it,
+// and must find the scope that absorbs it. (Trio's reason, and its rule.)
+void started_state::set() noexcept {
+    pending_start& s = *start;
+    start = nullptr;
+    s.is_set = true;
+    if (s.own.cancelled_for_children())
+        return;
+    s.taken_over = true;
+    s.target.take_over(*s.own.first_child);
+}
+
+} // namespace creel::detail

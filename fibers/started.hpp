@@ -1,0 +1,124 @@
+// started<T>: by it a child that nursery::start() runs says that it is ready to serve.
+//
+//     const auto address = n.start<io::endpoint>([&](creel::started<io::endpoint>& ready) {
+//         io::tcp_listener listener{io::endpoint{"127.0.0.1", 0}};
+//         ready.set(listener.local_endpoint()); // start() returns it, and the child goes on
+//         serve(listener);
+//     });
+//
+// The idea is Trio's nursery.start() and task_status.started().
+#pragma once
+
+#include <creel/fibers/detail/nursery_core.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace creel {
+
+class nursery;
+
+namespace detail {
+
+// What start() keeps on its stack while the child lives under the caller.
+struct pending_start {
+    // Throws: cancelled if the caller is, task_cancelled if the target is; std::bad_alloc.
+    pending_start(nursery_core& target, std::source_location where);
+    ~pending_start();
+
+    // Waits until the child has been taken over, or has ended. Throws what it failed with.
+    void wait();
+
+    nursery_core& target;
+    nursery_core own; // the child's nursery until it is taken over
+    bool is_set = false;
+    bool taken_over = false;
+
+private:
+    struct place; // keeps the target open and a slot taken
+};
+
+template <typename T>
+struct start_frame : pending_start {
+    using pending_start::pending_start;
+    std::optional<T> value{};
+};
+template <>
+struct start_frame<void> : pending_start {
+    using pending_start::pending_start;
+};
+
+struct started_state {
+    explicit started_state(pending_start& s) noexcept : start(&s) {}
+    started_state(const started_state&) = delete;
+    started_state& operator=(const started_state&) = delete;
+
+    void require_unset() const;
+    void set() noexcept;
+
+    pending_start* start; // null once set: start() may have returned
+};
+
+template <typename F, typename T>
+struct start_closure;
+
+} // namespace detail
+
+template <typename T>
+class started : detail::started_state {
+public:
+    // Gives start() its value. The child, and all scopes below it, move to the nursery; only if the
+    // caller of start() is already cancelled it stays under him, and ends there.
+    // Parks: never. Threads: the nursery's; once, by the child or something it waits for.
+    // Throws: what moving the value in throws; it is not set then.
+    void set(T value) {
+        require_unset();
+        static_cast<detail::start_frame<T>*>(start)->value.emplace(std::move(value));
+        started_state::set();
+    }
+
+private:
+    template <typename, typename>
+    friend struct detail::start_closure;
+    using started_state::started_state;
+};
+
+template <>
+class started<void> : detail::started_state {
+public:
+    void set() {
+        require_unset();
+        started_state::set();
+    }
+
+private:
+    template <typename, typename>
+    friend struct detail::start_closure;
+    using started_state::started_state;
+};
+
+namespace detail {
+
+// What start() puts into a node. The child's own part outlives the caller's frame.
+template <typename F, typename T>
+struct start_closure {
+    template <typename G>
+    start_closure(G&& g, pending_start& s) noexcept(std::is_nothrow_constructible_v<F, G&&>)
+        : f(std::forward<G>(g)), status(s) {}
+
+    static constexpr closure_kind kind{
+        [](void* c) {
+            auto& self = *static_cast<start_closure*>(c);
+            static_cast<void>(std::invoke(self.f, self.status));
+        },
+        [](void* c) noexcept { std::destroy_at(static_cast<start_closure*>(c)); }};
+
+    F f;
+    started<T> status;
+};
+
+} // namespace detail
+} // namespace creel

@@ -1,0 +1,159 @@
+#include "support/child_process.hpp"
+#include "support/fixture.hpp"
+#include "support/gate.hpp"
+#include "support/outcome.hpp"
+
+#include <creel/fibers/nursery.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+TEST_CASE("spawn waits while there are max_children") {
+    const auto left = run_virtually([](manual_poller& outside) {
+        std::size_t most = 0;
+        int ended = 0;
+        const auto begin = outside.now();
+        creel::with_nursery({.max_children = 3}, [&](creel::nursery& n) {
+            for (int i = 0; i < 10; ++i) {
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(1s);
+                    ++ended;
+                });
+                most = std::max(most, n.children());
+            }
+        });
+        CHECK(most == 3);
+        CHECK(ended == 10);
+        CHECK(outside.now() - begin == 4s);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("who waits in spawn is first come first served and nobody overtakes") {
+    run_virtually([] {
+        std::string order;
+        creel::with_nursery({.max_children = 1}, [&](creel::nursery& limited) {
+            gate g;
+            limited.spawn([&] { g.pass(); });
+            creel::with_nursery([&](creel::nursery& n) {
+                for (char c = 'a'; c <= 'd'; ++c)
+                    n.spawn([&, c] { limited.spawn([&order, c] { order += c; }); });
+                creel::this_fiber::yield();
+                g.open();
+                // The place goes to `a` at the end of the first child; this one gets in line.
+                limited.spawn([&order] { order += 'x'; });
+            });
+        });
+        CHECK(order == "abcdx");
+    });
+}
+
+TEST_CASE("spawn that waits is a cancel point and then nothing was spawned") {
+    const auto left = run_virtually([] {
+        bool ran = false;
+        const auto owned = std::make_shared<int>(1);
+        creel::with_nursery({.max_children = 1}, [&](creel::nursery& n) {
+            n.spawn([] { creel::this_fiber::sleep_for(2s); });
+            const bool spawned =
+                creel::move_on_after(1s, [&] { n.spawn([&ran, owned] { ran = true; }); });
+            CHECK(!spawned);
+            CHECK(n.children() == 1);
+            // Cancelled before it is called, too, at the limit only.
+            creel::cancel_scope s;
+            s.cancel();
+            CHECK(!s.run([&] { n.spawn([&ran] { ran = true; }); }));
+        });
+        CHECK(!ran);
+        CHECK(owned.use_count() == 1);
+        creel::with_nursery({.max_children = 1}, [&](creel::nursery& n) {
+            creel::cancel_scope s;
+            s.cancel();
+            CHECK(
+                s.run([&] { n.spawn([&ran] { ran = true; }); })); // there is room: no cancel point
+        });
+        CHECK(ran);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a spawner cancelled in the round in which a place is freed loses neither") {
+    run_virtually([] {
+        for (const bool end_first : {true, false}) {
+            int ran = 0;
+            creel::with_nursery({.max_children = 1}, [&](creel::nursery& n) {
+                gate g;
+                creel::cancel_scope s;
+                n.spawn([&] {
+                    g.pass();
+                    if (!end_first)
+                        s.cancel();
+                });
+                bool spawned = false;
+                creel::with_nursery([&](creel::nursery& others) {
+                    others.spawn([&] { spawned = s.run([&] { n.spawn([&] { ++ran; }); }); });
+                    creel::this_fiber::yield();
+                    g.open();
+                    creel::this_fiber::yield(); // the first child ends
+                    if (end_first)
+                        s.cancel();
+                });
+                CHECK(spawned == end_first); // success beats the late cancel
+                n.spawn([&] { ++ran; });     // and the place was not lost
+            });
+            CHECK(ran == (end_first ? 2 : 1));
+        }
+    });
+}
+
+TEST_CASE("a failure while spawn waits cancels the body") {
+    run_virtually([] {
+        CHECK(outcome_of([] {
+                  creel::with_nursery({.max_children = 1}, [](creel::nursery& n) {
+                      n.spawn([] {
+                          creel::this_fiber::sleep_for(1s);
+                          throw std::runtime_error("boom");
+                      });
+                      n.spawn([] { FAIL("spawned into a cancelled nursery"); });
+                  });
+              }) == "boom");
+    });
+}
+
+TEST_CASE("a shielded spawner waits for a place in a cancelled nursery and spawns nothing") {
+    const auto left = run_virtually([] {
+        bool ran = false;
+        creel::with_nursery({.max_children = 1}, [&](creel::nursery& n) {
+            n.spawn([&] { creel::shield([] { creel::this_fiber::sleep_for(2s); }); });
+            creel::this_fiber::yield();
+            n.cancel();
+            creel::shield([&] { n.spawn([&] { ran = true; }); });
+        });
+        CHECK(!ran);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a spawner that waits behind a child that never gets a stack goes on") {
+    run_virtually(
+        [] {
+            CHECK_THROWS_AS(creel::with_nursery([&](creel::nursery& n) {
+                                n.spawn([&] {
+                                    creel::with_nursery(
+                                        {.on_error = creel::collect(), .max_children = 1},
+                                        [](creel::nursery& inner) {
+                                            inner.spawn([] {});
+                                            inner.spawn([] {});
+                                        });
+                                });
+                            }),
+                            std::exception);
+        },
+        {.max_fibers = 1});
+}

@@ -1,0 +1,274 @@
+#include "support/fixture.hpp"
+#include "support/gate.hpp"
+#include "support/outcome.hpp"
+#include "support/sanitizers.hpp"
+
+#include <creel/fibers/nursery.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+namespace {
+constexpr auto with_threads = manual_poller::other_threads::yes;
+}
+
+TEST_CASE("a remote handle spawns from another thread onto the nursery's own") {
+    const auto left = run_virtually(
+        [] {
+            const auto home = std::this_thread::get_id();
+            std::vector<std::string> ran;
+            gate done;
+            creel::with_nursery([&](creel::nursery& n) {
+                std::atomic<bool> accepted{true};
+                std::thread other{[&, entry = n.remote()] {
+                    for (int i = 0; i < 3; ++i)
+                        if (!entry.spawn({.name = "remote " + std::to_string(i)}, [&] {
+                                CHECK(std::this_thread::get_id() == home);
+                                ran.emplace_back(creel::this_fiber::name());
+                                if (ran.size() == 3)
+                                    done.open();
+                            }))
+                            accepted = false;
+                }};
+                done.pass();
+                other.join();
+                CHECK(accepted);
+            });
+            CHECK(ran == std::vector<std::string>{"remote 0", "remote 1", "remote 2"});
+        },
+        {}, with_threads);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a remote handle spawns on its own thread") {
+    run_virtually([] {
+        int ran = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            const auto entry = n.remote();
+            const bool accepted = entry.spawn([&] { ++ran; });
+            CHECK(accepted);
+            CHECK(n.children() == 1);
+        });
+        CHECK(ran == 1);
+    });
+}
+
+TEST_CASE("a remote handle does not hold the nursery open and is refused afterwards") {
+    std::optional<creel::remote_nursery> entry;
+    const auto owned = std::make_shared<int>(1);
+    bool ran = false;
+    run_virtually([&] {
+        creel::with_nursery([&](creel::nursery& n) { entry = n.remote(); });
+        const bool accepted = entry->spawn([&ran, owned] { ran = true; });
+        CHECK(!accepted);
+        CHECK(owned.use_count() == 1); // destroyed at once
+    });
+    const bool accepted = entry->spawn([&ran, owned] { ran = true; });
+    CHECK(!accepted);
+    CHECK(owned.use_count() == 1);
+    std::thread{[copy = *entry] { static_cast<void>(copy.spawn([] {})); }}.join();
+    CHECK(!ran);
+}
+
+TEST_CASE("a remote handle is refused by a cancelled nursery") {
+    const auto left = run_virtually([] {
+        const auto owned = std::make_shared<int>(1);
+        bool ran = false;
+        // Cancelled after and before the handle was made.
+        for (const bool after : {true, false})
+            creel::with_nursery([&](creel::nursery& n) {
+                if (!after)
+                    n.cancel();
+                const auto entry = n.remote();
+                if (after)
+                    n.cancel();
+                bool accepted = true;
+                std::thread{[&] { accepted = entry.spawn([&ran, owned] { ran = true; }); }}.join();
+                CHECK(!accepted);
+            });
+        // Cancelled from above, by a deadline; and shielded, when it takes children again.
+        static_cast<void>(creel::move_on_after(1s, [&](creel::cancel_scope&) {
+            creel::with_nursery([&](creel::nursery& n) {
+                const auto entry = n.remote();
+                creel::shield([] { creel::this_fiber::sleep_for(2s); });
+                const bool in_cancelled = entry.spawn([&ran, owned] { ran = true; });
+                CHECK(!in_cancelled);
+                n.scope().set_shielded(true);
+                const bool in_shielded = entry.spawn([owned] {});
+                CHECK(in_shielded);
+            });
+        }));
+        CHECK(!ran);
+        CHECK(owned.use_count() == 1);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a remote handle is refused at max_children and never waits") {
+    run_virtually(
+        [] {
+            int ran = 0;
+            creel::with_nursery({.max_children = 2}, [&](creel::nursery& n) {
+                const auto entry = n.remote();
+                gate g;
+                std::vector<bool> accepted;
+                std::thread{[&] {
+                    for (int i = 0; i < 3; ++i)
+                        accepted.push_back(entry.spawn([&] {
+                            g.pass();
+                            ++ran;
+                        }));
+                }}.join();
+                CHECK(accepted == std::vector<bool>{true, true, false});
+                CHECK(!creel::move_on_after(1s, [&] { n.spawn([] {}); })); // the local way waits
+                g.open();
+                n.spawn([&] { ++ran; });
+            });
+            CHECK(ran == 3);
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("what was handed in when the nursery's last child ends is a child still") {
+    run_virtually(
+        [] {
+            std::string order;
+            creel::with_nursery([&](creel::nursery& n) {
+                const auto entry = n.remote();
+                n.spawn([&, entry] {
+                    // Nothing is polled between this and the end of the last child.
+                    std::thread{[&] {
+                        const bool accepted = entry.spawn([&] { order += " late"; });
+                        order += accepted ? "accepted" : "refused";
+                    }}.join();
+                });
+            });
+            CHECK(order == "accepted late");
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("what was handed in before a cancel is dropped and its closure destroyed") {
+    const auto left = run_virtually(
+        [] {
+            const auto owned = std::make_shared<int>(1);
+            bool ran = false;
+            creel::with_nursery([&](creel::nursery& n) {
+                bool accepted = false;
+                std::thread{[&, entry = n.remote()] {
+                    accepted = entry.spawn([&ran, owned] { ran = true; });
+                }}.join();
+                CHECK(accepted);
+                n.cancel();
+            });
+            CHECK(!ran);
+            CHECK(owned.use_count() == 1);
+        },
+        {}, with_threads);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("the error of a remote child goes to the nursery") {
+    run_virtually(
+        [] {
+            CHECK(outcome_of([] {
+                      creel::with_nursery([](creel::nursery& n) {
+                          std::thread{[entry = n.remote()] {
+                              static_cast<void>(
+                                  entry.spawn([] { throw std::runtime_error("boom"); }));
+                          }}.join();
+                          creel::this_fiber::sleep_for(1h);
+                      });
+                  }) == "boom");
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("a closure that throws while it is handed in leaves nothing") {
+    struct bad {
+        bad() = default;
+        bad(const bad&) { throw std::runtime_error("no copy"); }
+        void operator()() const {}
+    };
+    const auto left = run_virtually([] {
+        creel::with_nursery({.max_children = 1}, [](creel::nursery& n) {
+            const auto entry = n.remote();
+            const bad f;
+            CHECK(outcome_of([&] { static_cast<void>(entry.spawn(f)); }) == "no copy");
+            CHECK(n.children() == 0);
+            const bool accepted = entry.spawn([] {});
+            CHECK(accepted);
+        });
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("remote spawns race with nurseries and runs that end [stress]", "[stress]") {
+    // Every accepted closure runs or is dropped by a cancel; none is lost, none runs twice.
+    std::mutex mutex;
+    std::optional<creel::remote_nursery> entry; // guarded by mutex: the newest nursery's
+    std::atomic<bool> stop{false};
+    std::atomic<int> accepted{0};
+    std::atomic<int> ended{0};
+    struct counted {
+        std::atomic<int>* ended;
+        explicit counted(std::atomic<int>& e) : ended(&e) {}
+        counted(counted&& o) noexcept : ended(std::exchange(o.ended, nullptr)) {}
+        ~counted() {
+            if (ended != nullptr)
+                ended->fetch_add(1);
+        }
+        void operator()() const { creel::this_fiber::yield(); }
+    };
+    std::atomic<int> refused{0};
+    auto hand_in = [&] {
+        while (!stop) {
+            std::optional<creel::remote_nursery> mine;
+            {
+                const std::lock_guard lock{mutex};
+                mine = entry;
+            }
+            if (!mine)
+                continue;
+            for (int i = 0; i < 5; ++i)
+                ++(mine->spawn(counted{ended}) ? accepted : refused);
+        }
+    };
+    std::thread a{hand_in};
+    std::thread b{hand_in};
+    const int runs = under_tsan || under_asan ? 20 : 100;
+    for (int run = 0; run < runs; ++run)
+        run_virtually(
+            [&] {
+                for (int i = 0; i < 50; ++i)
+                    creel::with_nursery({.max_children = i % 2 == 0 ? 0u : 4u},
+                                        [&](creel::nursery& n) {
+                                            {
+                                                const std::lock_guard lock{mutex};
+                                                entry = n.remote();
+                                            }
+                                            for (int k = 0; k < i; ++k)
+                                                creel::this_fiber::yield();
+                                            if (i % 3 == 0)
+                                                n.cancel();
+                                        });
+            },
+            {}, with_threads);
+    stop = true;
+    a.join();
+    b.join();
+    CHECK(ended == accepted + refused);
+    CHECK(accepted > 0);
+    CHECK(refused > 0);
+}

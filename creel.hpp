@@ -2,15 +2,19 @@
 
 // All of creel but the Asio adapter, <creel/io/asio.hpp>, which needs Asio.
 
+#include <creel/fibers/all.hpp>
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/map.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
+#include <creel/fibers/race.hpp>
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/spawn_options.hpp>

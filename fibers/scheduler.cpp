@@ -1,6 +1,7 @@
 #include <creel/fibers/scheduler.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/blocking_pool.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 
 #include <algorithm>
@@ -94,7 +95,12 @@ void detail::run_on(poller& outside, const scheduler_options& options,
         throw std::invalid_argument("stack_bytes of a run is " +
                                     std::to_string(options.stack_bytes) +
                                     "; a fiber's stack may have at most 1 GiB");
-    scheduler::run(outside, options, body);
+    const scheduler* home = nullptr;
+    scheduler::run(outside, options, [&] {
+        home = scheduler::current();
+        body();
+    });
+    blocking_pool::shared().name_abandoned(*home);
 }
 
 } // namespace creel

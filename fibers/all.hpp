@@ -1,0 +1,39 @@
+// all(f...): runs functions side by side and returns all their results.
+//
+//     auto [user, orders] = creel::all([&] { return load_user(id); },
+//                                      [&] { return load_orders(id); });
+//
+// Each is a child of a nursery of its own: the first error cancels the others, all are awaited.
+#pragma once
+
+#include <creel/fibers/detail/together.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <optional>
+#include <tuple>
+#include <utility>
+
+namespace creel {
+
+// A tuple of the results, in the order of the functions; std::monostate for those without one.
+// Parks: until all have ended. Cancel: yes, all are cancelled then, and awaited; when all have
+// succeeded all the same, their results are returned. Threads: those with a scheduler.
+// Throws: what they throw, several as an exception_group; cancelled. Cost: a nursery and a spawn
+// for each.
+template <typename... F>
+auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
+    std::tuple<std::optional<detail::filled_result<F>>...> results;
+    const auto spawn_all = [&]<std::size_t... I>(nursery& n, std::index_sequence<I...>) {
+        (n.spawn([&f, &result = std::get<I>(results)] { detail::fill(result, f); }), ...);
+    };
+    with_nursery([&](nursery& n) { spawn_all(n, std::index_sequence_for<F...>{}); });
+    return std::apply(
+        [](auto&... result) {
+            if (!(result.has_value() && ...)) [[unlikely]]
+                detail::throw_unfinished();
+            return std::tuple<detail::filled_result<F>...>{std::move(*result)...};
+        },
+        results);
+}
+
+} // namespace creel

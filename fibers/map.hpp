@@ -1,0 +1,87 @@
+// map(range, limit, f): calls f for each element, at most `limit` at a time, and returns the
+// results in the order of the elements.
+//
+//     std::vector<page> pages = creel::map(urls, 8, [](const std::string& url) { return fetch(url);
+//     });
+//
+// Each call is a child of a nursery of its own: the first error cancels the others, and no more are
+// begun. The range is read as places become free, on the calling fiber.
+#pragma once
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/together.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/waiter.hpp>
+
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace creel {
+
+namespace detail {
+
+// Elements that stay where they are are passed by reference; what a view makes up, or a range that
+// is read but once hands out, moves into the child.
+template <typename Range>
+inline constexpr bool elements_stay =
+    std::ranges::forward_range<Range> &&
+    std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>>;
+
+template <typename Range>
+using element = std::conditional_t<elements_stay<Range>, std::ranges::range_reference_t<Range>,
+                                   std::remove_cvref_t<std::ranges::range_reference_t<Range>>&&>;
+
+// Calls spawn(element) for each, which passes a reference that is good until map ends, or a value.
+template <typename Range, typename F, typename Call>
+void spawn_each(nursery& n, Range& range, F& f, Call call) {
+    for (auto&& e : range) {
+        throw_if_cancelled(); // else a long range would be read to its end for nothing
+        if constexpr (elements_stay<Range>)
+            n.spawn([&f, p = std::addressof(e), run = call()] { run(f, *p); });
+        else
+            n.spawn([&f, value = std::remove_cvref_t<decltype(e)>(std::forward<decltype(e)>(e)),
+                     run = call()]() mutable { run(f, std::move(value)); });
+    }
+}
+
+} // namespace detail
+
+// A vector of the results, or nothing if f returns none.
+// Parks: until all calls have ended. Cancel: yes, all are cancelled then, and awaited; when all
+// have succeeded all the same, their results are returned. Threads: those with a scheduler.
+// Throws: what f throws, several as an exception_group; cancelled. Cost: a spawn for each element.
+template <std::ranges::input_range Range, typename F>
+auto map(Range&& range, std::size_t limit, F&& f)
+    -> std::conditional_t<std::is_void_v<std::invoke_result_t<F&, detail::element<Range>>>, void,
+                          std::vector<detail::filled_result<F, detail::element<Range>>>> {
+    using element = detail::element<Range>;
+    using result = detail::filled_result<F, element>;
+    CREEL_ASSERT(limit > 0, "map needs a limit of at least one call at a time");
+    std::deque<std::optional<result>> results; // whose elements do not move as it grows
+    with_nursery(nursery_options{.name = "map", .max_children = limit}, [&](nursery& n) {
+        detail::spawn_each(n, range, f, [&results] {
+            return [&slot = results.emplace_back()](auto& g, auto&& e) {
+                detail::fill(slot, g, std::forward<decltype(e)>(e));
+            };
+        });
+    });
+    for (const auto& r : results)
+        if (!r) [[unlikely]]
+            detail::throw_unfinished();
+    if constexpr (!std::is_void_v<std::invoke_result_t<F&, element>>) {
+        std::vector<result> values;
+        values.reserve(results.size());
+        for (auto& r : results)
+            values.push_back(std::move(*r));
+        return values;
+    }
+}
+
+} // namespace creel

@@ -1,0 +1,27 @@
+#include <creel/fibers/race.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+
+#include <exception>
+
+namespace creel::detail {
+
+void race_core::win() noexcept {
+    if (won_)
+        return;
+    won_ = true;
+    core_.errors.clear();
+    core_.scope.cancel(cancel_reason{cancel_cause::requested, "another has won the race", 0});
+}
+
+void race_core::finish() {
+    const bool absorbs = core_.settle();
+    core_.throw_errors();
+    if (won_)
+        return; // also when the caller was cancelled meanwhile: success beats that
+    if (core_.a_cancelled != nullptr && !absorbs)
+        std::rethrow_exception(core_.a_cancelled);
+    throw_unfinished();
+}
+
+} // namespace creel::detail

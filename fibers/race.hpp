@@ -1,0 +1,91 @@
+// race(f...): runs functions side by side and returns the result of the first that has one.
+//
+//     auto page = creel::race([&] { return fetch(mirror_a); }, [&] { return fetch(mirror_b); });
+//
+// The others are cancelled, and awaited: what they had begun is cleaned up when race returns. A
+// race is lost as a cancel goes, so a loser may still have succeeded, and its value is dropped. To
+// take from exactly one of several queues use sync::select.
+#pragma once
+
+#include <creel/fibers/detail/nursery_core.hpp>
+#include <creel/fibers/detail/together.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <exception>
+#include <functional>
+#include <optional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace creel {
+
+namespace detail {
+
+// The untyped half: a nursery in which an error cancels nobody and is kept until the end. What was
+// kept when the first value comes is forgotten; what comes later is thrown instead of the value.
+class race_core {
+public:
+    explicit race_core(nursery& n) noexcept : core_(nursery_access::core(n)) {}
+
+    [[nodiscard]] bool is_won() const noexcept { return won_; }
+    void win() noexcept;
+    // Notes what spawning throws: the children that are there are awaited first.
+    template <typename Spawn>
+    void begin(Spawn&& spawn_all) {
+        try {
+            spawn_all();
+        } catch (...) {
+            core_.failed(std::current_exception(), false, nullptr);
+        }
+    }
+    // Waits for all. Throws what is to be thrown; returns only if the race is won.
+    void finish();
+
+private:
+    nursery_core& core_;
+    bool won_ = false;
+};
+
+} // namespace detail
+
+// The value is of the common_type of the results; functions without one race to be done first.
+// With no function it does not compile.
+// Parks: until the first has a result and the others have ended. Cancel: yes, all are cancelled
+// then, and awaited; a value there is all the same is returned. Threads: those with a scheduler.
+// Throws: if nobody wins, what they threw, several as an exception_group; a real error of a loser
+// after the win, instead of the value; cancelled. Cost: a nursery and a spawn for each.
+template <typename... F>
+    requires(sizeof...(F) > 0)
+auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {
+    using result = std::common_type_t<detail::plain_result<F>...>;
+    nursery n = detail::nursery_access::open({.on_error = collect(), .name = "race"},
+                                             std::source_location::current());
+    detail::race_core race{n};
+    if constexpr (std::is_void_v<result>) {
+        race.begin([&] {
+            (n.spawn([&f, &race] {
+                std::invoke(f);
+                race.win();
+            }),
+             ...);
+        });
+        race.finish();
+    } else {
+        std::optional<result> winner;
+        race.begin([&] {
+            (n.spawn([&f, &race, &winner] {
+                auto value = std::invoke(f);
+                if (race.is_won())
+                    return;
+                winner.emplace(std::move(value));
+                race.win();
+            }),
+             ...);
+        });
+        race.finish();
+        return std::move(*winner);
+    }
+}
+
+} // namespace creel

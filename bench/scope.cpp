@@ -1,0 +1,126 @@
+// The scope family: what structure costs. `async_get` starts one child and fetches its result,
+// `all:3` runs three functions that do not wait, `fail_after:100000` enters and leaves a deadline
+// that does not fire while 100,000 others are pending, drawn at random from 1 ms to 60 s; one read
+// of the clock is in it, and beside it as a control.
+
+#include "micro.hpp"
+
+#include <creel/fibers/all.hpp>
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/io/run.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <stdexcept>
+#include <tuple>
+#include <vector>
+
+#include <boost/fiber/future.hpp>
+#include <boost/fiber/operations.hpp>
+#include <boost/fiber/pooled_fixedsize_stack.hpp>
+
+namespace creel::bench {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t other_deadlines = 100'000;
+
+// Some rounds to warm up, then those that are measured. `round` returns 1, which is summed up so
+// that nothing is optimized away.
+template <class Round>
+void measure(meter& meter, Round round) {
+    for (int i = 0; i < 64; ++i)
+        static_cast<void>(round());
+    std::uint64_t sum = 0;
+    meter.measure([&] {
+        for (auto left = meter.rounds(); left > 0; --left)
+            sum += round();
+    });
+    if (sum != meter.rounds())
+        throw std::runtime_error("not every round has done its work");
+}
+
+void creel_async_get(meter& meter) {
+    io::run([&](nursery& n) {
+        std::uint64_t one = 1;
+        measure(meter, [&] { return n.async([&one] { return one; }).get(); });
+    });
+}
+
+void boost_fiber_async_get(meter& meter) {
+    boost::fibers::pooled_fixedsize_stack stacks;
+    std::uint64_t one = 1;
+    measure(meter, [&] {
+        return boost::fibers::async(boost::fibers::launch::post, std::allocator_arg, stacks,
+                                    [&one] { return one; })
+            .get();
+    });
+}
+
+void creel_all(meter& meter) {
+    io::run([&] {
+        std::uint64_t a = 1;
+        std::uint64_t b = 2;
+        std::uint64_t c = 4;
+        measure(meter, [&] {
+            const auto [x, y, z] = all([&a] { return a; }, [&b] { return b; }, [&c] { return c; });
+            return z - y - x;
+        });
+    });
+}
+
+// Armed in the running scheduler's own queue, as a sleeping fiber's are.
+class pending_deadlines {
+public:
+    pending_deadlines() : timers_(other_deadlines) {
+        std::mt19937_64 random{20'260'801};
+        std::uniform_int_distribution<duration::rep> span{duration{1ms}.count(),
+                                                          duration{60s}.count()};
+        for (auto& t : timers_) {
+            t.fire = [](detail::timer&) noexcept {};
+            const duration d{span(random)};
+            detail::this_scheduler->arm(t, now() + d, d);
+        }
+    }
+    ~pending_deadlines() {
+        for (auto& t : timers_)
+            detail::this_scheduler->cancel(t);
+    }
+    pending_deadlines(const pending_deadlines&) = delete;
+    pending_deadlines& operator=(const pending_deadlines&) = delete;
+
+private:
+    std::vector<detail::timer> timers_;
+};
+
+void creel_fail_after(meter& meter) {
+    io::run([&] {
+        const pending_deadlines others;
+        measure(meter, [] { return fail_after(30s, [] { return std::uint64_t{1}; }); });
+    });
+}
+
+void clock_read(meter& meter) {
+    measure(meter, [] { return std::uint64_t{clock::now() != time_point{} ? 1U : 0U}; });
+}
+
+micro make() {
+    return micro{"scope"}
+        .add("creel", contender, {"async_get"}, creel_async_get)
+        .add("boost_fiber", control, {"async_get"}, boost_fiber_async_get)
+        .add("creel", contender, {"all:3"}, creel_all)
+        .add("creel", contender, {"fail_after:100000"}, creel_fail_after)
+        .add("clock", control, {"fail_after:100000"}, clock_read);
+}
+
+const registration times{[] { return make().family(); }};
+const registration instructions{[] { return make().instruction_family(); }};
+
+} // namespace
+} // namespace creel::bench

@@ -7,6 +7,7 @@
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/link.hpp>
 
+#include <climits>
 #include <cstdint>
 
 struct io_uring_sqe;
@@ -32,9 +33,11 @@ struct operation : waiter {
     // Did a cancel end it? Any result but this one stands, also after a cancel.
     [[nodiscard]] bool was_cancelled() const noexcept;
 
+    static constexpr int under_way = INT_MIN; // no result of the kernel's: those are -errno or more
+
     ring* home;
     int fd; // for describe()
-    int result = 0;
+    int result = under_way;
     unsigned flags = 0;
     cancel_request cancel{};
 };

@@ -164,7 +164,9 @@ void ring::serve_requests() noexcept {
 }
 
 void ring::cancel(operation& op) noexcept {
-    if (op.cancel.prepare != nullptr)
+    // A completed one is woken, and its fiber about to leave the stack that it lies on: a request
+    // queued now would be there still when that stack is something else.
+    if (op.cancel.prepare != nullptr || op.result != operation::under_way)
         return;
     op.cancel.target = tagged(op);
     op.cancel.prepare = &prepare_cancel;

@@ -99,7 +99,8 @@ public:
             r.unlink();
     }
 
-    // Asks the kernel to cancel; the last completion comes all the same. Idempotent.
+    // Asks the kernel to cancel; the last completion comes all the same. Idempotent, and nothing
+    // once that has come.
     void cancel(operation& op) noexcept;
 
     [[nodiscard]] static std::uint64_t tagged(const operation& op) noexcept {

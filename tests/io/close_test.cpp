@@ -1,7 +1,11 @@
 #include "clean_run.hpp"
 
+#include <creel/io/readiness.hpp>
+
 #include <optional>
 #include <vector>
+
+#include <fcntl.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -52,6 +56,32 @@ TEST_CASE("close before the other fiber's recv was submitted ends it all the sam
             a.close();
         });
         CHECK(error->code() == std::errc::bad_file_descriptor);
+    });
+}
+
+// The completed operation lies on a stack that is about to go on: a cancel of it would stay behind.
+TEST_CASE("a close between the completion of a recv and its fiber's turn leaves the recv alone") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        const int to_a = b.native_handle();
+        std::array<int, 2> bell{};
+        REQUIRE(::pipe2(bell.data(), O_CLOEXEC) == 0);
+        std::string received;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] { // submitted first, so it is ready first
+                io::wait_readable(bell[0]);
+                a.close();
+            });
+            n.spawn([&] { received = recv_text(a); });
+            settle();
+            CHECK(::write(bell[1], "!", 1) == 1);
+            CHECK(::write(to_a, "just in time", 12) == 12);
+        });
+        CHECK(received == "just in time");
+        CHECK(io::statistics().cancels_submitted == 0);
+        settle();
+        ::close(bell[0]);
+        ::close(bell[1]);
     });
 }
 

@@ -92,7 +92,7 @@ owned_fd acceptor::accept() {
     ring& r = ring_for("accept");
     CREEL_ASSERT(where_ == nullptr || where_ == &r,
                  "two threads accept on one listener; open one per thread (reuse_port)");
-    use_on(r);
+    use_on(r, "accept");
     const hold here{*this};
     check_cancel();
     if (closing()) [[unlikely]]

@@ -114,7 +114,7 @@ std::size_t connection::receive(ring& r, std::uintptr_t data, std::size_t size_b
 template <connection::direction Way>
 std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
     ring& r = ring_for(names[Way]);
-    use_on(r);
+    use_on(r, names[Way]);
     const hold here{*this};
     if constexpr (Way == receiving)
         return receive(r, data, size_bytes);
@@ -128,7 +128,7 @@ std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsign
 template <connection::direction Way>
 void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
     ring& r = ring_for(names[Way]);
-    use_on(r);
+    use_on(r, names[Way]);
     const hold here{*this};
     std::size_t moved = 0;
     try {

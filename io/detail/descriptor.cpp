@@ -58,39 +58,52 @@ struct descriptor::mover : waiter, link {
     letter request{};
     letter done{};
     circle<mover> followers{}; // on the same thread, who found this one at it
+    bool dropped = false;      // by a fiber of the same thread
 };
 
 // Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
 // So nothing but home_ and mover_ is touched here before its answer, which a wake brings (release
 // and acquire in the inbox), or before it is known that the ring has ended (the mailbox's mutex).
-void descriptor::move_to(ring& r) {
+void descriptor::move_to(ring& r, const char* call) {
     mover m{*this};
     if (mover_ != nullptr) {
         mover_->followers.push(m);
         static_cast<void>(park(m));
-        return;
+    } else {
+        if (home_ != nullptr && home_->post(m.request)) {
+            mover_ = &m;
+            static_cast<void>(park(m));
+            mover_ = nullptr;
+        } else if (home_ != nullptr) {
+            mail nobody;
+            nobody.deliver = [](mail&) noexcept {};
+            kind_->let_go(*this, nobody);
+        }
+        CREEL_ASSERT(holds_ == 0,
+                     "two threads use one stream or listener; give each its own, and move one only "
+                     "while no call on it waits");
+        home_ = r.box();
+        // Each that waited here keeps the record until it runs: who runs before may be its end.
+        enter();
+        while (!m.followers.empty()) {
+            enter();
+            wake(m.followers.pop());
+        }
+        if (m.dropped)
+            drop_here();
     }
-    if (home_ != nullptr && home_->post(m.request)) {
-        mover_ = &m;
-        static_cast<void>(park(m));
-        mover_ = nullptr;
-    } else if (home_ != nullptr) {
-        mail nobody;
-        nobody.deliver = [](mail&) noexcept {};
-        kind_->let_go(*this, nobody);
+    if (closing_) {
+        leave();
+        throw_not_open(call);
     }
-    CREEL_ASSERT(holds_ == 0, "two threads use one stream or listener; give each its own, and move "
-                              "one only while no call on it waits");
-    home_ = r.box();
-    while (!m.followers.empty())
-        wake(m.followers.pop());
+    --holds_;
 }
 
 void descriptor::come_here(const char* call) {
     if (home_ == nullptr)
         return;
     if (ring* here = current_ring(); here != nullptr) {
-        use_on(*here);
+        use_on(*here, call);
     } else if (home_->has_owner()) {
         const std::string message =
             std::string{call} + ": on a thread without a ring, while the ring that it was used on "
@@ -121,6 +134,10 @@ void descriptor::close(descriptor& d) {
 }
 
 void descriptor::drop(descriptor& d) noexcept {
+    if (d.mover_ != nullptr) { // a call is inside that the old home's thread knows nothing of
+        d.mover_->dropped = true;
+        return;
+    }
     if (d.home_ != nullptr) {
         const ring* here = current_ring();
         if (here == nullptr || here->box() != d.home_) {

@@ -66,7 +66,7 @@ public:
     static int release(descriptor& d) noexcept;
     // Makes the calling thread's ring the record's home, if it has ever had one. Parks: while
     // another thread's ring lets go of it. `call` names the caller in the assertion that a thread
-    // without a ring cannot do that.
+    // without a ring cannot do that. Throws: std::system_error, when it was dropped meanwhile.
     void come_here(const char* call);
 
     // Keeps the record while a call is inside.
@@ -86,10 +86,11 @@ protected:
     ~descriptor() = default;
 
     // Makes r, the calling thread's, the record's home. Parks: as come_here(). Before it the caller
-    // touches nothing else of the record, which may still be another thread's.
-    void use_on(ring& r) {
+    // touches nothing else of the record, which may still be another thread's. After it the record
+    // is there until the next switch. Throws: std::system_error, dropped meanwhile.
+    void use_on(ring& r, const char* call) {
         if (home_.get() != r.box().get()) [[unlikely]]
-            move_to(r);
+            move_to(r, call);
     }
 
     [[nodiscard]] const std::shared_ptr<mailbox>& home() const noexcept { return home_; }
@@ -104,7 +105,7 @@ private:
     struct close_waiter;
     struct mover;
 
-    void move_to(ring& r);
+    void move_to(ring& r, const char* call);
     bool begin_close() noexcept;
     void drop_here() noexcept;
     void last_left() noexcept;

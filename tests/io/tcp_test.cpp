@@ -5,6 +5,7 @@
 #include <support/child_process.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <thread>
@@ -561,6 +562,44 @@ TEST_CASE("a busy stream moves to another thread, and what the old ring held of 
         CHECK(recv_text(a).empty());
         CHECK(io::statistics().registered_files == 1);
         other.join();
+    });
+}
+
+// The old ring lets go of the stream only when its thread, which is kept from it, looks.
+TEST_CASE("a stream is dropped or closed while its first call on another thread waits for it") {
+    const bool dropped = GENERATE(true, false);
+    clean_run([&] {
+        auto [a, b] = stream_pair();
+        a.send_all(bytes_of("from here"));
+        CHECK(recv_text(b) == "from here");
+        std::atomic<bool> all_there{false};
+        std::array<std::optional<std::system_error>, 3> ends;
+        std::thread other{[&, moved = std::optional{std::move(a)}]() mutable {
+            io::run([&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn(
+                        [&] { ends[0] = error_of([&] { static_cast<void>(moved->pending()); }); });
+                    n.spawn(
+                        [&] { ends[1] = error_of([&] { static_cast<void>(recv_text(*moved)); }); });
+                    n.spawn([&] { ends[2] = error_of([&] { moved->send_all(bytes_of("x")); }); });
+                    settle();
+                    if (dropped)
+                        moved.reset();
+                    else
+                        n.spawn([&] { moved->close(); });
+                    settle();
+                    all_there = true;
+                    all_there.notify_one();
+                });
+            });
+        }};
+        all_there.wait(false);
+        CHECK(recv_text(b).empty());
+        other.join();
+        CHECK(ends[1]->code() == std::errc::bad_file_descriptor);
+        CHECK(ends[2]->code() == std::errc::bad_file_descriptor);
+        if (dropped)
+            CHECK(ends[0]->code() == std::errc::bad_file_descriptor);
     });
 }
 

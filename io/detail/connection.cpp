@@ -181,7 +181,8 @@ void connection::register_with(ring& r) noexcept {
         slot_ = r.register_file(fd());
 }
 
-// The slot holds the file open, and with it the connection. It goes with its ring's end, too.
+// The slot holds the file open, and with it the connection. It goes with its ring's end, too. No
+// entry may name it any more that the kernel has not yet taken: it may soon be another stream's.
 void connection::unregister() noexcept {
     operations_ = 0;
     const int slot = std::exchange(slot_, -1);
@@ -194,14 +195,12 @@ void connection::let_go(descriptor& d, detail::mail& done) noexcept {
     CREEL_ASSERT(self.busy_[receiving] == nullptr && self.busy_[sending] == nullptr,
                  "two threads use one stream; give each its own, and move one only while no call "
                  "on it waits");
-    self.unregister();
     self.standing_.let_go(done);
 }
 
 void connection::share(const char* call) {
     come_here(call);
-    if (ring* here = current_ring(); here != nullptr && here->box() == home())
-        standing_.stop_for_good(*here);
+    standing_.stop_for_good();
 }
 
 void connection::destroy(descriptor& d) noexcept {

@@ -93,12 +93,12 @@ void standing_receive::interrupt() noexcept {
     stop();
 }
 
-void standing_receive::stop_for_good(ring& r) noexcept {
+void standing_receive::stop_for_good() noexcept {
     allowed_ = false;
     tell_receiver(receiver::look_again);
     stop();
     while (armed_)
-        r.wait_briefly();
+        where_->wait_briefly();
 }
 
 void standing_receive::let_go(mail& done) noexcept {
@@ -271,8 +271,10 @@ void standing_receive::left_ring() noexcept {
     }
     if (was_armed)
         stream_->leave(); // may destroy this: the last to leave a stream that closes
-    if (done != nullptr)
+    if (done != nullptr) {
+        stream_->unregister();
         done->deliver(*done);
+    }
 }
 
 } // namespace creel::io::detail

@@ -55,8 +55,8 @@ public:
     // Ends it soon; a fiber that waits is told. Must not switch.
     void interrupt() noexcept;
     // Ends it before this returns, for good: somebody else will receive from the descriptor. Waits
-    // for the kernel, which has nothing else to wait for.
-    void stop_for_good(ring& r) noexcept;
+    // for the kernel, which has nothing else to wait for. If it stands, on the ring's thread.
+    void stop_for_good() noexcept;
     // Lets go of the ring it stands on, whose thread this is; then calls `done`, perhaps at once.
     void let_go(mail& done) noexcept;
 

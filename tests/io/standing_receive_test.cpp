@@ -4,6 +4,7 @@
 #include <creel/io/readiness.hpp>
 #include <support/child_process.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -232,6 +233,55 @@ TEST_CASE("an end comes after what was held") {
     });
 }
 
+namespace {
+
+void write_raw(int fd, std::string_view text) {
+    REQUIRE(::send(fd, text.data(), text.size(), MSG_NOSIGNAL) ==
+            static_cast<ssize_t>(text.size()));
+}
+
+std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
+    io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+    std::optional<io::tcp_stream> accepted;
+    std::optional<io::tcp_stream> connected;
+    creel::with_nursery([&](creel::nursery& n) {
+        n.spawn([&] { accepted = listener.accept(); });
+        connected = io::tcp_stream::connect(listener.local_endpoint());
+    });
+    return {std::move(*connected), std::move(*accepted)};
+}
+
+} // namespace
+
+// The kernel is woken twice before it looks once. A multishot receive may then miss the second for
+// ever ("io_uring/poll: fix multishot recv missing EOF on wakeup race").
+TEST_CASE("an end that comes right behind a message is not missed by a standing receive") {
+    clean_run([] {
+        standing_pair local;
+        standing_pair tcp{tcp_pair()};
+        for (standing_pair* pair : {&local, &tcp}) {
+            const int fd = pair->client.native_handle();
+            write_raw(fd, "last words");
+            ::shutdown(fd, SHUT_WR);
+            CHECK(recv_text(pair->server) == "last words");
+            CHECK(recv_text(pair->server).empty());
+        }
+    });
+}
+
+TEST_CASE("a reset that comes right behind a message is not missed by a standing receive") {
+    clean_run([] {
+        standing_pair pair{tcp_pair()};
+        const int fd = pair.client.release();
+        reset_on_close(fd);
+        write_raw(fd, "last words");
+        ::close(fd);
+        CHECK(recv_text(pair.server) == "last words");
+        const auto error = error_of([&] { static_cast<void>(recv_text(pair.server)); });
+        CHECK(error.code() == std::errc::connection_reset);
+    });
+}
+
 TEST_CASE("a reset comes after what was held") {
     clean_run([] {
         io::tcp_listener listener{io::endpoint::loopback_v4(0)};
@@ -384,6 +434,29 @@ TEST_CASE("asking for the native handle leaves a recv that waits to its wait") {
     });
 }
 
+TEST_CASE("who had the native handle before the first use receives by itself, too") {
+    clean_run([] {
+        auto two = stream_pair();
+        CHECK(two.second.native_handle() >= 0);
+        standing_pair pair{std::move(two)};
+        for (int i = 0; i < 20; ++i)
+            pair.exchange();
+        CHECK(standing() == 0);
+    });
+    std::optional<standing_pair> pair;
+    io::run([&] {
+        pair.emplace();
+        CHECK(standing() == 1);
+    });
+    CHECK(pair->server.native_handle() >= 0);
+    io::run([&] {
+        for (int i = 0; i < 20; ++i)
+            pair->exchange();
+        CHECK(standing() == 0);
+        pair.reset();
+    });
+}
+
 TEST_CASE("a stream is not released while it holds bytes") {
     clean_run([] {
         standing_pair pair;
@@ -432,6 +505,60 @@ int enter_without_standing(unsigned ring, unsigned to_submit, unsigned wait_for,
 }
 
 } // namespace
+
+namespace {
+
+// As a kernel that takes no submissions for a while, and delivers what has completed.
+std::atomic<bool> takes_none{false};
+int enter_without_submitting(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                             sigset_t* argument, std::size_t argument_bytes) {
+    if (!takes_none)
+        return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
+    io_uring_enter2(ring, 0, 0, flags | IORING_ENTER_GETEVENTS, nullptr, 0);
+    return -EBUSY;
+}
+
+} // namespace
+
+// Its entry names the slot of the ring's file table that was its stream's when it was made.
+TEST_CASE(
+    "a stream that moves before its standing receive was submitted keeps its slot until then") {
+    clean_run([] {
+        io::detail::current_ring()->set_enter(&enter_without_submitting);
+        auto two = stream_pair();
+        for (int i = 0; i < 8; ++i) { // the next one stands
+            two.first.send_all(bytes_of("ping"));
+            CHECK(recv_text(two.second) == "ping");
+        }
+        creel::cancel_scope scope;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { scope.run([&] { static_cast<void>(recv_text(two.second)); }); });
+            takes_none = true;
+            settle();
+            scope.cancel();
+        });
+        std::atomic<bool> asked{false};
+        std::string received;
+        std::thread other{[&, server = std::move(two.second)]() mutable {
+            io::run([&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([&] { received = recv_text(server); });
+                    creel::this_fiber::yield();
+                    asked = true;
+                });
+                const auto gone = std::move(server);
+            });
+        }};
+        while (!asked)
+            creel::this_fiber::yield();
+        settle();
+        takes_none = false;
+        two.first.send_all(bytes_of("late"));
+        CHECK(recv_text(two.first).empty());
+        other.join();
+        CHECK(received == "late");
+    });
+}
 
 TEST_CASE("a kernel that refuses standing receives is not asked again") {
     io::run_options options;

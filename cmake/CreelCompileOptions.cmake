@@ -1,4 +1,5 @@
-# How creel's own code is compiled: warnings, sanitizers. None of it reaches a consumer.
+# How creel's own code is compiled: warnings, sanitizers. None of it reaches a consumer; the one
+# option that does is in CMakeLists.txt.
 
 # A sanitizer is the whole tree's, for one uninstrumented object is enough to blind it.
 if(CREEL_SANITIZE STREQUAL "address")

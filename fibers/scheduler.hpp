@@ -19,6 +19,9 @@ struct scheduler_options {
     // With stacks at one time; 0: as memory allows. Tasks beyond it wait for one that ends; if all
     // fibers wait for children only, the oldest waiting task fails with std::bad_alloc instead.
     std::size_t max_fibers = 0;
+    // A fiber whose stack overflows is named on stderr before the process dies of it: see
+    // run_options of io::run.
+    bool report_overflow = false;
     // How long to look for work before the thread goes to sleep; at most 25 us. It spins only while
     // that has lately paid, so an idle thread uses no CPU all the same.
     duration idle_spin{};

@@ -110,6 +110,7 @@ scheduler_options run_session::scheduling() const noexcept {
     scheduler_options scheduling;
     scheduling.stack_bytes = state_->options.stack_bytes;
     scheduling.max_fibers = state_->options.max_fibers;
+    scheduling.report_overflow = state_->options.report_overflow;
     scheduling.idle_spin = state_->options.idle_spin;
     return scheduling;
 }

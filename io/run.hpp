@@ -55,6 +55,10 @@ struct run_options {
     duration shutdown_timeout = duration::max();
     std::size_t stack_bytes = std::size_t{256} * 1024; // of a fiber, virtual
     std::size_t max_fibers = 0; // with stacks at one time; 0: as memory allows
+    // While a run is on, a handler of SIGSEGV names a fiber whose stack overflows, where it was
+    // spawned, and the remedy; then, and at once for any other fault, comes what was installed
+    // before. Off under ASan.
+    bool report_overflow = true;
     // Looks for work so long before the thread sleeps, at most 25 us, and only while that has
     // lately paid: a wake from another thread, or a reply, that comes within it is met several
     // times sooner. Worth it where the wait is short and a core is to spare.

@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 namespace creel::detail {
 
@@ -50,5 +51,12 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     std::size_t stack_bytes = 0;
     void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber
 };
+
+// At the top of a carrier's stack lies its record.
+inline constexpr std::size_t carrier_record_bytes = (sizeof(fiber_record) + 63) / 64 * 64;
+
+inline fiber_record& carrier_record(stack_memory stack) noexcept {
+    return *std::launder(reinterpret_cast<fiber_record*>(stack.top - carrier_record_bytes));
+}
 
 } // namespace creel::detail

@@ -100,6 +100,8 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     exceptions_ = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
     stacks_.emplace();
     nodes_.emplace();
+    if (options.report_overflow)
+        overflow_watch_.emplace();
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
     main_->home = this;
@@ -156,6 +158,7 @@ void scheduler::leave() noexcept {
     nodes_->leave_behind(std::exchange(kept_tasks_, 0));
     main_.reset();
     dispatcher_.reset();
+    overflow_watch_.reset();
     stacks_.reset();
     nodes_.reset();
     timers_.trim();

@@ -14,6 +14,7 @@
 
 #include <creel/fibers/detail/fiber_record.hpp>
 #include <creel/fibers/detail/node_pool.hpp>
+#include <creel/fibers/detail/overflow_watch.hpp>
 #include <creel/fibers/detail/ready_queue.hpp>
 #include <creel/fibers/detail/spin_policy.hpp>
 #include <creel/fibers/detail/timer_queue.hpp>
@@ -96,6 +97,11 @@ public:
         return run_number_.load(std::memory_order_relaxed);
     }
     void count_reported_error() noexcept { ++counters_.errors_reported; }
+
+    // Whether an access to this address is a fiber's overflow, and whose. For a handler of SIGSEGV
+    // on the scheduler's own thread: it only reads.
+    [[nodiscard]] bool explain_fault(const std::byte* address, const std::byte* stack_pointer,
+                                     stack_overflow& found) const noexcept;
 
     // boost::fibers::algo::algorithm, called by Boost only.
     void awakened(boost::fibers::context* c) noexcept override;
@@ -215,6 +221,7 @@ private:
     std::vector<decltype(natives_)::node_type> ended_natives_; // until they have been left
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
+    std::optional<overflow_watch> overflow_watch_;
     ready_queue starved_; // tasks that found no stack, oldest first
     std::size_t carriers_ = 0;
     std::size_t kept_tasks_ = 0; // of async(), with a handle that has not gone

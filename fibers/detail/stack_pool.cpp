@@ -4,12 +4,15 @@
 #include <creel/fibers/detail/instrumented.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <functional>
 #include <new>
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #if CREEL_UNDER_ASAN
@@ -21,6 +24,9 @@ namespace creel::detail {
 namespace {
 
 constexpr int madv_guard_install = 102; // Linux 6.13; Debian 12's headers lack it
+constexpr int pidfd_self = -10000;      // Linux 6.15: this process, without a descriptor
+constexpr std::size_t least_guard_bytes = 64 * 1024;
+constexpr std::size_t most_guards_at_once = 32;
 constexpr std::size_t first_arena_stacks = 16;
 constexpr std::size_t most_arena_stacks = 1024;
 constexpr std::size_t most_arena_bytes = std::size_t{1} << 28; // without guards
@@ -37,7 +43,9 @@ void unpoison([[maybe_unused]] stack_memory stack) noexcept {
 } // namespace
 
 stack_pool::stack_pool(stack_guard preferred) noexcept
-    : page_bytes_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))}, guard_{preferred} {
+    : page_bytes_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))},
+      guard_bytes_{(least_guard_bytes / page_bytes_ | 1) * page_bytes_},
+      guard_{preferred} {
     for (std::size_t index = 0; index != classes_.size(); ++index)
         classes_[index].stack_bytes = std::size_t{1} << (least_stack_bits + index);
 }
@@ -77,6 +85,7 @@ void stack_pool::trim(std::size_t keep_warm) noexcept {
     for (size_class& sizes : classes_) {
         if (sizes.idle.size() - sizes.trimmed <= keep_warm)
             continue;
+        forget_guards_ahead(sizes);
         std::byte** const first = sizes.idle.data() + sizes.trimmed;
         std::byte** const last = sizes.idle.data() + sizes.idle.size() - keep_warm;
         // Downwards, so that the lowest is reused first: few stacks then stay in few arenas.
@@ -135,18 +144,14 @@ std::byte* stack_pool::take_trimmed(size_class& sizes) noexcept {
 }
 
 std::byte* stack_pool::take_unused(size_class& sizes) {
-    if (sizes.unused == sizes.unused_end)
-        map_arena(sizes);
-    std::byte* const top = sizes.unused + page_bytes_ + sizes.stack_bytes;
-    arena& source = sizes.arena_of(top);
-    install_guard(source, sizes.unused);
-    sizes.unused = top;
-    ++source.live;
-    return top;
+    if (sizes.unused == sizes.guarded)
+        install_guards(sizes);
+    sizes.unused += guard_bytes_ + sizes.stack_bytes;
+    return sizes.unused; // the top of the stack that ends there
 }
 
 void stack_pool::map_arena(size_class& sizes) {
-    const std::size_t slot_bytes = page_bytes_ + sizes.stack_bytes;
+    const std::size_t slot_bytes = guard_bytes_ + sizes.stack_bytes;
     const std::size_t most =
         std::clamp(most_arena_bytes / sizes.stack_bytes, std::size_t{1}, most_arena_stacks);
     std::size_t stacks = std::min(std::max(sizes.next_arena_stacks, first_arena_stacks), most);
@@ -166,7 +171,7 @@ void stack_pool::map_arena(size_class& sizes) {
     // A huge page under a stack would cost 2 MiB where a fiber needs 4 KiB. Kernels without huge
     // pages refuse, which is as well.
     ::madvise(base, bytes, MADV_NOHUGEPAGE);
-    sizes.unused = base;
+    sizes.unused = sizes.guarded = base;
     sizes.unused_end = base + bytes;
     sizes.slots += stacks;
     sizes.next_arena_stacks = 2 * stacks;
@@ -191,24 +196,85 @@ void* stack_pool::map(std::size_t& stacks, std::size_t slot_bytes) {
     }
 }
 
-void stack_pool::install_guard(arena& target, std::byte* page) {
+// Of the next unused stack at least, and of some behind it where that costs little.
+void stack_pool::install_guards(size_class& sizes) {
+    if (sizes.unused == sizes.unused_end)
+        map_arena(sizes);
+    const std::size_t slot_bytes = guard_bytes_ + sizes.stack_bytes;
+    arena& target = sizes.arena_of(sizes.unused_end);
+    std::size_t count = 0;
+    if (guard_ == stack_guard::madvise && installs_many_) {
+        const auto left = static_cast<std::size_t>(sizes.unused_end - sizes.unused) / slot_bytes;
+        const std::size_t wanted =
+            std::clamp(target.stacks / 4, std::size_t{1}, most_guards_at_once);
+        count = install_many(sizes.unused, std::min(wanted, left), slot_bytes);
+    }
+    if (count == 0) {
+        install_one(target, sizes.unused);
+        count = 1;
+    }
+    target.live += count;
+    sizes.guarded = sizes.unused + count * slot_bytes;
+}
+
+// How many got theirs; with none, install_one knows why.
+std::size_t stack_pool::install_many(std::byte* first, std::size_t count,
+                                     std::size_t slot_bytes) noexcept {
+    std::array<iovec, most_guards_at_once> guards;
+    for (std::size_t index = 0; index != count; ++index)
+        guards[index] = {first + index * slot_bytes, guard_bytes_};
+    const long done =
+        ::syscall(SYS_process_madvise, pidfd_self, guards.data(), count, madv_guard_install, 0);
+    if (done < 0) {
+        installs_many_ = errno == ENOMEM;
+        return 0;
+    }
+    return static_cast<std::size_t>(done) / guard_bytes_;
+}
+
+void stack_pool::install_one(arena& target, std::byte* guard) {
     if (guard_ == stack_guard::madvise) {
-        if (::madvise(page, page_bytes_, madv_guard_install) == 0)
+        if (::madvise(guard, guard_bytes_, madv_guard_install) == 0)
             return;
         if (errno == ENOMEM)
             throw std::bad_alloc{};
         guard_ = stack_guard::mprotect; // EINVAL: an older kernel, or memory locked by mlockall
     }
-    if (::mprotect(page, page_bytes_, PROT_NONE) != 0)
+    if (::mprotect(guard, guard_bytes_, PROT_NONE) != 0)
         throw std::bad_alloc{}; // ENOMEM: vm.max_map_count
     ++target.mprotect_guards;
+}
+
+// Those guarded ahead of use keep no arena alive. Installing their guards again later is harmless.
+void stack_pool::forget_guards_ahead(size_class& sizes) noexcept {
+    if (sizes.unused == sizes.guarded)
+        return;
+    const std::size_t slot_bytes = guard_bytes_ + sizes.stack_bytes;
+    sizes.arena_of(sizes.unused_end).live -=
+        static_cast<std::size_t>(sizes.guarded - sizes.unused) / slot_bytes;
+    sizes.guarded = sizes.unused;
+}
+
+stack_memory stack_pool::guarded_by(const void* address) const noexcept {
+    const auto* const where = static_cast<const std::byte*>(address);
+    for (const size_class& sizes : classes_) {
+        const std::size_t slot_bytes = guard_bytes_ + sizes.stack_bytes;
+        for (const arena& each : sizes.arenas)
+            if (where >= each.base && where < each.base + each.bytes) {
+                const auto offset = static_cast<std::size_t>(where - each.base);
+                if (offset % slot_bytes >= guard_bytes_)
+                    return {};
+                return {each.base + (offset / slot_bytes + 1) * slot_bytes, sizes.stack_bytes};
+            }
+    }
+    return {};
 }
 
 // Gives the memory of idle stacks back, whose tops run downwards. Guards of both kinds survive
 // MADV_DONTNEED, so neighbours go in one call.
 void stack_pool::discard(size_class& sizes, std::byte* const* first,
                          std::byte* const* last) noexcept {
-    const std::size_t slot_bytes = page_bytes_ + sizes.stack_bytes;
+    const std::size_t slot_bytes = guard_bytes_ + sizes.stack_bytes;
     while (first != last) {
         std::byte* const end = *first;
         std::byte* begin = end - slot_bytes;
@@ -229,7 +295,7 @@ void stack_pool::unmap_idle_arenas(size_class& sizes) noexcept {
             continue;
         }
         if (sizes.unused_end == each.base + each.bytes)
-            sizes.unused = sizes.unused_end = nullptr;
+            sizes.unused = sizes.unused_end = sizes.guarded = nullptr;
         sizes.slots -= each.stacks;
         mapped_bytes_ -= each.bytes;
         each.stacks = 0;

@@ -11,11 +11,13 @@
 //     pool.release(stack);
 //     pool.trim(64);  // when little is going on
 //
-// Sizes are rounded up to a power of two, and all of it is usable: the guard page lies below, in
-// addition. So stacks follow each other at an odd number of pages, and their tops, which are all
-// that most fibers ever touch, spread over the sets of the TLB and of the caches that page tables
-// live in. With the guard inside, at 64 pages from one top to the next, a walk over the tops of 100
-// to 1,000 stacks took 1.7 to 3.8 times as long (AMD EPYC, kernel 6.18).
+// Sizes are rounded up to a power of two, and all of it is usable: the guard lies below, in
+// addition. It is 17 pages wide, so that a frame of up to 64 KiB cannot step over it where the code
+// was not built with -fstack-clash-protection; and an odd number, so that stacks follow each other
+// at an odd number of pages, and their tops, which are all that most fibers ever touch, spread over
+// the sets of the TLB and of the caches that page tables live in. At 64 pages from one top to the
+// next, a walk over the tops of 100 to 1,000 stacks took 1.7 to 3.8 times as long (AMD EPYC, kernel
+// 6.18).
 //
 // Stacks come from arenas, which are reserved address space: 16 stacks at first, then twice as many
 // each time up to 1,024. The pool writes nothing into them, so a stack costs no memory before a
@@ -28,9 +30,11 @@ struct stack_memory {
     std::size_t bytes = 0; // usable, from top - bytes up to top; both page aligned
 };
 
-// How a stack's guard page is made. An madvise guard (MADV_GUARD_INSTALL, Linux 6.13) is a mark in
-// the page table. An mprotect guard splits its arena's mapping: two more mappings for each stack,
-// and vm.max_map_count ends it at about 32,000 stacks.
+// How a stack's guard is made. An madvise guard (MADV_GUARD_INSTALL, Linux 6.13) is a mark in the
+// page table for each page, and many stacks get theirs in one call (process_madvise, Linux 6.15):
+// 2.6 us a stack with the fault of its first page, where one call a stack takes 3.3. An mprotect
+// guard splits its arena's mapping: two more mappings for each stack, and vm.max_map_count ends it
+// at about 32,000 stacks.
 enum class stack_guard { madvise, mprotect };
 
 struct stack_pool_statistics {
@@ -56,7 +60,7 @@ public:
     // At least `stack_bytes` and at least 16 KiB, filled with what its last user left in it.
     // Throws: std::bad_alloc when the process may have no more address space or mappings (idle
     // stacks of other sizes were given up for it, then), or above 1 GiB. Cost: 3 ns for a warm
-    // stack, 10 ns for a trimmed one, about 2 us (the kernel making the guard) for a new one.
+    // stack, 10 ns for a trimmed one, about 1 us (the kernel making the guard) for a new one.
     [[nodiscard]] stack_memory allocate(std::size_t stack_bytes);
 
     // The next to be allocated in its size. Must not be called on the stack itself. Cost: 3 ns.
@@ -69,13 +73,17 @@ public:
 
     stack_pool_statistics statistics() const noexcept;
 
+    // The stack in whose guard this address lies; one without a top if it lies in none. For a
+    // handler of SIGSEGV on the owner's thread: it only reads.
+    [[nodiscard]] stack_memory guarded_by(const void* address) const noexcept;
+
 private:
-    // One mapping: `stacks` times a guard page with a stack above it.
+    // One mapping: `stacks` times a guard with a stack above it.
     struct arena {
         std::byte* base;
         std::size_t bytes;
         std::size_t stacks;
-        std::size_t live = 0; // stacks in use or warm; trimmed and unused ones do not count
+        std::size_t live = 0; // stacks in use, warm, or guarded ahead of use; others do not count
         std::size_t mprotect_guards = 0;
     };
 
@@ -93,6 +101,7 @@ private:
         std::vector<arena> arenas;   // by address
         std::byte* unused = nullptr; // the stacks no one has had, all in the arena mapped last
         std::byte* unused_end = nullptr;
+        std::byte* guarded = nullptr; // of the unused ones, those below it have their guard already
         std::size_t next_arena_stacks = 0; // zero: as many as the first one
 
         arena& arena_of(const std::byte* top) noexcept;
@@ -106,13 +115,18 @@ private:
     std::byte* take_unused(size_class& sizes);
     void map_arena(size_class& sizes);
     void* map(std::size_t& stacks, std::size_t slot_bytes);
-    void install_guard(arena& target, std::byte* page);
+    void install_guards(size_class& sizes);
+    std::size_t install_many(std::byte* first, std::size_t count, std::size_t slot_bytes) noexcept;
+    void install_one(arena& target, std::byte* guard);
+    void forget_guards_ahead(size_class& sizes) noexcept;
     void discard(size_class& sizes, std::byte* const* first, std::byte* const* last) noexcept;
     void unmap_idle_arenas(size_class& sizes) noexcept;
     static void shrink_idle(size_class& sizes) noexcept;
 
     std::size_t page_bytes_;
+    std::size_t guard_bytes_;
     stack_guard guard_;
+    bool installs_many_ = true; // until process_madvise is refused
     std::size_t mapped_bytes_ = 0;
     std::array<size_class, most_stack_bits - least_stack_bits + 1> classes_;
 };

@@ -102,13 +102,12 @@ void scheduler::drop_sanitizer_state(fiber_record& f) noexcept {
 struct carrier_stack {
     scheduler* owner;
     stack_memory memory;
-    std::size_t reserved_bytes; // the record, at the top
     void* sanitizer_state;
 
     boost::context::stack_context allocate() const noexcept {
         boost::context::stack_context c;
-        c.sp = memory.top - reserved_bytes;
-        c.size = memory.bytes - reserved_bytes;
+        c.sp = memory.top - carrier_record_bytes;
+        c.size = memory.bytes - carrier_record_bytes;
         return c;
     }
     void deallocate(boost::context::stack_context&) const noexcept {
@@ -120,8 +119,8 @@ struct carrier_stack {
 };
 
 fiber_record& scheduler::start_context(stack_memory memory) {
-    constexpr std::size_t reserved_bytes = (sizeof(fiber_record) + 63) / 64 * 64;
-    auto* f = ::new (memory.top - reserved_bytes) fiber_record(fiber_record::fiber_kind::carrier);
+    auto* f =
+        ::new (memory.top - carrier_record_bytes) fiber_record(fiber_record::fiber_kind::carrier);
     f->home = this;
     f->stack = memory;
     f->stack_bottom = memory.top - memory.bytes;
@@ -130,8 +129,7 @@ fiber_record& scheduler::start_context(stack_memory memory) {
     f->sanitizer_state = __tsan_create_fiber(0);
 #endif
     auto context = boost::fibers::make_worker_context_with_properties(
-        boost::fibers::launch::post, f,
-        carrier_stack{this, memory, reserved_bytes, f->sanitizer_state},
+        boost::fibers::launch::post, f, carrier_stack{this, memory, f->sanitizer_state},
         [this, f] { run_carrier(*f); });
     f->context = context.get();
     boost::fibers::context::active()->attach(f->context);

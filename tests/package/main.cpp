@@ -2,7 +2,24 @@
 
 #include <iostream>
 
-int main() {
+namespace {
+
+// Steps over a guard of 64 KiB at once, unless its pages are touched in turn.
+[[gnu::noinline]] int million_bytes() {
+    volatile char frame[1'000'000];
+    frame[0] = 1;
+    return frame[0];
+}
+
+} // namespace
+
+int main(int argc, char**) {
+    if (argc > 1) {
+        creel::io::run([](creel::nursery& root) {
+            root.spawn({.name = "outside"}, [] { return million_bytes(); });
+        });
+        return 0;
+    }
     bool ran = false;
     creel::io::run([&] {
         creel::with_nursery([&](creel::nursery& children) { children.spawn([&] { ran = true; }); });

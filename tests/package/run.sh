@@ -15,3 +15,13 @@ cmake -S "$work" -B "$work/build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" \
     -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_BUILD_TYPE=Release
 cmake --build "$work/build"
 "$work/build/consumer"
+
+# What the target passes on makes a large frame meet the guard, and creel names the fiber.
+if report=$({ "$work/build/consumer" overflow; } 2>&1); then
+    echo "the overflow of a fiber's stack went unnoticed"
+    exit 1
+fi
+if [[ $report != *'stack overflow in fiber "outside"'* ]]; then
+    echo "the overflow of a fiber's stack was not reported: $report"
+    exit 1
+fi

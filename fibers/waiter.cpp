@@ -121,6 +121,10 @@ wake_reason waiter::park_thread(time_point own_deadline) {
     return reason;
 }
 
+const void* this_party() noexcept {
+    return &detail::this_parker();
+}
+
 wake_reason park(waiter& w) {
     if (detail::scheduler* s = w.owner_->home)
         return s->park(w);

@@ -48,7 +48,7 @@ bool latch::try_wait() const noexcept {
     return count_ == 0;
 }
 
-latch::statistics_type latch::statistics() const noexcept {
+latch_statistics latch::statistics() const noexcept {
     const std::lock_guard hold{lock_};
     return {count_, waiting_.size()};
 }

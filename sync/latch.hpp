@@ -13,13 +13,13 @@
 
 namespace creel::sync {
 
+struct latch_statistics {
+    std::ptrdiff_t count = 0; // still to come
+    std::size_t waiting = 0;
+};
+
 class latch {
 public:
-    struct statistics_type {
-        std::ptrdiff_t count = 0; // still to come
-        std::size_t waiting = 0;
-    };
-
     // A negative count is a bug, and is caught.
     explicit latch(std::ptrdiff_t expected,
                    std::source_location made_at = std::source_location::current());
@@ -41,7 +41,7 @@ public:
     [[nodiscard]] bool try_wait() const noexcept;
 
     // Threads: any.
-    [[nodiscard]] statistics_type statistics() const noexcept;
+    [[nodiscard]] latch_statistics statistics() const noexcept;
 
 private:
     void subtract(std::ptrdiff_t by, wake_batch& woken) noexcept; // with the lock held

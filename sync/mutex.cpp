@@ -1,0 +1,81 @@
+#include <creel/sync/mutex.hpp>
+
+#include <creel/fibers/assert.hpp>
+
+#include <mutex>
+
+namespace creel::sync {
+
+namespace {
+
+struct locker : list_waiter {
+    locker(const wait_kind& kind, const void* me) noexcept : list_waiter(kind), party(me) {}
+    const void* party; // who will own it
+};
+
+constexpr wait_kind not_cancellable{false};
+
+} // namespace
+
+mutex::~mutex() {
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(owner_ == nullptr, lock_.says("destroyed while it is locked").c_str());
+}
+
+void mutex::wait_for_turn(const void* me) {
+    CREEL_ASSERT(owner_ != me, lock_
+                                   .says("locked again by the one who holds it; use a "
+                                         "recursive_mutex if that is meant")
+                                   .c_str());
+    locker self{not_cancellable, me};
+    ++contended_;
+    waiting_.push_back(self);
+    lock_.unlock();
+    self.wait();
+}
+
+void mutex::lock_cancellable() {
+    check_cancel();
+    const void* me = this_party();
+    lock_.lock();
+    if (owner_ == nullptr) {
+        owner_ = me;
+        lock_.unlock();
+        return;
+    }
+    CREEL_ASSERT(owner_ != me, lock_
+                                   .says("locked again by the one who holds it; use a "
+                                         "recursive_mutex if that is meant")
+                                   .c_str());
+    locker self{plain_wait, me};
+    ++contended_;
+    waiting_.push_back(self);
+    lock_.unlock();
+    self.wait();
+}
+
+// The next owner is written under the lock, before anybody else could take the mutex.
+void mutex::hand_over(const void* me) noexcept {
+    CREEL_ASSERT(owner_ == me, lock_
+                                   .says(owner_ == nullptr ? "unlocked, but it is not locked"
+                                                           : "unlocked by one who does not hold it")
+                                   .c_str());
+    auto* next = static_cast<locker*>(waiting_.take_front());
+    owner_ = next != nullptr ? next->party : nullptr;
+    lock_.unlock();
+    if (next != nullptr)
+        wake(*next);
+}
+
+bool mutex::owned() const noexcept {
+    const void* me = this_party();
+    const std::lock_guard hold{lock_};
+    return owner_ == me;
+}
+
+mutex_statistics mutex::statistics() const noexcept {
+    const std::lock_guard hold{lock_};
+    return {owner_ != nullptr, waiting_.size(), contended_};
+}
+
+} // namespace creel::sync

@@ -1,0 +1,100 @@
+// Mutual exclusion for fibers and threads. Works with std::lock_guard, unique_lock and scoped_lock.
+//
+//     sync::mutex m;
+//     const std::lock_guard hold{m};          // waits whatever is cancelled, as std::mutex does
+//
+//     m.lock_cancellable();                   // waits, or throws `cancelled` without the lock
+//     const std::lock_guard hold{m, std::adopt_lock};
+//
+// Fair: an unlock hands the mutex to the one who has waited longest. A fiber may wait, for
+// anything, while it holds one. Between fibers of one thread that do not wait in between no mutex
+// is needed.
+#pragma once
+
+#include <creel/fibers/wait_list.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+namespace creel::sync {
+
+struct mutex_statistics {
+    bool locked = false;
+    std::size_t waiting = 0;
+    std::uint64_t contended = 0; // locks that had to wait, since it was made
+};
+
+class mutex {
+public:
+    explicit mutex(std::source_location made_at = std::source_location::current()) noexcept
+        : lock_("mutex", made_at) {}
+    // To destroy a locked mutex is a bug, and is caught.
+    ~mutex();
+    mutex(const mutex&) = delete;
+    mutex& operator=(const mutex&) = delete;
+
+    // To lock it twice is a bug, and is caught.
+    // Parks: until it is handed over, first come first served. Cancel: no. Threads: any.
+    // Cost: a spinlock when it is free.
+    void lock() {
+        const void* me = this_party();
+        lock_.lock();
+        if (owner_ == nullptr) [[likely]] {
+            owner_ = me;
+            lock_.unlock();
+            return;
+        }
+        wait_for_turn(me);
+    }
+
+    // Parks: as lock(). Cancel: yes, it is not held then. Threads: any. Throws: cancelled.
+    void lock_cancellable();
+
+    // Parks: never. Threads: any.
+    [[nodiscard]] bool try_lock() noexcept {
+        const void* me = this_party();
+        lock_.lock();
+        const bool is_free = owner_ == nullptr;
+        if (is_free)
+            owner_ = me;
+        lock_.unlock();
+        return is_free;
+    }
+
+    // By the one who locked it; anybody else's unlock is a bug, and is caught. The next owner may
+    // destroy the mutex.
+    // Parks: never. Threads: any. Cost: a spinlock, and a wake if somebody waits.
+    void unlock() noexcept {
+        const void* me = this_party();
+        lock_.lock();
+        if (owner_ == me && waiting_.empty()) [[likely]] {
+            owner_ = nullptr;
+            lock_.unlock();
+            return;
+        }
+        hand_over(me);
+    }
+
+    // True if the caller holds it. Threads: any.
+    [[nodiscard]] bool owned() const noexcept;
+
+    // Threads: any.
+    [[nodiscard]] mutex_statistics statistics() const noexcept;
+
+protected:
+    // Under another name in messages. A string literal.
+    mutex(const char* what, std::source_location made_at) noexcept : lock_(what, made_at) {}
+
+private:
+    // Both come with the lock held and let go of it.
+    void wait_for_turn(const void* me);
+    void hand_over(const void* me) noexcept;
+
+    mutable wait_lock lock_;
+    const void* owner_ = nullptr; // guarded by lock_, as is all below; null: free
+    wait_list waiting_{lock_};
+    std::uint64_t contended_ = 0;
+};
+
+} // namespace creel::sync

@@ -1,0 +1,131 @@
+#include <creel/sync/shared_mutex.hpp>
+
+#include <creel/fibers/assert.hpp>
+
+#include <mutex>
+
+namespace creel::sync {
+
+struct shared_mutex::entrant : list_waiter {
+    entrant(shared_mutex& m, const wait_kind& k, bool to_share, const void* me) noexcept
+        : list_waiter(k), of(&m), shares(to_share), party(me) {}
+    shared_mutex* of;
+    bool shares;
+    const void* party; // who will write
+};
+
+constexpr wait_kind shared_mutex::patient{false};
+constexpr wait_kind shared_mutex::cancellable{true, &shared_mutex::left};
+
+// A writer that gives up lets the readers behind it go, if readers are inside.
+void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& woken) noexcept {
+    static_cast<entrant&>(who).of->admit(woken);
+}
+
+shared_mutex::~shared_mutex() {
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(writer_ == nullptr && readers_ == 0,
+                 lock_.says("destroyed while it is locked").c_str());
+}
+
+bool shared_mutex::try_enter(bool to_share, const void* me) noexcept {
+    if (writer_ != nullptr || !waiting_.empty() || (!to_share && readers_ != 0))
+        return false;
+    if (to_share)
+        ++readers_;
+    else
+        writer_ = me;
+    return true;
+}
+
+void shared_mutex::enter(bool to_share, const wait_kind& kind) {
+    const void* me = this_party();
+    lock_.lock();
+    if (try_enter(to_share, me)) {
+        lock_.unlock();
+        return;
+    }
+    CREEL_ASSERT(writer_ != me, lock_.says("locked again by the one who writes").c_str());
+    entrant self{*this, kind, to_share, me};
+    ++contended_;
+    waiting_.push_back(self);
+    lock_.unlock();
+    self.wait();
+}
+
+// In order, and no further than the first who must wait on.
+void shared_mutex::admit(wake_batch& woken) noexcept {
+    while (auto* first = static_cast<entrant*>(waiting_.front())) {
+        if (writer_ != nullptr || (!first->shares && readers_ != 0))
+            return;
+        if (first->shares)
+            ++readers_;
+        else
+            writer_ = first->party;
+        static_cast<void>(waiting_.take(*first)); // entrants have no claim: it always succeeds
+        woken.add(*first);
+    }
+}
+
+void shared_mutex::lock() {
+    enter(false, patient);
+}
+
+void shared_mutex::lock_cancellable() {
+    check_cancel();
+    enter(false, cancellable);
+}
+
+bool shared_mutex::try_lock() noexcept {
+    const void* me = this_party();
+    const std::lock_guard hold{lock_};
+    return try_enter(false, me);
+}
+
+void shared_mutex::unlock() noexcept {
+    const void* me = this_party();
+    wake_batch woken;
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(writer_ == me,
+                 lock_
+                     .says(writer_ == nullptr ? "unlocked, but nobody writes"
+                                              : "unlocked by one who does not hold it")
+                     .c_str());
+    writer_ = nullptr;
+    admit(woken);
+}
+
+void shared_mutex::lock_shared() {
+    enter(true, patient);
+}
+
+void shared_mutex::lock_shared_cancellable() {
+    check_cancel();
+    enter(true, cancellable);
+}
+
+bool shared_mutex::try_lock_shared() noexcept {
+    const std::lock_guard hold{lock_};
+    return try_enter(true, nullptr);
+}
+
+void shared_mutex::unlock_shared() noexcept {
+    wake_batch woken;
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(readers_ != 0, lock_.says("unlocked by a reader, but nobody reads").c_str());
+    --readers_;
+    admit(woken);
+}
+
+bool shared_mutex::owned() const noexcept {
+    const void* me = this_party();
+    const std::lock_guard hold{lock_};
+    return writer_ == me;
+}
+
+shared_mutex_statistics shared_mutex::statistics() const noexcept {
+    const std::lock_guard hold{lock_};
+    return {writer_ != nullptr, readers_, waiting_.size(), contended_};
+}
+
+} // namespace creel::sync

@@ -1,0 +1,77 @@
+// Many readers or one writer. Works with std::lock_guard, unique_lock, scoped_lock and shared_lock.
+//
+//     sync::shared_mutex m;
+//     { const std::shared_lock reading{m}; look_up(table); }
+//     { const std::lock_guard writing{m}; table.insert(...); }
+//
+// Fair to both: a reader that comes while a writer waits queues up behind it, and readers that wait
+// side by side go in together. Costs more than a mutex: for long reads, not for short ones.
+#pragma once
+
+#include <creel/fibers/wait_list.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+namespace creel::sync {
+
+struct shared_mutex_statistics {
+    bool locked = false;         // by a writer
+    std::size_t readers = 0;     // inside
+    std::size_t waiting = 0;     // of either kind
+    std::uint64_t contended = 0; // locks that had to wait, since it was made
+};
+
+class shared_mutex {
+public:
+    explicit shared_mutex(std::source_location made_at = std::source_location::current()) noexcept
+        : lock_("shared_mutex", made_at) {}
+    // To destroy it while somebody holds it is a bug, and is caught.
+    ~shared_mutex();
+    shared_mutex(const shared_mutex&) = delete;
+    shared_mutex& operator=(const shared_mutex&) = delete;
+
+    // For a writer. To lock it, either way, while one writes is a bug, and is caught.
+    // Parks: until it is handed over, first come first served. Cancel: no. Threads: any.
+    // Cost: a spinlock when it is free.
+    void lock();
+    // Parks: as lock(). Cancel: yes, it is not held then. Threads: any. Throws: cancelled.
+    void lock_cancellable();
+    // Parks: never. Threads: any.
+    [[nodiscard]] bool try_lock() noexcept;
+    // By the writer who locked it; anybody else's unlock is a bug, and is caught.
+    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who may go.
+    void unlock() noexcept;
+
+    // For readers, likewise; who holds it so is not recorded, only how many do. A reader that locks
+    // again while a writer waits waits for itself.
+    void lock_shared();
+    void lock_shared_cancellable();
+    [[nodiscard]] bool try_lock_shared() noexcept;
+    void unlock_shared() noexcept;
+
+    // True if the caller writes. Threads: any.
+    [[nodiscard]] bool owned() const noexcept;
+
+    // Threads: any.
+    [[nodiscard]] shared_mutex_statistics statistics() const noexcept;
+
+private:
+    struct entrant;
+    static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    static const wait_kind patient;
+    static const wait_kind cancellable;
+
+    void enter(bool to_share, const wait_kind& kind);
+    [[nodiscard]] bool try_enter(bool to_share, const void* me) noexcept; // these two:
+    void admit(wake_batch& woken) noexcept;                               // with the lock held
+
+    mutable wait_lock lock_;
+    const void* writer_ = nullptr; // guarded by lock_, as is all below
+    std::size_t readers_ = 0;
+    wait_list waiting_{lock_};
+    std::uint64_t contended_ = 0;
+};
+
+} // namespace creel::sync

@@ -1,0 +1,246 @@
+#include <creel/sync/condition_variable.hpp>
+
+#include "support/child_process.hpp"
+#include "support/fixture.hpp"
+#include "support/sanitizers.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/sync/mutex.hpp>
+#include <creel/sync/recursive_mutex.hpp>
+#include <creel/sync/shared_mutex.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <atomic>
+#include <csignal>
+#include <mutex>
+#include <random>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+using creel::sync::condition_variable;
+
+TEMPLATE_TEST_CASE("a condition_variable works with any lock of ours", "",
+                   std::unique_lock<creel::sync::mutex>,
+                   std::unique_lock<creel::sync::recursive_mutex>,
+                   std::unique_lock<creel::sync::shared_mutex>,
+                   std::shared_lock<creel::sync::shared_mutex>) {
+    bool went = false;
+    const auto left = run_virtually([&] {
+        typename TestType::mutex_type m;
+        condition_variable changed;
+        bool ready = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                TestType hold{m};
+                changed.wait(hold, [&] { return ready; });
+                went = hold.owns_lock();
+            });
+            creel::this_fiber::yield();
+            CHECK(changed.statistics().waiting == 1);
+            {
+                const std::lock_guard hold{m}; // the waiter has let go of it
+                changed.notify_one();          // too early
+            }
+            creel::this_fiber::yield();
+            creel::this_fiber::yield();
+            CHECK(!went);
+            {
+                const std::lock_guard hold{m};
+                ready = true;
+            }
+            changed.notify_one();
+        });
+        CHECK(!m.statistics().locked);
+    });
+    CHECK(went);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("notify_one wakes the one who has waited longest and notify_all everybody") {
+    std::string order;
+    const auto left = run_virtually([&] {
+        creel::sync::mutex m;
+        condition_variable changed;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (char c : {'a', 'b', 'c'})
+                n.spawn([&, c] {
+                    std::unique_lock hold{m};
+                    changed.wait(hold);
+                    order += c;
+                });
+            creel::this_fiber::yield();
+            changed.notify_one();
+            creel::this_fiber::yield();
+            CHECK(order == "a");
+            changed.notify_all();
+        });
+    });
+    CHECK(order == "abc");
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a cancelled wait for a condition holds its lock when it throws") {
+    bool held = false;
+    bool was_cancelled = false;
+    const auto left = run_virtually([&] {
+        creel::sync::mutex m;
+        condition_variable changed;
+        creel::cancel_scope scope;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                was_cancelled = !scope.run([&] {
+                    std::unique_lock hold{m};
+                    try {
+                        changed.wait(hold);
+                    } catch (const creel::cancelled&) {
+                        held = m.owned();
+                        throw;
+                    }
+                });
+            });
+            creel::this_fiber::yield();
+            m.lock();
+            scope.cancel();
+            creel::this_fiber::yield(); // it is withdrawn, and waits for the lock
+            CHECK(!held);
+            CHECK(m.statistics().waiting == 1);
+            m.unlock();
+        });
+        CHECK(!m.statistics().locked);
+    });
+    CHECK(held);
+    CHECK(was_cancelled);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("the wait for a condition is a cancellation point also when the condition holds") {
+    bool passed = true;
+    run_virtually([&] {
+        creel::sync::mutex m;
+        condition_variable changed;
+        creel::cancel_scope scope;
+        scope.cancel();
+        passed = scope.run([&] {
+            std::unique_lock hold{m};
+            changed.wait(hold, [] { return true; });
+        });
+    });
+    CHECK(!passed);
+}
+
+// userver's notify-versus-deadline: whoever consumes the notification must not report a timeout.
+TEST_CASE("a notification that meets a deadline in the same instant is not lost") {
+    bool first_notified = false;
+    bool second_notified = false;
+    const auto left = run_virtually([&](manual_poller& outside) {
+        creel::sync::mutex m;
+        condition_variable changed;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                creel::move_on_after(1s, [&] {
+                    std::unique_lock hold{m};
+                    changed.wait(hold);
+                    first_notified = true;
+                });
+            });
+            creel::this_fiber::yield();
+            n.spawn([&] {
+                std::unique_lock hold{m};
+                changed.wait(hold);
+                second_notified = true;
+            });
+            creel::this_fiber::yield();
+            SECTION("the notification first: the one who was notified has it") {
+                outside.advance(1s);
+                changed.notify_one();
+                creel::this_fiber::yield();
+                CHECK(first_notified);
+                CHECK(!second_notified);
+                changed.notify_one();
+            }
+            SECTION("the deadline first: the next one has it") {
+                outside.advance(1s);
+                creel::this_fiber::sleep_for(1ns);
+                changed.notify_one();
+                creel::this_fiber::yield();
+                CHECK(!first_notified);
+                CHECK(second_notified);
+            }
+        });
+    });
+    CHECK(second_notified);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("waiting for a condition without holding the lock is caught") {
+    const auto outcome = run_in_child([] {
+        creel::sync::mutex m;
+        condition_variable changed;
+        std::unique_lock hold{m, std::defer_lock};
+        changed.wait(hold);
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.signal == SIGABRT);
+    CHECK(outcome.stderr_text.find("with a lock that is not held") != std::string::npos);
+}
+
+TEST_CASE("stress: every notification reaches one of fibers and plain threads despite deadlines",
+          "[stress]") {
+    const auto seed = std::random_device{}();
+    INFO("seed " << seed);
+    const int items = under_tsan ? 3'000 : 20'000;
+    creel::sync::mutex m;
+    condition_variable changed;
+    condition_variable consumed;
+    int available = 0; // guarded by m
+    bool done = false;
+    std::atomic<int> taken{0};
+    auto consume = [&](unsigned salt) {
+        std::minstd_rand random{seed + salt};
+        for (bool go_on = true; go_on;)
+            creel::move_on_after(std::chrono::microseconds{random() % 50}, [&] {
+                std::unique_lock hold{m};
+                changed.wait(hold, [&] { return available > 0 || done; });
+                go_on = available > 0;
+                if (go_on) {
+                    --available;
+                    taken.fetch_add(1);
+                    consumed.notify_one();
+                }
+            });
+    };
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 2; ++t)
+        threads.emplace_back([&, t] {
+            run_virtually(
+                [&] {
+                    creel::with_nursery([&](creel::nursery& n) {
+                        for (unsigned i = 0; i < 3; ++i)
+                            n.spawn([&, i] { consume(10 * t + i); });
+                    });
+                },
+                {}, manual_poller::other_threads::yes);
+        });
+    threads.emplace_back([&] { consume(100); });
+    for (int i = 0; i < items; ++i) {
+        std::unique_lock hold{m};
+        consumed.wait(hold, [&] { return available < 4; });
+        ++available;
+        changed.notify_one();
+    }
+    {
+        std::unique_lock hold{m};
+        consumed.wait(hold, [&] { return available == 0; });
+        done = true;
+    }
+    changed.notify_all();
+    for (std::thread& t : threads)
+        t.join();
+    CHECK(taken.load() == items);
+}

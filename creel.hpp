@@ -35,12 +35,14 @@
 #include <creel/io/tcp_stream.hpp>
 #include <creel/sync/broadcast.hpp>
 #include <creel/sync/condition_variable.hpp>
+#include <creel/sync/event.hpp>
 #include <creel/sync/future.hpp>
 #include <creel/sync/latch.hpp>
 #include <creel/sync/mutex.hpp>
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/recursive_mutex.hpp>
+#include <creel/sync/semaphore.hpp>
 #include <creel/sync/shared_mutex.hpp>
 #include <creel/sync/single_flight.hpp>
 #include <creel/sync/stack_queue.hpp>

@@ -1,0 +1,101 @@
+#include <creel/sync/semaphore.hpp>
+
+#include <creel/fibers/assert.hpp>
+
+#include <mutex>
+
+namespace creel::sync {
+
+struct semaphore::request : list_waiter {
+    request(semaphore& s, std::ptrdiff_t n) noexcept
+        : list_waiter(request_kind), of(&s), count(n) {}
+    semaphore* of;
+    std::ptrdiff_t count;
+};
+
+// A large request that gives up lets those behind it go who were waiting for it only.
+constexpr wait_kind semaphore::request_kind{true, &semaphore::left};
+
+void semaphore::left(list_waiter& who, wait_list&, wake_batch& woken) noexcept {
+    static_cast<request&>(who).of->serve(woken);
+}
+
+semaphore::semaphore(std::ptrdiff_t permits, std::source_location made_at)
+    : lock_("semaphore", made_at), available_(permits), permits_(permits) {
+    CREEL_ASSERT(permits >= 0, lock_.says("the number of permits must not be negative").c_str());
+}
+
+void semaphore::acquire(std::ptrdiff_t count) {
+    check_cancel();
+    lock_.lock();
+    if (count <= available_ && count >= 0 && waiting_.empty()) [[likely]] {
+        available_ -= count;
+        lock_.unlock();
+        return;
+    }
+    wait_for_turn(count);
+}
+
+void semaphore::wait_for_turn(std::ptrdiff_t count) {
+    CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was asked for").c_str());
+    request me{*this, count};
+    ++waited_;
+    waiting_.push_back(me);
+    lock_.unlock();
+    me.wait();
+}
+
+bool semaphore::try_acquire(std::ptrdiff_t count) noexcept {
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was asked for").c_str());
+    if (count > available_ || !waiting_.empty())
+        return false;
+    available_ -= count;
+    return true;
+}
+
+void semaphore::release(std::ptrdiff_t count) noexcept {
+    lock_.lock();
+    if (count >= 0 && count <= permits_ - available_ && waiting_.empty()) [[likely]] {
+        available_ += count;
+        lock_.unlock();
+        return;
+    }
+    give_back(count);
+}
+
+void semaphore::give_back(std::ptrdiff_t count) noexcept {
+    wake_batch woken;
+    const std::lock_guard hold{lock_, std::adopt_lock};
+    CREEL_ASSERT(count >= 0 && count <= permits_ - available_,
+                 lock_.says("more permits were released than are held").c_str());
+    available_ += count;
+    serve(woken);
+}
+
+// In order, and no further than the first who must wait on.
+void semaphore::serve(wake_batch& woken) noexcept {
+    while (auto* first = static_cast<request*>(waiting_.front())) {
+        if (first->count > available_)
+            return;
+        available_ -= first->count;
+        static_cast<void>(waiting_.take(*first)); // requests have no claim: it always succeeds
+        woken.add(*first);
+    }
+}
+
+void semaphore::resize(std::ptrdiff_t permits) noexcept {
+    wake_batch woken;
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(permits >= 0, lock_.says("resized to a negative number of permits").c_str());
+    available_ += permits - permits_;
+    permits_ = permits;
+    serve(woken);
+}
+
+semaphore_statistics semaphore::statistics() const noexcept {
+    const std::lock_guard hold{lock_};
+    return {permits_, available_, waiting_.size(), waited_};
+}
+
+} // namespace creel::sync

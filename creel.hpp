@@ -33,14 +33,17 @@
 #include <creel/io/statistics.hpp>
 #include <creel/io/tcp_listener.hpp>
 #include <creel/io/tcp_stream.hpp>
+#include <creel/sync/barrier.hpp>
 #include <creel/sync/broadcast.hpp>
 #include <creel/sync/condition_variable.hpp>
 #include <creel/sync/event.hpp>
 #include <creel/sync/future.hpp>
 #include <creel/sync/latch.hpp>
 #include <creel/sync/mutex.hpp>
+#include <creel/sync/once.hpp>
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
+#include <creel/sync/rate_limiter.hpp>
 #include <creel/sync/recursive_mutex.hpp>
 #include <creel/sync/semaphore.hpp>
 #include <creel/sync/shared_mutex.hpp>

@@ -1,0 +1,102 @@
+#include <creel/sync/barrier.hpp>
+
+#include <creel/fibers/assert.hpp>
+
+#include <mutex>
+#include <utility>
+
+namespace creel::sync {
+
+struct barrier::member : list_waiter {
+    member(barrier& b, const wait_kind& kind) noexcept : list_waiter(kind), of(&b) {}
+    barrier* of;
+};
+
+// Of those who came by arrive_and_wait: who goes takes its arrival back.
+constexpr wait_kind barrier::member_kind{true, &barrier::left};
+
+void barrier::left(list_waiter& who, wait_list&, wake_batch&) noexcept {
+    ++static_cast<member&>(who).of->missing_;
+}
+
+barrier::barrier(std::ptrdiff_t expected, std::function<void()> completion,
+                 std::source_location made_at)
+    : lock_("barrier", made_at),
+      expected_(expected),
+      missing_(expected),
+      completion_(std::move(completion)) {
+    CREEL_ASSERT(expected > 0, lock_.says("at least one must be expected").c_str());
+}
+
+bool barrier::count_in() noexcept {
+    CREEL_ASSERT(missing_ > 0, lock_.says("more have arrived than were expected").c_str());
+    return --missing_ == 0;
+}
+
+// By the last to arrive, alone: nobody else can arrive before the phase is over. Those who wait are
+// off the list by then (`woken`), for no cancel can undo an arrival any more; those who came by
+// arrive() may begin to wait meanwhile.
+void barrier::complete(wake_batch& woken) noexcept {
+    if (completion_)
+        completion_();
+    const std::lock_guard hold{lock_};
+    ++phase_;
+    missing_ = expected_;
+    waiting_.take_all(woken);
+}
+
+void barrier::arrive_and_wait() {
+    check_cancel();
+    wake_batch woken;
+    member self{*this, member_kind};
+    lock_.lock();
+    const bool is_last = count_in();
+    if (is_last)
+        waiting_.take_all(woken);
+    else
+        waiting_.push_back(self);
+    lock_.unlock();
+    if (is_last)
+        complete(woken);
+    else
+        self.wait();
+}
+
+barrier::arrival_token barrier::arrive() {
+    wake_batch woken;
+    lock_.lock();
+    const arrival_token token{phase_};
+    const bool is_last = count_in();
+    if (is_last)
+        waiting_.take_all(woken);
+    lock_.unlock();
+    if (is_last)
+        complete(woken);
+    return token;
+}
+
+void barrier::wait(arrival_token arrived) {
+    check_cancel();
+    list_waiter self{plain_wait};
+    {
+        const std::lock_guard hold{lock_};
+        if (phase_ != arrived.phase_)
+            return;
+        waiting_.push_back(self);
+    }
+    self.wait();
+}
+
+void barrier::arrive_and_drop() {
+    lock_.lock();
+    --expected_;
+    lock_.unlock();
+    static_cast<void>(arrive());
+}
+
+barrier_statistics barrier::statistics() const noexcept {
+    const std::lock_guard hold{lock_};
+    return {expected_, expected_ - missing_, waiting_.size(), phase_};
+}
+
+} // namespace creel::sync

@@ -1,0 +1,57 @@
+#include <creel/sync/once.hpp>
+
+#include <creel/fibers/assert.hpp>
+
+#include <mutex>
+
+namespace creel::sync {
+
+struct once::caller : list_waiter {
+    explicit caller(const void* me) noexcept : list_waiter(plain_wait), party(me) {}
+    const void* party;
+    bool its_turn = false; // the one before it has failed
+};
+
+bool once::begin() {
+    const void* me = this_party();
+    caller self{me};
+    {
+        const std::lock_guard hold{lock_};
+        if (done_.load(std::memory_order_relaxed))
+            return false;
+        CREEL_ASSERT(runner_ != me,
+                     lock_.says("called again by the function that it calls").c_str());
+        if (runner_ == nullptr) {
+            runner_ = me;
+            return true;
+        }
+        waiting_.push_back(self);
+    }
+    self.wait();
+    return self.its_turn;
+}
+
+// Who fails hands its turn to the one who has waited longest, so nobody else can come in between.
+void once::end(bool succeeded) noexcept {
+    wake_batch woken;
+    const std::lock_guard hold{lock_};
+    runner_ = nullptr;
+    if (succeeded) {
+        done_.store(true, std::memory_order_release);
+        waiting_.take_all(woken);
+        return;
+    }
+    ++failed_;
+    if (auto* next = static_cast<caller*>(waiting_.take_front())) {
+        next->its_turn = true;
+        runner_ = next->party;
+        woken.add(*next);
+    }
+}
+
+once_statistics once::statistics() const noexcept {
+    const std::lock_guard hold{lock_};
+    return {done(), runner_ != nullptr, waiting_.size(), failed_};
+}
+
+} // namespace creel::sync

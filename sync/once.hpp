@@ -1,0 +1,75 @@
+// Something is done once, by whoever comes first; the others wait until it is done.
+//
+//     sync::once loaded;
+//     loaded.call([&] { table = load(); });   // everybody, before using the table
+//
+// As std::call_once: who throws has not done it, and the next does it. So too who is
+// cancelled. It must outlive every call.
+#pragma once
+
+#include <creel/fibers/wait_list.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+#include <utility>
+
+namespace creel::sync {
+
+struct once_statistics {
+    bool done = false;
+    bool running = false;
+    std::size_t waiting = 0;
+    std::uint64_t failed = 0; // calls that threw
+};
+
+class once {
+public:
+    explicit once(std::source_location made_at = std::source_location::current()) noexcept
+        : lock_("once", made_at) {}
+    once(const once&) = delete;
+    once& operator=(const once&) = delete;
+
+    // Returns when f has been called and has returned, by the caller or by another. Inside f, to
+    // call the same once is a bug, and is caught.
+    // Parks: while another calls its f, and as f does. Cancel: yes. Threads: any.
+    // Throws: what f throws, if it was the caller's; cancelled. Cost: three loads once it is done.
+    template <typename F>
+    void call(F&& f) {
+        check_cancel();
+        if (done_.load(std::memory_order_acquire) || !begin())
+            return;
+        attempt mine{*this};
+        std::invoke(std::forward<F>(f));
+        mine.succeeded = true;
+    }
+
+    // Threads: any. Once it is true, everything that f did is visible.
+    [[nodiscard]] bool done() const noexcept { return done_.load(std::memory_order_acquire); }
+    [[nodiscard]] once_statistics statistics() const noexcept;
+
+private:
+    struct caller;
+    // Ends the caller's turn however f ends. Its destructor does not park.
+    struct attempt {
+        explicit attempt(once& o) noexcept : of(o) {}
+        attempt(const attempt&) = delete;
+        attempt& operator=(const attempt&) = delete;
+        ~attempt() { of.end(succeeded); }
+        once& of;
+        bool succeeded = false;
+    };
+
+    [[nodiscard]] bool begin(); // waits; true: it is the caller's turn to call its f
+    void end(bool succeeded) noexcept;
+
+    mutable wait_lock lock_;
+    std::atomic<bool> done_{false}; // written with the lock held
+    const void* runner_ = nullptr;  // guarded by lock_, as is all below; who calls its f
+    wait_list waiting_{lock_};
+    std::uint64_t failed_ = 0;
+};
+
+} // namespace creel::sync

@@ -1,0 +1,176 @@
+#include <creel/sync/rate_limiter.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <algorithm>
+#include <mutex>
+
+namespace creel::sync {
+
+// One behind the first. Woken either with its tokens, or to be the first itself.
+struct rate_limiter::request : list_waiter {
+    explicit request(std::int64_t n) noexcept : list_waiter(plain_wait), count(n) {}
+    std::int64_t count;
+    bool granted = false;
+};
+
+void rate_limiter::check(const rate& limit) const noexcept {
+    CREEL_ASSERT(limit.tokens > 0 && limit.per > duration::zero() && limit.burst > 0,
+                 lock_.says("tokens, time and burst must be more than zero").c_str());
+}
+
+rate_limiter::rate_limiter(rate limit, std::source_location made_at)
+    : lock_("rate_limiter", made_at), limit_(limit), as_of_(now()) {
+    check(limit);
+    saved_ = price(limit.burst);
+}
+
+rate_limiter::wide rate_limiter::price(std::int64_t count) const noexcept {
+    return wide{count} * limit_.per.count();
+}
+
+// While nobody waits: saves no more than the burst.
+void rate_limiter::accrue(time_point t) noexcept {
+    if (t <= as_of_)
+        return; // another thread read its clock later, and was first at the lock
+    saved_ += wide{(t - as_of_).count()} * limit_.tokens;
+    saved_ = std::min(saved_, price(limit_.burst));
+    as_of_ = t;
+}
+
+// When so many will be there; as_of_ if they are.
+time_point rate_limiter::due(std::int64_t count) const noexcept {
+    const wide missing = price(count) - saved_;
+    if (missing <= 0)
+        return as_of_;
+    const wide nanoseconds = (missing + limit_.tokens - 1) / limit_.tokens;
+    if (nanoseconds >= (time_point::max() - as_of_).count())
+        return time_point::max();
+    return as_of_ + duration{static_cast<duration::rep>(nanoseconds)};
+}
+
+// At the moment they were due, however late the one who gets them is served: the time since then
+// works for the next. Bounds nothing by the burst, for somebody waits.
+void rate_limiter::take(std::int64_t count, time_point at) noexcept {
+    saved_ += wide{(at - as_of_).count()} * limit_.tokens - price(count);
+    as_of_ = at;
+    granted_ += static_cast<std::uint64_t>(count);
+}
+
+// The first has been served, or gives up: serves those whose tokens are there too, and makes the
+// next the first.
+void rate_limiter::pass_on(time_point t, wake_batch& woken) noexcept {
+    while (auto* next = static_cast<request*>(waiting_.take_front())) {
+        woken.add(*next);
+        const time_point at = due(next->count);
+        if (at > t)
+            return; // it is the first now
+        take(next->count, at);
+        next->granted = true;
+    }
+    somebody_is_first_ = false;
+}
+
+void rate_limiter::acquire(std::int64_t count) {
+    check_cancel();
+    CREEL_ASSERT(count >= 0, lock_.says("a negative number of tokens was asked for").c_str());
+    const time_point t = now();
+    lock_.lock();
+    if (!somebody_is_first_) {
+        accrue(t);
+        if (price(count) <= saved_) {
+            take(count, as_of_);
+            lock_.unlock();
+            return;
+        }
+        somebody_is_first_ = true;
+        ++waited_;
+        lock_.unlock();
+    } else {
+        request me{count};
+        ++waited_;
+        waiting_.push_back(me);
+        lock_.unlock();
+        me.wait();
+        if (me.granted)
+            return;
+    }
+    wait_as_first(count);
+}
+
+bool rate_limiter::try_acquire(std::int64_t count) noexcept {
+    CREEL_ASSERT(count >= 0, lock_.says("a negative number of tokens was asked for").c_str());
+    const time_point t = now();
+    const std::lock_guard hold{lock_};
+    if (somebody_is_first_)
+        return false;
+    accrue(t);
+    if (price(count) > saved_)
+        return false;
+    take(count, as_of_);
+    return true;
+}
+
+// However it ends, the next must learn that it is the first.
+void rate_limiter::wait_as_first(std::int64_t count) {
+    struct turn {
+        rate_limiter& of;
+        explicit turn(rate_limiter& r) noexcept : of(r) {}
+        turn(const turn&) = delete;
+        turn& operator=(const turn&) = delete;
+        ~turn() {
+            const time_point t = now();
+            wake_batch woken;
+            const std::lock_guard hold{of.lock_};
+            of.pass_on(t, woken);
+        }
+    };
+    const turn mine{*this};
+    for (;;) {
+        list_waiter me{plain_wait};
+        const time_point t = now();
+        time_point at;
+        {
+            const std::lock_guard hold{lock_};
+            at = due(count);
+            if (at <= t) {
+                take(count, at);
+                return;
+            }
+            first_.push_back(me);
+        }
+        static_cast<void>(me.wait_until(at)); // or set_rate() has woken it: look again
+    }
+}
+
+void rate_limiter::set_rate(rate limit) noexcept {
+    check(limit);
+    const time_point t = now();
+    wake_batch woken;
+    const std::lock_guard hold{lock_};
+    if (somebody_is_first_) {
+        if (t > as_of_) {
+            saved_ += wide{(t - as_of_).count()} * limit_.tokens;
+            as_of_ = t;
+        }
+    } else {
+        accrue(t);
+    }
+    saved_ = saved_ * limit.per.count() / limit_.per.count(); // as many tokens as before
+    limit_ = limit;
+    if (!somebody_is_first_)
+        saved_ = std::min(saved_, price(limit.burst));
+    first_.take_all(woken);
+}
+
+rate_limiter_statistics rate_limiter::statistics() const noexcept {
+    const time_point t = now();
+    const std::lock_guard hold{lock_};
+    wide saved = saved_ + wide{std::max(t - as_of_, duration::zero()).count()} * limit_.tokens;
+    saved = std::min(saved, price(limit_.burst));
+    return {static_cast<std::int64_t>(saved / limit_.per.count()),
+            waiting_.size() + (somebody_is_first_ ? 1 : 0), granted_, waited_};
+}
+
+} // namespace creel::sync

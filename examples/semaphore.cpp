@@ -1,0 +1,56 @@
+// At most three at a time: many fibers want a slow backend, and a semaphore lets so many in, in the
+// order in which they came. A rate_limiter beside it bounds how many begin per second.
+#include <creel/creel.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <stdexcept>
+
+using namespace std::chrono_literals;
+using creel::sync::rate_limiter;
+using creel::sync::semaphore;
+
+namespace {
+
+struct backend {
+    int busy = 0;
+    int most_busy = 0;
+
+    void ask() {
+        most_busy = std::max(most_busy, ++busy);
+        creel::this_fiber::sleep_for(2ms);
+        --busy;
+    }
+};
+
+} // namespace
+
+int main() {
+    creel::io::run([] {
+        backend slow;
+        int given_up = 0;
+        semaphore slots{3};
+        rate_limiter begins{{.tokens = 2, .per = 1ms, .burst = 5}};
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 30; ++i)
+                n.spawn([&] {
+                    begins.acquire();
+                    const auto slot = slots.hold(); // given back at the closing brace
+                    slow.ask();
+                });
+            // One that has no patience leaves the line; nobody behind it is held up.
+            n.spawn([&] {
+                const bool asked = creel::move_on_after(1ms, [&] {
+                    const auto slot = slots.hold(3);
+                    slow.ask();
+                });
+                given_up += asked ? 0 : 1;
+            });
+        });
+        std::cout << "30 requests, at most " << slow.most_busy << " at a time, " << given_up
+                  << " given up\n";
+        if (slow.most_busy > 3 || slots.statistics().available != 3)
+            throw std::runtime_error("the semaphore let too many in, or lost a permit");
+    });
+}

@@ -2,6 +2,7 @@
 
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -340,8 +341,7 @@ TEST_CASE("the dump names the primitive a fiber waits on and where it was made")
 
 TEST_CASE("stress: items go to fibers on two threads and to plain threads and none is lost",
           "[stress]") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("wait_list stress");
     constexpr int items = 30'000;
     hand_over h;
     std::atomic<bool> done{false};

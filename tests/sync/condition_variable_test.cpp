@@ -3,6 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -192,8 +193,7 @@ TEST_CASE("waiting for a condition without holding the lock is caught") {
 
 TEST_CASE("stress: every notification reaches one of fibers and plain threads despite deadlines",
           "[stress]") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("condition_variable stress");
     const int items = under_tsan ? 3'000 : 20'000;
     creel::sync::mutex m;
     condition_variable changed;

@@ -3,6 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -201,8 +202,7 @@ TEST_CASE("an event destroyed while somebody waits is caught") {
 
 TEST_CASE("stress: each set of an automatic event lets exactly one through despite deadlines",
           "[stress]") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("event stress");
     const int sets = under_tsan ? 3'000 : 30'000;
     event e{event::automatic};
     std::atomic<int> through{0};

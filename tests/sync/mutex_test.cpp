@@ -6,6 +6,7 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -302,8 +303,7 @@ TEMPLATE_TEST_CASE("locking twice is caught unless the mutex is recursive", "", 
 
 TEMPLATE_TEST_CASE("stress: a mutex has one owner among fibers of two threads and plain threads",
                    "[stress]", mutex, recursive_mutex, shared_mutex) {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("mutex stress");
     const int rounds = under_tsan ? 500 : 3'000;
     TestType m;
     std::uint64_t inside = 0; // guarded by m; TSan and the sum would tell
@@ -497,8 +497,7 @@ TEST_CASE("unlock_shared without a reader is caught") {
 }
 
 TEST_CASE("stress: readers of a shared_mutex never see half of what a writer writes", "[stress]") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("mutex stress");
     const int rounds = under_tsan ? 500 : 3'000;
     shared_mutex m;
     long first = 0;

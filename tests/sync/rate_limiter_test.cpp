@@ -3,6 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -188,8 +189,7 @@ TEST_CASE("a rate of nothing and a negative request are caught") {
 }
 
 TEST_CASE("stress: fibers and plain threads get no more tokens than have come", "[stress]") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("rate_limiter stress");
     constexpr std::int64_t per_ms = 100;
     constexpr std::int64_t burst = 10;
     const int rounds = under_tsan ? 200 : 1'000;

@@ -3,6 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -226,8 +227,7 @@ TEST_CASE("misuse of a semaphore is caught and names it") {
 
 TEST_CASE("stress: permits never exceed the limit with fibers and plain threads and cancels",
           "[stress]") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
+    const auto seed = printed_seed("semaphore stress");
     const int rounds = under_tsan ? 400 : 3'000;
     constexpr int limit = 5;
     semaphore s{limit};

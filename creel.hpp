@@ -41,10 +41,12 @@
 #include <creel/sync/latch.hpp>
 #include <creel/sync/mutex.hpp>
 #include <creel/sync/once.hpp>
+#include <creel/sync/pool.hpp>
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/rate_limiter.hpp>
 #include <creel/sync/recursive_mutex.hpp>
+#include <creel/sync/select.hpp>
 #include <creel/sync/semaphore.hpp>
 #include <creel/sync/shared_mutex.hpp>
 #include <creel/sync/single_flight.hpp>

@@ -19,6 +19,10 @@ namespace creel {
 
 class nursery;
 
+namespace sync::detail {
+struct task_access;
+}
+
 template <typename R>
 class [[nodiscard]] task {
     static_assert(!std::is_reference_v<R> && !std::is_const_v<R>);
@@ -64,6 +68,7 @@ public:
 
 private:
     friend class nursery;
+    friend struct sync::detail::task_access; // for select
 
     struct taken {
         detail::task_result* result;

@@ -17,6 +17,11 @@
 
 namespace creel::sync {
 
+namespace detail {
+template <typename F>
+struct event_case;
+}
+
 struct event_statistics {
     bool is_set = false;
     std::size_t waiting = 0;
@@ -53,6 +58,9 @@ public:
     [[nodiscard]] event_statistics statistics() const noexcept;
 
 private:
+    template <typename F>
+    friend struct detail::event_case; // select's
+
     mutable wait_lock lock_;
     bool automatic_;
     bool set_ = false; // guarded by lock_, as is the list

@@ -2,6 +2,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 
+#include <cstddef>
 #include <exception>
 #include <utility>
 
@@ -10,14 +11,13 @@ namespace demo {
 namespace {
 
 constexpr std::size_t workers = 128;
-constexpr std::size_t turns_per_backend = 64;
+constexpr std::ptrdiff_t turns_per_backend = 64;
 constexpr std::size_t queue_capacity = 256;
 
 } // namespace
 
 fetcher::backend_pool::backend_pool(int port)
-    : where(creel::io::endpoint::loopback_v4(port)),
-      turns("a turn at a backend", turns_per_backend) {}
+    : where(creel::io::endpoint::loopback_v4(port)), turns(turns_per_backend) {}
 
 fetcher::fetcher(const std::vector<int>& backend_ports) : jobs_(queue_capacity) {
     for (int port : backend_ports)
@@ -45,7 +45,7 @@ void fetcher::work() {
         job& j = **next;
         backend_pool& who = backends_[j.backend];
         auto answer = creel::move_on_at(j.deadline, [&] {
-            auto turn = who.turns.acquire(); // throws at once if the job is too late already
+            auto turn = who.turns.hold(); // throws at once if the job is too late already
             return ask(who, j.id);
         });
         if (answer)

@@ -7,12 +7,12 @@
 #pragma once
 
 #include "http_client.hpp"
-#include "queue.hpp"
-#include "semaphore.hpp"
 
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/time.hpp>
 #include <creel/io/endpoint.hpp>
+#include <creel/sync/queue.hpp>
+#include <creel/sync/semaphore.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -50,13 +50,13 @@ private:
         std::size_t backend;
         std::uint64_t id;
         creel::time_point deadline;
-        queue<part> answer{1};
+        creel::sync::queue<part> answer{1};
     };
 
     struct backend_pool {
         explicit backend_pool(int port);
         creel::io::endpoint where;
-        semaphore turns; // how many fetches at a time
+        creel::sync::semaphore turns; // how many fetches at a time
         std::vector<std::unique_ptr<http_client>> idle{};
     };
 
@@ -64,7 +64,7 @@ private:
     part ask(backend_pool& who, std::uint64_t id);
 
     std::deque<backend_pool> backends_;
-    queue<std::shared_ptr<job>> jobs_;
+    creel::sync::queue<std::shared_ptr<job>> jobs_;
 };
 
 } // namespace demo

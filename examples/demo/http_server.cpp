@@ -1,11 +1,11 @@
 #include "http_server.hpp"
 
-#include "semaphore.hpp"
-
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
+#include <creel/sync/semaphore.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <exception>
 #include <iostream>
 #include <optional>
@@ -16,7 +16,7 @@ namespace demo {
 
 namespace {
 
-constexpr std::size_t max_connections = 4096; // the others wait in the listener's backlog
+constexpr std::ptrdiff_t max_connections = 4096; // the others wait in the listener's backlog
 
 // Accepting fails when the process is out of descriptors, or when a peer gave up while it waited.
 // Neither is a reason to stop; out of descriptors it must not spin either.
@@ -34,13 +34,13 @@ std::optional<creel::io::tcp_stream> try_accept(creel::io::tcp_listener& listene
 
 void serve_connections(creel::io::tcp_listener& listener, const http_handler& handler,
                        server_counters& counters) {
-    semaphore permits{"fewer connections", max_connections};
+    creel::sync::semaphore permits{max_connections};
     auto count_broken = [&](const std::exception_ptr&, const creel::task_info&) {
         ++counters.broken_connections;
     };
     creel::with_nursery({.on_error = creel::report(count_broken)}, [&](creel::nursery& n) {
         for (;;) {
-            auto permit = permits.acquire();
+            auto permit = permits.hold();
             auto peer = try_accept(listener);
             if (!peer)
                 continue;

@@ -84,7 +84,25 @@ void task_result::wake_getter() noexcept {
         return;
     waiter& w = *getter;
     getter = nullptr;
+    if (task_watcher* asked = std::exchange(watcher, nullptr))
+        if (!asked->may_wake(*asked))
+            return;
     wake(w);
+}
+
+void task_result::watch(waiter& who, task_watcher& w) noexcept {
+    CREEL_ASSERT(node == nullptr || this_scheduler == home,
+                 "select waits for a task<R> on its nursery's thread");
+    CREEL_ASSERT(getter == nullptr, "two fibers wait for one task<R>");
+    getter = &who;
+    watcher = &w;
+}
+
+void task_result::unwatch(const task_watcher& w) noexcept {
+    if (watcher != &w)
+        return;
+    watcher = nullptr;
+    getter = nullptr;
 }
 
 void task_result::forget_if_dropped() noexcept {

@@ -20,6 +20,12 @@ namespace creel::detail {
 
 class scheduler;
 
+// One who waits for a child's end and for other things at once, of which only the first may wake
+// it.
+struct task_watcher {
+    bool (*may_wake)(task_watcher&) noexcept = nullptr;
+};
+
 // Threads: the child's; any once its run has ended.
 struct task_result {
     task_result() noexcept = default;
@@ -43,6 +49,10 @@ struct task_result {
     // The last that is done for the child: frees the node if nobody will ask for the result.
     void forget_if_dropped() noexcept;
 
+    // For select: `who` is woken as one in await() is, if `w` lets it. Until unwatch().
+    void watch(waiter& who, task_watcher& w) noexcept;
+    void unwatch(const task_watcher& w) noexcept;
+
     // Does this waiter wait in await()? And lets who does look again.
     static bool is_wait(const waiter& w) noexcept;
     void wake_getter() noexcept;
@@ -51,7 +61,8 @@ struct task_result {
     std::uint64_t run = 0; // which one of home's
     task* node = nullptr;  // where it lies; null for never_started()
     void (*destroy_value)(task_result&) noexcept = nullptr;
-    waiter* getter = nullptr; // parked in await()
+    waiter* getter = nullptr;        // parked in await(), or in a select
+    task_watcher* watcher = nullptr; // the select's; null for await()
     std::exception_ptr error{};
     bool has_value = false; // the closure has returned
     bool ended = false;     // and what it owned is gone: the handle may look

@@ -47,6 +47,11 @@ std::size_t checked_capacity(N capacity, const char* what, std::source_location 
     return static_cast<std::size_t>(capacity);
 }
 
+template <typename T, typename Store, typename F>
+struct pop_case;
+template <typename T, typename Store, typename F>
+struct push_case;
+
 template <typename T, typename Store>
 class basic_queue {
     static_assert(std::is_move_constructible_v<T> && std::is_nothrow_destructible_v<T>);
@@ -175,6 +180,11 @@ protected:
     ~basic_queue() = default;
 
 private:
+    template <typename, typename, typename>
+    friend struct pop_case; // select's
+    template <typename, typename, typename>
+    friend struct push_case;
+
     using outcome = queue_node::outcome_type;
     static constexpr bool moves_safely =
         std::is_nothrow_move_constructible_v<T> &&

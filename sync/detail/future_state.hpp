@@ -36,6 +36,7 @@ public:
     void set_exception(std::exception_ptr error);
     void abandon() noexcept; // breaks the promise if it was not kept
     void when_ready(std::unique_ptr<future_link> link);
+    [[nodiscard]] bool is_ready() const noexcept { return stage_ == stage::ready; } // lock held
 
     // Once it is ready: throws the exception, if it is one.
     void throw_error() const {

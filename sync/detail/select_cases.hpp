@@ -1,0 +1,275 @@
+// The cases of a select: what each kind does at its primitive, and for the one that has happened,
+// its handler.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/task.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/sync/detail/basic_queue.hpp>
+#include <creel/sync/detail/select_core.hpp>
+#include <creel/sync/event.hpp>
+#include <creel/sync/future.hpp>
+
+#include <concepts>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace creel::sync::detail {
+
+// What a case of type C needs to be one: attempt, enroll and woken, as in select_kind, and lock(),
+// that of the list its node is in.
+template <typename C>
+inline constexpr select_kind kind_of{
+    [](select_case& c) { return static_cast<C&>(c).attempt(); },
+    [](select_case& c, select_waiter& me) { return static_cast<C&>(c).enroll(me); },
+    [](select_case& c) noexcept {
+        // Always with the lock, although the node may be off the list: a party that has found it
+        // claimed looks at it until it lets the lock go.
+        const std::lock_guard hold{static_cast<C&>(c).lock()};
+        if (wait_list* in = c.node->list(); in != nullptr)
+            in->erase(*c.node);
+        c.node = nullptr;
+    },
+    [](select_case& c) { return static_cast<C&>(c).woken(); },
+};
+
+// Does somebody else than `me` wait there? One select may push to and pop from one queue.
+[[nodiscard]] inline bool others_wait(const wait_list& list, const select_waiter& me) noexcept {
+    for (const wait_node* n = list.front(); n != nullptr; n = n->next())
+        if (&n->who() != &me)
+            return true;
+    return false;
+}
+
+template <typename T, typename Store, typename F>
+struct pop_case final : select_case {
+    using result = std::invoke_result_t<F&, std::optional<T>>;
+
+    pop_case(basic_queue<T, Store>& queue, F f)
+        : select_case(kind_of<pop_case>), q(queue), then(std::move(f)) {}
+
+    wait_lock& lock() noexcept { return q.core_.guard; }
+    bool attempt() {
+        wake_batch woken_others;
+        const std::lock_guard hold{lock()};
+        return q.pop_at_once({&item}, woken_others) || q.core_.closed;
+    }
+    enrolment enroll(select_waiter& me) {
+        wake_batch woken_others;
+        const std::lock_guard hold{lock()};
+        if (q.core_.closed || q.store_.size() != 0 || others_wait(q.core_.pushers, me)) {
+            if (!me.claim.try_claim(nullptr))
+                return enrolment::taken;
+            return q.pop_at_once({&item}, woken_others) || q.core_.closed ? enrolment::done
+                                                                          : enrolment::again;
+        }
+        node = &place.emplace(me, &slot, &me.claim);
+        q.core_.poppers.push_back(*node);
+        return enrolment::waiting;
+    }
+    bool woken() { return place->outcome != queue_node::outcome_type::again; }
+    result finish() { return std::invoke(then, std::move(item)); }
+
+    basic_queue<T, Store>& q;
+    F then;
+    std::optional<T> item{}; // stays empty if the queue was closed
+    pop_slot<T> slot{&item};
+    std::optional<queue_node> place{};
+};
+
+template <typename T, typename Store, typename F>
+struct push_case final : select_case {
+    using result = std::invoke_result_t<F&, bool>;
+
+    push_case(basic_queue<T, Store>& queue, T& what, F f)
+        : select_case(kind_of<push_case>), q(queue), item(what), then(std::move(f)) {}
+
+    wait_lock& lock() noexcept { return q.core_.guard; }
+    bool attempt() {
+        wake_batch woken_others;
+        const std::lock_guard hold{lock()};
+        pushed = q.push_at_once(item, woken_others);
+        return pushed || q.core_.closed;
+    }
+    enrolment enroll(select_waiter& me) {
+        wake_batch woken_others;
+        const std::lock_guard hold{lock()};
+        if (q.core_.closed || q.store_.has_room() || others_wait(q.core_.poppers, me)) {
+            if (!me.claim.try_claim(nullptr))
+                return enrolment::taken;
+            pushed = q.push_at_once(item, woken_others);
+            return pushed || q.core_.closed ? enrolment::done : enrolment::again;
+        }
+        node = &place.emplace(me, std::addressof(item), &me.claim);
+        q.core_.pushers.push_back(*node);
+        return enrolment::waiting;
+    }
+    bool woken() {
+        if (place->error != nullptr)
+            std::rethrow_exception(place->error);
+        pushed = place->outcome == queue_node::outcome_type::moved;
+        return place->outcome != queue_node::outcome_type::again;
+    }
+    result finish() { return std::invoke(then, pushed); }
+
+    basic_queue<T, Store>& q;
+    T& item;
+    F then;
+    bool pushed = false; // stays false if the queue was closed
+    std::optional<queue_node> place{};
+};
+
+template <typename F>
+struct event_case final : select_case {
+    using result = std::invoke_result_t<F&>;
+
+    event_case(event& on, F f) : select_case(kind_of<event_case>), e(on), then(std::move(f)) {}
+
+    wait_lock& lock() noexcept { return e.lock_; }
+    bool attempt() noexcept { return e.try_wait(); }
+    enrolment enroll(select_waiter& me) noexcept {
+        const std::lock_guard hold{lock()};
+        if (e.set_) {
+            if (!me.claim.try_claim(nullptr))
+                return enrolment::taken;
+            e.set_ = !e.automatic_;
+            return enrolment::done;
+        }
+        node = &place.emplace(me, &me.claim);
+        e.waiting_.push_back(*node);
+        return enrolment::waiting;
+    }
+    static bool woken() noexcept { return true; }
+    result finish() { return std::invoke(then); }
+
+    event& e;
+    F then;
+    std::optional<wait_node> place{};
+};
+
+template <typename F>
+struct timer_case final : select_case {
+    using result = std::invoke_result_t<F&>;
+
+    timer_case(time_point at, duration after, F f) : select_case(kind), then(std::move(f)) {
+        deadline = at;
+        span = after;
+    }
+    result finish() { return std::invoke(then); }
+
+    // It has no node: the park itself has the timer.
+    static constexpr select_kind kind{
+        [](select_case& c) { return creel::now() >= c.deadline; },
+        [](select_case&, select_waiter&) { return enrolment::waiting; },
+        [](select_case&) noexcept {},
+        [](select_case&) { return true; },
+    };
+    F then;
+};
+
+struct future_access {
+    template <typename T>
+    static future_base& state(const future<T>& f) {
+        return f.required();
+    }
+    // Once it is ready; future::get() would check for a cancel, and this has happened.
+    template <typename T>
+    static const T& value(const future<T>& f) {
+        return f.required().value();
+    }
+};
+
+template <typename T, typename F>
+struct future_result {
+    using type = std::invoke_result_t<F&, const T&>;
+};
+template <typename F>
+struct future_result<void, F> {
+    using type = std::invoke_result_t<F&>;
+};
+
+template <typename T, typename F>
+struct future_case final : select_case {
+    using result = typename future_result<T, F>::type;
+
+    future_case(const future<T>& f, F g)
+        : select_case(kind_of<future_case>),
+          from(f),
+          state(future_access::state(from)),
+          then(std::move(g)) {}
+
+    wait_lock& lock() noexcept { return state.guard; }
+    bool attempt() noexcept { return state.ready(); }
+    enrolment enroll(select_waiter& me) noexcept {
+        const std::lock_guard hold{lock()};
+        if (state.is_ready())
+            return me.claim.try_claim(nullptr) ? enrolment::done : enrolment::taken;
+        node = &place.emplace(me, &me.claim);
+        state.waiting.push_back(*node);
+        return enrolment::waiting;
+    }
+    static bool woken() noexcept { return true; }
+    result finish() {
+        if constexpr (std::is_void_v<T>) {
+            state.throw_error();
+            return std::invoke(then);
+        } else {
+            return std::invoke(then, future_access::value(from));
+        }
+    }
+
+    future<T> from;
+    future_base& state;
+    F then;
+    std::optional<wait_node> place{};
+};
+
+struct task_access {
+    template <typename R>
+    static creel::detail::task_result& result(const task<R>& t) noexcept {
+        creel::detail::task_result::require(t.result_);
+        return *t.result_;
+    }
+};
+
+template <typename F>
+struct task_case final : select_case, creel::detail::task_watcher {
+    using result = std::invoke_result_t<F&>;
+
+    task_case(creel::detail::task_result& r, F f)
+        : select_case(kind), child(r), then(std::move(f)) {
+        may_wake = [](task_watcher& w) noexcept {
+            auto& self = static_cast<task_case&>(w);
+            return self.me->claim.try_claim(self.node);
+        };
+    }
+    enrolment enroll(select_waiter& who) noexcept {
+        if (child.ended)
+            return who.claim.try_claim(nullptr) ? enrolment::done : enrolment::taken;
+        me = &who;
+        node = &place.emplace(who, &who.claim); // in no list: it tells which case has won
+        child.watch(who, *this);
+        return enrolment::waiting;
+    }
+    result finish() { return std::invoke(then); }
+
+    // Child and select are on one thread, so there is nothing to lock.
+    static constexpr select_kind kind{
+        [](select_case& c) { return static_cast<task_case&>(c).child.ended; },
+        [](select_case& c, select_waiter& who) { return static_cast<task_case&>(c).enroll(who); },
+        [](select_case& c) noexcept {
+            static_cast<task_case&>(c).child.unwatch(static_cast<task_case&>(c));
+            c.node = nullptr;
+        },
+        [](select_case&) { return true; },
+    };
+    creel::detail::task_result& child;
+    F then;
+    select_waiter* me = nullptr;
+    std::optional<wait_node> place{};
+};
+
+} // namespace creel::sync::detail

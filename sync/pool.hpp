@@ -1,0 +1,173 @@
+// A limited number of things that are dear to make and used one at a time: connections to a
+// database, parsers, big buffers. Made when first needed, kept for the next, checked before reuse.
+//
+//     sync::pool<connection> connections{{.limit = 10,
+//                                         .create = [&] { return connect(database); },
+//                                         .is_valid = [](connection& c) { return !c.broken(); }}};
+//     auto c = connections.acquire();   // waits while 10 are in use
+//     c->query("...");                  // goes back when c goes, or is dropped by c.discard()
+//
+// First come, first served. Whoever may go on makes its own if none is idle, so one that fails to
+// is out of nobody's way but its own.
+#pragma once
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/wait_list.hpp>
+#include <creel/sync/semaphore.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace creel::sync {
+
+template <typename T>
+struct pool_options {
+    std::size_t limit = 1;
+    std::function<T()> create{};        // may wait; what it throws, acquire() throws
+    std::function<bool(T&)> is_valid{}; // none: always; may wait
+    std::function<void(T&&)> dispose{}; // none: the destructor; must neither wait nor throw
+};
+
+struct pool_statistics {
+    std::size_t limit = 0;
+    std::size_t idle = 0;
+    std::size_t in_use = 0; // leased, or being made
+    std::size_t waiting = 0;
+    std::uint64_t created = 0; // ever
+};
+
+template <typename T>
+class pool {
+    static_assert(std::is_nothrow_move_constructible_v<T>, "it goes back without throwing");
+
+public:
+    class lease;
+
+    // Throws: std::bad_alloc. A limit of 0 or no way to create is a bug, and is caught.
+    explicit pool(pool_options<T> options,
+                  std::source_location made_at = std::source_location::current())
+        : options_(std::move(options)),
+          lock_("pool", made_at),
+          permits_(static_cast<std::ptrdiff_t>(options_.limit), made_at) {
+        CREEL_ASSERT(options_.limit > 0 && options_.create,
+                     lock_.says("it needs a limit above 0 and a create function").c_str());
+        idle_.reserve(options_.limit);
+    }
+    pool(const pool&) = delete;
+    pool& operator=(const pool&) = delete;
+    // Disposes of what is idle. What is in use then is a bug, and is caught. Never parks.
+    ~pool() {
+        const auto s = permits_.statistics();
+        CREEL_ASSERT(s.available == s.permits,
+                     lock_.says("destroyed while something of it is in use").c_str());
+        for (T& item : idle_)
+            dispose(std::move(item));
+    }
+
+    // An idle one that is valid, the last used first, else a new one.
+    // Parks: while `limit` are in use, first come first served, and as create and is_valid do.
+    // Cancel: yes, nothing is held then. Threads: any. Throws: cancelled; what create or is_valid
+    // throws.
+    [[nodiscard]] lease acquire() {
+        permit right = permits_.hold();
+        while (std::optional<T> item = take_idle()) {
+            if (is_valid(*item))
+                return lease{*this, std::move(*item), std::move(right)};
+            dispose(std::move(*item));
+        }
+        T made = options_.create();
+        {
+            const std::lock_guard hold{lock_};
+            ++created_;
+        }
+        return lease{*this, std::move(made), std::move(right)};
+    }
+
+    // Threads: any. Never parks.
+    [[nodiscard]] pool_statistics statistics() const noexcept {
+        const auto s = permits_.statistics();
+        const std::lock_guard hold{lock_};
+        return {options_.limit, idle_.size(), static_cast<std::size_t>(s.permits - s.available),
+                s.waiting, created_};
+    }
+
+private:
+    std::optional<T> take_idle() noexcept {
+        std::optional<T> item;
+        const std::lock_guard hold{lock_};
+        if (!idle_.empty()) {
+            item.emplace(std::move(idle_.back()));
+            idle_.pop_back();
+        }
+        return item;
+    }
+    bool is_valid(T& item) {
+        if (!options_.is_valid)
+            return true;
+        try {
+            return options_.is_valid(item);
+        } catch (...) { // it cannot be trusted
+            dispose(std::move(item));
+            throw;
+        }
+    }
+    void dispose(T&& item) noexcept {
+        if (options_.dispose)
+            options_.dispose(std::move(item));
+    }
+    void give_back(T&& item) noexcept {
+        const std::lock_guard hold{lock_};
+        idle_.push_back(std::move(item)); // there is room: no more than `limit` exist
+    }
+
+    pool_options<T> options_;
+    mutable wait_lock lock_;
+    std::vector<T> idle_; // guarded by lock_, as is created_
+    std::uint64_t created_ = 0;
+    semaphore permits_; // one for each in use: who holds one may make what is missing
+};
+
+// One that is in use. Moves, does not copy. Must not outlive its pool.
+template <typename T>
+class pool<T>::lease {
+public:
+    lease(lease&& other) noexcept
+        : from_(std::exchange(other.from_, nullptr)),
+          item_(std::move(other.item_)),
+          right_(std::move(other.right_)) {}
+    lease& operator=(lease&&) = delete;
+    // Gives it back, to the next who waits. Never parks.
+    ~lease() {
+        if (from_ != nullptr)
+            from_->give_back(std::move(item_)); // before the permit
+    }
+
+    [[nodiscard]] T& operator*() noexcept { return item_; }
+    [[nodiscard]] T* operator->() noexcept { return &item_; }
+
+    // It is broken: disposes of it instead of giving it back. Once. Never parks.
+    void discard() noexcept {
+        if (from_ != nullptr) {
+            std::exchange(from_, nullptr)->dispose(std::move(item_));
+            right_.release();
+        }
+    }
+
+private:
+    friend class pool;
+    lease(pool& from, T&& item, permit&& right) noexcept
+        : from_(&from), item_(std::move(item)), right_(std::move(right)) {}
+
+    pool* from_;
+    T item_;
+    permit right_;
+};
+
+} // namespace creel::sync

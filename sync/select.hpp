@@ -1,0 +1,118 @@
+// The first of several: waits until one of its cases can happen, and lets exactly that one happen.
+//
+//     sync::select(sync::on_pop(requests, [&](std::optional<request> r) { serve(r); }),
+//                  sync::on_push(replies, next, [&](bool pushed) { sent = pushed; }),
+//                  sync::on_set(stop, [&] { running = false; }),
+//                  sync::on_timer(10s, [&] { report(); }));
+//
+// The handler of that case then runs, outside of all locks; it may wait. A pop from a queue that is
+// closed and drained can happen, and gives an empty optional; a push to a closed one gives false.
+// The others have not happened: no item is taken, an item to be pushed is not moved from, an
+// automatic event stays set. Go's select is the model.
+#pragma once
+
+#include <creel/sync/detail/select_cases.hpp>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace creel::sync {
+
+using enum select_order;
+
+namespace detail {
+inline constexpr auto do_nothing = [] {};
+using do_nothing_type = std::remove_const_t<decltype(do_nothing)>;
+
+template <typename C>
+concept selectable = std::derived_from<std::remove_cvref_t<C>, select_case>;
+
+// What all handlers' results have in common; the index of the case if they have none.
+template <bool AllVoid, typename... Results>
+struct select_result {
+    using type = std::common_type_t<Results...>;
+};
+template <typename... Results>
+struct select_result<true, Results...> {
+    using type = std::size_t;
+};
+} // namespace detail
+
+// The cases. What they refer to must outlive the select.
+
+// An item from a queue: f(std::optional<T>).
+template <typename T, typename Store, std::invocable<std::optional<T>> F>
+[[nodiscard]] auto on_pop(detail::basic_queue<T, Store>& q, F f) {
+    return detail::pop_case<T, Store, F>{q, std::move(f)};
+}
+
+// An item into a queue: f(bool), false if it was closed. `item` is moved from only if it went in.
+template <typename T, typename Store, std::invocable<bool> F>
+[[nodiscard]] auto on_push(detail::basic_queue<T, Store>& q, std::type_identity_t<T>& item, F f) {
+    return detail::push_case<T, Store, F>{q, item, std::move(f)};
+}
+
+// An event is set; an automatic one is used up. f().
+template <std::invocable F = detail::do_nothing_type>
+[[nodiscard]] auto on_set(event& e, F f = {}) {
+    return detail::event_case<F>{e, std::move(f)};
+}
+
+// So much time has passed since this was written, or it is so late. f().
+template <std::invocable F = detail::do_nothing_type>
+[[nodiscard]] auto on_timer(duration after, F f = {}) {
+    return detail::timer_case<F>{creel::detail::deadline_after(after), after, std::move(f)};
+}
+template <std::invocable F = detail::do_nothing_type>
+[[nodiscard]] auto on_timer(time_point at, F f = {}) {
+    return detail::timer_case<F>{at, duration{}, std::move(f)};
+}
+
+// A future is ready: f(const T&), f() for void. Throws the future's exception instead.
+template <typename T, typename F>
+[[nodiscard]] auto on_ready(const future<T>& from, F f) {
+    return detail::future_case<T, F>{from, std::move(f)};
+}
+
+// A child of async() has ended, one way or the other: f(), in which t.get() does not wait. Only on
+// the child's thread, and not while another fiber waits for it.
+template <typename R, std::invocable F = detail::do_nothing_type>
+[[nodiscard]] auto on_task(const task<R>& t, F f = {}) {
+    return detail::task_case<F>{detail::task_access::result(t), std::move(f)};
+}
+
+// Of several that can happen each is as likely (fair), or the first one written happens (ordered).
+// Returns what its handler returns, in the common type of all; or, where all handlers return
+// nothing, the index of the case.
+// Parks: until one can happen. Cancel: yes, none has happened then; not while the handler runs.
+// Threads: any, but for on_task. Throws: cancelled; what moving an item or the handler throws.
+// Cost: when one can happen, its lock; else a lock for each case, twice. No allocation.
+template <detail::selectable... Cases>
+auto select(select_order order, Cases&&... cases) {
+    static_assert(sizeof...(Cases) > 0, "select needs a case");
+    constexpr bool all_void = (std::is_void_v<typename std::remove_cvref_t<Cases>::result> && ...);
+    using result =
+        typename detail::select_result<all_void,
+                                       typename std::remove_cvref_t<Cases>::result...>::type;
+    const std::array<detail::select_case*, sizeof...(Cases)> all{&cases...};
+    const std::size_t happened = detail::select_one(all, order);
+    std::size_t i = 0;
+    if constexpr (all_void) {
+        static_cast<void>(((i++ == happened && (cases.finish(), true)) || ...));
+        return happened;
+    } else {
+        std::optional<result> value;
+        static_cast<void>(((i++ == happened && (value.emplace(cases.finish()), true)) || ...));
+        return std::move(*value);
+    }
+}
+template <detail::selectable... Cases>
+auto select(Cases&&... cases) {
+    return select(select_order::fair, std::forward<Cases>(cases)...);
+}
+
+} // namespace creel::sync

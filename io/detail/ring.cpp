@@ -1,3 +1,4 @@
+#include <creel/io/detail/hangup_probe.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/detail/ring_setup.hpp>
 
@@ -315,6 +316,15 @@ void ring::unregister_file(int slot) noexcept {
         free_slots_.push_back(slot);
     } catch (const std::bad_alloc&) { // this run does without the slot
     }
+}
+
+bool ring::receives_may_stand() noexcept {
+    if (!receive_buffers_) {
+        receive_buffers_.emplace(uring_);
+        if (!kernel_sees_hangups())
+            receive_buffers_->refuse();
+    }
+    return receive_buffers_->usable();
 }
 
 void ring::attend() noexcept {

@@ -120,13 +120,8 @@ public:
     int register_file(int fd) noexcept;
     void unregister_file(int slot) noexcept;
 
-    // The buffers of receives that stand. False: there are none to be had, or the kernel is too
-    // old.
-    [[nodiscard]] bool receives_may_stand() noexcept {
-        if (!receive_buffers_)
-            receive_buffers_.emplace(uring_);
-        return receive_buffers_->usable();
-    }
+    // False: there are no buffers to be had for them, or the kernel is too old, or known bad.
+    [[nodiscard]] bool receives_may_stand() noexcept;
     void receive_stands(bool begins) noexcept {
         counters_.receives_standing += begins ? 1U : ~0ULL;
     }

@@ -1,5 +1,6 @@
 #include "clean_run.hpp"
 
+#include <creel/io/detail/hangup_probe.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/readiness.hpp>
 #include <support/child_process.hpp>
@@ -252,6 +253,11 @@ std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
 }
 
 } // namespace
+
+TEST_CASE("a kernel that misses what comes right behind a message is known by a trial") {
+    CHECK(io::detail::hangup_behind_message_is_seen());
+    CHECK_FALSE(io::detail::hangup_behind_message_is_seen(false));
+}
 
 // The kernel is woken twice before it looks once. A multishot receive may then miss the second for
 // ever ("io_uring/poll: fix multishot recv missing EOF on wakeup race").

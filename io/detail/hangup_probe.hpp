@@ -1,0 +1,18 @@
+// Does the kernel tell a receive that stands of everything?
+//
+// Woken for a message and for what comes right behind it before it has looked once, many kernels
+// look once only: a multishot receive then never ends, for a reset or a shutdown makes no further
+// wake. The fix is "io_uring/poll: fix multishot recv missing EOF on wakeup race" (March 2026, in
+// stable kernels too, so that no version tells); github.com/axboe/liburing/issues/1549.
+#pragma once
+
+namespace creel::io::detail {
+
+// Tries it, on a socket of its own. False also where it cannot be tried. With `hang_up` false
+// nothing comes behind the message: what a kernel without the fix makes of it.
+[[nodiscard]] bool hangup_behind_message_is_seen(bool hang_up = true) noexcept;
+
+// The same, tried once in the life of the process. Threads: any. Cost: 0.2 ms, the first time.
+[[nodiscard]] bool kernel_sees_hangups() noexcept;
+
+} // namespace creel::io::detail

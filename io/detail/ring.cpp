@@ -24,6 +24,12 @@ __kernel_timespec longest_wait{.tv_sec = 10, .tv_nsec = 0};
 
 constexpr int most_files = 65'536;
 
+// IORING_FEAT_RW_ATTR (6.14), for what came with 6.13 and has no flag of its own: before, a file
+// taken out of the table was let go only when every operation begun before on any registered file
+// was over ("io_uring/rsrc: get rid of per-ring io_rsrc_node list"). One idle client then kept all
+// connections open that its server had closed.
+constexpr unsigned files_go_at_once = 1U << 16;
+
 struct thread_state {
     ring* current = nullptr;
     ring_statistics last{};
@@ -286,6 +292,8 @@ void ring::stand(standing& s) noexcept {
 }
 
 int ring::register_file(int fd) noexcept {
+    if (files_ == 0 && (uring_.features & files_go_at_once) == 0)
+        files_ = -1;
     if (files_ == 0) {
         rlimit limit{};
         ::getrlimit(RLIMIT_NOFILE, &limit); // the table may not be larger

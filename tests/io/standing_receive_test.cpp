@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <thread>
@@ -593,4 +594,127 @@ TEST_CASE("two fibers in one standing receive end the process") {
     INFO(to_string(child));
     CHECK(child.signal == SIGABRT);
     CHECK_THAT(child.stderr_text, Catch::Contains("two fibers receive on one stream at once"));
+}
+
+namespace {
+
+// A stream and the raw other end of it, for whoever has it just now.
+struct parcel {
+    io::tcp_stream stream;
+    int peer;
+    std::size_t sent = 0;
+    std::size_t received = 0;
+
+    explicit parcel(const std::array<int, 2>& fds)
+        : stream(io::tcp_stream::adopt(fds[0])), peer(fds[1]) {}
+    ~parcel() { ::close(peer); }
+    parcel(const parcel&) = delete;
+    parcel& operator=(const parcel&) = delete;
+
+    static std::byte at(std::size_t i) { return static_cast<std::byte>(i * 7 + i / 251); }
+
+    void send(std::size_t size_bytes) {
+        std::vector<std::byte> bytes(size_bytes);
+        for (std::size_t i = 0; i < size_bytes; ++i)
+            bytes[i] = at(sent + i);
+        const ssize_t n = ::send(peer, bytes.data(), size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent += n > 0 ? static_cast<std::size_t>(n) : 0;
+    }
+    // False if a byte is not the one that was sent.
+    bool receive(std::size_t most_bytes) {
+        std::vector<std::byte> bytes(most_bytes);
+        const std::size_t n = stream.recv(bytes);
+        for (std::size_t i = 0; i < n; ++i)
+            if (bytes[i] != at(received + i))
+                return false;
+        received += n;
+        return n > 0;
+    }
+};
+
+struct post_office {
+    std::mutex mutex{};
+    std::vector<std::unique_ptr<parcel>> parcels{};
+
+    std::unique_ptr<parcel> take(std::size_t which) {
+        const std::lock_guard lock{mutex};
+        if (parcels.empty())
+            return nullptr;
+        std::swap(parcels[which % parcels.size()], parcels.back());
+        auto taken = std::move(parcels.back());
+        parcels.pop_back();
+        return taken;
+    }
+    void give(std::unique_ptr<parcel> p) {
+        const std::lock_guard lock{mutex};
+        parcels.push_back(std::move(p));
+    }
+};
+
+// Half of what it does with a parcel leaves bytes in the ring, or a receive that stands there.
+bool handle(parcel& p, std::minstd_rand& random) {
+    bool right = true;
+    for (auto rounds = random() % 24; rounds > 0 && right; --rounds) {
+        p.send(random() % 16 == 0 ? 3'000 : 1 + random() % 60);
+        if (random() % 4 == 0)
+            creel::this_fiber::yield();
+        if (p.received < p.sent && random() % 8 != 0)
+            right = p.receive(1 + random() % 100);
+    }
+    if (right && p.received == p.sent && random() % 2 == 0) // it waits in vain, and is cut short
+        creel::move_on_after(std::chrono::microseconds{random() % 100},
+                             [&] { static_cast<void>(p.receive(8)); });
+    if (random() % 16 == 0)
+        right = right && p.stream.pending() <= p.sent - p.received;
+    return right;
+}
+
+} // namespace
+
+TEST_CASE("streams go round between threads and runs and lose no byte", "[stress]") {
+    const std::uint32_t seed = std::random_device{}();
+    INFO("seed " << seed);
+    post_office office;
+    for (int i = 0; i < 12; ++i) {
+        std::array<int, 2> fds{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) == 0);
+        office.give(std::make_unique<parcel>(fds));
+    }
+    std::atomic<int> wrong{0};
+    std::atomic<std::uint64_t> left{0};
+    std::vector<std::thread> threads;
+    for (std::uint32_t t = 0; t < 3; ++t)
+        threads.emplace_back([&, t] {
+            for (std::uint32_t runs = 0; runs < 12; ++runs) {
+                io::run([&] {
+                    creel::with_nursery([&](creel::nursery& n) {
+                        for (std::uint32_t f = 0; f < 3; ++f)
+                            n.spawn([&, f] {
+                                std::minstd_rand random{seed + t * 1'000 + runs * 10 + f};
+                                for (int i = 0; i < 60; ++i) {
+                                    auto p = office.take(random());
+                                    if (p != nullptr) {
+                                        wrong += handle(*p, random) ? 0 : 1;
+                                        office.give(std::move(p));
+                                    }
+                                    creel::this_fiber::yield();
+                                }
+                            });
+                    });
+                });
+                left += io::statistics().buffers_out + io::statistics().operations_in_flight;
+            }
+        });
+    for (std::thread& t : threads)
+        t.join();
+    CHECK(wrong == 0);
+    CHECK(left == 0);
+    io::run([&] {
+        for (auto& p : office.parcels) {
+            while (p->received < p->sent)
+                REQUIRE(p->receive(1'000));
+            CHECK(p->stream.pending() == 0);
+        }
+    });
+    CHECK(office.parcels.size() == 12);
 }

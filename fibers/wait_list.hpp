@@ -179,7 +179,7 @@ public:
     wait_list(const wait_list&) = delete;
     wait_list& operator=(const wait_list&) = delete;
 
-    // To destroy a primitive on which somebody waits is a bug, and is caught. Takes the lock.
+    // To destroy a primitive on which somebody waits is a bug, and is caught.
     ~wait_list() {
         if (first_ != nullptr) [[unlikely]]
             destroyed_while_waited_on();

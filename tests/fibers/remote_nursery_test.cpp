@@ -258,6 +258,9 @@ TEST_CASE("remote spawns race with nurseries and runs that end [stress]", "[stre
                                                 const std::lock_guard lock{mutex};
                                                 entry = n.remote();
                                             }
+                                            const int before = accepted;
+                                            while (i == 0 && accepted == before)
+                                                creel::this_fiber::yield(); // one at least
                                             for (int k = 0; k < i; ++k)
                                                 creel::this_fiber::yield();
                                             if (i % 3 == 0)
@@ -265,6 +268,8 @@ TEST_CASE("remote spawns race with nurseries and runs that end [stress]", "[stre
                                         });
             },
             {}, with_threads);
+    while (refused == 0)
+        std::this_thread::yield(); // the last nursery has closed
     stop = true;
     a.join();
     b.join();

@@ -27,7 +27,8 @@ TEST_CASE("async gives the value of its child to get") {
                 creel::this_fiber::sleep_for(1s);
                 return std::make_unique<int>(7);
             });
-            auto at_once = n.async({.name = "at once"}, [] { return creel::this_fiber::name(); });
+            auto at_once =
+                n.async({.name = "at once"}, [] { return std::string{creel::this_fiber::name()}; });
             const bool ready_before = later.ready();
             const auto seven = later.get();
             CHECK(!ready_before);

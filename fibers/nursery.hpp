@@ -59,6 +59,15 @@ public:
     // ns; no malloc for closures up to 480 bytes and names up to 15 characters.
     template <typename F>
     void spawn(F&& f, std::source_location where = std::source_location::current()) {
+        using function = std::decay_t<F>;
+        static_assert(std::is_invocable_v<function&>, "spawn takes a function of no arguments");
+        if constexpr (detail::fits_warm_task<function, F&&>) {
+            using closure = detail::spawned_closure<function>;
+            if (detail::task* t = core_.submit_warm(closure::kind, where)) [[likely]] {
+                ::new (t->closure()) closure(std::forward<F>(f));
+                return;
+            }
+        }
         spawn(spawn_options{}, std::forward<F>(f), where);
     }
     template <typename F>

@@ -4,6 +4,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/instrumented.hpp>
 #include <creel/fibers/detail/task_result.hpp>
 #include <creel/fibers/nursery.hpp>
 
@@ -18,6 +19,10 @@ namespace {
 
 // Idle carriers kept warm during a run; a finishing carrier beyond these ends.
 constexpr std::size_t kept_idle_carriers = 4096;
+
+// From a sanitizer, recycled tasks would hide a use after free.
+constexpr bool keeps_warm_tasks = CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0;
+constexpr std::size_t most_warm_tasks = 1024;
 
 // How often those beyond kept_while_waiting are looked at when nothing is going on.
 constexpr duration trim_interval = std::chrono::seconds{1};
@@ -58,10 +63,37 @@ void scheduler::adopt_task(task& t, nursery_core& home) noexcept {
     t.id = next_id_++;
 }
 
+// Leaves in a warm task what take_warm_task and its caller need not write.
+[[gnu::always_inline]] inline void scheduler::recycle_task(task& t) noexcept {
+    if (!keeps_warm_tasks || t.node_bytes != warm_task_bytes || t.offset != sizeof(task) ||
+        warm_task_count_ == most_warm_tasks) [[unlikely]] {
+        const std::uint32_t granted = t.node_bytes;
+        t.~task();
+        nodes_->deallocate(&t, granted);
+        return;
+    }
+    t.next = nullptr;
+    t.runner = nullptr;
+    t.result = nullptr;
+    if (!t.name.empty())
+        t.name = std::string{}; // and what it may have allocated
+    t.next_ready = warm_tasks_;
+    warm_tasks_ = &t;
+    ++warm_task_count_;
+}
+
 void scheduler::free_task(task& t) noexcept {
-    const std::uint32_t granted = t.node_bytes;
-    t.~task();
-    nodes_->deallocate(&t, granted);
+    recycle_task(t);
+}
+
+void scheduler::cool_tasks() noexcept {
+    while (task* t = warm_tasks_) {
+        warm_tasks_ = static_cast<task*>(t->next_ready);
+        const std::uint32_t granted = t->node_bytes;
+        t->~task();
+        nodes_->deallocate(t, granted);
+    }
+    warm_task_count_ = 0;
 }
 
 void scheduler::keep_task(task& t, task_result& r) noexcept {
@@ -81,13 +113,6 @@ void scheduler::free_kept_task(task& t, std::uint64_t run) noexcept {
         t.~task();
         node_pool::deallocate_left_behind(&t, granted);
     }
-}
-
-void scheduler::submit(task& t) noexcept {
-    ++counters_.tasks_spawned;
-    counters_.peak_tasks =
-        std::max(counters_.peak_tasks, counters_.tasks_spawned - counters_.tasks_finished);
-    ready_.push(t);
 }
 
 fiber_record* scheduler::bind_new(task& t) {
@@ -152,57 +177,61 @@ void scheduler::trim() noexcept {
     idle_low_ = idle_count_;
 }
 
-void scheduler::run_carrier(fiber_record& self) noexcept {
-    while (self.current != nullptr) {
-        run_task(*self.current);
-        if (!take_next_task(self))
-            rest(self);
+[[gnu::always_inline]] inline void scheduler::run_task(task& t) noexcept {
+    if (scope_access::may_be_cancelled(*current_) &&
+        scope_access::visible_cancel(*current_) != nullptr) [[unlikely]] { // it never starts
+        t.destroy_closure();
+        end_with(t, nullptr, true);
+        return;
     }
-}
-
-inline void scheduler::run_task(task& t) noexcept {
     std::exception_ptr error;
     bool was_cancelled = false;
-    if (!scope_access::may_be_cancelled(*current_) ||
-        scope_access::visible_cancel(*current_) == nullptr) [[likely]] { // else it never starts
-        try {
-            t.kind_of_closure->invoke(t.closure());
-        } catch (const cancelled&) {
-            error = std::current_exception();
-            was_cancelled = true;
-        } catch (...) {
-            error = std::current_exception();
-        }
-        // What f owned is released before the nursery hears of the end.
-        t.kind_of_closure->destroy(t.closure());
-        CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
-    } else {
-        t.kind_of_closure->destroy(t.closure());
+    try {
+        t.kind_of_closure->invoke(t.closure());
+    } catch (const cancelled&) {
+        error = std::current_exception();
         was_cancelled = true;
+    } catch (...) {
+        error = std::current_exception();
     }
-    t.runner = nullptr;
-    end_task(t, std::move(error), was_cancelled);
+    // What f owned is released before the nursery hears of the end.
+    t.destroy_closure();
+    CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
+    if (error == nullptr && t.result == nullptr) [[likely]]
+        end_task(t);
+    else
+        end_with(t, std::move(error), was_cancelled);
 }
 
-// Also for tasks that never ran: then without an error, or with bad_alloc.
-inline void scheduler::end_task(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
+// It has returned, and nobody asks what.
+[[gnu::always_inline]] inline void scheduler::end_task(task& t) noexcept {
+    t.home->child_ended(t);
+    recycle_task(t);
+    ++counters_.tasks_finished;
+    --tasks_alive_;
+}
+
+// Also for tasks that never ran: then without an error, or with bad_alloc; and for those of async()
+// that returned.
+void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
     nursery_core& home = *t.home;
+    t.runner = nullptr;
     task_result* result = t.result;
-    if (result != nullptr) [[unlikely]] {
-        // Whoever waits in get() is woken before the nursery may cancel him: he has his result.
-        was_cancelled = was_cancelled && home.cancelled_for_children();
-        result->end(error, was_cancelled);
+    if (result == nullptr) {
         if (error != nullptr)
             home.failed(std::move(error), was_cancelled, &t);
-        home.child_ended(t);
-        result->forget_if_dropped(); // else the handle frees the task
-    } else {
-        if (error != nullptr) [[unlikely]]
-            home.failed(std::move(error), was_cancelled, &t);
-        home.child_ended(t);
-        free_task(t);
+        end_task(t);
+        return;
     }
+    // Whoever waits in get() is woken before the nursery may cancel him: he has his result.
+    was_cancelled = was_cancelled && home.cancelled_for_children();
+    result->end(error, was_cancelled);
+    if (error != nullptr)
+        home.failed(std::move(error), was_cancelled, &t);
+    home.child_ended(t);
+    result->forget_if_dropped(); // else the handle frees the task
     ++counters_.tasks_finished;
+    --tasks_alive_;
 }
 
 // The usual case of rest(): the next one in the queue is a task, and no poll is due.
@@ -216,6 +245,14 @@ inline bool scheduler::take_next_task(fiber_record& self) noexcept {
     give(self, static_cast<task&>(*r));
     renew_budget(self);
     return true;
+}
+
+void scheduler::run_carrier(fiber_record& self) noexcept {
+    while (self.current != nullptr) {
+        run_task(*self.current);
+        if (!take_next_task(self))
+            rest(self);
+    }
 }
 
 // What a carrier does between two tasks: takes the next unstarted one in place, without a switch,
@@ -344,12 +381,12 @@ void scheduler::give_up_on_starved() noexcept {
 }
 
 void scheduler::fail_unstarted(task& t) noexcept {
-    t.kind_of_closure->destroy(t.closure());
+    t.destroy_closure();
     std::exception_ptr error;
     const bool was_cancelled = t.home->cancelled_for_children();
     if (!was_cancelled)
         error = std::make_exception_ptr(std::bad_alloc{});
-    end_task(t, std::move(error), was_cancelled);
+    end_with(t, std::move(error), was_cancelled);
 }
 
 } // namespace creel::detail

@@ -37,6 +37,9 @@ struct nursery_core {
     void discard_task(task& t) noexcept; // a made task that will not be submitted
     void submit(task& t) noexcept;       // becomes the youngest child and is queued
     void submit(task& t, task_result& r) noexcept;
+    // Both in one, for a closure that fits_warm_task: the caller makes it at once, before anything
+    // else can run. Null: not now, and make_task knows why.
+    task* submit_warm(const closure_kind& kind, std::source_location where) noexcept;
     void adopt(task& t) noexcept; // the same for one that another thread has made
 
     [[nodiscard]] bool cancelled_for_children() const noexcept;
@@ -49,7 +52,13 @@ struct nursery_core {
 
     // Notes how a child (null: the body) failed; then, for a child, that it has ended.
     void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
-    void child_ended(task& t) noexcept;
+    void child_ended(task& t) noexcept {
+        unlink(t);
+        if (max_children != unlimited) [[unlikely]]
+            free_slot();
+        if (children == 0 && joiner != nullptr && pending_starts == 0)
+            wake_joiner();
+    }
     // A child that will never have a stack; who waits for it reports that, on his own fiber.
     void child_starved(task& t) noexcept;
     void fail_starved() noexcept; // on the calling fiber
@@ -97,8 +106,17 @@ struct nursery_core {
 private:
     void report(std::exception_ptr error, const task_info& info) const noexcept;
     void wake_joiner() noexcept;
-    void link(task& t) noexcept;
-    void unlink(task& t) noexcept;
+    void link(task& t) noexcept {
+        t.previous = last_child;
+        (last_child != nullptr ? last_child->next : first_child) = &t;
+        last_child = &t;
+        ++children;
+    }
+    void unlink(task& t) noexcept {
+        (t.previous != nullptr ? t.previous->next : first_child) = t.next;
+        (t.next != nullptr ? t.next->previous : last_child) = t.previous;
+        --children;
+    }
 };
 
 } // namespace creel::detail

@@ -74,7 +74,7 @@ bool remote_entry::submit(task& t) noexcept {
         }
     }
     if (!taken) {
-        t.kind_of_closure->destroy(t.closure());
+        t.destroy_closure();
         discard_task(t);
     } else if (own_thread) {
         adopt();

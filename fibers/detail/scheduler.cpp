@@ -90,6 +90,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     outside_ = &outside;
     options_ = options;
     counters_ = {};
+    tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);
     leaving_ = false;
     dispatcher_held_ = false;
@@ -160,6 +161,7 @@ void scheduler::leave() noexcept {
     dispatcher_.reset();
     overflow_watch_.reset();
     stacks_.reset();
+    cool_tasks();
     nodes_.reset();
     timers_.trim();
     current_ = nullptr;
@@ -187,6 +189,7 @@ int scheduler::uncaught_exceptions_of(const parker& who) const noexcept {
 
 scheduler_statistics scheduler::statistics() const noexcept {
     scheduler_statistics s = counters_;
+    s.tasks_spawned = s.tasks_finished + tasks_alive_;
     s.fibers_alive = carriers_;
     s.fibers_idle = idle_count_;
     s.timers_armed = timers_.size();

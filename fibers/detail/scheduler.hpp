@@ -63,6 +63,7 @@ public:
     task* make_task(nursery_core& home, std::size_t bytes, std::size_t align,
                     std::source_location where);
     void free_task(task& t) noexcept;
+    task* take_warm_task() noexcept; // one freed before, null if there is none
     void adopt_task(task& t, nursery_core& home) noexcept;
     void submit(task& t) noexcept;
     void keep_task(task& t, task_result& r) noexcept; // until its handle has gone, too
@@ -162,7 +163,10 @@ private:
     fiber_record* create_carrier(std::size_t stack_bytes);
     void run_carrier(fiber_record& self) noexcept; // the body of a carrier
     void run_task(task& t) noexcept;
-    void end_task(task& t, std::exception_ptr error, bool was_cancelled) noexcept;
+    void end_task(task& t) noexcept;
+    void end_with(task& t, std::exception_ptr error, bool was_cancelled) noexcept;
+    void recycle_task(task& t) noexcept;
+    void cool_tasks() noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
@@ -222,7 +226,10 @@ private:
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
     std::optional<overflow_watch> overflow_watch_;
-    ready_queue starved_; // tasks that found no stack, oldest first
+    ready_queue starved_;        // tasks that found no stack, oldest first
+    task* warm_tasks_ = nullptr; // freed, and as good as new, linked by next_ready
+    std::size_t warm_task_count_ = 0;
+    std::uint64_t tasks_alive_ = 0;
     std::size_t carriers_ = 0;
     std::size_t kept_tasks_ = 0; // of async(), with a handle that has not gone
     std::uint64_t next_id_ = 0;  // of a task; goes on from run to run
@@ -257,6 +264,23 @@ inline void scheduler::suspend_current() {
         }
     }
     suspend_slowly();
+}
+
+inline task* scheduler::take_warm_task() noexcept {
+    task* t = warm_tasks_;
+    if (t == nullptr) [[unlikely]]
+        return nullptr;
+    warm_tasks_ = static_cast<task*>(t->next_ready);
+    --warm_task_count_;
+    t->stack_bytes = options_.stack_bytes;
+    t->id = next_id_++;
+    return t;
+}
+
+inline void scheduler::submit(task& t) noexcept {
+    if (++tasks_alive_ > counters_.peak_tasks)
+        counters_.peak_tasks = tasks_alive_;
+    ready_.push(t);
 }
 
 inline bool scheduler::can_run(const fiber_record& carrier, const task& t) const noexcept {

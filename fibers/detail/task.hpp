@@ -38,7 +38,7 @@ struct runnable {
 // What can be done to a closure of one type.
 struct closure_kind {
     void (*invoke)(void* closure);
-    void (*destroy)(void* closure) noexcept;
+    void (*destroy)(void* closure) noexcept; // null: it owns nothing
 };
 
 // What spawn() puts into a node.
@@ -50,12 +50,15 @@ struct spawned_closure {
 
     static constexpr closure_kind kind{
         [](void* c) { static_cast<void>(std::invoke(static_cast<spawned_closure*>(c)->f)); },
-        [](void* c) noexcept { std::destroy_at(static_cast<spawned_closure*>(c)); }};
+        std::is_trivially_destructible_v<F>
+            ? nullptr
+            : +[](void* c) noexcept { std::destroy_at(static_cast<spawned_closure*>(c)); }};
 
     F f;
 };
 
-struct task : runnable {
+// Its size is a multiple of its alignment, so a closure of usual alignment follows it directly.
+struct alignas(std::max_align_t) task : runnable {
     // In a node of at least node_size(), of which `granted` is what the pool must get back.
     static std::size_t node_size(std::size_t closure_bytes, std::size_t align) noexcept {
         // What operator new and the pool align for needs no slack; powers of two need no division.
@@ -73,6 +76,10 @@ struct task : runnable {
     }
 
     [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
+    void destroy_closure() noexcept {
+        if (kind_of_closure->destroy != nullptr)
+            kind_of_closure->destroy(closure());
+    }
 
     std::uint32_t node_bytes = 0; // what the pool handed out
     std::uint32_t offset = 0;     // from the node to the closure
@@ -91,5 +98,13 @@ private:
     explicit task(std::source_location where) noexcept
         : runnable(kind_type::task), spawned_at(where) {}
 };
+
+// The nodes that most tasks fit into, of which the scheduler keeps some as tasks. A closure that
+// goes into any of them, and whose making can neither fail nor call anything:
+inline constexpr std::uint32_t warm_task_bytes = 192;
+template <typename F, typename From>
+inline constexpr bool fits_warm_task =
+    std::is_trivially_constructible_v<F, From> && alignof(F) <= alignof(task) &&
+    sizeof(task) + sizeof(spawned_closure<F>) <= warm_task_bytes;
 
 } // namespace creel::detail

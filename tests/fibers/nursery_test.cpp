@@ -9,9 +9,12 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -425,4 +428,46 @@ TEST_CASE("nurseries nested 10,000 deep are cancelled without running out of sta
         });
         CHECK(unwound == depth + 1);
     });
+}
+
+TEST_CASE("a child keeps its name and its closure whole whatever their size and alignment") {
+    // Nodes are recycled: the second round meets those of the first.
+    struct alignas(64) wide {
+        unsigned char bytes[64];
+    };
+    struct huge {
+        unsigned char bytes[2000];
+    };
+    std::size_t wrong = 0;
+    std::size_t ran = 0;
+    run_virtually([&] {
+        for (int round = 0; round < 2; ++round)
+            creel::with_nursery([&](creel::nursery& n) {
+                for (const std::size_t length : {0U, 1U, 15U, 16U, 70U, 90U, 300U, 1000U}) {
+                    std::string name(length, static_cast<char>('a' + length % 26));
+                    auto check = [&wrong, &ran, name](const auto& payload) {
+                        creel::this_fiber::yield();
+                        wrong += creel::this_fiber::name() != name ? 1 : 0;
+                        const auto address = reinterpret_cast<std::uintptr_t>(&payload);
+                        wrong += address % alignof(decltype(payload)) != 0 ? 1 : 0;
+                        for (const unsigned char byte : payload.bytes)
+                            wrong += byte != 7 ? 1 : 0;
+                        ++ran;
+                    };
+                    wide aligned;
+                    std::fill(std::begin(aligned.bytes), std::end(aligned.bytes), 7);
+                    huge large;
+                    std::fill(std::begin(large.bytes), std::end(large.bytes), 7);
+                    n.spawn({.name = name}, [check, aligned] { check(aligned); });
+                    n.spawn({.name = name}, [check, large] { check(large); });
+                    n.spawn({.name = name}, [&ran, &wrong, length] {
+                        wrong += creel::this_fiber::name().size() != length ? 1 : 0;
+                        ++ran;
+                    });
+                }
+                n.spawn([&] { wrong += creel::this_fiber::name().empty() ? 0 : 1; });
+            });
+    });
+    CHECK(ran == 2 * 8 * 3);
+    CHECK(wrong == 0);
 }

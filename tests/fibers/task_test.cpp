@@ -283,10 +283,8 @@ TEST_CASE("a task handle is used up by get") {
 TEST_CASE("a child that waits for its own result ends the process with a reason") {
     const auto outcome = run_in_child([] {
         run_virtually([] {
-            creel::with_nursery([](creel::nursery& n) {
-                creel::task<void> t;
-                t = n.async([&] { t.get(); });
-            });
+            creel::task<void> t; // outlives the child, which asks it
+            creel::with_nursery([&](creel::nursery& n) { t = n.async([&] { t.get(); }); });
         });
     });
     CHECK(outcome.signal == SIGABRT);

@@ -1,0 +1,172 @@
+// What must not grow: allocations once a program is warm, and memory once its fibers have ended.
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/fibers/waiter.hpp>
+
+#include "support/fixture.hpp"
+#include "support/malloc_count.hpp"
+#include "support/memory.hpp"
+#include "support/sanitizers.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <malloc.h>
+
+#include <catch2/catch.hpp>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+using creel::test::run_virtually;
+
+// A wait that allocates nothing: the waiter lies on the parked fiber's stack.
+struct bare_waiter : creel::waiter {
+    static creel::withdrawal withdraw(creel::waiter&, creel::wake_reason) noexcept {
+        return creel::withdrawal::pending;
+    }
+    static void describe(const creel::waiter&, std::string& text) { text += "a test"; }
+    static constexpr creel::waiter_kind kind{&withdraw, &describe, false};
+    bare_waiter() noexcept : waiter(kind) {}
+};
+
+// How many calls of malloc 200 rounds take, when 20 have gone before.
+template <typename Round>
+std::uint64_t mallocs_when_warm(Round round) {
+    std::uint64_t calls = 0;
+    run_virtually([&] {
+        for (int i = 0; i < 20; ++i)
+            round();
+        const std::uint64_t before = creel::test::malloc_calls();
+        for (int i = 0; i < 200; ++i)
+            round();
+        calls = creel::test::malloc_calls() - before;
+    });
+    return calls;
+}
+
+// Every level holds a number that must still be there when the level above has come back.
+std::uint64_t sum_down(std::uint64_t depth, std::uint64_t salt) {
+    volatile std::uint64_t here[32];
+    for (std::size_t i = 0; i < 32; ++i)
+        here[i] = salt + depth;
+    if (depth % 64 == 0)
+        creel::this_fiber::yield();
+    const std::uint64_t below = depth == 0 ? 0 : sum_down(depth - 1, salt);
+    for (std::size_t i = 1; i < 32; ++i)
+        if (here[i] != here[0])
+            return 0;
+    return below + here[0];
+}
+
+} // namespace
+
+TEST_CASE("the counter of allocations sees malloc and operator new") {
+    if (!creel::test::counts_malloc)
+        return;
+    const std::uint64_t before = creel::test::malloc_calls();
+    std::vector<std::string> some(3, std::string(100, 'x'));
+    CHECK(creel::test::malloc_calls() - before >= 4);
+}
+
+TEST_CASE("spawning and joining allocates nothing once it is warm") {
+    CHECK(mallocs_when_warm([] {
+              std::size_t ended = 0;
+              creel::with_nursery([&](creel::nursery& n) {
+                  for (int i = 0; i < 100; ++i)
+                      n.spawn([&ended] { ++ended; });
+                  for (int i = 0; i < 100; ++i)
+                      n.spawn({.name = "named"}, [&ended] {
+                          creel::this_fiber::yield();
+                          ++ended;
+                      });
+              });
+          }) == 0);
+}
+
+TEST_CASE("a result fetched from a child allocates nothing once it is warm") {
+    CHECK(mallocs_when_warm([] {
+              creel::with_nursery([](creel::nursery& n) {
+                  auto t = n.async([] { return 42; });
+                  static_cast<void>(t.get());
+              });
+          }) == 0);
+}
+
+TEST_CASE("parking and waking and sleeping allocate nothing once they are warm") {
+    CHECK(mallocs_when_warm([] {
+              creel::with_nursery([](creel::nursery& n) {
+                  bare_waiter* waiting = nullptr;
+                  n.spawn([&waiting] {
+                      bare_waiter w;
+                      waiting = &w;
+                      static_cast<void>(creel::park(w));
+                  });
+                  n.spawn([&waiting] {
+                      creel::this_fiber::sleep_for(1ms);
+                      creel::wake(*waiting);
+                  });
+                  n.spawn([] { creel::fail_after(1h, [] { creel::this_fiber::sleep_for(2ms); }); });
+              });
+          }) == 0);
+}
+
+TEST_CASE("1,000 fibers that are each 150 KiB deep at once keep their frames to themselves") {
+    const std::uint64_t depth = creel::test::under_asan ? 100 : 384;
+    std::size_t right = 0;
+    run_virtually([&] {
+        creel::with_nursery([&](creel::nursery& n) {
+            for (std::uint64_t salt = 1; salt <= 1000; ++salt)
+                n.spawn([&right, salt, depth] {
+                    const std::uint64_t sum = sum_down(depth, salt);
+                    right += sum == (depth + 1) * salt + depth * (depth + 1) / 2 ? 1 : 0;
+                });
+        });
+    });
+    CHECK(right == 1000);
+}
+
+// TSan knows at most 8,128 fibers, and ASan's shadow is an eighth of every stack.
+TEST_CASE("stress: a million fibers parked and woken in random order leave nothing behind",
+          "[stress]") {
+    const std::size_t count =
+        creel::test::under_tsan ? 4'000 : (creel::test::under_asan ? 20'000 : 1'000'000);
+    const auto seed = std::random_device{}();
+    CAPTURE(seed);
+    const std::size_t mappings = creel::test::mapping_count();
+    const std::size_t resident = creel::test::resident_bytes();
+    std::size_t woken = 0;
+    {
+        std::vector<bare_waiter*> waiting;
+        waiting.reserve(count);
+        run_virtually([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                for (std::size_t i = 0; i < count; ++i)
+                    n.spawn([&waiting, &woken] {
+                        bare_waiter w;
+                        waiting.push_back(&w);
+                        static_cast<void>(creel::park(w));
+                        ++woken;
+                    });
+                while (waiting.size() < count)
+                    creel::this_fiber::yield();
+                std::mt19937_64 random{seed};
+                std::shuffle(waiting.begin(), waiting.end(), random);
+                for (bare_waiter* w : waiting)
+                    creel::wake(*w);
+            });
+        });
+    }
+    CHECK(woken == count);
+    if (creel::test::under_asan || creel::test::under_tsan)
+        return; // they keep what they have mapped
+    malloc_trim(0);
+    CHECK(creel::test::mapping_count() <= mappings + 20);
+    CHECK(creel::test::resident_bytes() < resident + (std::size_t{64} << 20));
+}

@@ -15,6 +15,17 @@
 
 namespace creel {
 
+namespace detail {
+
+// A function of its own: clang 16 crashes on a lambda that captures an element of a pack, in a pack
+// expansion inside another lambda.
+template <typename R, typename F>
+void spawn_filling(nursery& n, std::optional<R>& result, F& f) {
+    n.spawn([&result, &f] { fill(result, f); });
+}
+
+} // namespace detail
+
 // A tuple of the results, in the order of the functions; std::monostate for those without one.
 // Parks: until all have ended. Cancel: yes, all are cancelled then, and awaited; when all have
 // succeeded all the same, their results are returned. Threads: those with a scheduler.
@@ -23,10 +34,9 @@ namespace creel {
 template <typename... F>
 auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     std::tuple<std::optional<detail::filled_result<F>>...> results;
-    const auto spawn_all = [&]<std::size_t... I>(nursery& n, std::index_sequence<I...>) {
-        (n.spawn([&f, &result = std::get<I>(results)] { detail::fill(result, f); }), ...);
-    };
-    with_nursery([&](nursery& n) { spawn_all(n, std::index_sequence_for<F...>{}); });
+    with_nursery([&](nursery& n) {
+        std::apply([&](auto&... result) { (detail::spawn_filling(n, result, f), ...); }, results);
+    });
     return std::apply(
         [](auto&... result) {
             if (!(result.has_value() && ...)) [[unlikely]]

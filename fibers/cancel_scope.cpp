@@ -3,6 +3,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/text.hpp>
 #include <creel/fibers/detail/token.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -30,10 +31,13 @@ time_point deadline_after(duration d) noexcept {
     return deadline_after(now(), d);
 }
 
-void throw_not_finished(const cancel_scope& scope) {
-    if (scope.reason() != nullptr && scope.reason()->cause == cancel_cause::deadline)
-        throw timed_out{};
-    throw_cut_short(scope);
+void throw_not_finished(const cancel_scope& scope, const duration* limit,
+                        const std::source_location& where) {
+    if (scope.reason() == nullptr || scope.reason()->cause != cancel_cause::deadline)
+        throw_cut_short(scope);
+    std::string text = "timed out ";
+    text += limit != nullptr ? "after " + to_text(*limit) : std::string{"at its deadline"};
+    throw timed_out{text + " (" + to_text(where) + ')'};
 }
 
 void throw_cut_short(const cancel_scope& scope) {
@@ -114,6 +118,12 @@ void cancel_scope::leave() noexcept {
         me.home->cancel(timer_);
     if (links_ != nullptr) [[unlikely]]
         detail::scope_access::drop_links(*this);
+    if (own_ != level::none) [[unlikely]] {
+        if (me.thrown_for == this)
+            me.thrown_for = nullptr; // absorbed, or replaced by another exception: not swallowed
+        if (me.home != nullptr)
+            me.home->count_cancel(now() - requested_at_);
+    }
     me.scope = parent_;
     if (parent_ == nullptr && me.home != nullptr)
         me.home->outermost_left(*this);
@@ -181,7 +191,8 @@ cancel_token cancel_scope::token() {
 }
 
 void cancel_scope::set_deadline(time_point deadline) {
-    require_own_thread("the deadline of a cancel_scope is moved on the thread that entered it");
+    require_own_thread("the deadline of a cancel_scope is moved on the thread that entered it; "
+                       "elsewhere, cancel its token()");
     deadline_ = deadline;
     if (links_ != nullptr)
         detail::scope_access::set_token_deadline(*this);
@@ -196,7 +207,8 @@ void cancel_scope::set_deadline(time_point deadline) {
 void cancel_scope::set_shielded(bool shielded) {
     if (shielded_ == shielded)
         return;
-    require_own_thread("a cancel_scope is shielded on the thread that entered it");
+    require_own_thread("a cancel_scope is shielded on the thread that entered it: call "
+                       "set_shielded() there");
     shielded_ = shielded;
     if (owner_ != nullptr)
         detail::scope_access::spread(*this);

@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -265,7 +266,8 @@ struct scope_access {
                                           duration grace) noexcept;
 
 // What fail_after throws, and what else a cut-short call with a value throws.
-[[noreturn]] void throw_not_finished(const cancel_scope& scope);
+[[noreturn]] void throw_not_finished(const cancel_scope& scope, const duration* limit,
+                                     const std::source_location& where);
 [[noreturn]] void throw_cut_short(const cancel_scope& scope);
 
 } // namespace detail
@@ -291,28 +293,31 @@ auto move_on_at(time_point deadline, F&& f) {
 
 namespace detail {
 template <typename F>
-auto fail_in(cancel_scope& scope, duration span, F& f) -> std::remove_cvref_t<scope_result<F>> {
-    auto value = scope_access::run(scope, span, f);
+auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source_location& where)
+    -> std::remove_cvref_t<scope_result<F>> {
+    auto value = scope_access::run(scope, limit != nullptr ? *limit : duration{}, f);
     if (!value)
-        throw_not_finished(scope);
+        throw_not_finished(scope, limit, where);
     if constexpr (!std::is_void_v<scope_result<F>>)
         return std::move(*value);
 }
 } // namespace detail
 
-// The same, but throws `timed_out` when the deadline ended f (task_cancelled if the scope was
-// cancelled by hand instead). A cancel from outside passes through.
+// The same, but throws `timed_out`, whose text names the limit and the caller's line, when the
+// deadline ended f (task_cancelled if the scope was cancelled by hand instead). A cancel from
+// outside passes through.
 // Parks: as f does. Threads: any. Throws: timed_out, task_cancelled, and what f throws. Cost: one
 // clock read and one timer.
 template <typename F>
-auto fail_after(duration d, F&& f) {
+auto fail_after(duration d, F&& f, std::source_location where = std::source_location::current()) {
     cancel_scope scope{detail::deadline_after(d)};
-    return detail::fail_in(scope, d, f);
+    return detail::fail_in(scope, &d, f, where);
 }
 template <typename F>
-auto fail_at(time_point deadline, F&& f) {
+auto fail_at(time_point deadline, F&& f,
+             std::source_location where = std::source_location::current()) {
     cancel_scope scope{deadline};
-    return detail::fail_in(scope, duration{}, f);
+    return detail::fail_in(scope, nullptr, f, where);
 }
 
 // Runs f protected from the cancels outside: for a cleanup that must be able to wait. Give it a

@@ -4,7 +4,7 @@ namespace creel {
 
 cancelled::~cancelled() = default;
 
-timed_out::timed_out() : std::runtime_error("timed out") {}
+timed_out::timed_out(const std::string& what) : std::runtime_error(what) {}
 
 task_cancelled::task_cancelled(const std::string& what)
     : std::runtime_error(what.empty() ? "cancelled" : "cancelled: " + what) {}

@@ -55,7 +55,7 @@ private:
 // fail_after and fail_at: their own deadline ended the work.
 class timed_out final : public std::runtime_error {
 public:
-    timed_out();
+    explicit timed_out(const std::string& what);
 };
 
 // The result was asked of work that was cancelled by hand or never started.

@@ -2,6 +2,7 @@
 // virtual clock, come in by. Programs call io::run.
 #pragma once
 
+#include <creel/fibers/latency_histogram.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 
@@ -25,6 +26,8 @@ struct scheduler_options {
     // How long to look for work before the thread goes to sleep; at most 25 us. It spins only while
     // that has lately paid, so an idle thread uses no CPU all the same.
     duration idle_spin{};
+    // Reports what is probably a mistake on stderr. CREEL_DEBUG=1 in the environment does the same.
+    bool debug = false;
 };
 
 // What one scheduler has done since its run began, and what it holds now.
@@ -42,6 +45,10 @@ struct scheduler_statistics {
     std::uint64_t spins_paid = 0;      // those that found some
     std::uint64_t timers_armed = 0;    // now
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
+    // Waits that threw `cancelled` once more in a fiber that had caught it and not let it pass; in
+    // debug mode the fiber is named on stderr.
+    std::uint64_t cancels_swallowed = 0;
+    latency_histogram cancel_latency{}; // of scopes: from the cancel until they were left
 };
 
 // Of the calling thread's scheduler. Threads: those with a scheduler. Cost: a copy.

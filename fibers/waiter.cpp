@@ -194,6 +194,8 @@ void throw_cancelled() {
          c = detail::scope_access::parent(*c))
         if (c->reason() != nullptr)
             s = c;
+    if (me.home != nullptr)
+        me.home->about_to_throw_cancelled(s);
     throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s)
                                  : std::make_shared<const cancel_reason>()};
 }

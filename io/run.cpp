@@ -112,6 +112,7 @@ scheduler_options run_session::scheduling() const noexcept {
     scheduling.max_fibers = state_->options.max_fibers;
     scheduling.report_overflow = state_->options.report_overflow;
     scheduling.idle_spin = state_->options.idle_spin;
+    scheduling.debug = state_->options.debug;
     return scheduling;
 }
 

@@ -63,6 +63,7 @@ struct run_options {
     // lately paid: a wake from another thread, or a reply, that comes within it is met several
     // times sooner. Worth it where the wait is short and a core is to spare.
     duration idle_spin{};
+    bool debug = false; // reports what is probably a mistake on stderr; so does CREEL_DEBUG=1
     unsigned ring_entries = 4096;    // of the submission queue; what one round submits fits in it
     unsigned completion_entries = 0; // of the completion queue; 0: 16384
 };

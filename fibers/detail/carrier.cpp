@@ -6,6 +6,7 @@
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
 #include <creel/fibers/detail/task_result.hpp>
+#include <creel/fibers/local.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <algorithm>
@@ -197,7 +198,7 @@ void scheduler::trim() noexcept {
     // What f owned is released before the nursery hears of the end.
     t.destroy_closure();
     CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
-    if (error == nullptr && t.result == nullptr) [[likely]]
+    if (error == nullptr && t.result == nullptr && t.locals == nullptr) [[likely]]
         end_task(t);
     else
         end_with(t, std::move(error), was_cancelled);
@@ -217,6 +218,8 @@ void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) 
     nursery_core& home = *t.home;
     t.runner = nullptr;
     task_result* result = t.result;
+    if (t.locals != nullptr) [[unlikely]]
+        drop_locals(std::exchange(t.locals, nullptr));
     if (result == nullptr) {
         if (error != nullptr)
             home.failed(std::move(error), was_cancelled, &t);

@@ -4,8 +4,10 @@
 #include <creel/fibers/detail/remote_entry.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/task_result.hpp>
+#include <creel/fibers/detail/text.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/local.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -156,10 +158,13 @@ task* nursery_core::make_task(const spawn_options& options, std::size_t closure_
         free_slot();
         throw;
     }
+    if (local_binding* locals = opener->home->locals()) [[unlikely]]
+        t->locals = share_locals(locals);
     return t;
 }
 
 void nursery_core::discard_task(task& t) noexcept {
+    drop_locals(t.locals);
     opener->home->free_task(t);
     free_slot();
 }
@@ -168,7 +173,7 @@ void nursery_core::discard_task(task& t) noexcept {
 task* nursery_core::submit_warm(const closure_kind& kind, std::source_location from) noexcept {
     scheduler& home = *opener->home;
     if (scheduler::current() != &home || !open || max_children != unlimited ||
-        scope_access::effective(scope)) [[unlikely]]
+        scope_access::effective(scope) || home.locals() != nullptr) [[unlikely]]
         return nullptr;
     task* t = home.take_warm_task();
     if (t == nullptr) [[unlikely]]
@@ -226,8 +231,8 @@ void nursery_core::report(std::exception_ptr error, const task_info& info) const
         } catch (const cancelled&) { // it waited, and the nursery is ending
         }
     } else {
-        std::fprintf(stderr, "creel: %s failed: %s\n", to_string(info).c_str(),
-                     describe_exception(error).c_str());
+        std::fprintf(stderr, "creel: %s failed: %s\n", escaped(to_string(info)).c_str(),
+                     escaped(describe_exception(error)).c_str());
     }
 }
 
@@ -319,7 +324,10 @@ bool nursery_core::settle() {
     open = false;
     if (entry != nullptr)
         std::exchange(entry, nullptr)->drop_reference();
-    return scope_access::leave_absorbing(scope);
+    const bool absorbs = scope_access::leave_absorbing(scope);
+    if (!errors.empty()) [[unlikely]]
+        opener->thrown_for = nullptr; // a `cancelled` of the body is dropped here, not swallowed
+    return absorbs;
 }
 
 void nursery_core::throw_errors() {

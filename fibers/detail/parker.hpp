@@ -13,6 +13,7 @@ class cancel_scope;
 namespace creel::detail {
 
 class scheduler;
+struct local_binding;
 struct nursery_core;
 struct scope_access;
 
@@ -23,6 +24,13 @@ struct parker {
     waiter* waiting_on = nullptr;                // null while it runs or is ready
     wake_reason reason = wake_reason::signalled; // how the last park ended
     int budget = 0;                              // cancellation points left before it must yield
+    bool swallow_reported = false;               // as the next two
+    // For the audit of swallowed cancels: the scope `cancelled` was thrown for last, and in which
+    // task. Only cancels write it.
+    const cancel_scope* thrown_for = nullptr;
+    std::uint64_t thrown_in = 0;
+    // What local<T>s are bound to; a carrier's task has its own.
+    local_binding* locals = nullptr;
 };
 
 // The parker of a thread that has no scheduler.

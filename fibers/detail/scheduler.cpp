@@ -2,6 +2,7 @@
 #include <creel/fibers/detail/scheduler.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/audit.hpp>
 
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
@@ -89,6 +90,9 @@ void scheduler::run(poller& outside, const scheduler_options& options,
 void scheduler::enter(poller& outside, const scheduler_options& options) {
     outside_ = &outside;
     options_ = options;
+    options_.debug = options.debug || debug_is_in_environment();
+    if (options_.debug)
+        name_unhandled_cancels();
     counters_ = {};
     tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);

@@ -99,6 +99,18 @@ public:
     }
     void count_reported_error() noexcept { ++counters_.errors_reported; }
 
+    // audit.cpp: of cancels. Threads: own.
+    void about_to_throw_cancelled(const cancel_scope* absorber) noexcept;
+    void count_cancel(duration from_request_to_exit) noexcept {
+        counters_.cancel_latency.add(from_request_to_exit);
+    }
+    [[nodiscard]] bool debug() const noexcept { return options_.debug; }
+
+    // What a child spawned here and now shall see of local<T>s; null for the fallbacks.
+    [[nodiscard]] local_binding* locals() const noexcept {
+        return current_->current != nullptr ? current_->current->locals : locals_outside_tasks();
+    }
+
     // Whether an access to this address is a fiber's overflow, and whose. For a handler of SIGSEGV
     // on the scheduler's own thread: it only reads.
     [[nodiscard]] bool explain_fault(const std::byte* address, const std::byte* stack_pointer,
@@ -132,6 +144,7 @@ private:
     void remove_marker() noexcept;
 
     void yield_spent();
+    [[nodiscard]] local_binding* locals_outside_tasks() const noexcept;
 
     // loop.cpp
     void suspend_current();           // runs others until the current fiber is popped again

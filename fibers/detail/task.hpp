@@ -21,6 +21,7 @@
 namespace creel::detail {
 
 struct fiber_record;
+struct local_binding;
 struct nursery_core;
 struct task_result;
 
@@ -91,6 +92,7 @@ struct alignas(std::max_align_t) task : runnable {
     const closure_kind* kind_of_closure = nullptr;
     task_result* result = nullptr; // of async(): in this node, which it keeps while it is asked for
     std::uint64_t id = 0;
+    local_binding* locals = nullptr; // what its spawner saw, then its own; we hold a reference
     std::source_location spawned_at;
     std::string name{};
 

@@ -502,3 +502,29 @@ TEST_CASE("a scope entered twice is a clear error") {
     CHECK(outcome.signal == SIGABRT);
     CHECK(outcome.stderr_text.find("entered once") != std::string::npos);
 }
+
+TEST_CASE("timed_out names the limit and the place") {
+    run_virtually([](manual_poller& outside) {
+        const auto text_of = [](auto f) {
+            try {
+                f();
+            } catch (const creel::timed_out& e) {
+                return std::string{e.what()};
+            }
+            return std::string{};
+        };
+        const auto sleep = [] { creel::this_fiber::sleep_for(24h); };
+        const auto line = std::to_string(__LINE__ + 1);
+        const auto after = text_of([&] { creel::fail_after(1500ms, sleep); });
+        CHECK(after.find("timed out after 1.5s (") == 0);
+        CHECK(after.find("cancel_scope_test.cpp:" + line + ")") != std::string::npos);
+        CHECK(text_of([&] { creel::fail_after(250us, sleep); }).find("after 250us (") !=
+              std::string::npos);
+        CHECK(text_of([&] { creel::fail_after(-1ns, sleep); }).find("after -1ns (") !=
+              std::string::npos);
+        CHECK(text_of([&] { creel::fail_after(1h, sleep); }).find("after 3600s (") !=
+              std::string::npos);
+        const auto at = text_of([&] { creel::fail_at(outside.now() + 1s, sleep); });
+        CHECK(at.find("timed out at its deadline (") == 0);
+    });
+}

@@ -342,6 +342,19 @@ TEST_CASE("report() without a handler writes one line to stderr") {
     CHECK(outcome.stderr_text.find("failed: boom\n") != std::string::npos);
 }
 
+TEST_CASE("the line of report() shows control characters and does not obey them") {
+    const auto outcome = run_in_child([] {
+        run_virtually([] {
+            creel::with_nursery({.on_error = creel::report()}, [](creel::nursery& n) {
+                n.spawn({.name = "a\rb"}, [] { throw std::runtime_error("one\ntwo\x1b[2J\x7f"); });
+            });
+        });
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.stderr_text.find("a\\x0db (#") != std::string::npos);
+    CHECK(outcome.stderr_text.find("one\\ntwo\\x1b[2J\\x7f\n") != std::string::npos);
+}
+
 TEST_CASE("a nursery inside catch waits, and the exception is still the handler's") {
     run_virtually([] {
         CHECK(error_of([] {

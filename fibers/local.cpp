@@ -1,0 +1,63 @@
+#include <creel/fibers/local.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+
+namespace creel::detail {
+
+namespace {
+
+// Where the caller's bindings hang: a task brings its own, so that a carrier need not be told of
+// them; the main fiber of a run goes on with its thread's.
+local_binding*& bindings() noexcept {
+    if (scheduler* s = this_scheduler) {
+        fiber_record& f = s->running();
+        if (f.current != nullptr)
+            return f.current->locals;
+        if (f.what == fiber_record::fiber_kind::native)
+            return f.locals;
+    }
+    return this_thread_parker().locals;
+}
+
+} // namespace
+
+bound_local::bound_local(local_binding& b) noexcept : slot_(&bindings()) {
+    b.outer = *slot_; // our hold on that one is its hold now
+    *slot_ = &b;
+}
+
+bound_local::~bound_local() {
+    local_binding* ended = *slot_;
+    *slot_ = share_locals(ended->outer);
+    drop_locals(ended);
+}
+
+const local_binding* find_local(const void* key) noexcept {
+    const local_binding* b = bindings();
+    while (b != nullptr && b->key != key)
+        b = b->outer;
+    return b;
+}
+
+local_binding* share_locals(local_binding* first) noexcept {
+    if (first != nullptr)
+        first->references.fetch_add(1, std::memory_order_relaxed);
+    return first;
+}
+
+// The last to let go destroys: its acquire pairs with the releases of the others, which may be
+// threads that have run a child.
+void drop_locals(local_binding* first) noexcept {
+    while (first != nullptr && first->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        local_binding* outer = first->outer;
+        first->destroy(*first);
+        first = outer;
+    }
+}
+
+local_binding* scheduler::locals_outside_tasks() const noexcept {
+    return bindings();
+}
+
+} // namespace creel::detail

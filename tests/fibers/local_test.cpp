@@ -1,0 +1,188 @@
+#include <creel/fibers/local.hpp>
+
+#include "support/fixture.hpp"
+
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <boost/fiber/fiber.hpp>
+#include <catch2/catch.hpp>
+
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+namespace {
+
+const creel::local<std::string> word{"fallback"};
+const creel::local<int> number{7};
+
+} // namespace
+
+TEST_CASE("a local has its fallback outside, and a value for the call of with") {
+    run_virtually([] {
+        CHECK(word.get() == "fallback");
+        const int result = word.with("bound", [] {
+            CHECK(word.get() == "bound");
+            CHECK(number.get() == 7);
+            word.with("inner", [] { CHECK(word.get() == "inner"); });
+            number.with(8, [] {
+                CHECK(word.get() == "bound");
+                CHECK(number.get() == 8);
+            });
+            CHECK(word.get() == "bound");
+            return 3;
+        });
+        CHECK(result == 3);
+        CHECK(word.get() == "fallback");
+    });
+}
+
+TEST_CASE("an exception that leaves with takes the binding along") {
+    run_virtually([] {
+        CHECK_THROWS_AS(word.with("bound", [] { throw std::runtime_error("out"); }),
+                        std::runtime_error);
+        CHECK(word.get() == "fallback");
+    });
+}
+
+TEST_CASE("a child sees the bindings of its spawner at the spawn, also when they have ended") {
+    run_virtually([] {
+        std::string seen;
+        creel::with_nursery([&](creel::nursery& n) {
+            word.with(std::string(100, 'x'), [&] { // not in the string itself
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(1s);
+                    seen = word.get();
+                    creel::with_nursery([&](creel::nursery& inner) {
+                        inner.spawn([&] { seen += word.get(); }); // and a grandchild
+                    });
+                });
+            });
+            n.spawn([&] { CHECK(word.get() == "fallback"); });
+            CHECK(word.get() == "fallback");
+        });
+        CHECK(seen == std::string(200, 'x'));
+    });
+}
+
+TEST_CASE("a child of async sees the bindings too, and what it binds stays its own") {
+    run_virtually([] {
+        word.with("spawner", [] {
+            creel::with_nursery([](creel::nursery& n) {
+                auto first = n.async([] {
+                    return word.with("child", [] {
+                        creel::this_fiber::yield();
+                        return word.get();
+                    });
+                });
+                auto second = n.async([] {
+                    creel::this_fiber::yield();
+                    return word.get();
+                });
+                CHECK(first.get() == "child");
+                CHECK(second.get() == "spawner");
+                CHECK(word.get() == "spawner");
+            });
+        });
+    });
+}
+
+TEST_CASE("a recycled fiber does not see what its last task was bound to") {
+    run_virtually([] {
+        for (const bool bound : {true, false}) {
+            const auto spawn = [bound] {
+                creel::with_nursery([bound](creel::nursery& n) {
+                    n.spawn([bound] {
+                        creel::this_fiber::yield();
+                        CHECK(word.get() == (bound ? "bound" : "fallback"));
+                    });
+                });
+            };
+            if (bound)
+                word.with("bound", spawn);
+            else
+                spawn();
+        }
+    });
+}
+
+TEST_CASE("a bound value lives until with and every child spawned in it have ended, no longer") {
+    run_virtually([] {
+        const creel::local<std::shared_ptr<int>> shared;
+        auto value = std::make_shared<int>(1);
+        const std::weak_ptr<int> alive = value;
+        creel::with_nursery([&](creel::nursery& n) {
+            shared.with(std::move(value), [&] {
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(1s);
+                    CHECK(*shared.get() == 1);
+                });
+            });
+            CHECK(!alive.expired());
+            creel::this_fiber::sleep_for(2s);
+            CHECK(alive.expired());
+            n.cancel();
+            shared.with(std::make_shared<int>(2), [&] { n.spawn([] {}); }); // dropped at once
+        });
+    });
+}
+
+TEST_CASE("a value that can only be moved may be bound") {
+    const creel::local<std::unique_ptr<int>> owner;
+    CHECK(owner.get() == nullptr);
+    owner.with(std::make_unique<int>(4), [&] { CHECK(*owner.get() == 4); });
+}
+
+TEST_CASE("bindings nest 10,000 deep and go without running out of stack") {
+    run_virtually([] {
+        creel::with_nursery([](creel::nursery& n) {
+            std::function<void(int)> bind = [&](int left) {
+                if (left == 0)
+                    n.spawn([] { CHECK(number.get() == 1); }); // the last to hold them all
+                else
+                    number.with(left, [&] { bind(left - 1); });
+            };
+            bind(10'000);
+        });
+    });
+}
+
+TEST_CASE("a plain thread has bindings of its own, and a run begins with those of its thread") {
+    word.with("main", [] {
+        std::string other;
+        std::thread{[&] {
+            other = word.get();
+            word.with("other", [&] { other += ' ' + word.get(); });
+        }}.join();
+        CHECK(other == "fallback other");
+        run_virtually([] {
+            CHECK(word.get() == "main");
+            creel::with_nursery(
+                [](creel::nursery& n) { n.spawn([] { CHECK(word.get() == "main"); }); });
+        });
+    });
+}
+
+TEST_CASE("a Boost fiber has bindings of its own") {
+    run_virtually([] {
+        word.with("bound", [] {
+            std::string seen;
+            boost::fibers::fiber native{[&] {
+                seen = word.get();
+                word.with("native", [&] {
+                    creel::this_fiber::sleep_for(1s);
+                    seen += ' ' + word.get();
+                });
+            }};
+            native.join();
+            CHECK(seen == "fallback native");
+            CHECK(word.get() == "bound");
+        });
+    });
+}

@@ -1,0 +1,150 @@
+// The cancel family: what it costs to cancel fibers that wait, until the last has unwound and its
+// nursery has ended. The control has as many fibers woken by an event from the same wait; each then
+// throws the same exception from the same place on its own stack, and catches it. Every measurement
+// has a process of its own, so that each throws on stacks that are as fresh.
+
+#include "alone.hpp"
+#include "micro.hpp"
+#include "report.hpp"
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/fibers/waiter.hpp>
+#include <creel/io/run.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+namespace creel::bench {
+namespace {
+
+constexpr std::uint64_t fibers = 100'000;
+
+// A doubly linked list of waiters: what a primitive of sync/ is, less its lock.
+class gate {
+public:
+    void pass() {
+        check_cancel();
+        gate_waiter w{*this};
+        w.previous = last_;
+        (last_ != nullptr ? last_->next : first_) = &w;
+        last_ = &w;
+        ++parked;
+        if (park(w) == wake_reason::cancelled)
+            throw_cancelled();
+        if (reason != nullptr) // the control: what throw_cancelled does
+            throw cancelled{reason};
+    }
+    void open() {
+        while (gate_waiter* w = first_) {
+            unlink(*w);
+            wake(*w);
+        }
+    }
+
+    std::uint64_t parked = 0;
+    std::shared_ptr<const cancel_reason> reason{};
+
+private:
+    struct gate_waiter : waiter {
+        static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+            auto& self = static_cast<gate_waiter&>(w);
+            self.owner->unlink(self);
+            return withdrawal::withdrawn;
+        }
+        static void describe(const waiter&, std::string& text) { text += "a gate"; }
+        static constexpr waiter_kind table{&withdraw, &describe};
+
+        explicit gate_waiter(gate& g) noexcept : waiter(table), owner(&g) {}
+        gate* owner;
+        gate_waiter* previous = nullptr;
+        gate_waiter* next = nullptr;
+    };
+
+    void unlink(gate_waiter& w) noexcept {
+        (w.previous != nullptr ? w.previous->next : first_) = w.next;
+        (w.next != nullptr ? w.next->previous : last_) = w.previous;
+    }
+
+    gate_waiter* first_ = nullptr;
+    gate_waiter* last_ = nullptr;
+};
+
+void await_all(const gate& g, std::uint64_t count) {
+    while (g.parked < count)
+        this_fiber::yield();
+}
+
+void creel_cancel(meter& meter) {
+    gate g;
+    std::uint64_t passed = 0;
+    io::run([&] {
+        with_nursery([&](nursery& n) {
+            for (auto left = meter.rounds(); left > 0; --left)
+                n.spawn([&] {
+                    g.pass();
+                    ++passed;
+                });
+            await_all(g, meter.rounds());
+            meter.start();
+            n.cancel();
+        });
+        meter.stop();
+    });
+    if (passed != 0)
+        throw std::runtime_error("not every fiber was cancelled");
+}
+
+void throw_on_event(meter& meter) {
+    gate g;
+    std::uint64_t caught = 0;
+    io::run([&] {
+        with_nursery([&](nursery& n) {
+            for (auto left = meter.rounds(); left > 0; --left)
+                n.spawn([&] {
+                    try {
+                        g.pass();
+                    } catch (const cancelled&) {
+                        ++caught;
+                    }
+                });
+            await_all(g, meter.rounds());
+            g.reason = std::make_shared<const cancel_reason>();
+            meter.start();
+            g.open();
+        });
+        meter.stop();
+    });
+    if (caught != meter.rounds())
+        throw std::runtime_error("not every fiber has caught its exception");
+}
+
+family make() {
+    family result;
+    result.name = "cancel";
+    result.figures = {{"", "ns"}};
+    result.cases = {"fibers:" + std::to_string(fibers)};
+    const auto add = [&](const char* name, bool is_control, void (*run)(meter&)) {
+        result.candidates.push_back(
+            {name, is_control,
+             [what = id_of("cancel", name, "", result.cases.front())](
+                 std::size_t, const effort&) -> values { return measure_alone(what, fibers); },
+             [run](std::size_t, std::uint64_t rounds) -> values {
+                 meter meter{rounds, meter::purpose::timing};
+                 run(meter);
+                 return {static_cast<double>(meter.elapsed().count()) /
+                         static_cast<double>(rounds)};
+             }});
+    };
+    add("creel", contender, creel_cancel);
+    add("throw", control, throw_on_event);
+    return result;
+}
+
+const registration times{make};
+
+} // namespace
+} // namespace creel::bench

@@ -1,0 +1,289 @@
+// Success beats cancel, with the kernel on the other side: whatever the order in which an operation
+// completes and is cancelled, `cancelled` means that it did not happen, and nothing is lost.
+#include "clean_run.hpp"
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/io/readiness.hpp>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <random>
+#include <system_error>
+#include <vector>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::size_t batch = 50;
+
+// A descriptor of the test's own, without creel.
+class raw_socket {
+public:
+    explicit raw_socket(int fd) : fd_(fd) {
+        if (fd < 0)
+            throw std::system_error(errno, std::generic_category(), "a raw socket");
+    }
+    raw_socket(raw_socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    raw_socket& operator=(raw_socket&&) = delete;
+    ~raw_socket() {
+        if (fd_ >= 0)
+            ::close(fd_);
+    }
+    [[nodiscard]] int get() const { return fd_; }
+
+private:
+    int fd_;
+};
+
+sockaddr_in loopback(std::uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    return address;
+}
+
+// Connected at once, for the backlog has room; closed by a reset, so that no port is used up.
+raw_socket raw_client(std::uint16_t port) {
+    raw_socket client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const sockaddr_in to = loopback(port);
+    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0)
+        throw std::system_error(errno, std::generic_category(), "a raw connect");
+    reset_on_close(client.get());
+    return client;
+}
+
+void yield_times(std::uint64_t count) {
+    for (; count > 0; --count)
+        creel::this_fiber::yield();
+}
+
+} // namespace
+
+TEST_CASE("100,000 receives into stack arrays are cancelled while the peer writes") {
+    const auto seed = std::random_device{}();
+    INFO("seed " << seed);
+    clean_run([&] {
+        constexpr std::size_t rounds = 100'000 / batch;
+        struct connection {
+            io::tcp_stream ours;
+            io::tcp_stream peers;
+            std::uint32_t sent = 0;
+            std::uint32_t got = 0;
+        };
+        std::mt19937 random{seed};
+        std::deque<connection> connections;
+        for (std::size_t i = 0; i < batch; ++i) {
+            auto [a, b] = stream_pair();
+            connections.push_back({std::move(a), std::move(b)});
+        }
+        std::size_t succeeded = 0;
+        std::size_t was_cancelled = 0;
+        std::size_t wrong = 0;
+        // Every word the peer has sent comes once and in order, and nothing else is written.
+        const auto receive = [&](connection& c) {
+            std::array<std::uint32_t, 16> buffer;
+            buffer.fill(~std::uint32_t{0});
+            const std::size_t bytes = c.ours.recv(std::as_writable_bytes(std::span{buffer}));
+            const std::size_t words = bytes / sizeof(std::uint32_t);
+            wrong += bytes % sizeof(std::uint32_t) != 0;
+            for (std::size_t i = 0; i < buffer.size(); ++i)
+                wrong += buffer[i] != (i < words ? c.got++ : ~std::uint32_t{0});
+        };
+        const auto write = [&](connection& c) {
+            const std::uint32_t word = c.sent++;
+            wrong += ::write(c.peers.native_handle(), &word, sizeof word) != sizeof word;
+        };
+        for (std::size_t round = 0; round < rounds; ++round) {
+            std::deque<creel::cancel_scope> scopes(batch);
+            creel::with_nursery([&](creel::nursery& n) {
+                for (std::size_t i = 0; i < batch; ++i)
+                    n.spawn([&, i] {
+                        (scopes[i].run([&] { receive(connections[i]); }) ? succeeded
+                                                                         : was_cancelled)++;
+                    });
+                yield_times(random() % 3); // not started; parked; perhaps submitted
+                for (std::size_t i = 0; i < batch; ++i) {
+                    const auto how = random() % 4;
+                    if (how % 2 == 0)
+                        write(connections[i]);
+                    if (how == 1 && random() % 8 == 0)
+                        creel::this_fiber::yield();
+                    scopes[i].cancel();
+                    if (how == 1)
+                        write(connections[i]);
+                }
+            });
+        }
+        for (connection& c : connections)
+            while (c.got != c.sent)
+                receive(c);
+        CHECK(wrong == 0);
+        CHECK(succeeded > 0);
+        CHECK(was_cancelled > 0);
+        CHECK(succeeded + was_cancelled == 100'000);
+    });
+}
+
+TEST_CASE("10,000 accepts are cancelled while peers connect: no connection and no descriptor is "
+          "lost") {
+    const auto seed = std::random_device{}();
+    INFO("seed " << seed);
+    clean_run([&] {
+        std::mt19937 random{seed};
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        const auto port = static_cast<std::uint16_t>(listener.local_endpoint().port());
+        std::size_t accepted = 0;
+        std::size_t was_cancelled = 0;
+        for (std::size_t round = 0; round < 10'000 / batch; ++round) {
+            std::deque<creel::cancel_scope> scopes(batch);
+            std::vector<io::tcp_stream> streams;
+            std::vector<raw_socket> clients;
+            creel::with_nursery([&](creel::nursery& n) {
+                for (std::size_t i = 0; i < batch; ++i)
+                    n.spawn([&, i] {
+                        auto stream = scopes[i].run([&] { return listener.accept(); });
+                        if (stream)
+                            streams.push_back(std::move(*stream));
+                        else
+                            ++was_cancelled;
+                    });
+                yield_times(random() % 3);
+                for (std::size_t i = 0; i < batch; ++i) {
+                    const bool cancel_first = random() % 2 == 0;
+                    if (cancel_first)
+                        scopes[i].cancel();
+                    clients.push_back(raw_client(port));
+                    if (random() % 32 == 0)
+                        settle();
+                    scopes[i].cancel();
+                }
+            });
+            while (streams.size() < batch) // who came is still there
+                streams.push_back(listener.accept());
+            accepted += streams.size();
+        }
+        CHECK(accepted == 10'000);
+        CHECK(was_cancelled > 0);
+        CHECK(was_cancelled < 10'000);
+    });
+}
+
+TEST_CASE("10,000 connects are cancelled while peers accept: no descriptor is lost") {
+    const auto seed = std::random_device{}();
+    INFO("seed " << seed);
+    clean_run([&] {
+        std::mt19937 random{seed};
+        const raw_socket peer{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+        sockaddr_in address = loopback(0);
+        socklen_t length = sizeof address;
+        auto* any = reinterpret_cast<sockaddr*>(&address);
+        if (::bind(peer.get(), any, length) < 0 || ::listen(peer.get(), 1024) < 0 ||
+            ::getsockname(peer.get(), any, &length) < 0)
+            throw std::system_error(errno, std::generic_category(), "a raw listener");
+        const auto to = io::endpoint::loopback_v4(ntohs(address.sin_port));
+        std::size_t connected = 0;
+        std::size_t was_cancelled = 0;
+        for (std::size_t round = 0; round < 10'000 / batch; ++round) {
+            std::deque<creel::cancel_scope> scopes(batch);
+            creel::with_nursery([&](creel::nursery& n) {
+                for (std::size_t i = 0; i < batch; ++i)
+                    n.spawn([&, i] {
+                        const auto stream =
+                            scopes[i].run([&] { return io::tcp_stream::connect(to); });
+                        ++(stream ? connected : was_cancelled);
+                        if (stream)
+                            reset_on_close(stream->native_handle());
+                    });
+                yield_times(random() % 3);
+                for (creel::cancel_scope& s : scopes) {
+                    if (random() % 8 == 0)
+                        yield_times(random() % 100);
+                    s.cancel();
+                }
+            });
+            for (int fd = 0; (fd = ::accept4(peer.get(), nullptr, nullptr, SOCK_CLOEXEC)) >= 0;) {
+                reset_on_close(fd);
+                ::close(fd);
+            }
+        }
+        CHECK(connected + was_cancelled == 10'000);
+        CHECK(connected > 0);
+        CHECK(was_cancelled > 0);
+    });
+}
+
+TEST_CASE("a send that races with its cancel has sent what it says, or nothing") {
+    for (const bool cancel_first : {true, false}) {
+        INFO("cancel first: " << cancel_first);
+        clean_run([&] {
+            auto [a, b] = stream_pair();
+            const std::vector<std::byte> much(std::size_t{4} << 20);
+            std::vector<std::byte> room(std::size_t{1} << 20);
+            std::size_t sent = 0;
+            std::size_t read = 0;
+            std::size_t was_cancelled = 0;
+            for (int i = 0; i < 200; ++i) {
+                creel::cancel_scope scope;
+                creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+                    n.spawn([&] {
+                        const auto count = scope.run([&] {
+                            for (;;) // until there is no room and it parks
+                                sent += a.send(much);
+                        });
+                        was_cancelled += !count;
+                    });
+                    settle();
+                    if (cancel_first)
+                        scope.cancel();
+                    const auto n_read =
+                        ::recv(b.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+                    read += n_read > 0 ? static_cast<std::size_t>(n_read) : 0;
+                    scope.cancel();
+                });
+            }
+            for (;;) {
+                const auto n_read =
+                    ::recv(b.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+                if (n_read <= 0)
+                    break;
+                read += static_cast<std::size_t>(n_read);
+            }
+            CHECK(was_cancelled == 200);
+            CHECK(read == sent);
+        });
+    }
+}
+
+TEST_CASE("a wait for readiness that races with its cancel ends, and the data is there") {
+    clean_run([&] {
+        auto [a, b] = stream_pair();
+        int wrong = 0;
+        for (int i = 0; i < 400; ++i) {
+            creel::cancel_scope scope;
+            creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+                n.spawn([&] { scope.run([&] { io::wait_readable(a.native_handle()); }); });
+                creel::this_fiber::yield();
+                if (i % 2 == 0)
+                    scope.cancel();
+                wrong += ::write(b.native_handle(), "x", 1) != 1;
+                if (i % 4 == 1)
+                    settle();
+                scope.cancel();
+            });
+            wrong += recv_text(a) != "x";
+        }
+        CHECK(wrong == 0);
+    });
+}

@@ -11,9 +11,9 @@
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/exception_group.hpp>
-#include <creel/fibers/map.hpp>
 #include <creel/fibers/latency_histogram.hpp>
 #include <creel/fibers/local.hpp>
+#include <creel/fibers/map.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/race.hpp>

@@ -1,0 +1,41 @@
+// What the examples of docs/*.md take for granted.
+#pragma once
+
+#include <creel/creel.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+namespace io = creel::io;
+
+struct documented {
+    int line;
+    void (*run)();
+};
+extern const std::vector<documented> examples; // of one guide
+
+inline void expect(bool condition, std::source_location where = std::source_location::current()) {
+    if (condition)
+        return;
+    std::fprintf(stderr, "%s:%u: not as the guide says\n", where.file_name(),
+                 static_cast<unsigned>(where.line()));
+    std::abort();
+}
+
+inline std::string fetch(const std::string& name) {
+    creel::this_fiber::sleep_for(1ms);
+    return "page " + name;
+}
+
+inline std::string slow_fetch() {
+    creel::this_fiber::sleep_for(24h);
+    return "too late";
+}

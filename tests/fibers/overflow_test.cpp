@@ -158,7 +158,7 @@ TEST_CASE("an overflow leaves the stacks of its neighbours untouched") {
         run_virtually(
             [] {
                 creel::with_nursery([](creel::nursery& n) {
-                    auto fill = [&n](std::size_t which) {
+                    auto fill = [](std::size_t which) {
                         volatile std::byte pattern[pattern_bytes];
                         for (std::size_t i = 0; i < pattern_bytes; ++i)
                             pattern[i] = static_cast<std::byte>(i * 7);

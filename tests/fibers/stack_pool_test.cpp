@@ -408,7 +408,7 @@ TEST_CASE("where the kernel guards one range a call only, every stack has its gu
         stacks.allocate_many(100);
         expect(pool.statistics().guard == stack_guard::madvise);
         expect(pool.statistics().mprotect_guards == 0);
-        for (const std::size_t index : {0, 1, 15, 16, 40, 99})
+        for (const unsigned index : {0U, 1U, 15U, 16U, 40U, 99U})
             expect(is_guarded(stacks.all()[index]));
     });
     INFO(to_string(child));

@@ -123,7 +123,7 @@ TEST_CASE("1,000 fibers that are each 150 KiB deep at once keep their frames to 
     run_virtually([&] {
         creel::with_nursery([&](creel::nursery& n) {
             for (std::uint64_t salt = 1; salt <= 1000; ++salt)
-                n.spawn([&right, salt, depth] {
+                n.spawn([&right, salt] {
                     const std::uint64_t sum = sum_down(depth, salt);
                     right += sum == (depth + 1) * salt + depth * (depth + 1) / 2 ? 1 : 0;
                 });

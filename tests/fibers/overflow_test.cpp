@@ -65,12 +65,12 @@ void say(const char* text) {
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::string{text}.size());
 }
 
-void previous_handler(int) {
+[[maybe_unused]] void previous_handler(int) {
     say("the handler before\n");
     _exit(3);
 }
 
-void set_handler(void (*handler)(int)) {
+[[maybe_unused]] void set_handler(void (*handler)(int)) {
     struct sigaction action {};
     action.sa_handler = handler;
     action.sa_flags = SA_ONSTACK;

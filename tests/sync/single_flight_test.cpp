@@ -73,14 +73,14 @@ TEST_CASE("a cancelled leader hands over to the one who has waited longest") {
         single_flight<int, char> flights;
         creel::cancel_scope first;
         creel::cancel_scope second;
+        const auto ask = [&](char who) {
+            return flights.run(1, [&] {
+                computed += who;
+                creel::this_fiber::sleep_for(1s);
+                return who;
+            });
+        };
         creel::with_nursery([&](creel::nursery& n) {
-            const auto ask = [&](char who) {
-                return flights.run(1, [&] {
-                    computed += who;
-                    creel::this_fiber::sleep_for(1s);
-                    return who;
-                });
-            };
             n.spawn([&] { CHECK(!first.run([&] { got += ask('a'); })); });
             n.spawn([&] { CHECK(!second.run([&] { got += ask('b'); })); });
             n.spawn([&] { got += ask('c'); });

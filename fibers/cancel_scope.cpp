@@ -121,8 +121,8 @@ void cancel_scope::leave() noexcept {
     if (own_ != level::none) [[unlikely]] {
         if (me.thrown_for == this)
             me.thrown_for = nullptr; // absorbed, or replaced by another exception: not swallowed
-        if (me.home != nullptr)
-            me.home->count_cancel(now() - requested_at_);
+        if (me.home != nullptr)      // a deadline may lie before the clock's beginning
+            me.home->count_cancel(now() - std::max(requested_at_, time_point{}));
     }
     me.scope = parent_;
     if (parent_ == nullptr && me.home != nullptr)

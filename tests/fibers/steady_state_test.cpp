@@ -101,8 +101,8 @@ TEST_CASE("a result fetched from a child allocates nothing once it is warm") {
 
 TEST_CASE("parking and waking and sleeping allocate nothing once they are warm") {
     CHECK(mallocs_when_warm([] {
-              creel::with_nursery([](creel::nursery& n) {
-                  bare_waiter* waiting = nullptr;
+              bare_waiter* waiting = nullptr;
+              creel::with_nursery([&waiting](creel::nursery& n) {
                   n.spawn([&waiting] {
                       bare_waiter w;
                       waiting = &w;

@@ -25,9 +25,8 @@ public:
         entry_->add_reference();
     }
     remote_nursery& operator=(const remote_nursery& other) noexcept {
-        other.entry_->add_reference();
-        entry_->drop_reference();
-        entry_ = other.entry_;
+        remote_nursery copy{other};
+        std::swap(entry_, copy.entry_);
         return *this;
     }
     ~remote_nursery() { entry_->drop_reference(); }

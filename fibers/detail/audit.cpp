@@ -49,7 +49,7 @@ std::terminate_handler next_terminate = nullptr; // written once
 } // namespace
 
 bool debug_is_in_environment() noexcept {
-    const char* value = std::getenv("CREEL_DEBUG");
+    const char* value = std::getenv("CREEL_DEBUG"); // NOLINT(concurrency-mt-unsafe): as all do
     return value != nullptr && std::string_view{value} == "1";
 }
 

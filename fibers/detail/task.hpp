@@ -46,8 +46,10 @@ struct closure_kind {
 template <typename F>
 struct spawned_closure {
     template <typename G>
-    explicit spawned_closure(G&& g) noexcept(std::is_nothrow_constructible_v<F, G&&>)
+    explicit spawned_closure(G&& g) noexcept(std::is_nothrow_constructible_v<F, G&&>) // NOLINT
         : f(std::forward<G>(g)) {}
+    spawned_closure(const spawned_closure&) = delete;
+    spawned_closure& operator=(const spawned_closure&) = delete;
 
     static constexpr closure_kind kind{
         [](void* c) { static_cast<void>(std::invoke(static_cast<spawned_closure*>(c)->f)); },

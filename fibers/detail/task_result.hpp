@@ -108,9 +108,11 @@ struct value_result<void> : task_result {
 template <typename F, typename R>
 struct async_closure {
     template <typename G>
-    explicit async_closure(G&& g) noexcept(std::is_nothrow_constructible_v<F, G&&>)
+    explicit async_closure(G&& g) noexcept(std::is_nothrow_constructible_v<F, G&&>) // NOLINT
         : f(std::forward<G>(g)) {}
     ~async_closure() {}
+    async_closure(const async_closure&) = delete;
+    async_closure& operator=(const async_closure&) = delete;
 
     static constexpr closure_kind kind{[](void* c) {
                                            auto& self = *static_cast<async_closure*>(c);

@@ -164,7 +164,7 @@ task* nursery_core::make_task(const spawn_options& options, std::size_t closure_
 }
 
 void nursery_core::discard_task(task& t) noexcept {
-    drop_locals(t.locals);
+    drop_locals(std::exchange(t.locals, nullptr)); // the task may be used again
     opener->home->free_task(t);
     free_slot();
 }

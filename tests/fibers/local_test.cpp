@@ -186,3 +186,25 @@ TEST_CASE("a Boost fiber has bindings of its own") {
         });
     });
 }
+
+TEST_CASE("a spawn that failed leaves no binding to the task that is used again") {
+    struct unwilling { // as large as the small closures behind it
+        unwilling() = default;
+        unwilling(const unwilling&) { throw std::runtime_error("not copied"); }
+        void operator()() const {}
+    };
+    run_virtually([] {
+        std::string seen;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([] {}); // its task is there to be used again
+            creel::this_fiber::yield();
+            word.with("bound", [&] {
+                n.spawn([] { creel::this_fiber::sleep_for(1s); }); // keeps the binding alive
+                const unwilling f;
+                CHECK_THROWS_AS(n.spawn(f), std::runtime_error);
+            });
+            n.spawn([&seen] { seen = word.get(); });
+        });
+        CHECK(seen == "fallback");
+    });
+}

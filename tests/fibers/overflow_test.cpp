@@ -37,10 +37,13 @@ constexpr std::uint64_t without_end = std::uint64_t{1} << 40;
 // Writes the far end of a frame first, as a read into a buffer does.
 template <std::size_t Bytes>
 [[gnu::noinline]] int one_big_frame() {
-    volatile std::byte buffer[Bytes];
-    buffer[0] = std::byte{1};
-    buffer[Bytes - 1] = std::byte{2};
-    return static_cast<int>(buffer[Bytes / 2]);
+    std::array<std::byte, Bytes> buffer;
+    std::byte* p = buffer.data();
+    asm volatile("" : "+r"(p) : : "memory"); // clang would keep but the bytes that are named
+    p[0] = std::byte{1};
+    p[Bytes - 1] = std::byte{2};
+    asm volatile("" : : "r"(p) : "memory");
+    return static_cast<int>(p[0]);
 }
 
 // The signal itself, or a sanitizer's exit.

@@ -43,6 +43,7 @@ struct scheduler_statistics {
     std::uint64_t waits = 0;           // rounds that blocked
     std::uint64_t spins = 0;           // rounds that looked for work before they would have blocked
     std::uint64_t spins_paid = 0;      // those that found some
+    std::uint64_t spins_wasted = 0;    // those that did not; one that a timer ended is neither
     std::uint64_t timers_armed = 0;    // now
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
     // Waits that threw `cancelled` once more in a fiber that had caught it and not let it pass; in

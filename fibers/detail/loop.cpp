@@ -212,6 +212,7 @@ bool scheduler::spin() noexcept {
             return false;
         __builtin_ia32_pause();
     }
+    ++counters_.spins_wasted;
     spinning_.ended(false);
     return false;
 }

@@ -49,6 +49,7 @@ TEST_CASE("spins that do not pay become rare") {
             CHECK(s.waits == 1000);
             CHECK(s.spins == 10); // after 0, 1, 2, 4, ... 256 rounds without one
             CHECK(s.spins_paid == 0);
+            CHECK(s.spins_wasted == 10);
         },
         spinning);
 }
@@ -79,6 +80,7 @@ TEST_CASE("a timer that comes due while the scheduler spins counts neither way")
             }
             CHECK(creel::statistics().spins == 3);
             CHECK(creel::statistics().spins_paid == 0);
+            CHECK(creel::statistics().spins_wasted == 0);
         },
         spinning);
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-// All of creel but the Asio adapter, <creel/io/asio.hpp>, which needs Asio.
+// All of creel.
 
 #include <creel/fibers/all.hpp>
 #include <creel/fibers/assert.hpp>
@@ -20,6 +20,7 @@
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/spawn_options.hpp>
+#include <creel/fibers/stack_use.hpp>
 #include <creel/fibers/started.hpp>
 #include <creel/fibers/task.hpp>
 #include <creel/fibers/task_info.hpp>

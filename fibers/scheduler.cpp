@@ -3,11 +3,11 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/blocking_pool.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/task_tree.hpp>
 
 #include <algorithm>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 namespace creel {
 
@@ -15,22 +15,8 @@ namespace {
 
 constexpr std::size_t deepest_indent = 32;
 
-struct listed {
-    const detail::task* next; // of a nursery's children
-    std::size_t depth;
-};
-
 void begin_line(std::string& text, std::size_t depth) {
     text.append(2 * std::min(depth, deepest_indent), ' ');
-}
-
-// Puts the nurseries that a fiber has open on the stack, the innermost first, so that the outermost
-// is listed first.
-void push_nurseries(const detail::parker& who, std::size_t depth, std::vector<listed>& stack) {
-    for (const cancel_scope* s = who.scope; s != nullptr && detail::scope_access::owner(*s) == &who;
-         s = detail::scope_access::parent(*s))
-        if (const detail::nursery_core* n = detail::scope_access::nursery(*s))
-            stack.push_back({n->first_child, depth});
 }
 
 void list_task(const detail::task& t, std::size_t depth, std::string& text) {
@@ -51,24 +37,6 @@ void list_task(const detail::task& t, std::size_t depth, std::string& text) {
     text += '\n';
 }
 
-// Iterative, for it is called when things are bad, on the small stack of some fiber.
-void list_tasks(const detail::parker& root, std::string& text) {
-    std::vector<listed> stack;
-    push_nurseries(root, 0, stack);
-    while (!stack.empty()) {
-        const detail::task* t = stack.back().next;
-        if (t == nullptr) {
-            stack.pop_back();
-            continue;
-        }
-        stack.back().next = t->next;
-        const std::size_t depth = stack.back().depth;
-        list_task(*t, depth, text);
-        if (t->runner != nullptr)
-            push_nurseries(*t->runner, depth + 1, stack);
-    }
-}
-
 } // namespace
 
 scheduler_statistics statistics() noexcept {
@@ -81,7 +49,9 @@ std::string list_fibers() {
     detail::scheduler* s = detail::scheduler::current();
     CREEL_ASSERT(s != nullptr, "list_fibers() needs a running scheduler: call it inside io::run");
     std::string text;
-    list_tasks(s->main(), text);
+    detail::for_each_task(s->main(), [&text](const detail::task& t, std::size_t depth) {
+        list_task(t, depth, text);
+    });
     return text;
 }
 

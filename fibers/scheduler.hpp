@@ -23,6 +23,7 @@ struct scheduler_options {
     // A fiber whose stack overflows is named on stderr before the process dies of it: see
     // run_options of io::run.
     bool report_overflow = false;
+    bool measure_stacks = false; // for stack_uses(): see stack_use.hpp
     // How long to look for work before the thread goes to sleep; at most 25 us. It spins only while
     // that has lately paid, so an idle thread uses no CPU all the same.
     duration idle_spin{};

@@ -111,6 +111,7 @@ scheduler_options run_session::scheduling() const noexcept {
     scheduling.stack_bytes = state_->options.stack_bytes;
     scheduling.max_fibers = state_->options.max_fibers;
     scheduling.report_overflow = state_->options.report_overflow;
+    scheduling.measure_stacks = state_->options.measure_stacks;
     scheduling.idle_spin = state_->options.idle_spin;
     scheduling.debug = state_->options.debug;
     return scheduling;

@@ -59,6 +59,7 @@ struct run_options {
     // spawned, and the remedy; then, and at once for any other fault, comes what was installed
     // before. Off under ASan.
     bool report_overflow = true;
+    bool measure_stacks = false; // for stack_uses(): how deep the stacks go, by spawn site
     // Looks for work so long before the thread sleeps, at most 25 us, and only while that has
     // lately paid: a wake from another thread, or a reply, that comes within it is met several
     // times sooner. Worth it where the wait is short and a core is to spare.

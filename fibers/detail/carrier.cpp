@@ -197,6 +197,8 @@ void scheduler::trim() noexcept {
     }
     // What f owned is released before the nursery hears of the end.
     t.destroy_closure();
+    if (meter_) [[unlikely]]
+        meter_->measure_ended(t, current_->stack);
     CREEL_ASSERT(current_->scope == &t.home->scope, "a task ended inside a scope it entered");
     if (error == nullptr && t.result == nullptr && t.locals == nullptr) [[likely]]
         end_task(t);

@@ -107,6 +107,8 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     nodes_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
+    if (options.measure_stacks)
+        meter_.emplace();
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
     main_->home = this;
@@ -164,6 +166,7 @@ void scheduler::leave() noexcept {
     main_.reset();
     dispatcher_.reset();
     overflow_watch_.reset();
+    meter_.reset();
     stacks_.reset();
     cool_tasks();
     nodes_.reset();

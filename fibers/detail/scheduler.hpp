@@ -17,6 +17,7 @@
 #include <creel/fibers/detail/overflow_watch.hpp>
 #include <creel/fibers/detail/ready_queue.hpp>
 #include <creel/fibers/detail/spin_policy.hpp>
+#include <creel/fibers/detail/stack_meter.hpp>
 #include <creel/fibers/detail/timer_queue.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
@@ -105,6 +106,7 @@ public:
         counters_.cancel_latency.add(from_request_to_exit);
     }
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }
+    [[nodiscard]] const stack_meter* meter() const noexcept { return meter_ ? &*meter_ : nullptr; }
 
     // What a child spawned here and now shall see of local<T>s; null for the fallbacks.
     [[nodiscard]] local_binding* locals() const noexcept {
@@ -239,8 +241,9 @@ private:
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
     std::optional<overflow_watch> overflow_watch_;
-    ready_queue starved_;        // tasks that found no stack, oldest first
-    task* warm_tasks_ = nullptr; // freed, and as good as new, linked by next_ready
+    std::optional<stack_meter> meter_; // where stacks are measured
+    ready_queue starved_;              // tasks that found no stack, oldest first
+    task* warm_tasks_ = nullptr;       // freed, and as good as new, linked by next_ready
     std::size_t warm_task_count_ = 0;
     std::uint64_t tasks_alive_ = 0;
     std::size_t carriers_ = 0;

@@ -1,0 +1,45 @@
+// The walk over all tasks below a fiber, parents before their children.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/fiber_record.hpp>
+#include <creel/fibers/detail/nursery_core.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <cstddef>
+#include <vector>
+
+namespace creel::detail {
+
+// visit(const task&, std::size_t depth) spawns and ends none. Iterative, for it is called when
+// things are bad, on the small stack of some fiber. Throws: std::bad_alloc, what visit throws.
+template <typename Visit>
+void for_each_task(const parker& root, Visit visit) {
+    struct siblings {
+        const task* next;
+        std::size_t depth;
+    };
+    std::vector<siblings> stack;
+    // A fiber's nurseries, the innermost first, so that the outermost is visited first.
+    const auto push_nurseries = [&stack](const parker& who, std::size_t depth) {
+        for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
+             s = scope_access::parent(*s))
+            if (const nursery_core* n = scope_access::nursery(*s))
+                stack.push_back({n->first_child, depth});
+    };
+    push_nurseries(root, 0);
+    while (!stack.empty()) {
+        const task* t = stack.back().next;
+        if (t == nullptr) {
+            stack.pop_back();
+            continue;
+        }
+        stack.back().next = t->next;
+        const std::size_t depth = stack.back().depth;
+        visit(*t, depth);
+        if (t->runner != nullptr)
+            push_nurseries(*t->runner, depth + 1);
+    }
+}
+
+} // namespace creel::detail

@@ -52,11 +52,20 @@ std::string list_fibers() {
     detail::for_each_task(s->main(), [&text](const detail::task& t, std::size_t depth) {
         list_task(t, depth, text);
     });
+    s->for_each_native_wait([&text](std::uint64_t id, const waiter& w) {
+        text += "Boost fiber #" + std::to_string(id) + " waits for ";
+        w.kind().describe(w, text);
+        text += '\n';
+    });
     return text;
 }
 
 bool on_scheduler() noexcept {
     return detail::scheduler::current() != nullptr;
+}
+
+void detail::drain_natives() noexcept {
+    scheduler::current()->drain();
 }
 
 void detail::run_on(poller& outside, const scheduler_options& options,

@@ -57,7 +57,8 @@ struct scheduler_statistics {
 [[nodiscard]] scheduler_statistics statistics() noexcept;
 
 // One line for each child task below the calling thread's root nursery: name, number, spawn site,
-// and what it waits for. Threads: those with a scheduler. Cost: walks all of them.
+// and what it waits for; then one for each Boost fiber that waits in a creel call. Threads: those
+// with a scheduler. Cost: walks all of them.
 [[nodiscard]] std::string list_fibers();
 
 // True on a thread whose scheduler runs now.
@@ -65,7 +66,12 @@ struct scheduler_statistics {
 
 namespace detail {
 void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
-}
+
+// Waits until no Boost fiber is inside a creel call any more, as a run does when its function has
+// returned: for who wants that wait to be in a scope, in which the Boost fibers then wait, too.
+// Parks: until then. Cancel: no. Threads: own, the main fiber.
+void drain_natives() noexcept;
+} // namespace detail
 
 // Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended, and
 // every creel call that a Boost fiber is inside; returns f's value or throws its error. Not inside

@@ -55,18 +55,18 @@ struct run_session::state : supervisor {
         set_current_ring(nullptr);
     }
 
-    // Cancels the root for a signal, and minds the limit of the shutdown.
+    // Cancels everything for a signal, and minds the limit of the shutdown.
     void look() noexcept {
-        if (root == nullptr)
+        if (everything == nullptr)
             return;
         if (signals && !cancelled_by_signal) {
             if (const int number = signals->received(); number != 0) {
                 cancelled_by_signal = true;
-                root->scope().cancel(
+                everything->cancel(
                     cancel_reason{cancel_cause::signal, signal_name(number), number});
             }
         }
-        if (!watching || root->scope().reason() == nullptr)
+        if (!watching || everything->reason() == nullptr)
             return;
         const time_point time = uring.now();
         if (deadline == time_point::max()) {
@@ -88,7 +88,8 @@ struct run_session::state : supervisor {
     run_options options;
     ring uring;
     std::optional<signal_watch> signals;
-    nursery* root = nullptr;
+    cancel_scope* everything = nullptr;       // the root's, then that of wait_for_natives()
+    std::optional<cancel_reason> root_reason; // why the root was cancelled, if it was
     bool cancelled_by_signal = false;
 };
 
@@ -102,8 +103,21 @@ run_session::run_session(const run_options& options) {
 
 run_session::~run_session() = default;
 
-poller& run_session::outside() noexcept {
-    return state_->uring;
+std::exception_ptr run_session::schedule(const std::function<void()>& body) {
+    std::exception_ptr error;
+    try {
+        run_scheduler(state_->uring, scheduling(), [&] {
+            try {
+                body();
+            } catch (...) {
+                error = std::current_exception();
+            }
+            wait_for_natives();
+        });
+    } catch (...) {
+        error = std::current_exception();
+    }
+    return error;
 }
 
 scheduler_options run_session::scheduling() const noexcept {
@@ -118,12 +132,28 @@ scheduler_options run_session::scheduling() const noexcept {
 }
 
 void run_session::root_begins(nursery& root) noexcept {
-    state_->root = &root;
+    state_->everything = &root.scope();
     state_->look(); // a signal may have come first
 }
 
-void run_session::root_ended() noexcept {
-    state_->root = nullptr;
+void run_session::root_ended(nursery& root) noexcept {
+    state_->everything = nullptr;
+    if (const cancel_reason* why = root.scope().reason())
+        state_->root_reason = *why;
+}
+
+// Boost fibers that are inside a creel call: they wait as cancelled as the root was, and signals
+// and the limit of the shutdown reach them.
+void run_session::wait_for_natives() {
+    cancel_scope rest;
+    rest.run([&] {
+        if (state_->root_reason)
+            rest.cancel(*state_->root_reason);
+        state_->everything = &rest;
+        state_->look();
+        creel::detail::drain_natives();
+        state_->everything = nullptr;
+    });
 }
 
 void run_session::finish(std::exception_ptr error) {

@@ -23,6 +23,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -79,18 +80,22 @@ public:
     run_session(const run_session&) = delete;
     run_session& operator=(const run_session&) = delete;
 
-    [[nodiscard]] poller& outside() noexcept;
-    [[nodiscard]] scheduler_options scheduling() const noexcept;
+    // Runs body, which calls run_root(), as the main fiber of a scheduler; returns its error.
+    [[nodiscard]] std::exception_ptr schedule(const std::function<void()>& body);
 
-    // Signals cancel `root` from now until root_ended().
+    // Signals cancel `root` from the one call to the other; then they cancel what is left.
     void root_begins(nursery& root) noexcept;
-    void root_ended() noexcept;
+    void root_ended(nursery& root) noexcept;
 
     // Takes the ring down; then raises the signal again, or throws what is to be thrown.
     void finish(std::exception_ptr error);
 
 private:
     struct state;
+
+    [[nodiscard]] scheduler_options scheduling() const noexcept;
+    void wait_for_natives();
+
     std::unique_ptr<state> state_;
 };
 
@@ -107,15 +112,18 @@ using run_result = decltype(call_with_root(std::declval<F&>(), std::declval<nurs
 
 template <typename F>
 auto run_root(run_session& session, F& f) -> std::remove_cvref_t<run_result<F>> {
+    nursery root =
+        creel::detail::nursery_access::open({.name = "root"}, std::source_location::current());
     struct end_of_root {
         run_session& session;
-        ~end_of_root() { session.root_ended(); }
-    } const last{session};
-    return with_nursery(nursery_options{.name = "root"},
-                        [&](nursery& root) -> std::remove_cvref_t<run_result<F>> {
-                            session.root_begins(root);
-                            return call_with_root(f, root);
-                        });
+        nursery& root;
+        ~end_of_root() { session.root_ended(root); }
+    } const last{session, root};
+    const auto body = [&](nursery& n) -> std::remove_cvref_t<run_result<F>> {
+        session.root_begins(n);
+        return call_with_root(f, n);
+    };
+    return creel::detail::nursery_access::run(root, body);
 }
 
 } // namespace detail
@@ -130,24 +138,11 @@ template <typename F>
 auto run(run_options options, F&& f) -> std::remove_cvref_t<detail::run_result<F>> {
     using result = std::remove_cvref_t<detail::run_result<F>>;
     detail::run_session session{options};
-    std::exception_ptr error;
     if constexpr (std::is_void_v<result>) {
-        try {
-            run_scheduler(session.outside(), session.scheduling(),
-                          [&] { detail::run_root(session, f); });
-        } catch (...) {
-            error = std::current_exception();
-        }
-        session.finish(std::move(error));
+        session.finish(session.schedule([&] { detail::run_root(session, f); }));
     } else {
         std::optional<result> value;
-        try {
-            value.emplace(run_scheduler(session.outside(), session.scheduling(),
-                                        [&] { return detail::run_root(session, f); }));
-        } catch (...) {
-            error = std::current_exception();
-        }
-        session.finish(std::move(error));
+        session.finish(session.schedule([&] { value.emplace(detail::run_root(session, f)); }));
         return std::move(*value);
     }
 }

@@ -134,15 +134,19 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
 
 // All tasks are done, but for those of Boost fibers inside a creel call, which are awaited. Idle
 // carriers get a null task and return; each dies in Boost's dispatcher, which gives its stack back.
-// None may be left to the thread's exit: Boost would wait there for ever. Then the stock algorithm
-// takes over what natives are left.
-void scheduler::leave() noexcept {
+// None may be left to the thread's exit: Boost would wait there for ever.
+void scheduler::drain() noexcept {
     while (carriers_ != 0 || natives_inside()) {
         end_idle(idle_count_);
         if (!anything_ready() && !dispatcher_due_)
             idle_round(); // natives in creel calls: wait with them
         yield();
     }
+}
+
+// The stock algorithm takes over what natives are left.
+void scheduler::leave() noexcept {
+    drain();
     drain_inbox();
     remove_marker();
     leaving_ = true;

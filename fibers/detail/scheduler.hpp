@@ -82,6 +82,16 @@ public:
             move_natives(&scope, nullptr);
     }
 
+    // visit(id, waiter) for each that is parked in a creel call.
+    template <typename Visit>
+    void for_each_native_wait(Visit visit) const {
+        for (const auto& [c, f] : natives_)
+            if (f.waiting_on != nullptr)
+                visit(f.id, *f.waiting_on);
+    }
+    // Until idle carriers have ended and no native is inside a creel call. By the main fiber.
+    void drain() noexcept;
+
     // Timers. Threads: own.
     void arm(timer& t, time_point deadline, duration span) { timers_.arm(t, deadline, span); }
     void cancel(timer& t) noexcept { timers_.cancel(t); }

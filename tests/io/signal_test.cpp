@@ -2,6 +2,8 @@
 
 #include <support/child_process.hpp>
 
+#include <boost/fiber/fiber.hpp>
+
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -216,4 +218,67 @@ TEST_CASE("a process goes on after throw_interrupted, and the next run works") {
     });
     INFO(to_string(child));
     CHECK(child.exit_code == 7);
+}
+
+namespace {
+
+// Leaves a Boost fiber behind that waits for what never comes.
+void leave_native_in_recv() {
+    static auto streams = stream_pair();
+    boost::fibers::fiber{[&stream = streams.first] {
+        try {
+            static_cast<void>(recv_text(stream));
+        } catch (const creel::cancelled& why) {
+            say(("native: " + why.reason().text + ' ').c_str());
+            auto gone = std::move(stream);
+        }
+    }}.detach();
+    settle();
+}
+
+} // namespace
+
+TEST_CASE("a signal that comes when only a Boost fiber still waits ends its wait") {
+    const auto child = run_in_child([] {
+        io::run([] {
+            leave_native_in_recv();
+            boost::fibers::fiber{[] {
+                creel::this_fiber::sleep_for(1ms); // the root has ended by then
+                std::raise(SIGTERM);
+            }}.detach();
+            settle();
+        });
+        say("survived");
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGTERM);
+    CHECK(child.stderr_text == "native: SIGTERM ");
+}
+
+TEST_CASE("a Boost fiber that waits when the root ends waits as cancelled as the root") {
+    const auto child = run_in_child([] {
+        io::run([](creel::nursery& root) {
+            leave_native_in_recv();
+            root.cancel("enough");
+        });
+        ::_exit(7);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+    CHECK(child.stderr_text == "native: enough ");
+}
+
+TEST_CASE(
+    "the limit of the shutdown holds for Boost fibers that outlive the root, and names them") {
+    const auto child = run_in_child([] {
+        io::run({.shutdown_timeout = 20ms}, [](creel::nursery& root) {
+            boost::fibers::fiber{[] { creel::shield([] { sleep_long(); }); }}.detach();
+            settle();
+            root.cancel();
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("the shutdown timeout has passed") &&
+                                      Catch::Contains("Boost fiber #"));
 }

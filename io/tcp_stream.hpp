@@ -89,17 +89,17 @@ public:
     // The stream keeps the descriptor. The caller may read from it: the ring, which takes in short
     // messages ahead of recv, stops doing so; what it has taken is pending().
     // Parks: only if the stream was last used on another thread, until that lets go of it. Cancel:
-    // no. Threads: any before the first use and after its ring's end; else those inside io::run.
-    // Throws: std::system_error.
+    // only then. Threads: any before the first use and after its ring's end; else those inside
+    // io::run. Throws: cancelled, std::system_error.
     [[nodiscard]] int native_handle() const;
 
     // Gives the descriptor up; the caller closes it. No call may be under way. Bytes that are
     // pending() are not to be lost: then it throws device_or_resource_busy, and they can be
-    // received. Parks, Cancel, Threads: as native_handle. Throws: std::system_error.
+    // received. Parks, Cancel, Threads, Throws: as native_handle.
     [[nodiscard]] int release();
 
     // Bytes that the stream has received already: recv gives them without waiting.
-    // Parks, Cancel, Threads: as native_handle. Throws: std::system_error.
+    // Parks, Cancel, Threads, Throws: as native_handle.
     [[nodiscard]] std::size_t pending() const;
 
 private:

@@ -186,7 +186,7 @@ void connection::register_with(ring& r) noexcept {
 void connection::unregister() noexcept {
     operations_ = 0;
     const int slot = std::exchange(slot_, -1);
-    if (ring* here = current_ring(); slot >= 0 && here != nullptr && here->box() == home())
+    if (ring* here = current_ring(); slot >= 0 && here != nullptr && here->box().get() == home())
         here->unregister_file(slot);
 }
 

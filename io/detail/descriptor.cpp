@@ -3,7 +3,7 @@
 #include <creel/io/error.hpp>
 
 #include <cerrno>
-#include <source_location>
+#include <new>
 
 #include <unistd.h>
 
@@ -31,100 +31,13 @@ struct descriptor::close_waiter : waiter {
     const descriptor* what;
 };
 
-// A fiber that waits until another thread's ring has let go of the record.
-struct descriptor::mover : waiter, link {
-    struct letter : mail {
-        mover* self = nullptr;
-    };
-
-    explicit mover(descriptor& d) noexcept : waiter(kind), what(&d) {
-        request.self = done.self = this;
-        request.deliver = [](mail& m) noexcept { // on the old home's thread
-            mover& self = *static_cast<letter&>(m).self;
-            self.what->kind_->let_go(*self.what, self.done);
-        };
-        done.deliver = [](mail& m) noexcept { wake(*static_cast<letter&>(m).self); };
-    }
-
-    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
-    static void describe(const waiter& w, std::string& text) {
-        text += "another thread's ring to let go of a ";
-        text += static_cast<const mover&>(w).what->kind_->name;
-    }
-    // The old ring answers at its next poll, so no cancel needs to end this.
-    static constexpr waiter_kind kind{&mover::withdraw, &mover::describe, false};
-
-    descriptor* what;
-    letter request{};
-    letter done{};
-    circle<mover> followers{}; // on the same thread, who found this one at it
-    bool dropped = false;      // by a fiber of the same thread
-};
-
-// Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
-// So nothing but home_ and mover_ is touched here before its answer, which a wake brings (release
-// and acquire in the inbox), or before it is known that the ring has ended (the mailbox's mutex).
-void descriptor::move_to(ring& r, const char* call) {
-    mover m{*this};
-    if (mover_ != nullptr) {
-        mover_->followers.push(m);
-        static_cast<void>(park(m));
-    } else {
-        if (home_ != nullptr && home_->post(m.request)) {
-            mover_ = &m;
-            static_cast<void>(park(m));
-            mover_ = nullptr;
-        } else if (home_ != nullptr) {
-            mail nobody;
-            nobody.deliver = [](mail&) noexcept {};
-            kind_->let_go(*this, nobody);
-        }
-        CREEL_ASSERT(holds_ == 0,
-                     "two threads use one stream or listener; give each its own, and move one only "
-                     "while no call on it waits");
-        home_ = r.box();
-        // Each that waited here keeps the record until it runs: who runs before may be its end.
-        enter();
-        while (!m.followers.empty()) {
-            enter();
-            wake(m.followers.pop());
-        }
-        if (m.dropped)
-            drop_here();
-    }
-    if (closing_) {
-        leave();
-        throw_not_open(call);
-    }
-    --holds_;
-}
-
-void descriptor::come_here(const char* call) {
-    if (home_ == nullptr)
-        return;
-    if (ring* here = current_ring(); here != nullptr) {
-        use_on(*here, call);
-    } else if (home_->has_owner()) {
-        const std::string message =
-            std::string{call} + ": on a thread without a ring, while the ring that it was used on "
-                                "still runs; call it there, or inside io::run()";
-        creel::detail::assertion_failed("current_ring() != nullptr", message.c_str(),
-                                        std::source_location::current());
-    }
-}
-
-// True if somebody has still to leave.
-bool descriptor::begin_close() noexcept {
-    closing_ = true;
-    if (holds_ == 0)
-        return false;
-    ++holds_; // interrupting may make others leave
-    kind_->interrupt(*this);
-    return --holds_ != 0;
-}
-
 void descriptor::close(descriptor& d) {
-    d.come_here("close");
+    try {
+        d.come_here("close", false);
+    } catch (const std::bad_alloc&) {
+        drop(d); // it always closes
+        throw;
+    }
     if (d.begin_close()) {
         close_waiter w{d};
         d.closer_ = &w;
@@ -134,8 +47,8 @@ void descriptor::close(descriptor& d) {
 }
 
 void descriptor::drop(descriptor& d) noexcept {
-    if (d.mover_ != nullptr) { // a call is inside that the old home's thread knows nothing of
-        d.mover_->dropped = true;
+    if (d.transfer_ != nullptr) {
+        d.drop_moving();
         return;
     }
     if (d.home_ != nullptr) {

@@ -5,9 +5,10 @@
 // way, and closes the descriptor after the last of them has left, so that no operation ever meets
 // another client's socket under the same number.
 //
-// It belongs to the ring it was last used on, and all of it but `home_` to that ring's thread. A
-// handle may move to another thread while no call is inside; the first call there asks the old
-// ring's thread to let go of the record, and waits for that.
+// It belongs to the ring it was last used on, and all of it but `home_` and `transfer_` to that
+// ring's thread. A handle may move to another thread while no call is inside; the first call there
+// asks the old ring's thread to let go of the record, and waits for that. Cancelled, it leaves the
+// answer to the next call, on whichever thread that is.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
@@ -65,9 +66,10 @@ public:
     // Gives the descriptor back; no call may be inside.
     static int release(descriptor& d) noexcept;
     // Makes the calling thread's ring the record's home, if it has ever had one. Parks: while
-    // another thread's ring lets go of it. `call` names the caller in the assertion that a thread
-    // without a ring cannot do that. Throws: std::system_error, when it was dropped meanwhile.
-    void come_here(const char* call);
+    // another thread's ring lets go of it. Cancel: in that wait, if `cancellable`. `call` names the
+    // caller in the assertion that a thread without a ring cannot do that. Throws: cancelled,
+    // std::bad_alloc; std::system_error, when it was dropped meanwhile.
+    void come_here(const char* call, bool cancellable = true);
 
     // Keeps the record while a call is inside.
     class hold {
@@ -82,18 +84,19 @@ public:
     };
 
 protected:
-    descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
-    ~descriptor() = default;
+    descriptor(const descriptor_kind& kind, int fd) noexcept;
+    ~descriptor();
 
-    // Makes r, the calling thread's, the record's home. Parks: as come_here(). Before it the caller
-    // touches nothing else of the record, which may still be another thread's. After it the record
-    // is there until the next switch. Throws: std::system_error, dropped meanwhile.
+    // Makes r, the calling thread's, the record's home. Parks, Cancel, Throws: as come_here().
+    // Before it the caller touches nothing else of the record, which may still be another thread's.
+    // After it the record is there until the next switch.
     void use_on(ring& r, const char* call) {
         if (home_.get() != r.box().get()) [[unlikely]]
-            move_to(r, call);
+            move_to(r, call, true);
     }
 
-    [[nodiscard]] const std::shared_ptr<mailbox>& home() const noexcept { return home_; }
+    // Of which ring the record is, or was until it moves; null: of none.
+    [[nodiscard]] const mailbox* home() const noexcept;
 
     void enter() noexcept { ++holds_; }
     void leave() noexcept {
@@ -104,8 +107,11 @@ protected:
 private:
     struct close_waiter;
     struct mover;
+    struct transfer;
 
-    void move_to(ring& r, const char* call);
+    void move_to(const ring& r, const char* call, bool cancellable);
+    void settle(const std::shared_ptr<mailbox>& box) noexcept;
+    void drop_moving() noexcept;
     bool begin_close() noexcept;
     void drop_here() noexcept;
     void last_left() noexcept;
@@ -113,11 +119,11 @@ private:
 
     const descriptor_kind* kind_;
     int fd_;
-    unsigned holds_ = 0;             // calls inside and operations of the record's own
-    bool closing_ = false;           // no call may begin; the handle has let go
-    close_waiter* closer_ = nullptr; // else, when closing, the last to leave closes
-    mover* mover_ = nullptr;         // of the new home's thread: the fiber that moves the record
-    std::shared_ptr<mailbox> home_{};
+    unsigned holds_ = 0;                   // calls inside and operations of the record's own
+    bool closing_ = false;                 // no call may begin; the handle has let go
+    close_waiter* closer_ = nullptr;       // else, when closing, the last to leave closes
+    std::shared_ptr<mailbox> home_{};      // null: none yet, or it moves
+    std::unique_ptr<transfer> transfer_{}; // while it moves
 };
 
 // The handle is empty: it was closed, released or moved from. Throws: std::system_error.

@@ -603,6 +603,93 @@ TEST_CASE("a stream is dropped or closed while its first call on another thread 
     });
 }
 
+namespace {
+
+// The first call on another thread is cancelled while this one is kept from its ring.
+void cancelled_move(io::tcp_stream& stream) {
+    bool absorbed = false;
+    std::thread{[&] {
+        io::run([&] {
+            creel::cancel_scope scope;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    settle();
+                    scope.cancel();
+                });
+                absorbed = !scope.run([&] { static_cast<void>(recv_text(stream)); });
+            });
+        });
+    }}.join();
+    CHECK(absorbed);
+}
+
+// Two streams of this thread's ring, whose second has a standing receive or not.
+std::pair<io::tcp_stream, io::tcp_stream> used_pair(bool standing) {
+    auto two = stream_pair();
+    for (int i = 0; i < (standing ? 10 : 1); ++i) {
+        two.first.send_all(bytes_of("x"));
+        CHECK(recv_text(two.second) == "x");
+    }
+    return two;
+}
+
+} // namespace
+
+TEST_CASE("the first call on another thread is cancelled although the old thread is busy") {
+    const bool standing = GENERATE(false, true);
+    clean_run([&] { // then the old thread goes on with it
+        auto [a, b] = used_pair(standing);
+        cancelled_move(b);
+        CHECK_FALSE(creel::move_on_after(0s, [&b = b] { static_cast<void>(recv_text(b)); }));
+        a.send_all(bytes_of("late"));
+        CHECK(recv_text(b) == "late");
+    });
+    clean_run([&] { // the old thread has answered meanwhile
+        auto [a, b] = used_pair(standing);
+        cancelled_move(b);
+        settle();
+        a.send_all(bytes_of("late"));
+        CHECK(recv_text(b) == "late");
+    });
+    clean_run([&] { // a third thread takes it
+        auto [a, b] = used_pair(standing);
+        cancelled_move(b);
+        a.send_all(bytes_of("late"));
+        std::thread other{[moved = std::move(b)]() mutable {
+            io::run([&] {
+                moved.send_all(bytes_of(recv_text(moved)));
+                const auto gone = std::move(moved);
+            });
+        }};
+        CHECK(recv_text(a) == "late");
+        CHECK(recv_text(a).empty());
+        other.join();
+    });
+    clean_run([&] { // it is dropped, on this thread or on another
+        auto [a, b] = used_pair(standing);
+        cancelled_move(b);
+        std::thread{[gone = std::move(b)] {}}.join();
+        CHECK(recv_text(a).empty());
+        auto [c, d] = used_pair(standing);
+        cancelled_move(d);
+        settle();
+        { const auto gone = std::move(d); }
+        CHECK(recv_text(c).empty());
+    });
+    std::optional<io::tcp_stream> left; // its thread ends its run, and answers then
+    io::run([&] {
+        auto [a, b] = used_pair(standing);
+        cancelled_move(b);
+        a.send_all(bytes_of("late"));
+        left = std::move(b);
+    });
+    CHECK(left->native_handle() >= 0);
+    io::run([&] {
+        CHECK(recv_text(*left) == "late");
+        left.reset();
+    });
+}
+
 TEST_CASE("a stream dropped on a plain thread is closed by its ring") {
     clean_run([] {
         auto [a, b] = stream_pair();

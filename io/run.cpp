@@ -31,6 +31,17 @@ void raise_descriptor_limit() {
     }
 }
 
+// The run's thread may block the signal, which would then stay pending and the process alive.
+void raise_again_here(int number) {
+    sigset_t unblocked;
+    sigset_t before;
+    sigemptyset(&unblocked);
+    sigaddset(&unblocked, number);
+    ::pthread_sigmask(SIG_UNBLOCK, &unblocked, &before);
+    std::raise(number);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 } // namespace
 
 interrupted::interrupted(int signal_number)
@@ -172,7 +183,7 @@ void run_session::finish(std::exception_ptr error) {
         }
     }
     if (to_raise != 0)
-        std::raise(to_raise);
+        raise_again_here(to_raise);
     if (to_throw != 0) {
         // A real error says more than the signal; that it was cut short does not.
         try {

@@ -62,6 +62,29 @@ TEST_CASE("SIGTERM cancels everything, and ends the process once all has drained
                                       !Catch::Contains("survived"));
 }
 
+TEST_CASE("a signal ends the process although the run's thread blocks it") {
+    const auto child = run_in_child([] {
+        std::atomic<bool> over{false};
+        std::thread receiver{[&] { // whom the kernel gives it to
+            while (!over)
+                std::this_thread::yield();
+        }};
+        sigset_t blocked;
+        sigemptyset(&blocked);
+        sigaddset(&blocked, SIGTERM);
+        ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+        io::run([] {
+            ::kill(::getpid(), SIGTERM);
+            sleep_long();
+        });
+        say("survived");
+        over = true;
+        receiver.join();
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGTERM);
+}
+
 TEST_CASE("a signal wakes a run that sleeps, whichever thread receives it") {
     const auto child = run_in_child([] {
         std::atomic<bool> ready{false};

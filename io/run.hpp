@@ -31,7 +31,8 @@
 namespace creel::io {
 
 // What SIGINT and SIGTERM do to a run. Handlers that were installed before are put back when the
-// last run has drained, and see the signal if it is raised again.
+// last run has drained, and see the signal if it is raised again; one that the program installs
+// during a run stays, and gets the signals instead of it.
 enum class signal_action : unsigned char {
     raise_again,       // cancel the root, drain, raise the signal again
     throw_interrupted, // cancel the root, drain, throw io::interrupted

@@ -81,9 +81,12 @@ void install() {
     }
 }
 
+// A handler that the program has installed meanwhile is its own, and stays.
 void restore() noexcept {
     for (std::size_t i = 0; i < watched.size(); ++i) {
-        if (saved[i].installed)
+        struct sigaction now {};
+        if (saved[i].installed && ::sigaction(watched[i], nullptr, &now) == 0 &&
+            now.sa_handler == &on_signal)
             ::sigaction(watched[i], &saved[i].before, nullptr);
     }
 }

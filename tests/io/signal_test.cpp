@@ -161,6 +161,16 @@ TEST_CASE("the program's own handler is put back, and sees the signal after the 
     CHECK_THAT(child.stderr_text, Catch::Contains("not yet "));
 }
 
+TEST_CASE("a handler that the program installs during a run stays") {
+    const auto child = run_in_child([] {
+        io::run([] { std::signal(SIGINT, &programs_handler); });
+        std::raise(SIGINT);
+        ::_exit(seen_by_program == SIGINT ? 7 : 1);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
 TEST_CASE("a signal that was ignored before, as under nohup, stays ignored") {
     const auto child = run_in_child([] {
         std::signal(SIGINT, SIG_IGN);

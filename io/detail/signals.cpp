@@ -26,6 +26,10 @@ std::atomic<int> first_signal{0};       // since the handlers were installed
 std::atomic<int> handlers_running{0};   // a wake descriptor is closed only after they have left
 static_assert(std::atomic<int>::is_always_lock_free);
 
+// A child that was forked and runs no other program inherits the handlers, but no run.
+std::atomic<pid_t> installed_in{0};
+static_assert(std::atomic<pid_t>::is_always_lock_free);
+
 constexpr std::array watched{SIGINT, SIGTERM};
 
 // Guarded by the mutex.
@@ -38,8 +42,26 @@ struct saved_action {
 };
 std::array<saved_action, watched.size()> saved;
 
+void on_signal(int number);
+
+// A handler that the program has installed meanwhile is its own, and stays.
+void restore() noexcept {
+    for (std::size_t i = 0; i < watched.size(); ++i) {
+        struct sigaction now {};
+        if (saved[i].installed && ::sigaction(watched[i], nullptr, &now) == 0 &&
+            now.sa_handler == &on_signal)
+            ::sigaction(watched[i], &saved[i].before, nullptr);
+    }
+}
+
 void on_signal(int number) {
     const int saved_errno = errno;
+    if (::getpid() != installed_in.load()) {
+        restore(); // as if there had never been a run: it strikes when we return
+        std::raise(number);
+        errno = saved_errno;
+        return;
+    }
     int none = 0;
     if (!first_signal.compare_exchange_strong(none, number)) {
         // The second: blocked while its handler runs, it strikes when we return.
@@ -62,6 +84,15 @@ void on_signal(int number) {
     errno = saved_errno;
 }
 
+// In a child that was forked while runs were on: they are not its own.
+void forget_parent() noexcept {
+    restore();
+    for (slot& s : slots)
+        s.wake_descriptor.store(-1);
+    handlers_running.store(0);
+    watches = 0;
+}
+
 void install() {
     for (std::size_t i = 0; i < watched.size(); ++i) {
         saved[i].installed = false;
@@ -81,20 +112,12 @@ void install() {
     }
 }
 
-// A handler that the program has installed meanwhile is its own, and stays.
-void restore() noexcept {
-    for (std::size_t i = 0; i < watched.size(); ++i) {
-        struct sigaction now {};
-        if (saved[i].installed && ::sigaction(watched[i], nullptr, &now) == 0 &&
-            now.sa_handler == &on_signal)
-            ::sigaction(watched[i], &saved[i].before, nullptr);
-    }
-}
-
 } // namespace
 
 signal_watch::signal_watch(int wake_descriptor) : slot_(0) {
     const std::lock_guard lock{registry_mutex};
+    if (watches != 0 && installed_in.load() != ::getpid())
+        forget_parent();
     while (slot_ < most_watches && slots[slot_].wake_descriptor.load() >= 0)
         ++slot_;
     if (slot_ == most_watches)
@@ -103,6 +126,7 @@ signal_watch::signal_watch(int wake_descriptor) : slot_(0) {
     if (watches == 0) {
         first_signal.store(0);
         raise_wanted = false;
+        installed_in.store(::getpid());
         install();
     }
     ++watches;

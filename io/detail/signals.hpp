@@ -2,7 +2,8 @@
 //
 // The first watch installs the handlers, the last to leave puts the old ones back. A signal marks
 // every watch and wakes its ring; the second takes the default action at once, so that Ctrl-C twice
-// always ends a program. A signal that was ignored before (nohup) stays ignored.
+// always ends a program. A signal that was ignored before (nohup) stays ignored. A forked child
+// takes signals as if its parent had no run.
 #pragma once
 
 #include <cstddef>

@@ -9,6 +9,9 @@
 #include <cstdio>
 #include <thread>
 
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
 namespace io = creel::io;
 using namespace creel::test;
 using namespace std::chrono_literals;
@@ -248,6 +251,61 @@ TEST_CASE("a process goes on after throw_interrupted, and the next run works") {
         }
         const int value = io::run([] { return 4; });
         ::_exit(interruptions + value);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
+namespace {
+
+// How a child ends that is forked in a run and sent SIGTERM.
+int end_of_forked() {
+    int status = 0;
+    io::run([&] {
+        const pid_t forked = ::fork();
+        if (forked == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;)
+                ::pause();
+        }
+        ::kill(forked, SIGTERM);
+        ::waitpid(forked, &status, 0);
+    });
+    return status;
+}
+
+} // namespace
+
+TEST_CASE("a child that is forked in a run dies of its first signal, and the run goes on") {
+    const auto child = run_in_child([] {
+        const int status = end_of_forked();
+        ::_exit(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM ? 7 : 1);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
+TEST_CASE("a child that is forked in a run has runs and signals of its own") {
+    const auto child = run_in_child([] {
+        int status = 0;
+        io::run([&] {
+            const pid_t forked = ::fork();
+            if (forked == 0) {
+                std::thread{[] {
+                    try {
+                        io::run({.on_signal = io::throw_interrupted}, [] {
+                            std::raise(SIGTERM);
+                            sleep_long();
+                        });
+                    } catch (const io::interrupted&) {
+                        std::raise(SIGINT); // and its parent's handler has gone
+                    }
+                }}.join();
+                ::_exit(0);
+            }
+            ::waitpid(forked, &status, 0);
+        });
+        ::_exit(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT ? 7 : 1);
     });
     INFO(to_string(child));
     CHECK(child.exit_code == 7);

@@ -38,8 +38,8 @@ public:
     tcp_listener& operator=(tcp_listener&& other) noexcept;
 
     // The next connection. Those that failed before they were accepted are skipped. Out of
-    // descriptors or memory one fiber gets the error, and the connection stays in the backlog; do
-    // something about it before accepting again.
+    // descriptors or memory every fiber that waits gets the error, and the connection stays in the
+    // backlog; do something about it before accepting again.
     // Parks: until there is one. Cancel: yes, then none was taken. Threads: the one that accepted
     // first, until its run ends. Throws: cancelled, std::system_error.
     [[nodiscard]] tcp_stream accept();

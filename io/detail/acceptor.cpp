@@ -153,12 +153,10 @@ void acceptor::completed(int result, unsigned flags) noexcept {
     armed_ = cancelling_ = false;
     if (result == -EINVAL && multishot_) {
         multishot_ = false;
-    } else if (result < 0 && result != -ECANCELED && !concerns_one_connection(-result) &&
-               !waiters_.empty()) {
-        // Out of descriptors or memory: one fiber is told, the others wait on.
-        accept_waiter& w = waiters_.pop();
-        w.result = result;
-        wake(w);
+    } else if (result < 0 && result != -ECANCELED && !concerns_one_connection(-result)) {
+        // Out of descriptors or memory. Armed again for those who still wait it would fail again at
+        // once, and nobody tells when it would not; so all are told.
+        tell_all(result);
     }
     if (where_->ending())
         where_ = nullptr;
@@ -198,13 +196,17 @@ void acceptor::close_queued() noexcept {
     queue_.clear();
 }
 
-void acceptor::interrupt(descriptor& d) noexcept {
-    auto& self = static_cast<acceptor&>(d);
-    while (!self.waiters_.empty()) {
-        accept_waiter& w = self.waiters_.pop();
-        w.result = -EBADF;
+void acceptor::tell_all(int error) noexcept {
+    while (!waiters_.empty()) {
+        accept_waiter& w = waiters_.pop();
+        w.result = error;
         wake(w);
     }
+}
+
+void acceptor::interrupt(descriptor& d) noexcept {
+    auto& self = static_cast<acceptor&>(d);
+    self.tell_all(-EBADF);
     self.disarm();
 }
 

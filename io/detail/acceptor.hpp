@@ -40,6 +40,7 @@ private:
     void completed(int result, unsigned flags) noexcept;
     void deliver(int connected) noexcept;
     void close_queued() noexcept;
+    void tell_all(int error) noexcept;
 
     static void interrupt(descriptor& d) noexcept;
     static void let_go(descriptor& d, detail::mail& done) noexcept;

@@ -167,7 +167,10 @@ void connection::send_all(std::span<const std::byte> bytes) {
 
 void connection::interrupt(descriptor& d) noexcept {
     auto& self = static_cast<connection&>(d);
-    ::shutdown(self.fd(), SHUT_RDWR);
+    // The standing receive ends without it, and its peer is to see what close(2) would tell it: of
+    // a stream with SO_LINGER 0 a reset, which a shutdown makes an end.
+    if (self.busy_[receiving] != nullptr || self.busy_[sending] != nullptr)
+        ::shutdown(self.fd(), SHUT_RDWR);
     for (operation* op : self.busy_) {
         if (op != nullptr)
             op->home->cancel(*op);

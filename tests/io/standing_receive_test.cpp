@@ -351,6 +351,28 @@ TEST_CASE("closing a stream ends its standing receive and gives its buffers back
     });
 }
 
+TEST_CASE("a close that is to reset its peer does so although a receive stands") {
+    const bool waited = GENERATE(false, true);
+    clean_run([&] {
+        auto two = tcp_pair();
+        const int fd = two.second.release(); // the ring keeps its receive from who has the number
+        reset_on_close(fd);
+        standing_pair pair{{std::move(two.first), io::tcp_stream::adopt(fd)}};
+        CHECK(standing() == 1);
+        creel::with_nursery([&](creel::nursery& n) {
+            if (waited)
+                n.spawn([&] {
+                    const auto error = error_of([&] { static_cast<void>(recv_text(pair.server)); });
+                    CHECK(error.code() == std::errc::bad_file_descriptor);
+                });
+            settle();
+            pair.server.close();
+        });
+        const auto error = error_of([&] { static_cast<void>(recv_text(pair.client)); });
+        CHECK(error.code() == std::errc::connection_reset);
+    });
+}
+
 TEST_CASE("a stream outlives its ring with what that had received for it") {
     std::optional<standing_pair> pair;
     io::run([&] {

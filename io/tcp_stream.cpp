@@ -110,6 +110,8 @@ int tcp_stream::release() {
         throw_error(EBUSY, "release of the stream to " + detail::peer_name(record.fd()) + ": " +
                                std::to_string(bytes) +
                                " bytes have been received already; recv them first");
+    if (const int error = record.take_error(); error != 0)
+        throw_error(error, "release of the stream to " + detail::peer_name(record.fd()));
     record_ = nullptr;
     return descriptor::release(record);
 }

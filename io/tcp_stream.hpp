@@ -93,9 +93,10 @@ public:
     // io::run. Throws: cancelled, std::system_error.
     [[nodiscard]] int native_handle() const;
 
-    // Gives the descriptor up; the caller closes it. No call may be under way. Bytes that are
-    // pending() are not to be lost: then it throws device_or_resource_busy, and they can be
-    // received. Parks, Cancel, Threads, Throws: as native_handle.
+    // Gives the descriptor up; the caller closes it. No call may be under way. Nothing that the
+    // ring has taken in is to be lost: with bytes that are pending() it throws
+    // device_or_resource_busy, and they can be received; a reset that no recv has told is thrown,
+    // and the next release succeeds. Parks, Cancel, Threads, Throws: as native_handle.
     [[nodiscard]] int release();
 
     // Bytes that the stream has received already: recv gives them without waiting.

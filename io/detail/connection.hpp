@@ -29,6 +29,8 @@ public:
     void share(const char* call);
     // Bytes received that no recv has had yet.
     [[nodiscard]] std::size_t pending() const noexcept { return standing_.pending(); }
+    // An error that the kernel has told and no recv has had yet, once; or 0.
+    [[nodiscard]] int take_error() noexcept { return standing_.take_error(); }
 
 private:
     friend class standing_receive;

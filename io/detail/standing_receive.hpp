@@ -62,6 +62,11 @@ public:
 
     // Bytes received that no recv has had yet.
     [[nodiscard]] std::size_t pending() const noexcept;
+    // The error it ended with, once, if no recv has had it yet; else 0. The kernel tells it to
+    // nobody else any more.
+    [[nodiscard]] int take_error() noexcept {
+        return end_ != nothing && end_ != 0 ? -std::exchange(end_, nothing) : 0;
+    }
 
 private:
     static constexpr std::size_t longest_short_bytes = receive_buffers::buffer_bytes / 2;

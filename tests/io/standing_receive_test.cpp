@@ -504,6 +504,23 @@ TEST_CASE("a stream is not released while it holds bytes") {
     });
 }
 
+TEST_CASE("a reset that a standing receive has taken is told by release") {
+    clean_run([] {
+        standing_pair pair{tcp_pair()};
+        CHECK(standing() == 1);
+        {
+            const auto gone = std::move(pair.client);
+            reset_on_close(gone.native_handle());
+        }
+        while (standing() != 0)
+            creel::this_fiber::yield();
+        const auto error = error_of([&] { static_cast<void>(pair.server.release()); });
+        CHECK(error.code() == std::errc::connection_reset);
+        CHECK_THAT(error.what(), Catch::StartsWith("release of the stream to 127.0.0.1:"));
+        ::close(pair.server.release());
+    });
+}
+
 TEST_CASE("a receive on a nonblocking descriptor waits, single or standing") {
     clean_run([] {
         auto two = stream_pair();

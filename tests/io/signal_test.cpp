@@ -235,6 +235,21 @@ TEST_CASE("a real error says more than the signal that it met") {
     CHECK(child.exit_code == 7);
 }
 
+TEST_CASE("throw_interrupted wins over the value of a function that ended all the same") {
+    const auto child = run_in_child([] {
+        try {
+            static_cast<void>(io::run({.on_signal = io::throw_interrupted}, [] {
+                std::raise(SIGTERM);
+                return 1;
+            }));
+        } catch (const io::interrupted&) {
+            ::_exit(7);
+        }
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
+}
+
 TEST_CASE("a process goes on after throw_interrupted, and the next run works") {
     const auto child = run_in_child([] {
         int interruptions = 0;

@@ -1,5 +1,6 @@
 #include <creel/io/readiness.hpp>
 
+#include <creel/io/detail/descriptor.hpp>
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/error.hpp>
@@ -31,12 +32,15 @@ void wait_for(int fd, unsigned events, const waiter_kind& kind, const char* call
         check_cancel();
         if (!r.has_room()) [[unlikely]]
             r.make_room();
-        operation op{kind, r, fd};
+        detail::descriptor_wait op{kind, r, fd};
         r.perform(op, [&](io_uring_sqe& entry) { io_uring_prep_poll_add(&entry, fd, events); });
         if (op.result >= 0)
             return;
         if (op.was_cancelled())
             throw_cancelled();
+        if (op.closed)
+            throw_error(EBADF, std::string{call} + " on descriptor " + std::to_string(fd) +
+                                   ": closed while it was waiting");
         if (op.result != -EINTR)
             throw_error(-op.result, std::string{call} + " on descriptor " + std::to_string(fd));
     }

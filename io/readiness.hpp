@@ -11,7 +11,9 @@ namespace creel::io {
 
 // Returns when a read (a write) would not block: there is data or room, the peer has hung up, or
 // the descriptor has an error that the read (the write) will tell. The descriptor stays the
-// caller's and stays open until the call returns; several fibers may wait for one.
+// caller's and stays open until the call returns; several fibers may wait for one. If it is that of
+// a stream or listener which is closed on this thread meanwhile, the wait ends with
+// bad_file_descriptor, and then it is closed.
 // Parks: until then. Cancel: yes. Threads: those inside io::run. Throws: cancelled,
 // std::system_error (operation_not_permitted for a descriptor that cannot be polled, such as a
 // file's).

@@ -31,6 +31,30 @@ struct descriptor::close_waiter : waiter {
     const descriptor* what;
 };
 
+// What has completed stands: its fiber has a turn before it, and sees that.
+void descriptor::end_waits() noexcept {
+    ring* here = current_ring();
+    if (here == nullptr)
+        return;
+    here->waits_near(fd_).for_each([&](descriptor_wait& w) {
+        if (w.fd == fd_ && w.result == operation::under_way) {
+            w.closed.emplace(*this);
+            here->cancel(w);
+        }
+    });
+}
+
+// True if somebody has still to leave.
+bool descriptor::begin_close() noexcept {
+    closing_ = true;
+    end_waits();
+    if (holds_ == 0)
+        return false;
+    ++holds_; // interrupting may make others leave
+    kind_->interrupt(*this);
+    return --holds_ != 0;
+}
+
 void descriptor::close(descriptor& d) {
     try {
         d.come_here("close", false);

@@ -16,6 +16,7 @@
 #include <creel/io/endpoint.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -113,6 +114,7 @@ private:
     void settle(const std::shared_ptr<mailbox>& box) noexcept;
     void drop_moving() noexcept;
     bool begin_close() noexcept;
+    void end_waits() noexcept;
     void drop_here() noexcept;
     void last_left() noexcept;
     void finish() noexcept;
@@ -124,6 +126,19 @@ private:
     close_waiter* closer_ = nullptr;       // else, when closing, the last to leave closes
     std::shared_ptr<mailbox> home_{};      // null: none yet, or it moves
     std::unique_ptr<transfer> transfer_{}; // while it moves
+};
+
+// A wait for readiness. The descriptor may be that of a record, whose close ends it.
+struct descriptor_wait : operation, link {
+    descriptor_wait(const waiter_kind& kind, ring& r, int descriptor) noexcept
+        : operation(kind, r, descriptor) {
+        r.waits_near(fd).push(*this);
+    }
+    ~descriptor_wait() { unlink(); }
+    descriptor_wait(const descriptor_wait&) = delete;
+    descriptor_wait& operator=(const descriptor_wait&) = delete;
+
+    std::optional<descriptor::hold> closed{}; // once its record closes, which waits for it
 };
 
 // The handle is empty: it was closed, released or moved from. Throws: std::system_error.

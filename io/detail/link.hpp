@@ -33,6 +33,13 @@ public:
         head_.previous = &l;
     }
 
+    // visit(Member&) unlinks none.
+    template <typename Visit>
+    void for_each(Visit visit) noexcept {
+        for (link* l = head_.next; l != &head_; l = l->next)
+            visit(static_cast<Member&>(*l));
+    }
+
     Member& pop() noexcept {
         link& first = *head_.next;
         first.unlink();

@@ -197,16 +197,6 @@ void descriptor::come_here(const char* call, bool cancellable) {
     }
 }
 
-// True if somebody has still to leave.
-bool descriptor::begin_close() noexcept {
-    closing_ = true;
-    if (holds_ == 0)
-        return false;
-    ++holds_; // interrupting may make others leave
-    kind_->interrupt(*this);
-    return --holds_ != 0;
-}
-
 void descriptor::drop_moving() noexcept {
     {
         const std::lock_guard lock{transfer_->mutex};

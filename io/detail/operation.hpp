@@ -36,7 +36,7 @@ struct operation : waiter {
     static constexpr int under_way = INT_MIN; // no result of the kernel's: those are -errno or more
 
     ring* home;
-    int fd; // for describe()
+    int fd; // for describe(), and for a close that ends it
     int result = under_way;
     unsigned flags = 0;
     cancel_request cancel{};

@@ -18,6 +18,7 @@
 
 #include <liburing.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -55,6 +56,8 @@ struct supervisor {
     bool watching = false;
     time_point deadline = time_point::max(); // a wait lasts no longer
 };
+
+struct descriptor_wait; // <descriptor.hpp>
 
 // Somebody whose descriptors the ring closes when it ends: a listener.
 struct ring_member : link {
@@ -112,6 +115,13 @@ public:
     static constexpr std::uint64_t ignored = 2; // nobody waits for this completion
 
     void join(ring_member& m) noexcept { members_.push(m); }
+
+    // The waits for readiness of some descriptors, this one among them: for its close, which no
+    // record tells of them. Asked of the kernel (IORING_ASYNC_CANCEL_FD), it would look at all that
+    // is under way on the ring.
+    [[nodiscard]] circle<descriptor_wait>& waits_near(int fd) noexcept {
+        return waits_[static_cast<unsigned>(fd) % waits_.size()];
+    }
 
     // Enters a descriptor into the kernel's table of this ring's files: an operation that names it
     // by the returned slot (IOSQE_FIXED_FILE) saves the kernel two atomic operations on the file.
@@ -191,6 +201,7 @@ private:
     struct room_waiter;
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;
+    std::array<circle<descriptor_wait>, 64> waits_{};
     supervisor* supervisor_ = nullptr;
     standing wake_read_{};
     std::uint64_t wake_count_ = 0; // what the wake read reads

@@ -105,6 +105,61 @@ TEST_CASE("close ends every accept, and the listener's port is free again") {
     });
 }
 
+TEST_CASE("close ends waits for the descriptor's readiness, and the port is free again") {
+    const bool dropped = GENERATE(false, true);
+    clean_run([&] {
+        std::optional<io::tcp_listener> listener{io::endpoint::loopback_v4(0)};
+        const io::endpoint where = listener->local_endpoint();
+        std::vector<std::system_error> errors;
+        bool cut = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            const int fd = listener->native_handle();
+            creel::cancel_scope scope;
+            for (int i = 0; i < 2; ++i)
+                n.spawn([&, fd] { errors.push_back(error_of([&] { io::wait_readable(fd); })); });
+            n.spawn([&, fd] { cut = !scope.run([&] { io::wait_readable(fd); }); });
+            settle();
+            scope.cancel(); // at the same time
+            if (dropped) {
+                listener.reset();
+                settle();
+            } else {
+                listener->close();
+            }
+            const io::tcp_listener again{where, {.reuse_address = false}};
+            settle();
+        });
+        CHECK(cut);
+        CHECK(errors.size() == 2);
+        for (const std::system_error& error : errors) {
+            CHECK(error.code() == std::errc::bad_file_descriptor);
+            CHECK_THAT(error.what(), Catch::Contains("wait_readable on descriptor") &&
+                                         Catch::Contains("closed while it was waiting"));
+        }
+    });
+}
+
+TEST_CASE("close leaves waits for another descriptor's readiness alone") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        auto [c, d] = stream_pair();
+        int woken = 0;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] {
+                io::wait_readable(a.native_handle());
+                ++woken;
+            });
+            settle();
+            c.close();
+            d.close();
+            settle();
+            CHECK(woken == 0);
+            b.send_all(bytes_of("x"));
+        });
+        CHECK(woken == 1);
+    });
+}
+
 TEST_CASE("a second close, and use after close, are bad_file_descriptor") {
     clean_run([] {
         auto [a, b] = stream_pair();

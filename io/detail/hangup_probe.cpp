@@ -3,6 +3,9 @@
 #include <creel/io/detail/descriptor.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
 
+#include <atomic>
+#include <cerrno>
+
 #include <liburing.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -13,11 +16,30 @@
 namespace creel::io::detail {
 namespace {
 
-// A TCP socket connected to itself, or -1: no second one, and nobody listens.
+// Want of something that may be there later.
+bool passes(int error_number) noexcept {
+    switch (error_number) {
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOBUFS:
+    case EADDRINUSE:
+    case EADDRNOTAVAIL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+std::optional<bool> failed(int error_number) noexcept {
+    return passes(error_number) ? std::nullopt : std::optional{false};
+}
+
+// A TCP socket connected to itself, or -errno: no second one, and nobody listens.
 int connected_to_itself() noexcept {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return -1;
+        return -errno;
     const timeval at_most{.tv_sec = 0, .tv_usec = 100'000}; // where a firewall drops it silently
     const linger leave_no_trace{.l_onoff = 1, .l_linger = 0};
     ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &at_most, sizeof at_most);
@@ -29,24 +51,25 @@ int connected_to_itself() noexcept {
     socklen_t length_bytes = sizeof address;
     if (::bind(fd, where, length_bytes) < 0 || ::getsockname(fd, where, &length_bytes) < 0 ||
         ::connect(fd, where, length_bytes) < 0) {
+        const int reason = errno;
         ::close(fd);
-        return -1;
+        return -reason;
     }
     return fd;
 }
 
 struct own_ring {
     io_uring uring{};
-    bool usable = false;
+    int error = 0; // negative: there is no ring
 
     own_ring() noexcept {
         io_uring_params parameters{};
         // With it the kernel looks only when we enter: after both events.
         parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-        usable = io_uring_queue_init_params(4, &uring, &parameters) == 0;
+        error = io_uring_queue_init_params(4, &uring, &parameters);
     }
     ~own_ring() {
-        if (usable)
+        if (error == 0)
             io_uring_queue_exit(&uring);
     }
     own_ring(const own_ring&) = delete;
@@ -60,14 +83,16 @@ bool message_comes(int fd) noexcept {
 
 } // namespace
 
-bool hangup_behind_message_is_seen(bool hang_up) noexcept {
+std::optional<bool> hangup_behind_message_is_seen(bool hang_up) noexcept {
     own_ring own;
+    if (own.error != 0)
+        return failed(-own.error);
     const owned_fd socket{connected_to_itself()};
-    if (!own.usable || socket.get() < 0)
-        return false;
+    if (socket.get() < 0)
+        return failed(-socket.get());
     const receive_buffers buffers{own.uring};
     if (!buffers.usable())
-        return false;
+        return std::nullopt; // who asks has some, so that they are wanting only now
     io_uring_sqe* entry = io_uring_get_sqe(&own.uring);
     io_uring_prep_recv_multishot(entry, socket.get(), nullptr, 0, 0);
     entry->flags |= IOSQE_BUFFER_SELECT;
@@ -89,9 +114,16 @@ bool hangup_behind_message_is_seen(bool hang_up) noexcept {
     }
 }
 
-bool kernel_sees_hangups() noexcept {
-    static const bool seen = hangup_behind_message_is_seen();
-    return seen;
+std::optional<bool> kernel_sees_hangups() noexcept {
+    enum answer : int { none, no, yes };
+    static std::atomic<int> known{none};
+    if (known.load() == none) {
+        const std::optional<bool> seen = hangup_behind_message_is_seen();
+        if (!seen)
+            return std::nullopt;
+        known.store(*seen ? yes : no);
+    }
+    return known.load() == yes;
 }
 
 } // namespace creel::io::detail

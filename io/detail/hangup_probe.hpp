@@ -6,13 +6,17 @@
 // stable kernels too, so that no version tells); github.com/axboe/liburing/issues/1549.
 #pragma once
 
+#include <optional>
+
 namespace creel::io::detail {
 
-// Tries it, on a socket of its own. False also where it cannot be tried. With `hang_up` false
+// Tries it, on a socket of its own. False also where it cannot be tried, such as behind a firewall;
+// none where it cannot be tried now, for want of descriptors, ports or memory. With `hang_up` false
 // nothing comes behind the message: what a kernel without the fix makes of it.
-[[nodiscard]] bool hangup_behind_message_is_seen(bool hang_up = true) noexcept;
+[[nodiscard]] std::optional<bool> hangup_behind_message_is_seen(bool hang_up = true) noexcept;
 
-// The same, tried once in the life of the process. Threads: any. Cost: 0.2 ms, the first time.
-[[nodiscard]] bool kernel_sees_hangups() noexcept;
+// The same, tried until there is an answer, which then holds for the life of the process.
+// Threads: any. Cost: 0.2 ms for a trial.
+[[nodiscard]] std::optional<bool> kernel_sees_hangups() noexcept;
 
 } // namespace creel::io::detail

@@ -327,12 +327,14 @@ void ring::unregister_file(int slot) noexcept {
 }
 
 bool ring::receives_may_stand() noexcept {
-    if (!receive_buffers_) {
+    if (!receive_buffers_)
         receive_buffers_.emplace(uring_);
-        if (!kernel_sees_hangups())
-            receive_buffers_->refuse();
-    }
-    return receive_buffers_->usable();
+    if (!receive_buffers_->usable())
+        return false;
+    const std::optional<bool> told_of_all = kernel_sees_hangups();
+    if (told_of_all == false)
+        receive_buffers_->refuse();
+    return told_of_all == true;
 }
 
 void ring::attend() noexcept {

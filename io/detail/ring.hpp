@@ -130,7 +130,8 @@ public:
     int register_file(int fd) noexcept;
     void unregister_file(int slot) noexcept;
 
-    // False: there are no buffers to be had for them, or the kernel is too old, or known bad.
+    // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
+    // that could not be tried now.
     [[nodiscard]] bool receives_may_stand() noexcept;
     void receive_stands(bool begins) noexcept {
         counters_.receives_standing += begins ? 1U : ~0ULL;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -256,8 +257,23 @@ std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
 } // namespace
 
 TEST_CASE("a kernel that misses what comes right behind a message is known by a trial") {
-    CHECK(io::detail::hangup_behind_message_is_seen());
-    CHECK_FALSE(io::detail::hangup_behind_message_is_seen(false));
+    CHECK(io::detail::hangup_behind_message_is_seen() == true);
+    CHECK(io::detail::hangup_behind_message_is_seen(false) == false);
+}
+
+TEST_CASE("a trial that fails for want of descriptors is no answer") {
+    const auto child = run_in_child([] {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        const rlim_t before = std::exchange(limit.rlim_cur, 0);
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        const bool none = !io::detail::hangup_behind_message_is_seen().has_value();
+        limit.rlim_cur = before;
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        ::_exit(none && io::detail::hangup_behind_message_is_seen().has_value() ? 7 : 1);
+    });
+    INFO(to_string(child));
+    CHECK(child.exit_code == 7);
 }
 
 // The kernel is woken twice before it looks once. A multishot receive may then miss the second for

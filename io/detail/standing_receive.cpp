@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include <sys/socket.h>
+
 namespace creel::io::detail {
 
 withdrawal standing_receive::receiver::withdraw(waiter& w, wake_reason) noexcept {
@@ -146,12 +148,12 @@ void standing_receive::completed(int result, unsigned flags) noexcept {
         where_->buffers().refuse();
         break;
     default:
-        if (result <= 0)
+        if (result <= 0 && !lost_)
             end_ = result;
     }
     // The receiver looks again at what is there; if nothing is, it makes a receive of its own.
     if (receiver_ != nullptr && end_ != nothing)
-        tell_receiver(std::exchange(end_, nothing));
+        tell_receiver(take_end());
     else
         tell_receiver(receiver::look_again);
     left_ring();
@@ -236,7 +238,9 @@ void standing_receive::carry() noexcept {
     std::unique_ptr<std::byte[]> all{new (std::nothrow) std::byte[bytes]};
     if (all == nullptr) {
         drop_held();
-        end_ = -ENOMEM; // the loss is reported
+        lost_ = true; // and nothing that came behind the gap is to be taken for what was lost
+        end_ = -ENOMEM;
+        ::shutdown(stream_->fd(), SHUT_RDWR);
         return;
     }
     take_held({all.get(), bytes});

@@ -65,7 +65,7 @@ public:
     // The error it ended with, once, if no recv has had it yet; else 0. The kernel tells it to
     // nobody else any more.
     [[nodiscard]] int take_error() noexcept {
-        return end_ != nothing && end_ != 0 ? -std::exchange(end_, nothing) : 0;
+        return end_ != nothing && end_ != 0 ? -take_end() : 0;
     }
 
 private:
@@ -105,6 +105,7 @@ private:
     [[nodiscard]] bool holds_any() const noexcept { return held_ != 0 || carried_ != nullptr; }
     std::size_t take_held(std::span<std::byte> buffer) noexcept;
     void carry() noexcept;
+    int take_end() noexcept { return lost_ ? end_ : std::exchange(end_, nothing); }
     void drop_held() noexcept;
     void left_ring() noexcept;
     void tell_receiver(std::ptrdiff_t result) noexcept;
@@ -117,6 +118,7 @@ private:
     bool armed_ = false;  // requested of the ring, or in the kernel's hands
     bool stopping_ = false;
     unsigned short_ones_ = 0;
+    bool lost_ = false; // bytes, for want of memory: end_ stays what it is
     int end_ = nothing; // else how it ended, which no recv has heard of yet: 0 or -errno
 
     unsigned held_ = 0; // buffers of where_, linked from first_ to last_
@@ -138,7 +140,7 @@ std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, std::span<std::
         if (holds_any())
             return static_cast<std::ptrdiff_t>(take_held(buffer));
         if (end_ != nothing)
-            return std::exchange(end_, nothing);
+            return take_end();
         if (!armed_) [[unlikely]] {
             if (!allowed_ || short_ones_ < short_before_standing) {
                 concerned_ = false;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <random>
 #include <thread>
@@ -20,6 +21,23 @@
 namespace io = creel::io;
 using namespace creel::test;
 using namespace std::chrono_literals;
+
+namespace {
+
+bool no_memory_for_arrays = false;
+
+} // namespace
+
+// As replaced for the whole program, and used by none but the library's own.
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+    if (no_memory_for_arrays)
+        return nullptr;
+    try {
+        return ::operator new[](bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
 
 namespace {
 
@@ -405,6 +423,27 @@ TEST_CASE("a stream outlives its ring with what that had received for it") {
         std::array<std::byte, 19> all;
         pair->server.recv_exact(all);
         CHECK(text_of(all) == "held on its way new");
+        pair.reset();
+    });
+}
+
+TEST_CASE("a stream that has lost bytes for want of memory is broken for good") {
+    std::optional<standing_pair> pair;
+    io::run([&] {
+        pair.emplace();
+        pair->client.send_all(bytes_of("lost"));
+        settle();
+        pair->client.send_all(bytes_of("behind the gap"));
+        no_memory_for_arrays = true;
+    });
+    no_memory_for_arrays = false;
+    CHECK(io::statistics().buffers_out == 0);
+    io::run([&] {
+        for (int i = 0; i < 3; ++i) {
+            const auto error = error_of([&] { static_cast<void>(recv_text(pair->server)); });
+            CHECK(error.code() == std::errc::not_enough_memory);
+        }
+        CHECK(recv_text(pair->client).empty()); // its peer is told
         pair.reset();
     });
 }

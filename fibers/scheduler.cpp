@@ -68,6 +68,10 @@ void detail::drain_natives() noexcept {
     scheduler::current()->drain();
 }
 
+bool detail::in_debug_mode() noexcept {
+    return scheduler::current()->debug();
+}
+
 void detail::run_on(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body) {
     if (options.stack_bytes > most_stack_bytes)

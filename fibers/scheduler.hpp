@@ -71,6 +71,9 @@ void run_on(poller& outside, const scheduler_options& options, const std::functi
 // returned: for who wants that wait to be in a scope, in which the Boost fibers then wait, too.
 // Parks: until then. Cancel: no. Threads: own, the main fiber.
 void drain_natives() noexcept;
+
+// Is it a run in debug mode, by its options or by CREEL_DEBUG? Threads: own.
+[[nodiscard]] bool in_debug_mode() noexcept;
 } // namespace detail
 
 // Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended, and

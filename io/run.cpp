@@ -61,8 +61,15 @@ struct run_session::state : supervisor {
     }
 
     ~state() {
+        // Before end(), which waits for whatever it finds. All fibers have ended; an operation of
+        // one that is still under way has outlived it, and the kernel may write to its stack.
+        const ring_statistics now = uring.statistics();
+        const std::uint64_t outlived = now.operations_submitted - now.operations_completed;
+        CREEL_ASSERT(!debug || outlived == 0,
+                     "a fiber resumed before the last completion of its operation");
         uring.end();
         last_statistics() = uring.statistics();
+        last_statistics().operations_in_flight = outlived;
         set_current_ring(nullptr);
     }
 
@@ -102,6 +109,7 @@ struct run_session::state : supervisor {
     cancel_scope* everything = nullptr;       // the root's, then that of wait_for_natives()
     std::optional<cancel_reason> root_reason; // why the root was cancelled, if it was
     bool cancelled_by_signal = false;
+    bool debug = false;
 };
 
 run_session::run_session(const run_options& options) {
@@ -118,6 +126,7 @@ std::exception_ptr run_session::schedule(const std::function<void()>& body) {
     std::exception_ptr error;
     try {
         run_scheduler(state_->uring, scheduling(), [&] {
+            state_->debug = creel::detail::in_debug_mode();
             try {
                 body();
             } catch (...) {

@@ -7,14 +7,17 @@ namespace creel::io {
 
 struct ring_statistics {
     // Zero when a run ends: no fiber resumed, and no buffer was freed, before the kernel was done.
-    std::uint64_t operations_in_flight = 0; // whose last completion is still to come
-    std::uint64_t late_descriptors = 0;     // accepted connections that no fiber has taken yet
-    std::uint64_t buffers_out = 0;          // provided buffers that have not come back
+    // Debug mode asserts it.
+    // Whose last completion is still to come. Of an ended run: of fibers, when the last had ended.
+    std::uint64_t operations_in_flight = 0;
+    std::uint64_t late_descriptors = 0; // accepted connections that no fiber has taken yet
+    std::uint64_t buffers_out = 0;      // provided buffers that have not come back
 
     std::uint64_t receives_standing = 0; // streams of short messages: see tcp_stream
     std::uint64_t registered_files = 0;  // descriptors in the ring's file table
 
     std::uint64_t operations_submitted = 0; // for fibers
+    std::uint64_t operations_completed = 0; // of these
     std::uint64_t cancels_submitted = 0;
     std::uint64_t completions = 0;
     std::uint64_t enters = 0;     // system calls

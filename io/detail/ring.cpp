@@ -196,6 +196,7 @@ unsigned ring::reap() noexcept {
             op.flags = done.flags;
             if ((done.flags & IORING_CQE_F_MORE) != 0)
                 continue;
+            ++counters_.operations_completed;
             if (op.cancel.linked()) [[unlikely]]
                 op.cancel.unlink(); // it lies on the stack that is about to go on
             creel::wake(op);

@@ -1,5 +1,7 @@
 #include "clean_run.hpp"
 
+#include <creel/io/detail/operation.hpp>
+#include <creel/io/detail/ring.hpp>
 #include <support/child_process.hpp>
 #include <support/seccomp.hpp>
 
@@ -9,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include <poll.h>
 #include <sys/resource.h>
 
 namespace io = creel::io;
@@ -242,4 +245,36 @@ TEST_CASE("counters outside of a run are those the thread's last run ended with"
     CHECK(io::statistics().operations_submitted >= 5);
     CHECK(io::statistics().operations_in_flight == 0);
     std::thread{[] { CHECK(io::statistics().operations_submitted == 0); }}.join();
+}
+
+namespace {
+
+void describe_nothing(const creel::waiter&, std::string& text) {
+    text += "nothing";
+}
+
+// Parks for what never comes, and is woken by a stranger.
+void resume_too_early() {
+    static constexpr creel::waiter_kind kind{&io::detail::withdraw_operation, &describe_nothing};
+    static auto streams = stream_pair(); // a close would end the wait
+    io::detail::ring& ring = *io::detail::current_ring();
+    creel::waiter* parked = nullptr;
+    creel::with_nursery([&, fd = streams.first.native_handle()](creel::nursery& n) {
+        n.spawn([&, fd] {
+            io::detail::operation op{kind, ring, fd};
+            parked = &op;
+            ring.perform(op, [&](io_uring_sqe& e) { io_uring_prep_poll_add(&e, fd, POLLIN); });
+        });
+        settle();
+        creel::wake(*parked);
+    });
+}
+
+} // namespace
+
+TEST_CASE("in debug mode a fiber that resumed before its operation was over ends the process") {
+    const auto child = run_in_child([] { io::run({.debug = true}, [] { resume_too_early(); }); });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("before the last completion of its operation"));
 }

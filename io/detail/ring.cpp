@@ -30,6 +30,12 @@ constexpr int most_files = 65'536;
 // connections open that its server had closed.
 constexpr unsigned files_go_at_once = 1U << 16;
 
+std::atomic<unsigned> withheld{0}; // newer_features, ored
+
+bool is_withheld(newer_feature f) noexcept {
+    return (withheld.load() & static_cast<unsigned>(f)) != 0;
+}
+
 struct thread_state {
     ring* current = nullptr;
     ring_statistics last{};
@@ -51,6 +57,10 @@ std::atomic<unsigned> rings_ended{0};
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
     io_uring_prep_cancel64(&entry, static_cast<cancel_request&>(r).target, 0);
     entry.user_data = ring::ignored;
+}
+
+void withhold(newer_feature f) noexcept {
+    withheld.fetch_or(static_cast<unsigned>(f));
 }
 
 bool mailbox::post(mail& m) {
@@ -292,8 +302,9 @@ void ring::stand(standing& s) noexcept {
     request(s);
 }
 
-int ring::register_file(int fd) noexcept {
-    if (files_ == 0 && (uring_.features & files_go_at_once) == 0)
+bool ring::files_may_be_registered() noexcept {
+    if (files_ == 0 &&
+        ((uring_.features & files_go_at_once) == 0 || is_withheld(newer_feature::registered_file)))
         files_ = -1;
     if (files_ == 0) {
         rlimit limit{};
@@ -301,6 +312,12 @@ int ring::register_file(int fd) noexcept {
         const auto most = static_cast<unsigned>(std::min<rlim_t>(limit.rlim_cur, most_files));
         files_ = io_uring_register_files_sparse(&uring_, most) == 0 ? static_cast<int>(most) : -1;
     }
+    return files_ > 0;
+}
+
+int ring::register_file(int fd) noexcept {
+    if (!files_may_be_registered())
+        return -1;
     int slot = -1;
     if (!free_slots_.empty())
         slot = free_slots_.back();
@@ -330,7 +347,7 @@ void ring::unregister_file(int slot) noexcept {
 bool ring::receives_may_stand() noexcept {
     if (!receive_buffers_)
         receive_buffers_.emplace(uring_);
-    if (!receive_buffers_->usable())
+    if (!receive_buffers_->usable() || is_withheld(newer_feature::standing_receive))
         return false;
     const std::optional<bool> told_of_all = kernel_sees_hangups();
     if (told_of_all == false)

@@ -64,6 +64,11 @@ struct ring_member : link {
     void (*ring_ends)(ring_member&) noexcept = nullptr;
 };
 
+// What newer kernels have and a ring can do without. Rings made from now on do without, as on an
+// older kernel: for tests. Threads: any.
+enum class newer_feature : unsigned { standing_receive = 1, registered_file = 2 };
+void withhold(newer_feature f) noexcept;
+
 class ring final : public poller {
 public:
     // The size of the completion queue 0: the default. Throws: std::system_error that says why
@@ -128,6 +133,7 @@ public:
     // -1 if there is no room, or the kernel refuses. The file stays open until it is taken out.
     // Cost: a system call each.
     int register_file(int fd) noexcept;
+    [[nodiscard]] bool files_may_be_registered() noexcept; // Cost: a system call, the first time.
     void unregister_file(int slot) noexcept;
 
     // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or

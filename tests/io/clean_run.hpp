@@ -3,6 +3,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/this_fiber.hpp>
+#include <creel/io/detail/ring.hpp>
 #include <creel/io/run.hpp>
 #include <creel/io/tcp_listener.hpp>
 #include <creel/io/tcp_stream.hpp>
@@ -77,6 +78,14 @@ void clean_run(io::run_options options, F&& f) {
 template <typename F>
 void clean_run(F&& f) {
     clean_run(io::run_options{}, std::forward<F>(f));
+}
+
+// What the kernel can do, asked inside a run: see older_kernel.cpp.
+inline bool receives_stand() {
+    return io::detail::current_ring()->receives_may_stand();
+}
+inline bool files_are_registered() {
+    return io::detail::current_ring()->files_may_be_registered();
 }
 
 // Two connected streams.

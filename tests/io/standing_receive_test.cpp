@@ -87,7 +87,7 @@ TEST_CASE("the receive of a stream with short messages stands") {
             client.send_all(bytes_of(std::string_view{&c, 1}));
             CHECK(recv_text(server) == std::string(1, c));
         }
-        CHECK(standing() == 1);
+        CHECK(standing() == (receives_stand() ? 1 : 0));
         CHECK(io::statistics().buffers_out == 0);
     });
 }
@@ -99,12 +99,12 @@ TEST_CASE("what arrives while no recv waits is held and comes in its order") {
             pair.client.send_all(bytes_of(part));
             settle();
         }
-        CHECK(pair.server.pending() == 13);
-        CHECK(io::statistics().buffers_out == 3);
+        CHECK(pair.server.pending() == (receives_stand() ? 13 : 0));
+        CHECK(io::statistics().buffers_out == (receives_stand() ? 3 : 0));
         std::array<std::byte, 6> some;
         pair.server.recv_exact(some);
         CHECK(text_of(some) == "one tw");
-        CHECK(pair.server.pending() == 7);
+        CHECK(pair.server.pending() == (receives_stand() ? 7 : 0));
         CHECK(recv_text(pair.server) == "o three");
         CHECK(pair.server.pending() == 0);
         CHECK(io::statistics().buffers_out == 0);
@@ -139,7 +139,7 @@ TEST_CASE("a cancelled recv of a standing receive loses no byte") {
             scope.run([&] { cut = recv_text(pair.server); });
         });
         CHECK_FALSE(cut);
-        CHECK(io::statistics().cancels_submitted == 0); // it still stands
+        CHECK(io::statistics().cancels_submitted == (receives_stand() ? 0 : 1)); // it stands on
         pair.exchange();
     });
 }
@@ -193,7 +193,7 @@ TEST_CASE("a long message ends a standing receive and arrives whole") {
         CHECK(standing() == 0);
         for (int i = 0; i < 10; ++i)
             pair.exchange();
-        CHECK(standing() == 1);
+        CHECK(standing() == (receives_stand() ? 1 : 0));
     });
 }
 
@@ -225,11 +225,11 @@ TEST_CASE("streams that find no buffer of the ring receive without one") {
         std::vector<std::unique_ptr<standing_pair>> pairs;
         for (std::size_t i = 0; i < streams; ++i)
             pairs.push_back(std::make_unique<standing_pair>());
-        CHECK(standing() == streams);
+        CHECK(standing() == (receives_stand() ? streams : 0));
         for (std::size_t i = 0; i < streams; ++i)
             pairs[i]->client.send_all(bytes_of("message " + std::to_string(i)));
         settle();
-        CHECK(io::statistics().buffers_out == 256);
+        CHECK(io::statistics().buffers_out == (receives_stand() ? 256 : 0));
         std::size_t right = 0;
         for (std::size_t i = 0; i < streams; ++i)
             right += recv_text(pairs[i]->server) == "message " + std::to_string(i) ? 1 : 0;
@@ -275,7 +275,9 @@ std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
 } // namespace
 
 TEST_CASE("a kernel that misses what comes right behind a message is known by a trial") {
-    CHECK(io::detail::hangup_behind_message_is_seen() == true);
+    const std::optional<bool> seen = io::detail::hangup_behind_message_is_seen();
+    CHECK(seen.has_value()); // the answer is the kernel's
+    CHECK(io::detail::kernel_sees_hangups() == seen);
     CHECK(io::detail::hangup_behind_message_is_seen(false) == false);
 }
 
@@ -370,7 +372,7 @@ TEST_CASE("closing a stream ends its standing receive and gives its buffers back
         standing_pair held;
         held.client.send_all(bytes_of("unread"));
         settle();
-        CHECK(io::statistics().buffers_out == 1);
+        CHECK(io::statistics().buffers_out == (receives_stand() ? 1 : 0));
         held.server.close();
         CHECK(io::statistics().buffers_out == 0);
         CHECK(standing() == 0);
@@ -388,6 +390,8 @@ TEST_CASE("closing a stream ends its standing receive and gives its buffers back
 TEST_CASE("a close that is to reset its peer does so although a receive stands") {
     const bool waited = GENERATE(false, true);
     clean_run([&] {
+        if (!receives_stand())
+            return;
         auto two = tcp_pair();
         const int fd = two.second.release(); // the ring keeps its receive from who has the number
         reset_on_close(fd);
@@ -409,7 +413,9 @@ TEST_CASE("a close that is to reset its peer does so although a receive stands")
 
 TEST_CASE("a stream outlives its ring with what that had received for it") {
     std::optional<standing_pair> pair;
+    std::size_t held_bytes = 0;
     io::run([&] {
+        held_bytes = receives_stand() ? 5 : 0;
         pair.emplace();
         pair->client.send_all(bytes_of("held "));
         settle();
@@ -417,7 +423,7 @@ TEST_CASE("a stream outlives its ring with what that had received for it") {
     });
     CHECK(io::statistics().operations_in_flight == 0);
     CHECK(io::statistics().buffers_out == 0);
-    CHECK(pair->server.pending() >= 5);
+    CHECK(pair->server.pending() >= held_bytes);
     io::run([&] {
         pair->client.send_all(bytes_of("new"));
         std::array<std::byte, 19> all;
@@ -429,7 +435,9 @@ TEST_CASE("a stream outlives its ring with what that had received for it") {
 
 TEST_CASE("a stream that has lost bytes for want of memory is broken for good") {
     std::optional<standing_pair> pair;
+    bool holds = false;
     io::run([&] {
+        holds = receives_stand();
         pair.emplace();
         pair->client.send_all(bytes_of("lost"));
         settle();
@@ -439,11 +447,12 @@ TEST_CASE("a stream that has lost bytes for want of memory is broken for good") 
     no_memory_for_arrays = false;
     CHECK(io::statistics().buffers_out == 0);
     io::run([&] {
-        for (int i = 0; i < 3; ++i) {
+        for (int i = 0; i < 3 && holds; ++i) {
             const auto error = error_of([&] { static_cast<void>(recv_text(pair->server)); });
             CHECK(error.code() == std::errc::not_enough_memory);
         }
-        CHECK(recv_text(pair->client).empty()); // its peer is told
+        if (holds)
+            CHECK(recv_text(pair->client).empty()); // its peer is told
         pair.reset();
     });
 }
@@ -481,13 +490,17 @@ TEST_CASE("a stream with a standing receive is dropped on another thread") {
         pair.client.send_all(bytes_of("unread"));
         settle();
         std::thread{[gone = std::move(pair.server)] {}}.join();
-        CHECK(recv_text(pair.client).empty()); // its end
+        // What no recv had asked for is in the ring's buffer, or was in the socket that closed.
+        const auto end = error_of([&] { static_cast<void>(recv_text(pair.client)); });
+        CHECK((receives_stand() ? !end.code() : end.code() == std::errc::connection_reset));
         CHECK(io::statistics().buffers_out == 0);
     });
 }
 
 TEST_CASE("who asks for the native handle receives by itself from then on") {
     clean_run([] {
+        if (!receives_stand())
+            return;
         standing_pair pair;
         pair.client.send_all(bytes_of("early"));
         settle();
@@ -530,7 +543,7 @@ TEST_CASE("who had the native handle before the first use receives by itself, to
     std::optional<standing_pair> pair;
     io::run([&] {
         pair.emplace();
-        CHECK(standing() == 1);
+        CHECK(standing() == (receives_stand() ? 1 : 0));
     });
     CHECK(pair->server.native_handle() >= 0);
     io::run([&] {
@@ -543,6 +556,8 @@ TEST_CASE("who had the native handle before the first use receives by itself, to
 
 TEST_CASE("a stream is not released while it holds bytes") {
     clean_run([] {
+        if (!receives_stand())
+            return;
         standing_pair pair;
         pair.client.send_all(bytes_of("early"));
         settle();
@@ -561,6 +576,8 @@ TEST_CASE("a stream is not released while it holds bytes") {
 
 TEST_CASE("a reset that a standing receive has taken is told by release") {
     clean_run([] {
+        if (!receives_stand())
+            return;
         standing_pair pair{tcp_pair()};
         CHECK(standing() == 1);
         {
@@ -625,6 +642,8 @@ int enter_without_submitting(unsigned ring, unsigned to_submit, unsigned wait_fo
 TEST_CASE(
     "a stream that moves before its standing receive was submitted keeps its slot until then") {
     clean_run([] {
+        if (!receives_stand())
+            return;
         io::detail::current_ring()->set_enter(&enter_without_submitting);
         auto two = stream_pair();
         for (int i = 0; i < 8; ++i) { // the next one stands

@@ -1,0 +1,18 @@
+// With CREEL_TEST_OLDER_KERNEL in the environment the whole program runs as on Linux 6.1, which has
+// neither receives that may stand nor registered files that go at once.
+#include <creel/io/detail/ring.hpp>
+
+#include <cstdlib>
+
+namespace {
+
+[[maybe_unused]] const bool older = [] {
+    using creel::io::detail::newer_feature;
+    if (std::getenv("CREEL_TEST_OLDER_KERNEL") == nullptr)
+        return false;
+    creel::io::detail::withhold(newer_feature::standing_receive);
+    creel::io::detail::withhold(newer_feature::registered_file);
+    return true;
+}();
+
+} // namespace

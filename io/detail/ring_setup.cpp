@@ -2,12 +2,16 @@
 #include <creel/io/error.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <fstream>
 #include <string>
+#include <vector>
 
+#include <linux/capability.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace creel::io::detail {
@@ -16,41 +20,73 @@ namespace {
 constexpr unsigned default_completions = 16384;
 constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twice that
 
-// 0 if io_uring is allowed, or the kernel is older than the switch (6.6).
-int sysctl_io_uring_disabled() {
+int first_number_in(const char* file) {
     int value = 0;
-    std::ifstream{"/proc/sys/kernel/io_uring_disabled"} >> value;
+    std::ifstream{file} >> value;
     return value;
 }
 
-std::string refusal(int error_number, const char* call) {
-    std::string what = std::string{"io_uring is not available: "} + call + " was refused";
-    const int disabled = error_number == EPERM ? sysctl_io_uring_disabled() : 0;
-    if (disabled == 1)
-        return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "
-                      "kernel.io_uring_group names, or set it to 0 (sysctl -w "
-                      "kernel.io_uring_disabled=0)";
-    if (disabled != 0)
-        return what + " by the sysctl kernel.io_uring_disabled=2; set it to 0 (sysctl -w "
-                      "kernel.io_uring_disabled=0)";
-    if (error_number == EPERM || error_number == EACCES)
-        return what + " by a seccomp filter, as container runtimes install by default; allow "
-                      "io_uring_setup, io_uring_enter and io_uring_register in its profile "
-                      "(docker run --security-opt seccomp=PROFILE.json)";
-    if (error_number == ENOSYS)
-        return what + " as unknown; either the kernel has no io_uring (creel needs Linux 6.1), or "
-                      "a seccomp filter hides it: allow io_uring_setup, io_uring_enter and "
-                      "io_uring_register in the container's profile";
-    if (error_number == ENOMEM)
-        return what + " for want of memory; raise the limit of locked memory (ulimit -l, or "
-                      "LimitMEMLOCK= of systemd) or of the control group, or use smaller rings "
-                      "(run_options::ring_entries, completion_entries)";
-    if (error_number == EINVAL)
-        return what + " with these flags; creel needs Linux 6.1 or later";
-    return what;
+// The kernel asks for CAP_SYS_ADMIN in the first user namespace, which is the one that maps all
+// ids.
+bool is_administrator() {
+    unsigned inside = 0;
+    unsigned outside = 0;
+    unsigned long long count = 0;
+    std::ifstream{"/proc/self/uid_map"} >> inside >> outside >> count;
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+    return inside == 0 && outside == 0 && count == 0xffff'ffffULL &&
+           ::syscall(SYS_capget, &header, sets.data()) == 0 &&
+           (sets[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0;
+}
+
+bool is_in_group(int group) {
+    if (group < 0)
+        return false;
+    std::vector<gid_t> groups(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
+    groups.resize(static_cast<std::size_t>(
+        std::max(::getgroups(static_cast<int>(groups.size()), groups.data()), 0)));
+    groups.push_back(::getegid());
+    return std::find(groups.begin(), groups.end(), static_cast<gid_t>(group)) != groups.end();
+}
+
+std::string explained(int error_number, const char* call) {
+    refusal r{error_number, call};
+    if (error_number == EPERM) {
+        r.sysctl = first_number_in("/proc/sys/kernel/io_uring_disabled");
+        r.exempt =
+            is_administrator() || is_in_group(first_number_in("/proc/sys/kernel/io_uring_group"));
+    }
+    return text_of(r);
 }
 
 } // namespace
+
+std::string text_of(const refusal& r) {
+    const std::string what = std::string{"io_uring is not available: "} + r.call + " was refused";
+    if (r.sysctl == 1 && !r.exempt)
+        return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "
+                      "kernel.io_uring_group names, or set it to 0 (sysctl -w "
+                      "kernel.io_uring_disabled=0)";
+    if (r.sysctl > 1)
+        return what + " by the sysctl kernel.io_uring_disabled=2; set it to 0 (sysctl -w "
+                      "kernel.io_uring_disabled=0)";
+    if (r.error_number == EPERM || r.error_number == EACCES)
+        return what + " by a seccomp filter, as container runtimes install by default; allow "
+                      "io_uring_setup, io_uring_enter and io_uring_register in its profile "
+                      "(docker run --security-opt seccomp=PROFILE.json)";
+    if (r.error_number == ENOSYS)
+        return what + " as unknown; either the kernel has no io_uring (creel needs Linux 6.1), or "
+                      "a seccomp filter hides it: allow io_uring_setup, io_uring_enter and "
+                      "io_uring_register in the container's profile";
+    if (r.error_number == ENOMEM)
+        return what + " for want of memory; raise the limit of locked memory (ulimit -l, or "
+                      "LimitMEMLOCK= of systemd) or of the control group, or use smaller rings "
+                      "(run_options::ring_entries, completion_entries)";
+    if (r.error_number == EINVAL)
+        return what + " with these flags; creel needs Linux 6.1 or later";
+    return what;
+}
 
 int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) {
     entries = std::clamp(std::bit_ceil(std::max(entries, 1U)), 1U, largest_ring);
@@ -63,7 +99,7 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
                        IORING_SETUP_CQSIZE;
     parameters.cq_entries = std::max(std::min(completion_entries, 2 * largest_ring), entries);
     if (const int result = io_uring_queue_init_params(entries, &uring, &parameters); result < 0)
-        throw_error(-result, refusal(-result, "io_uring_setup"));
+        throw_error(-result, explained(-result, "io_uring_setup"));
 
     // Saves the kernel a lookup of the descriptor at each enter. Where it is refused the ring
     // works all the same.
@@ -75,7 +111,7 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
                                        flags | IORING_ENTER_GETEVENTS, nullptr);
     if (entered < 0 && entered != -EINTR) {
         io_uring_queue_exit(&uring);
-        throw_error(-entered, refusal(-entered, "io_uring_enter"));
+        throw_error(-entered, explained(-entered, "io_uring_enter"));
     }
 
     // Blocking: on a nonblocking descriptor io_uring answers EAGAIN instead of waiting.

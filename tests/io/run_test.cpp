@@ -2,6 +2,7 @@
 
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring_setup.hpp>
 #include <support/child_process.hpp>
 #include <support/seccomp.hpp>
 
@@ -277,4 +278,17 @@ TEST_CASE("in debug mode a fiber that resumed before its operation was over ends
     INFO(to_string(child));
     CHECK(child.signal == SIGABRT);
     CHECK_THAT(child.stderr_text, Catch::Contains("before the last completion of its operation"));
+}
+
+TEST_CASE("a refusal is blamed on the sysctl only where that is what refuses") {
+    using io::detail::refusal;
+    const auto text = [](int sysctl, bool exempt) {
+        return io::detail::text_of(refusal{EPERM, "io_uring_setup", sysctl, exempt});
+    };
+    CHECK_THAT(text(1, false), Catch::Contains("kernel.io_uring_disabled=1") &&
+                                   Catch::Contains("kernel.io_uring_group"));
+    CHECK_THAT(text(1, true), Catch::Contains("seccomp") && !Catch::Contains("sysctl"));
+    CHECK_THAT(text(2, true), Catch::Contains("kernel.io_uring_disabled=2"));
+    CHECK_THAT(text(2, false), !Catch::Contains("io_uring_group"));
+    CHECK_THAT(text(0, false), Catch::Contains("seccomp") && !Catch::Contains("sysctl"));
 }

@@ -48,8 +48,7 @@ tcp_stream& tcp_stream::operator=(tcp_stream&& other) noexcept {
 }
 
 std::size_t tcp_stream::recv(std::span<std::byte> buffer) {
-    connection& record = opened(record_, "recv");
-    return buffer.empty() ? 0 : record.recv(buffer);
+    return opened(record_, "recv").recv(buffer);
 }
 
 void tcp_stream::recv_exact(std::span<std::byte> buffer) {
@@ -57,8 +56,7 @@ void tcp_stream::recv_exact(std::span<std::byte> buffer) {
 }
 
 std::size_t tcp_stream::send(std::span<const std::byte> bytes) {
-    connection& record = opened(record_, "send");
-    return bytes.empty() ? 0 : record.send(bytes);
+    return opened(record_, "send").send(bytes);
 }
 
 void tcp_stream::send_all(std::span<const std::byte> bytes) {

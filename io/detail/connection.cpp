@@ -116,6 +116,10 @@ std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsign
     ring& r = ring_for(names[Way]);
     use_on(r, names[Way]);
     const hold here{*this};
+    if (size_bytes == 0) [[unlikely]] {
+        check_cancel();
+        return 0;
+    }
     if constexpr (Way == receiving)
         return receive(r, data, size_bytes);
     else
@@ -132,6 +136,8 @@ void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags
     const hold here{*this};
     std::size_t moved = 0;
     try {
+        if (size_bytes == 0) [[unlikely]]
+            check_cancel();
         while (moved < size_bytes) {
             std::size_t n = 0;
             if constexpr (Way == receiving)

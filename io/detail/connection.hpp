@@ -15,7 +15,7 @@ public:
     // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
     static connection* adopt(owned_fd fd);
 
-    // As tcp_stream's; one recv or send moves at least one byte, and the buffer is not empty.
+    // As tcp_stream's.
     std::size_t recv(std::span<std::byte> buffer);
     void recv_exact(std::span<std::byte> buffer);
     std::size_t send(std::span<const std::byte> bytes);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -208,6 +209,32 @@ TEST_CASE("empty buffers move nothing and do not wait") {
         a.send_all({});
         a.recv_exact({});
         b.close();
+    });
+}
+
+TEST_CASE("calls with empty buffers are cancellation points like any other") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        const std::array<std::function<void()>, 4> calls{
+            [&a = a] { static_cast<void>(a.recv({})); },
+            [&a = a] { static_cast<void>(a.send({})); },
+            [&a = a] { a.recv_exact({}); },
+            [&a = a] { a.send_all({}); },
+        };
+        for (const auto& call : calls) {
+            creel::cancel_scope scope;
+            CHECK_FALSE(scope.run([&] {
+                scope.cancel();
+                call();
+            }));
+            bool other_ran = false;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { other_ran = true; });
+                for (int i = 0; i < 1'000; ++i) // more than a fiber's budget
+                    call();
+                CHECK(other_ran);
+            });
+        }
     });
 }
 

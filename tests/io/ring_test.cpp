@@ -191,6 +191,23 @@ TEST_CASE("a fiber that yields for ever starves neither I/O nor deadlines nor a 
     });
 }
 
+TEST_CASE(
+    "a fiber that passes cancellation points and never waits starves neither I/O nor deadlines") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([] {
+                for (;;)
+                    creel::this_fiber::checkpoint();
+            });
+            b.send_all(bytes_of("x"));
+            CHECK(recv_text(a) == "x");
+            CHECK_FALSE(creel::move_on_after(1ms, [&] { static_cast<void>(recv_text(a)); }));
+            n.cancel();
+        });
+    });
+}
+
 TEST_CASE("an idle ring enters the kernel once per wait, not more") {
     clean_run([] {
         creel::this_fiber::sleep_for(1ms);

@@ -201,7 +201,8 @@ void connection::unregister() noexcept {
 
 void connection::let_go(descriptor& d, detail::mail& done) noexcept {
     auto& self = static_cast<connection&>(d);
-    CREEL_ASSERT(self.busy_[receiving] == nullptr && self.busy_[sending] == nullptr,
+    CREEL_ASSERT(self.busy_[receiving] == nullptr && self.busy_[sending] == nullptr &&
+                     !self.standing_.is_waited_for(),
                  "two threads use one stream; give each its own, and move one only while no call "
                  "on it waits");
     self.standing_.let_go(done);

@@ -60,6 +60,7 @@ public:
     // Lets go of the ring it stands on, whose thread this is; then calls `done`, perhaps at once.
     void let_go(mail& done) noexcept;
 
+    [[nodiscard]] bool is_waited_for() const noexcept { return receiver_ != nullptr; }
     // Bytes received that no recv has had yet.
     [[nodiscard]] std::size_t pending() const noexcept;
     // The error it ended with, once, if no recv has had it yet; else 0. The kernel tells it to

@@ -50,6 +50,25 @@ struct full_listener {
 
 } // namespace
 
+// The listener answers nothing while its backlog is full; gone, it refuses what the client repeats.
+TEST_CASE("a connect under way that is refused after all is an error that names the address") {
+    clean_run([] {
+        full_listener full;
+        const io::endpoint where = full.listener.local_endpoint();
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                error = error_of([&] { const auto never = io::tcp_stream::connect(where); });
+            });
+            settle();
+            CHECK_FALSE(error.has_value());
+            full.listener.close();
+        });
+        CHECK(error->code() == std::errc::connection_refused);
+        CHECK_THAT(error->what(), Catch::StartsWith("connect to " + where.to_string() + ": "));
+    });
+}
+
 TEST_CASE("a deadline ends a recv, and the stream goes on afterwards") {
     clean_run([] {
         auto [a, b] = stream_pair();

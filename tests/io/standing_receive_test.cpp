@@ -325,6 +325,22 @@ TEST_CASE("a reset that comes right behind a message is not missed by a standing
     });
 }
 
+TEST_CASE("a reset while a recv waits in a standing receive is an error that names the peer") {
+    clean_run([] {
+        standing_pair pair{tcp_pair()};
+        const std::string name = pair.client.local_endpoint().to_string();
+        std::optional<std::system_error> error;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(pair.server)); }); });
+            settle();
+            reset_on_close(pair.client.native_handle());
+            pair.client.close();
+        });
+        CHECK(error->code() == std::errc::connection_reset);
+        CHECK_THAT(error->what(), Catch::StartsWith("recv from " + name + ": "));
+    });
+}
+
 TEST_CASE("a reset comes after what was held") {
     clean_run([] {
         io::tcp_listener listener{io::endpoint::loopback_v4(0)};

@@ -208,13 +208,13 @@ TEST_CASE(
     });
 }
 
-TEST_CASE("an idle ring enters the kernel once per wait, not more") {
+TEST_CASE("an idle ring enters the kernel at most once per wait") {
     clean_run([] {
         creel::this_fiber::sleep_for(1ms);
         const std::uint64_t before = io::statistics().enters;
         for (int i = 0; i < 10; ++i)
             creel::this_fiber::sleep_for(1ms);
-        CHECK(io::statistics().enters - before >= 10);
+        // A thread that was held off finds a deadline passed, and does not enter for it.
         CHECK(io::statistics().enters - before <= 12);
     });
 }

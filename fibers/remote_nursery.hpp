@@ -33,7 +33,9 @@ public:
 
     // Has f() run as a child, on the nursery's own thread. False when the nursery is closed,
     // cancelled or has max_children: f does not run then, and is destroyed before spawn returns.
-    // One that is cancelled later, before f has started, drops f as it does any child.
+    // One that is cancelled later, before f has started, drops f as it does any child; so does one
+    // whose thread has yet to hear that this thread has cancelled a scope around it (of a cancel of
+    // the nursery's own token() spawn knows at once).
     // Parks: never. Threads: any. Throws: std::bad_alloc, and what moving f in throws.
     // Cost: an allocation and a lock; a wake if the nursery's thread sleeps.
     template <typename F>

@@ -317,8 +317,11 @@ bool nursery_core::settle() {
             static_cast<void>(park(w));
         }
         // What another thread has handed in until here becomes a child, what comes later is
-        // refused.
-        if (entry == nullptr || entry->close())
+        // refused. A cancel that it sent before lies in the inbox, and goes first.
+        if (entry == nullptr)
+            break;
+        opener->home->drain_inbox();
+        if (children == 0 && entry->close())
             break;
     }
     open = false;
@@ -358,7 +361,8 @@ remote_entry& nursery_core::remote() {
                  "remote() is called on the nursery's thread; copy the handle to others");
     CREEL_ASSERT(open, "remote: the nursery has ended");
     if (entry == nullptr)
-        entry = new remote_entry{*this, *opener->home, cancelled_for_children()};
+        entry = new remote_entry{*this, *opener->home, scope_access::own_token(scope),
+                                 cancelled_for_children()};
     return *entry;
 }
 

@@ -1,14 +1,17 @@
 #include <creel/fibers/detail/remote_entry.hpp>
 
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/token.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <new>
+#include <utility>
 
 namespace creel::detail {
 
-remote_entry::remote_entry(nursery_core& core, scheduler& home, bool refusing) noexcept
-    : home_(&home), core_(&core), refusing_(refusing) {
+remote_entry::remote_entry(nursery_core& core, scheduler& home, std::shared_ptr<token_state> token,
+                           bool refusing) noexcept
+    : home_(&home), token_(std::move(token)), core_(&core), refusing_(refusing) {
     deliver = [](inbox_node& node) noexcept {
         auto& self = static_cast<remote_entry&>(node);
         {
@@ -26,7 +29,10 @@ void remote_entry::drop_reference() noexcept {
         delete this;
 }
 
+// The nursery's thread has perhaps not heard yet of a cancel that the caller has sent.
 bool remote_entry::accepts() noexcept {
+    if (token_->was_cancelled())
+        return false;
     const std::lock_guard lock{mutex_};
     return core_ != nullptr && !refusing_;
 }

@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <source_location>
 
@@ -24,11 +25,13 @@ namespace creel::detail {
 
 class scheduler;
 struct nursery_core;
+struct token_state;
 
 class remote_entry : inbox_node {
 public:
-    // With one reference, the nursery's.
-    remote_entry(nursery_core& core, scheduler& home, bool refusing) noexcept;
+    // With one reference, the nursery's. `token` is the nursery's own.
+    remote_entry(nursery_core& core, scheduler& home, std::shared_ptr<token_state> token,
+                 bool refusing) noexcept;
 
     // Threads: any. relaxed: who copies a handle has one; drop_reference orders the end.
     void add_reference() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
@@ -55,6 +58,7 @@ private:
     [[nodiscard]] bool accepts() noexcept;
 
     scheduler* const home_; // immortal
+    const std::shared_ptr<token_state> token_;
     std::atomic<std::size_t> references_{1};
     std::mutex mutex_;
     nursery_core* core_;    // guarded by mutex_, as all below; written by the nursery's thread only

@@ -98,6 +98,8 @@ public:
 
     // Threads: any.
     void post(inbox_node& node) noexcept;
+    // Takes in what other threads have posted until now. Threads: own.
+    void drain_inbox() noexcept;
 
     [[nodiscard]] fiber_record& running() noexcept { return *current_; }
     [[nodiscard]] time_point now() noexcept { return outside_->now(); }
@@ -177,7 +179,6 @@ private:
         const runnable* first = ready_.front();
         return first != nullptr && (first != &marker_ || first->next_ready != nullptr);
     }
-    void drain_inbox() noexcept;
     void fire_timers(time_point t) noexcept;
     void take_in() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }

@@ -47,6 +47,13 @@ void token_state::follow(const cancel_request& r, spread_work& work) noexcept {
             send(*l, work);
 }
 
+bool token_state::was_cancelled() noexcept {
+    if (level.load(std::memory_order_acquire) != cancel_level::cancelled)
+        return false;
+    const std::lock_guard lock{mutex_};
+    return called_.level == cancel_level::cancelled;
+}
+
 // With the mutex held. A link that is listed has a scope that is not left yet, so its owner's run
 // goes on and its inbox will be drained: remove() takes the same mutex.
 void token_state::send(token_link& link, spread_work& work) noexcept {

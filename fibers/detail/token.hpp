@@ -43,6 +43,9 @@ struct token_state {
     // scope is not told, for a cancel from outside is not its own. Threads: the scope's.
     void follow(const cancel_request& r, spread_work& work) noexcept;
 
+    // True if it was cancelled itself, and not only its scope from outside. Threads: any.
+    [[nodiscard]] bool was_cancelled() noexcept;
+
     // Threads: the scope's.
     void add(token_link& link, parker* owner) noexcept;
     [[nodiscard]] cancel_request enter(token_link& link, parker& owner) noexcept;

@@ -3,6 +3,7 @@
 #include "support/outcome.hpp"
 #include "support/sanitizers.hpp"
 
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <catch2/catch.hpp>
@@ -177,6 +178,68 @@ TEST_CASE("what was handed in before a cancel is dropped and its closure destroy
         },
         {}, with_threads);
     CHECK(left == nothing);
+}
+
+TEST_CASE("a thread that has cancelled the nursery is refused by it at once") {
+    const auto left = run_virtually(
+        [] {
+            const auto owned = std::make_shared<int>(1);
+            bool ran = false;
+            bool accepted = true;
+            creel::with_nursery([&](creel::nursery& n) {
+                std::thread{[&, entry = n.remote(), token = n.token()] {
+                    token.cancel();
+                    accepted = entry.spawn([&ran, owned] { ran = true; });
+                }}.join();
+            });
+            CHECK(!accepted);
+            CHECK(!ran);
+            CHECK(owned.use_count() == 1);
+        },
+        {}, with_threads);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("what a thread hands in after a cancel of its own around the nursery does not run") {
+    run_virtually(
+        [] {
+            for (const bool body_waits : {false, true}) {
+                bool ran = false;
+                creel::cancel_scope around;
+                const bool done = around.run([&] {
+                    creel::with_nursery([&](creel::nursery& n) {
+                        std::thread{[&, entry = n.remote(), token = around.token()] {
+                            token.cancel();
+                            static_cast<void>(entry.spawn([&ran] { ran = true; }));
+                        }}.join();
+                        if (body_waits)
+                            creel::this_fiber::sleep_for(1h);
+                    });
+                });
+                CHECK(done != body_waits);
+                CHECK(!ran);
+            }
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("a nursery shielded from a cancel that its token tells of takes remote children") {
+    run_virtually([] {
+        bool ran = false;
+        creel::cancel_scope around;
+        around.run([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                const auto entry = n.remote();
+                const auto token = n.token();
+                around.cancel();
+                n.scope().set_shielded(true);
+                CHECK(token.cancelled()); // that is final
+                const bool accepted = entry.spawn([&] { ran = true; });
+                CHECK(accepted);
+            });
+        });
+        CHECK(ran);
+    });
 }
 
 TEST_CASE("the error of a remote child goes to the nursery") {

@@ -151,7 +151,10 @@ void cancel_scope::cancel(cancel_reason reason, duration grace) {
                        "cancel its token()");
     if (own_ == level::cancelled)
         return;
-    const auto request = detail::make_request(std::move(reason), grace);
+    request(detail::make_request(std::move(reason), grace));
+}
+
+void cancel_scope::request(const detail::cancel_request& request) noexcept {
     if (!take(request))
         return;
     if (owner_ != nullptr) {
@@ -215,8 +218,17 @@ void cancel_scope::set_shielded(bool shielded) {
 }
 
 bool cancel_scope::cancel_called() const noexcept {
-    const bool left = entered_ && owner_ == nullptr;
+    const bool left = entered_ && owner_ == nullptr; // what had passed then was noted
     return own_ != level::none || (!left && deadline_ != time_point::max() && deadline_ <= now());
+}
+
+// As if it had been noticed at the last moment: its token, too, says so.
+void cancel_scope::note_passed_deadline() noexcept {
+    if (own_ != level::none || deadline_ == time_point::max() || deadline_ > now())
+        return;
+    own_ = level::cancelled;
+    reason_ = deadline_reason();
+    requested_at_ = deadline_;
 }
 
 void cancel_scope::require_own_thread(const char* rule) const {

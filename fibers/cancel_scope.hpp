@@ -5,7 +5,8 @@
 //
 // Scopes nest, and nurseries are scopes too; together they are a tree. A wait throws `cancelled`
 // when its innermost scope is effectively cancelled: itself, or its parent unless it is shielded.
-// The outermost cancelled scope absorbs the exception. The semantics are Trio's.
+// The outermost cancelled scope, up to the nearest shield, absorbs the exception. The semantics are
+// Trio's.
 //
 // While an exception unwinds, a wait obeys only the scopes that were entered during that same
 // unwinding. So cleanup in a destructor may wait although the fiber is cancelled, and a deadline
@@ -66,7 +67,7 @@ public:
     // Runs f, which may take the cancel_scope&, inside this scope, once. Returns its value in an
     // optional (bool for void): empty or false if this scope absorbed a cancel.
     // Parks: as f does. Throws: what f throws. Threads: any. Cost: a few ns and, with a deadline,
-    // a clock read and a timer.
+    // two clock reads and a timer.
     template <typename F>
     auto run(F&& f);
 
@@ -111,7 +112,9 @@ private:
     [[nodiscard]] bool
     leave_absorbing() noexcept; // leaves; true: swallow the `cancelled` in flight
     void arm(duration span);
-    void expire() noexcept; // its deadline, or its grace, has passed
+    void request(const detail::cancel_request& request) noexcept;
+    void note_passed_deadline() noexcept; // after it was left
+    void expire() noexcept;               // its deadline, or its grace, has passed
     bool take(const detail::cancel_request& request) noexcept; // false: nothing new
     [[nodiscard]] time_point next_event() const noexcept {
         return deadline_ < takes_effect_ ? deadline_ : takes_effect_;
@@ -163,6 +166,7 @@ struct absorbable<void> {
 // scopes are in cancel_tree.cpp.
 struct scope_access {
     static void enter(cancel_scope& scope, duration span) { scope.enter(span); }
+    static void request(cancel_scope& scope, const cancel_request& r) noexcept { scope.request(r); }
     static void leave(cancel_scope& scope) noexcept { scope.leave(); }
     static bool leave_absorbing(cancel_scope& scope) noexcept { return scope.leave_absorbing(); }
     static void set_nursery(cancel_scope& scope, nursery_core* core) noexcept {
@@ -274,6 +278,12 @@ struct scope_access {
 
 template <typename F>
 auto cancel_scope::run(F&& f) {
+    // Of the scopes that can be asked afterwards, so that move_on_after need not read the clock.
+    struct at_end {
+        ~at_end() { scope.note_passed_deadline(); }
+        cancel_scope& scope;
+    };
+    const at_end noted{*this};
     return detail::scope_access::run(*this, duration{}, f);
 }
 
@@ -304,8 +314,8 @@ auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source
 } // namespace detail
 
 // The same, but throws `timed_out`, whose text names the limit and the caller's line, when the
-// deadline ended f (task_cancelled if the scope was cancelled by hand instead). A cancel from
-// outside passes through.
+// deadline ended f (task_cancelled if the scope was cancelled by hand before, also when it was the
+// deadline that cut a grace short: the first reason stands). A cancel from outside passes through.
 // Parks: as f does. Threads: any. Throws: timed_out, task_cancelled, and what f throws. Cost: one
 // clock read and one timer.
 template <typename F>

@@ -4,6 +4,7 @@
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
 
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -490,6 +491,25 @@ TEST_CASE("cancel_called is true once the deadline has passed, noticed or not") 
             outside.advance(1s);
             CHECK(s.cancel_called());
         });
+    });
+}
+
+TEST_CASE("a deadline that passed unnoticed is told of after its scope was left, a later one not") {
+    run_virtually([](manual_poller& outside) {
+        creel::cancel_scope late{outside.now() + 1s};
+        creel::cancel_scope in_time{outside.now() + 2s};
+        const auto late_token = late.token();
+        const auto in_time_token = in_time.token();
+        CHECK(late.run([&] { outside.advance(1s); })); // what does not wait runs on
+        in_time.run([] {});
+        outside.advance(5s);
+        CHECK(late.cancel_called());
+        CHECK(late_token.cancelled());
+        REQUIRE(late.reason() != nullptr);
+        CHECK(late.reason()->cause == creel::cancel_cause::deadline);
+        CHECK(!in_time.cancel_called());
+        CHECK(!in_time_token.cancelled());
+        CHECK(in_time.reason() == nullptr);
     });
 }
 

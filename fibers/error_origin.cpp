@@ -1,5 +1,7 @@
 #include <creel/fibers/error_origin.hpp>
 
+#include <creel/fibers/detail/task.hpp>
+
 #include <cstring>
 #include <mutex>
 #include <type_traits>
@@ -50,14 +52,6 @@ origins& all() {
     return *one;
 }
 
-// std::exception_ptr is one pointer, to the exception object.
-void* object_of(const std::exception_ptr& error) noexcept {
-    static_assert(sizeof(std::exception_ptr) == sizeof(void*));
-    void* object = nullptr;
-    std::memcpy(&object, static_cast<const void*>(&error), sizeof object);
-    return object;
-}
-
 // The last reference to the exception has gone; on whatever thread.
 void forget_and_destroy(void* object) {
     void (*destructor)(void*) = nullptr;
@@ -79,7 +73,7 @@ void forget_and_destroy(void* object) {
 std::optional<task_info> error_origin(const std::exception_ptr& error) {
     origins& o = all();
     const std::lock_guard lock{o.mutex};
-    const auto found = o.known.find(object_of(error));
+    const auto found = o.known.find(detail::object_of(error));
     if (found == o.known.end())
         return std::nullopt;
     return found->second.who;
@@ -87,9 +81,17 @@ std::optional<task_info> error_origin(const std::exception_ptr& error) {
 
 namespace detail {
 
+// std::exception_ptr is one pointer, to the exception object.
+void* object_of(const std::exception_ptr& error) noexcept {
+    static_assert(sizeof(std::exception_ptr) == sizeof(void*));
+    void* object = nullptr;
+    std::memcpy(&object, static_cast<const void*>(&error), sizeof object);
+    return object;
+}
+
 // Two threads may hold the same exception: the lock keeps their notes apart, and it cannot be
 // destroyed meanwhile, for the caller has a reference to it.
-void note_origin(const std::exception_ptr& error, const task_info& who) noexcept {
+void note_origin(const std::exception_ptr& error, const task& who) noexcept {
     void* const object = object_of(error);
     if (object == nullptr)
         return;
@@ -97,7 +99,8 @@ void note_origin(const std::exception_ptr& error, const task_info& who) noexcept
         origins& o = all();
         const std::lock_guard lock{o.mutex};
         auto* const header = static_cast<exception_header*>(object) - 1;
-        if (o.known.try_emplace(object, origin{who, header->destructor}).second)
+        const task_info info{who.id, who.name, who.spawned_at};
+        if (o.known.try_emplace(object, origin{info, header->destructor}).second)
             header->destructor = forget_and_destroy;
     } catch (const std::bad_alloc&) { // who threw it stays unknown
     }

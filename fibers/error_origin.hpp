@@ -23,8 +23,13 @@ namespace creel {
 
 namespace detail {
 
+struct task;
+
 // Notes where an error comes from, unless that is known already. Without memory it is forgotten.
-void note_origin(const std::exception_ptr& error, const task_info& who) noexcept;
+void note_origin(const std::exception_ptr& error, const task& who) noexcept;
+
+// What tells one exception from another: the address of the exception object; null for none.
+[[nodiscard]] void* object_of(const std::exception_ptr& error) noexcept;
 
 } // namespace detail
 } // namespace creel

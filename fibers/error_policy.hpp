@@ -31,15 +31,17 @@ private:
     handler handler_{};
 };
 
-// Siblings go on; all errors are thrown at the end: one as it is, several as an exception_group.
+// Siblings go on; all errors are thrown at the end: one as it is, several as an exception_group,
+// a `cancelled` that no scope absorbs only if there is nothing else.
 // For groups of bounded size, for all of them are kept until then.
 [[nodiscard]] error_policy collect();
 
 // For servers: a child's error goes to the handler at once, is stored nowhere and cancels nobody;
 // without a handler one line goes to stderr. The body's own error still cancels the children and
 // is thrown. The handler runs on the failed child's fiber (for a child that never got a stack, on
-// that of the nursery's opener) and may wait; a cancel ends it quietly, any other exception of its
-// own ends the process.
+// that of whoever waits for it), when what the child owned is gone and before it has ended: it may
+// wait, sees the child's locals, may drop its task<R>, and holds up the nursery and get(). A cancel
+// of the nursery ends it quietly; any other exception of its own ends the process.
 [[nodiscard]] error_policy report(error_policy::handler handler = {});
 
 } // namespace creel

@@ -1,12 +1,14 @@
 #include <creel/fibers/exception_group.hpp>
 
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/error_origin.hpp>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cxxabi.h>
 #include <memory>
 #include <typeinfo>
+#include <unordered_set>
 #include <utility>
 
 namespace creel {
@@ -16,13 +18,13 @@ namespace {
 // In what(), which ends up on a line of a log.
 constexpr std::size_t most_told = 16;
 
-void add(std::vector<std::exception_ptr>& to, const std::exception_ptr& error) {
-    if (std::find(to.begin(), to.end(), error) == to.end())
-        to.push_back(error);
-}
-
 std::vector<std::exception_ptr> flatten(const std::vector<std::exception_ptr>& errors) {
     std::vector<std::exception_ptr> flat;
+    std::unordered_set<const void*> known; // a nursery may have had many thousands
+    const auto add = [&](const std::exception_ptr& error) {
+        if (known.insert(detail::object_of(error)).second)
+            flat.push_back(error);
+    };
     for (const std::exception_ptr& error : errors) {
         if (error == nullptr)
             continue;
@@ -30,9 +32,9 @@ std::vector<std::exception_ptr> flatten(const std::vector<std::exception_ptr>& e
             std::rethrow_exception(error);
         } catch (const exception_group& inner) {
             for (const std::exception_ptr& member : inner.errors())
-                add(flat, member);
+                add(member);
         } catch (...) {
-            add(flat, error);
+            add(error);
         }
     }
     return flat;

@@ -7,7 +7,8 @@
 
 namespace creel {
 
-// Flat: a group inside a group is dissolved into it, and the same exception counts once.
+// Flat: a group inside a group is dissolved into it, and the same exception counts once. One that a
+// nursery throws has no `cancelled` among its errors: that is dropped beside a real one.
 // what() lists the messages of the first 16 and counts the others.
 class exception_group final : public std::exception {
 public:

@@ -10,7 +10,7 @@ void race_core::win() noexcept {
     if (won_)
         return;
     won_ = true;
-    core_.errors.clear();
+    core_.forget_errors();
     core_.scope.cancel(cancel_reason{cancel_cause::requested, "another has won the race", 0});
 }
 

@@ -216,23 +216,29 @@ void scheduler::trim() noexcept {
 
 // Also for tasks that never ran: then without an error, or with bad_alloc; and for those of async()
 // that returned.
+//
+// What is the user's comes first, while t is a child like any other: report()'s handler may wait,
+// be cancelled, read locals and drop the handle, as others may meanwhile. From there on nothing
+// switches.
 void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
     nursery_core& home = *t.home;
-    t.runner = nullptr;
-    task_result* result = t.result;
+    const bool by_cancel = was_cancelled && home.cancelled_for_children();
+    const bool reported = error != nullptr && !by_cancel && home.reports();
+    if (reported)
+        home.report(t.result != nullptr ? error : std::move(error), t);
     if (t.locals != nullptr) [[unlikely]]
         drop_locals(std::exchange(t.locals, nullptr));
+    t.runner = nullptr;
+    task_result* result = t.result;
+    // Whoever waits in get() is woken before the nursery may cancel him: he has his result.
+    if (result != nullptr)
+        result->end(error, by_cancel);
+    if (error != nullptr && !reported)
+        home.failed(std::move(error), was_cancelled, &t);
     if (result == nullptr) {
-        if (error != nullptr)
-            home.failed(std::move(error), was_cancelled, &t);
         end_task(t);
         return;
     }
-    // Whoever waits in get() is woken before the nursery may cancel him: he has his result.
-    was_cancelled = was_cancelled && home.cancelled_for_children();
-    result->end(error, was_cancelled);
-    if (error != nullptr)
-        home.failed(std::move(error), was_cancelled, &t);
     home.child_ended(t);
     result->forget_if_dropped(); // else the handle frees the task
     ++counters_.tasks_finished;

@@ -4,13 +4,9 @@
 #include <creel/fibers/detail/remote_entry.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/task_result.hpp>
-#include <creel/fibers/detail/text.hpp>
-#include <creel/fibers/error_origin.hpp>
-#include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/local.hpp>
 
-#include <algorithm>
-#include <cstdio>
+#include <new>
 #include <utility>
 
 namespace creel::detail {
@@ -202,40 +198,6 @@ void nursery_core::adopt(task& t) noexcept {
     submit(t);
 }
 
-void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
-                          const task* child) noexcept {
-    if (was_cancelled && cancelled_for_children()) {
-        if (a_cancelled == nullptr)
-            a_cancelled = std::move(error);
-        return;
-    }
-    if (child != nullptr) {
-        const task_info info{child->id, child->name, child->spawned_at};
-        note_origin(error, info);
-        if (policy.kind_ == error_policy::kind_type::report) {
-            report(std::move(error), info);
-            return;
-        }
-    }
-    if (std::find(errors.begin(), errors.end(), error) == errors.end())
-        errors.push_back(error);
-    if (policy.kind_ != error_policy::kind_type::collect)
-        scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
-}
-
-void nursery_core::report(std::exception_ptr error, const task_info& info) const noexcept {
-    opener->home->count_reported_error();
-    if (policy.handler_) {
-        try {
-            policy.handler_(std::move(error), info);
-        } catch (const cancelled&) { // it waited, and the nursery is ending
-        }
-    } else {
-        std::fprintf(stderr, "creel: %s failed: %s\n", escaped(to_string(info)).c_str(),
-                     escaped(describe_exception(error)).c_str());
-    }
-}
-
 void nursery_core::wake_joiner() noexcept {
     waiter& w = *joiner;
     joiner = nullptr;
@@ -331,13 +293,6 @@ bool nursery_core::settle() {
     if (!errors.empty()) [[unlikely]]
         opener->thrown_for = nullptr; // a `cancelled` of the body is dropped here, not swallowed
     return absorbs;
-}
-
-void nursery_core::throw_errors() {
-    if (errors.size() == 1)
-        std::rethrow_exception(errors.front());
-    if (!errors.empty())
-        throw exception_group{errors};
 }
 
 void nursery_core::join() {

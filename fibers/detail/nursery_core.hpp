@@ -50,6 +50,13 @@ struct nursery_core {
     void wait_for_slot(); // Parks, cancel: yes
     void free_slot() noexcept;
 
+    // True if a child's error goes to report()'s handler, or to stderr, and not to failed(). The
+    // handler may wait.
+    [[nodiscard]] bool reports() const noexcept {
+        return policy.kind() == error_policy::kind_type::report;
+    }
+    void report(std::exception_ptr error, const task& child) const noexcept;
+
     // Notes how a child (null: the body) failed; then, for a child, that it has ended.
     void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
     void child_ended(task& t) noexcept {
@@ -74,6 +81,7 @@ struct nursery_core {
     // Waits for all children and leaves the scope. True: a cancel stops here.
     bool settle();
     void throw_errors(); // if there are any
+    void forget_errors() noexcept;
     // The same, and throws what is to be thrown.
     void join();
     // Instead of join(), when there is no child and an error is on its way.
@@ -92,19 +100,21 @@ struct nursery_core {
     std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles take some, too
     slot_waiter* first_in_line = nullptr;    // parked in wait_for_slot(), oldest first
     slot_waiter* last_in_line = nullptr;
-    runnable* starved = nullptr;            // children given up for want of a stack, linked
-    waiter* joiner = nullptr;               // parked in settle()
-    remote_entry* entry = nullptr;          // if remote() was called
-    nursery_core* next_to_spread = nullptr; // scratch of the walk that spreads a cancel
-    std::vector<std::exception_ptr> errors{};
-    std::exception_ptr a_cancelled{}; // one `cancelled` that a member ended with
+    runnable* starved = nullptr;              // children given up for want of a stack, linked
+    waiter* joiner = nullptr;                 // parked in settle()
+    remote_entry* entry = nullptr;            // if remote() was called
+    nursery_core* next_to_spread = nullptr;   // scratch of the walk that spreads a cancel
+    std::vector<std::exception_ptr> errors{}; // in their order; some may be there repeatedly
+    std::exception_ptr a_cancelled{};         // one `cancelled` that a member ended with
     error_policy policy;
     std::string_view name;
     std::source_location where;
-    bool open = true; // false once settle() has seen the last child
+    bool open = true;              // false once settle() has seen the last child
+    bool cancelled_astray = false; // a_cancelled came without a cancel: an error, if the only one
+    bool errors_lost = false;      // there was no memory to keep them
 
 private:
-    void report(std::exception_ptr error, const task_info& info) const noexcept;
+    void cancel_siblings(const std::exception_ptr& error) noexcept;
     void wake_joiner() noexcept;
     void link(task& t) noexcept {
         t.previous = last_child;

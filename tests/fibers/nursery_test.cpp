@@ -2,6 +2,7 @@
 
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
+#include "support/outcome.hpp"
 #include "support/sanitizers.hpp"
 
 #include <creel/fibers/exception_group.hpp>
@@ -175,6 +176,73 @@ TEST_CASE("the same exception from two members counts once") {
                       n.spawn([&] { std::rethrow_exception(shared); });
                   });
               }) == "shared");
+    });
+}
+
+TEST_CASE("`cancelled` gives way to a real error, and several of it are thrown as one") {
+    const auto left = run_virtually([] {
+        const auto astray = [](const char* text) { // outside of any cancelled scope
+            throw creel::cancelled{std::make_shared<const creel::cancel_reason>(
+                creel::cancel_reason{creel::cancel_cause::requested, text, 0})};
+        };
+        // Cancelled or not: the default policy does that when the first has failed.
+        const auto after_a_wait = [](auto f) {
+            try {
+                creel::this_fiber::sleep_for(1s);
+            } catch (const creel::cancelled&) {
+            }
+            f();
+        };
+        for (const auto& policy : {creel::error_policy{}, creel::collect()}) {
+            CHECK(outcome_of([&] {
+                      creel::with_nursery({.on_error = policy}, [&](creel::nursery& n) {
+                          n.spawn([&] { after_a_wait([&] { astray("second"); }); });
+                          n.spawn([&] { astray("first"); });
+                          creel::this_fiber::yield();
+                      });
+                  }) == "cancelled: first");
+            CHECK(outcome_of([&] {
+                      creel::with_nursery({.on_error = policy}, [&](creel::nursery& n) {
+                          n.spawn([&] { after_a_wait([] { throw std::runtime_error("real"); }); });
+                          n.spawn([&] { astray("first"); });
+                          creel::this_fiber::yield();
+                      });
+                  }) == "real");
+        }
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("all errors of a large group are kept, and the same exception counts once") {
+    constexpr std::size_t count = under_tsan ? 500 : 5000; // TSan dies of 8,128 fibers
+    run_virtually([] {
+        std::size_t kept = 0;
+        const auto shared = std::make_exception_ptr(std::runtime_error("shared"));
+        try {
+            creel::with_nursery([&](creel::nursery& n) {
+                for (std::size_t i = 0; i < count; ++i) {
+                    n.spawn([] {
+                        try {
+                            creel::this_fiber::sleep_for(1h);
+                        } catch (const creel::cancelled&) {
+                            throw std::runtime_error("cleanup");
+                        }
+                    });
+                    n.spawn([&] {
+                        try {
+                            creel::this_fiber::sleep_for(1h);
+                        } catch (const creel::cancelled&) {
+                            std::rethrow_exception(shared);
+                        }
+                    });
+                }
+                creel::this_fiber::yield();
+                n.cancel();
+            });
+        } catch (const creel::exception_group& group) {
+            kept = group.errors().size();
+        }
+        CHECK(kept == count + 1);
     });
 }
 

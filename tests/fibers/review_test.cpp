@@ -12,6 +12,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
@@ -297,11 +298,14 @@ TEST_CASE("a void shield that absorbs its own cancel returns") {
     });
 }
 
-TEST_CASE("a report() handler that waits while the nursery is cancelled ends quietly") {
-    run_virtually([] {
+TEST_CASE("a report() handler that waits while the nursery is cancelled ends quietly, at once") {
+    run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
         bool began = false;
+        bool interrupted = false;
         auto handler = [&](std::exception_ptr, const creel::task_info&) {
             began = true;
+            const at_exit leaving{[&] { interrupted = std::uncaught_exceptions() == 1; }};
             creel::this_fiber::sleep_for(1h);
         };
         creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
@@ -310,7 +314,78 @@ TEST_CASE("a report() handler that waits while the nursery is cancelled ends qui
             n.cancel();
         });
         CHECK(began);
+        CHECK(interrupted);
+        CHECK(outside.now() - begin == 1s);
     });
+}
+
+TEST_CASE("a child whose report() handler waits has not ended: its handle may go meanwhile") {
+    const auto left = run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        int reported = 0;
+        auto handler = [&](std::exception_ptr, const creel::task_info&) {
+            creel::this_fiber::sleep_for(1s);
+            ++reported;
+        };
+        creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
+            const auto fails = [a = std::array<long, 4>{}] {
+                if (a[0] == 0)
+                    throw std::runtime_error("bad");
+            };
+            {
+                const auto dropped = n.async(fails);
+                creel::this_fiber::yield(); // its handler waits from here on
+                CHECK(!dropped.ready());
+            }
+            bool second_cancelled = false;
+            // Of the same size: it must not get the node that is still in use.
+            auto second = n.async([&, a = std::array<long, 3>{}] {
+                try {
+                    creel::this_fiber::sleep_for(1h + creel::duration{a[0]});
+                } catch (const creel::cancelled&) {
+                    second_cancelled = true;
+                    throw;
+                }
+            });
+            CHECK(n.children() == 2);
+            creel::this_fiber::sleep_for(2s);
+            CHECK(reported == 1);
+            CHECK(n.children() == 1);
+            auto third = n.async(fails);
+            bool saw_error = false;
+            try {
+                third.get(); // waits for the handler, too
+            } catch (const std::runtime_error&) {
+                saw_error = true;
+            }
+            CHECK(saw_error);
+            CHECK(outside.now() - begin == 3s);
+            n.cancel();
+            CHECK_THROWS_AS(creel::shield([&] { second.get(); }), creel::task_cancelled);
+            CHECK(second_cancelled);
+        });
+        CHECK(reported == 2);
+        CHECK(outside.now() - begin == 3s);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a report() handler may drop the handle of the child that failed") {
+    const auto left = run_virtually([] {
+        creel::task<std::string> handle;
+        auto handler = [&](std::exception_ptr, const creel::task_info& who) {
+            handle = {};
+            CHECK(who.name == "fails");
+        };
+        creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
+            handle = n.async({.name = "fails"},
+                             []() -> std::string { throw std::runtime_error("bad"); });
+            creel::this_fiber::yield();
+            CHECK(!handle.valid());
+            CHECK(n.children() == 0);
+        });
+    });
+    CHECK(left == nothing);
 }
 
 TEST_CASE("a run awaits the creel calls that Boost fibers are inside") {

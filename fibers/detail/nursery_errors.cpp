@@ -1,0 +1,103 @@
+// What becomes of the errors of a nursery's children and body.
+#include <creel/fibers/detail/nursery_core.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/text.hpp>
+#include <creel/fibers/error_origin.hpp>
+#include <creel/fibers/exception_group.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+// Without memory rather without its name than not at all.
+task_info info_of(const task& t) noexcept {
+    task_info info{t.id, {}, t.spawned_at};
+    try {
+        info.name = t.name;
+    } catch (const std::bad_alloc&) {
+    }
+    return info;
+}
+
+} // namespace
+
+void nursery_core::report(std::exception_ptr error, const task& child) const noexcept {
+    note_origin(error, child);
+    opener->home->count_reported_error();
+    const task_info info = info_of(child);
+    if (policy.handler_) {
+        try {
+            policy.handler_(std::move(error), info);
+        } catch (const cancelled&) { // it waited, and the nursery is ending
+        }
+        return;
+    }
+    try {
+        std::fprintf(stderr, "creel: %s failed: %s\n", escaped(to_string(info)).c_str(),
+                     escaped(describe_exception(error)).c_str());
+    } catch (const std::bad_alloc&) {
+        std::fputs("creel: a child failed, and there is no memory to say which\n", stderr);
+    }
+}
+
+void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
+                          const task* child) noexcept {
+    const bool astray = was_cancelled && !cancelled_for_children();
+    if (child != nullptr && (astray || !was_cancelled))
+        note_origin(error, *child);
+    if (was_cancelled) {
+        if (a_cancelled == nullptr || (astray && !cancelled_astray))
+            a_cancelled = error;
+        cancelled_astray = cancelled_astray || astray;
+        if (!astray)
+            return;
+    } else if (errors.empty() || errors.back() != error) {
+        try {
+            errors.push_back(error);
+        } catch (const std::bad_alloc&) {
+            errors_lost = true;
+        }
+    }
+    if (policy.kind_ != error_policy::kind_type::collect)
+        cancel_siblings(error);
+}
+
+void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
+    static const cancel_reason untold{cancel_cause::sibling_failed, "out of memory", 0};
+    try {
+        scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
+    } catch (const std::bad_alloc&) { // nothing has happened yet; this one allocates nothing
+        scope_access::request(scope, make_request({std::shared_ptr<void>{}, &untold}, duration{}));
+    }
+}
+
+// The same exception counts once. A `cancelled` gives way to any other.
+void nursery_core::throw_errors() {
+    if (!errors.empty()) {
+        const std::exception_ptr& first = errors.front();
+        if (std::all_of(errors.begin(), errors.end(), [&](const auto& e) { return e == first; }))
+            std::rethrow_exception(first);
+        throw exception_group{errors};
+    }
+    if (errors_lost)
+        throw std::bad_alloc{};
+    if (cancelled_astray)
+        std::rethrow_exception(a_cancelled);
+}
+
+void nursery_core::forget_errors() noexcept {
+    errors.clear();
+    a_cancelled = nullptr;
+    cancelled_astray = false;
+    errors_lost = false;
+}
+
+} // namespace creel::detail

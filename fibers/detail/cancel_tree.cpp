@@ -172,15 +172,14 @@ time_point scope_access::earliest_event(const parker& who) noexcept {
 }
 
 cancel_request scope_access::request_of(const cancel_scope& scope) noexcept {
-    const cancel_level highest = std::max(scope.own_, scope.effective_);
-    const cancel_scope* found = nullptr;
-    for (const cancel_scope* s = &scope; s != nullptr; s = s->parent_) {
-        if (s->own_ == highest)
-            found = s;
-        if (s->shielded_)
-            break;
-    }
-    if (found == nullptr)
+    const cancel_scope* found = &scope;
+    const auto see = [&found](const cancel_scope& s) {
+        if (s.own_ >= found->own_)
+            found = &s;
+    };
+    if (scope.owner_ != nullptr)
+        walk(*scope.owner_, const_cast<cancel_scope*>(&scope), scope.entry_count_, see);
+    if (found->own_ == cancel_level::none)
         return {};
     return {found->own_, found->reason_, found->requested_at_,
             found->own_ == cancel_level::asked ? found->takes_effect_ : found->requested_at_};

@@ -621,3 +621,35 @@ TEST_CASE("current_deadline is the earliest in sight, up to the nearest shield")
         });
     });
 }
+
+TEST_CASE("a token taken while unwinding tells of the scopes that a wait there obeys") {
+    run_virtually([] {
+        struct cleanup {
+            std::string& log;
+            ~cleanup() {
+                creel::cancel_token mine;
+                const auto tell = [&] { log += mine.cancelled() ? "cancelled " : "fresh "; };
+                static_cast<void>(creel::move_on_after(1s, [&] {
+                    mine = creel::current_token();
+                    tell();
+                    creel::with_nursery([&](creel::nursery& n) {
+                        n.spawn([&] {
+                            log += creel::current_token().cancelled() ? "cancelled " : "fresh ";
+                        });
+                    });
+                    const bool ran = mine.run([] { creel::this_fiber::sleep_for(1ms); });
+                    log += ran ? "ran " : "cut short ";
+                    creel::this_fiber::sleep_for(1h);
+                }));
+                tell();
+            }
+        };
+        std::string log;
+        const bool done = creel::move_on_after(1ms, [&] {
+            const cleanup last{log};
+            creel::this_fiber::sleep_for(1h);
+        });
+        CHECK(!done);
+        CHECK(log == "fresh fresh ran cancelled ");
+    });
+}

@@ -5,8 +5,10 @@
 //     });
 //
 // There are at most 64 helper threads, for the whole process; further callers wait in line, first
-// come first served. f runs on a plain thread: fibers' things (spawning, io/) are not there, sync/
-// is.
+// come first served. The line needs no bound of its own: each call in it is a parked fiber, on
+// whose stack it lies, and one that waited for a place in the line would do no less. f runs on a
+// plain thread: fibers' things (spawning, io/) are not there; sync/ is, and the caller's local<T>
+// values.
 #pragma once
 
 #include <creel/fibers/detail/blocking_pool.hpp>

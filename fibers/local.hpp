@@ -9,8 +9,9 @@
 //
 // A binding lasts as long as the call of with(), and cannot be changed, only hidden by an inner
 // one: what is below cannot surprise what is above (Java's scoped values, JEP 446, are the model).
-// A child sees what its spawner saw at the spawn, for as long as it lives. A remote spawn sees the
-// fallback.
+// A child sees what its spawner saw at the spawn, for as long as it lives, and so do report()'s
+// handler, when it fails, and the f of blocking(f): a value may be read by several threads at once,
+// and destroyed by the last that holds it. A remote spawn sees the fallback.
 #pragma once
 
 #include <atomic>

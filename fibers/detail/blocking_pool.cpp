@@ -3,6 +3,7 @@
 #include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/local.hpp>
 
 #include <chrono>
 #include <csignal>
@@ -36,6 +37,10 @@ void check_cancelled() {
 }
 
 namespace detail {
+
+blocking_job::~blocking_job() {
+    drop_locals(locals);
+}
 
 std::string blocking_job::describe() const {
     std::string text = "blocking call";
@@ -106,13 +111,10 @@ bool blocking_pool::run_queued(blocking_job& job) {
     check_cancel();
     call_waiter w{*this, job};
     if (w.parker_of_caller->home == nullptr) { // a plain thread may block itself
-        try {
-            job.call(job);
-        } catch (...) {
-            job.error = std::current_exception();
-        }
+        run_here(job);
         return true;
     }
+    job.locals = share_locals(w.parker_of_caller->home->locals());
     enqueue(job, w);
     if (park(w) == wake_reason::signalled)
         return true;
@@ -171,11 +173,9 @@ void blocking_pool::help() noexcept {
         job.state = blocking_job::state_type::running;
         lock.unlock();
         running_job = &job;
-        try {
-            job.call(job);
-        } catch (...) {
-            job.error = std::current_exception();
-        }
+        std::swap(this_thread_parker().locals, job.locals);
+        run_here(job);
+        std::swap(this_thread_parker().locals, job.locals);
         running_job = nullptr;
         lock.lock();
         if (job.state == blocking_job::state_type::abandoned) {
@@ -193,6 +193,14 @@ void blocking_pool::help() noexcept {
     }
     if (--threads_ == 0)
         all_ended_.notify_all(); // with the lock held, for the pool may go as soon as it is free
+}
+
+void blocking_pool::run_here(blocking_job& job) noexcept {
+    try {
+        job.call(job);
+    } catch (...) {
+        job.error = std::current_exception();
+    }
 }
 
 // The caller's thread. Under the mutex each call is in one state, so either the helper finds it

@@ -17,6 +17,7 @@
 namespace creel::detail {
 
 class scheduler;
+struct local_binding;
 
 // One call of blocking(). On the caller's stack; on the heap if it may be abandoned.
 struct blocking_job {
@@ -26,6 +27,7 @@ struct blocking_job {
 
     blocking_job(std::string_view called, std::source_location from, void (*what)(blocking_job&))
         : call(what), name(called), where(from) {}
+    ~blocking_job();
     blocking_job(const blocking_job&) = delete;
     blocking_job& operator=(const blocking_job&) = delete;
 
@@ -41,6 +43,9 @@ struct blocking_job {
     // check_cancelled); read by the helper.
     std::shared_ptr<const cancel_reason> reason{};
     std::atomic<bool> cancel_requested{false};
+
+    // What the caller saw; ours to hold, and the helper's to use while it runs the call.
+    local_binding* locals = nullptr;
 
     // Guarded by the pool's mutex.
     state_type state = state_type::queued;
@@ -89,6 +94,7 @@ private:
     void enqueue(blocking_job& job, waiter& caller);
     void start_thread();
     void help() noexcept; // the body of a helper thread
+    static void run_here(blocking_job& job) noexcept;
     withdrawal withdraw(call_waiter& w) noexcept;
 
     const std::size_t most_threads_;

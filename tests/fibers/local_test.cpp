@@ -2,14 +2,17 @@
 
 #include "support/fixture.hpp"
 
+#include <creel/fibers/blocking.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
 #include <catch2/catch.hpp>
 
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -207,4 +210,77 @@ TEST_CASE("a spawn that failed leaves no binding to the task that is used again"
         });
         CHECK(seen == "fallback");
     });
+}
+
+TEST_CASE("a report() handler sees what the child that failed was bound to") {
+    run_virtually([] {
+        std::string seen;
+        auto handler = [&](std::exception_ptr, const creel::task_info&) { seen += word.get(); };
+        creel::with_nursery({.on_error = creel::report(handler)}, [](creel::nursery& n) {
+            word.with("spawner", [&] {
+                n.spawn([] { throw std::runtime_error("bad"); });
+                static_cast<void>(n.async([] { throw std::runtime_error("bad"); }));
+            });
+        });
+        CHECK(seen == "spawnerspawner");
+    });
+}
+
+TEST_CASE("a blocking call sees the bindings of its caller, and its thread forgets them") {
+    run_virtually(
+        [] {
+            creel::detail::blocking_pool pool{1};
+            for (const bool abandon : {false, true}) {
+                const auto read = [&] {
+                    return creel::detail::blocking_on(
+                        pool, {.abandon = abandon},
+                        [] {
+                            const std::string seen = word.get();
+                            return seen + word.with(" inner", [] { return word.get(); });
+                        },
+                        std::source_location::current());
+                };
+                CHECK(word.with("caller", read) == "caller inner");
+                CHECK(read() == "fallback inner");
+            }
+        },
+        {}, manual_poller::other_threads::yes);
+}
+
+TEST_CASE("what an abandoned blocking call was bound to lives as long as the call") {
+    const creel::local<std::shared_ptr<int>> shared;
+    auto value = std::make_shared<int>(1);
+    const std::weak_ptr<int> alive = value;
+    std::atomic<bool> running{false};
+    std::atomic<bool> go_on{false};
+    std::atomic<int> seen{0};
+    {
+        creel::detail::blocking_pool pool{1};
+        run_virtually(
+            [&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([&] {
+                        while (!running)
+                            std::this_thread::yield();
+                        n.cancel();
+                    });
+                    shared.with(std::move(value), [&] {
+                        creel::detail::blocking_on(
+                            pool, {.abandon = true},
+                            [&] {
+                                running = true;
+                                while (!go_on)
+                                    std::this_thread::yield();
+                                seen = *shared.get();
+                            },
+                            std::source_location::current());
+                    });
+                });
+            },
+            {}, manual_poller::other_threads::yes);
+        CHECK(!alive.expired());
+        go_on = true;
+    }
+    CHECK(seen == 1);
+    CHECK(alive.expired());
 }

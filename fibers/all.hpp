@@ -3,7 +3,8 @@
 //     auto [user, orders] = creel::all([&] { return load_user(id); },
 //                                      [&] { return load_orders(id); });
 //
-// Each is a child of a nursery of its own: the first error cancels the others, all are awaited.
+// Each is a child of a nursery of its own, "all #1" and so on in lists and in error_origin(): the
+// first error cancels the others, all are awaited.
 #pragma once
 
 #include <creel/fibers/detail/together.hpp>
@@ -20,8 +21,8 @@ namespace detail {
 // A function of its own: clang 16 crashes on a lambda that captures an element of a pack, in a pack
 // expansion inside another lambda.
 template <typename R, typename F>
-void spawn_filling(nursery& n, std::optional<R>& result, F& f) {
-    n.spawn([&result, &f] { fill(result, f); });
+void spawn_filling(nursery& n, int number, std::optional<R>& result, F& f) {
+    n.spawn({.name = numbered("all", number)}, [&result, &f] { fill(result, f); });
 }
 
 } // namespace detail
@@ -34,8 +35,10 @@ void spawn_filling(nursery& n, std::optional<R>& result, F& f) {
 template <typename... F>
 auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     std::tuple<std::optional<detail::filled_result<F>>...> results;
-    with_nursery([&](nursery& n) {
-        std::apply([&](auto&... result) { (detail::spawn_filling(n, result, f), ...); }, results);
+    with_nursery({.name = "all"}, [&](nursery& n) {
+        [[maybe_unused]] int number = 0;
+        std::apply([&](auto&... result) { (detail::spawn_filling(n, ++number, result, f), ...); },
+                   results);
     });
     return std::apply(
         [](auto&... result) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -40,14 +41,15 @@ using element = std::conditional_t<elements_stay<Range>, std::ranges::range_refe
 
 // Calls spawn(element) for each, which passes a reference that is good until map ends, or a value.
 template <typename Range, typename F, typename Call>
-void spawn_each(nursery& n, Range& range, F& f, Call call) {
+void spawn_each(nursery& n, Range& range, F& f, Call call, const std::source_location& where) {
     for (auto&& e : range) {
         throw_if_cancelled(); // else a long range would be read to its end for nothing
         if constexpr (elements_stay<Range>)
-            n.spawn([&f, p = std::addressof(e), run = call()] { run(f, *p); });
+            n.spawn([&f, p = std::addressof(e), run = call()] { run(f, *p); }, where);
         else
             n.spawn([&f, value = std::remove_cvref_t<decltype(e)>(std::forward<decltype(e)>(e)),
-                     run = call()]() mutable { run(f, std::move(value)); });
+                     run = call()]() mutable { run(f, std::move(value)); },
+                    where);
     }
 }
 
@@ -58,20 +60,22 @@ void spawn_each(nursery& n, Range& range, F& f, Call call) {
 // have succeeded all the same, their results are returned. Threads: those with a scheduler.
 // Throws: what f throws, several as an exception_group; cancelled. Cost: a spawn for each element.
 template <std::ranges::input_range Range, typename F>
-auto map(Range&& range, std::size_t limit, F&& f)
+auto map(Range&& range, std::size_t limit, F&& f,
+         std::source_location where = std::source_location::current())
     -> std::conditional_t<std::is_void_v<std::invoke_result_t<F&, detail::element<Range>>>, void,
                           std::vector<detail::filled_result<F, detail::element<Range>>>> {
     using element = detail::element<Range>;
     using result = detail::filled_result<F, element>;
     CREEL_ASSERT(limit > 0, "map needs a limit of at least one call at a time");
     std::deque<std::optional<result>> results; // whose elements do not move as it grows
-    with_nursery(nursery_options{.name = "map", .max_children = limit}, [&](nursery& n) {
-        detail::spawn_each(n, range, f, [&results] {
-            return [&slot = results.emplace_back()](auto& g, auto&& e) {
-                detail::fill(slot, g, std::forward<decltype(e)>(e));
-            };
-        });
-    });
+    const auto call = [&results] {
+        return [&slot = results.emplace_back()](auto& g, auto&& e) {
+            detail::fill(slot, g, std::forward<decltype(e)>(e));
+        };
+    };
+    with_nursery(
+        nursery_options{.name = "map", .max_children = limit},
+        [&](nursery& n) { detail::spawn_each(n, range, f, call, where); }, where);
     for (const auto& r : results)
         if (!r) [[unlikely]]
             detail::throw_unfinished();

@@ -2,7 +2,8 @@
 //
 //     auto page = creel::race([&] { return fetch(mirror_a); }, [&] { return fetch(mirror_b); });
 //
-// The others are cancelled, and awaited: what they had begun is cleaned up when race returns. A
+// Each is a child of a nursery of its own, "race #1" and so on in lists and in error_origin(). The
+// others are cancelled, and awaited: what they had begun is cleaned up when race returns. A
 // race is lost as a cancel goes, so a loser may still have succeeded, and its value is dropped. To
 // take from exactly one of several queues use sync::select.
 #pragma once
@@ -62,25 +63,28 @@ auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {
     nursery n = detail::nursery_access::open({.on_error = collect(), .name = "race"},
                                              std::source_location::current());
     detail::race_core race{n};
+    int number = 0;
     if constexpr (std::is_void_v<result>) {
         race.begin([&] {
-            (n.spawn([&f, &race] {
-                std::invoke(f);
-                race.win();
-            }),
+            (n.spawn({.name = detail::numbered("race", ++number)},
+                     [&f, &race] {
+                         std::invoke(f);
+                         race.win();
+                     }),
              ...);
         });
         race.finish();
     } else {
         std::optional<result> winner;
         race.begin([&] {
-            (n.spawn([&f, &race, &winner] {
-                auto value = std::invoke(f);
-                if (race.is_won())
-                    return;
-                winner.emplace(std::move(value));
-                race.win();
-            }),
+            (n.spawn({.name = detail::numbered("race", ++number)},
+                     [&f, &race, &winner] {
+                         auto value = std::invoke(f);
+                         if (race.is_won())
+                             return;
+                         winner.emplace(std::move(value));
+                         race.win();
+                     }),
              ...);
         });
         race.finish();

@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -26,6 +28,11 @@ void fill(std::optional<R>& result, F& f, Args&&... args) {
         result.emplace(std::invoke(f, std::forward<Args>(args)...));
     }
 }
+
+// "race #2": tells the children of one call apart, whose spawn sites are one line of ours: a call
+// that takes any number of functions can take no source_location after them. Short enough for a
+// string without an allocation.
+[[nodiscard]] std::string numbered(std::string_view call, int number);
 
 // Some child has no result, although none has failed: throws `cancelled` if the caller is
 // cancelled (the child then never started), else task_cancelled.

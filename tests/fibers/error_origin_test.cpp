@@ -1,17 +1,22 @@
 #include "support/fixture.hpp"
 
+#include <creel/fibers/all.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/map.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/race.hpp>
 
 #include <catch2/catch.hpp>
 
 #include <exception>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -157,5 +162,28 @@ TEST_CASE("what get and start throw has an origin") {
                       n.start({.name = "starter"}, [](creel::started<void>&) { throw 1; });
                   });
               }) == "starter");
+    });
+}
+
+TEST_CASE("an error out of all, race or map tells which of the functions it comes from") {
+    run_virtually([] {
+        const auto nothing_yet = [] { creel::this_fiber::sleep_for(1h); };
+        const auto fails = [] { throw std::runtime_error("boom"); };
+        CHECK(origin_of([&] { static_cast<void>(creel::all(nothing_yet, fails)); }) == "all #2");
+        CHECK(origin_of([&] { creel::race(fails); }) == "race #1");
+        std::optional<creel::task_info> who;
+        std::uint_least32_t line = 0;
+        try {
+            line = std::source_location::current().line() + 1;
+            creel::map(std::vector<int>{1, 2}, 2, [](int) { throw std::runtime_error("boom"); });
+        } catch (const creel::exception_group& group) {
+            who = creel::error_origin(group.errors().front());
+        } catch (const std::runtime_error&) {
+            who = creel::error_origin(std::current_exception());
+        }
+        REQUIRE(who);
+        CHECK(std::string{who->spawned_at.file_name()}.find("error_origin_test") !=
+              std::string::npos);
+        CHECK(who->spawned_at.line() == line);
     });
 }

@@ -14,6 +14,7 @@
 #include <csignal>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -334,24 +335,63 @@ TEST_CASE("a stuck call that was abandoned does not hold up the exit and is name
     CHECK(outcome.stderr_text.find("abandoned and still runs") != std::string::npos);
 }
 
+TEST_CASE("a blocking call whose end is on its way when it is cancelled gives its value") {
+    for (const bool abandon : {false, true}) {
+        const auto left = run_virtually(
+            [abandon] {
+                blocking_pool pool{1};
+                latch second_runs;
+                latch go_on;
+                creel::cancel_scope s;
+                std::optional<int> value;
+                std::string next;
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([&] {
+                        s.run([&] {
+                            value = call(pool, [] { return 5; }, {.abandon = abandon});
+                            next = outcome_of([] { creel::this_fiber::yield(); });
+                        });
+                    });
+                    n.spawn([&] {
+                        call(pool, [&] {
+                            second_runs.open();
+                            go_on.wait();
+                        });
+                    });
+                    n.spawn([&] {
+                        second_runs.wait(); // so the first is done, and its wake in our inbox
+                        s.cancel("too late");
+                        go_on.open();
+                    });
+                });
+                CHECK(value == 5);
+                CHECK(next == "cancelled: too late");
+            },
+            {}, with_threads);
+        CHECK(left == nothing);
+    }
+}
+
 TEST_CASE("blocking calls race with cancels [stress]", "[stress]") {
-    // Each either gives its value or was cancelled before it ran, or was abandoned: never both.
+    // Each either gives its value or was cancelled before it ran: never both.
     blocking_pool pool{3};
     std::atomic<int> ran{0};
+    int begun = 0;
     int got = 0;
     run_virtually(
         [&] {
-            for (int round = 0; round < 200; ++round)
+            // On until both have happened, which is up to the threads' turns.
+            for (int round = 0; round < 200 || got == 0 || got == begun; ++round)
                 creel::with_nursery([&](creel::nursery& n) {
+                    const int before = ran;
                     for (int i = 0; i < 10; ++i)
                         n.spawn([&] {
-                            creel::cancel_scope s;
-                            n.spawn([&] { // ends before its sibling leaves the scope, or does
-                                          // nothing
-                            });
-                            if (s.run([&] { return call(pool, [&] { return ++ran; }); }))
-                                ++got;
+                            ++begun;
+                            call(pool, [&] { ++ran; });
+                            ++got;
                         });
+                    while (round % 4 == 0 && ran == before)
+                        creel::this_fiber::yield(); // one at least
                     for (int k = 0; k < round % 20; ++k)
                         creel::this_fiber::yield();
                     n.cancel();
@@ -359,4 +399,6 @@ TEST_CASE("blocking calls race with cancels [stress]", "[stress]") {
         },
         {}, with_threads);
     CHECK(got == ran);
+    CHECK(got > 0);
+    CHECK(got < begun);
 }

@@ -4,6 +4,7 @@
 #include "support/gate.hpp"
 
 #include <creel/fibers/cancel_token.hpp>
+#include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -14,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -187,6 +189,60 @@ TEST_CASE("an error in cleanup during cancellation joins the failure that caused
             log += e.what();
         }
         CHECK(log == "cleanup timed out; first");
+    });
+}
+
+TEST_CASE("an error thrown by cleanup during a cancel is in a group with its cause") {
+    run_virtually([] {
+        std::vector<std::string> messages;
+        try {
+            creel::with_nursery([](creel::nursery& n) {
+                n.spawn([] {
+                    try {
+                        creel::this_fiber::sleep_for(1h);
+                    } catch (const creel::cancelled&) {
+                        throw std::runtime_error("cleanup");
+                    }
+                });
+                creel::this_fiber::yield();
+                throw std::runtime_error("cause");
+            });
+        } catch (const creel::exception_group& group) {
+            for (const auto& e : group.errors())
+                messages.push_back(creel::describe_exception(e));
+        }
+        CHECK(messages == std::vector<std::string>{"cause", "cleanup"});
+    });
+}
+
+TEST_CASE("a shield raised when a wait was withdrawn already comes too late for that wait only") {
+    run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        creel::cancel_scope around;
+        creel::cancel_scope shielded;
+        std::string log;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                const bool done = around.run([&] {
+                    shielded.run([&] {
+                        try {
+                            creel::this_fiber::sleep_for(1h);
+                        } catch (const creel::cancelled& c) {
+                            log += c.reason().text;
+                            creel::this_fiber::sleep_for(1s); // behind the shield
+                            log += " cleaned";
+                            throw;
+                        }
+                    });
+                });
+                log += done ? " done" : " absorbed";
+            });
+            creel::this_fiber::yield();
+            around.cancel("enough"); // the sleep is withdrawn: its fiber is ready
+            shielded.set_shielded(true);
+        });
+        CHECK(log == "enough cleaned absorbed");
+        CHECK(outside.now() - begin == 1s);
     });
 }
 

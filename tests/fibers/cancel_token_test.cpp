@@ -5,6 +5,7 @@
 #include "support/gate.hpp"
 #include "support/sanitizers.hpp"
 
+#include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -393,6 +394,9 @@ TEST_CASE("a cancel from another thread finds a fiber ready to run: it keeps its
                 n.spawn([&, token = s.token()] {
                     g.let_one_pass(); // ready from here on, and nobody runs before we park
                     std::thread{[&] { token.cancel(); }}.join();
+                    creel::detail::scheduler::current()->drain_inbox();
+                    CHECK(s.cancel_called()); // it has arrived
+                    CHECK(!passed);
                 });
             });
             CHECK(passed);

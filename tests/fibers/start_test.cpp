@@ -217,6 +217,33 @@ TEST_CASE("a child that ends quietly after set in a cancelled caller still gives
     });
 }
 
+TEST_CASE(
+    "a real error of a child whose caller is cancelled is thrown by start, before set and after") {
+    const auto left = run_virtually([] {
+        for (const bool set_first : {false, true}) {
+            creel::with_nursery([&](creel::nursery& n) {
+                std::string thrown;
+                const auto value = creel::move_on_after(1s, [&] {
+                    int got = 0;
+                    thrown = outcome_of([&] {
+                        got = n.start<int>([&](creel::started<int>& ready) {
+                            creel::shield([] { creel::this_fiber::sleep_for(2s); });
+                            if (set_first)
+                                ready.set(5); // quietly: the child stays here
+                            throw std::runtime_error("no port");
+                        });
+                    });
+                    return got;
+                });
+                CHECK(thrown == "no port");
+                CHECK(value == 0);
+                CHECK(n.children() == 0);
+            }); // and the nursery knows of no error
+        }
+    });
+    CHECK(left == nothing);
+}
+
 TEST_CASE("cancelling the caller of start after set does not touch the child") {
     run_virtually([](manual_poller& outside) {
         const auto begin = outside.now();

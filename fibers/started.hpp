@@ -36,9 +36,6 @@ struct pending_start {
     nursery_core own; // the child's nursery until it is taken over
     bool is_set = false;
     bool taken_over = false;
-
-private:
-    struct place; // keeps the target open and a slot taken
 };
 
 template <typename T>

@@ -224,8 +224,11 @@ void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) 
     nursery_core& home = *t.home;
     const bool by_cancel = was_cancelled && home.cancelled_for_children();
     const bool reported = error != nullptr && !by_cancel && home.reports();
-    if (reported)
-        home.report(t.result != nullptr ? error : std::move(error), t);
+    if (reported) {
+        home.report(error, t);
+        if (t.result == nullptr)
+            error = nullptr; // its destructor is the user's, too
+    }
     if (t.locals != nullptr) [[unlikely]]
         drop_locals(std::exchange(t.locals, nullptr));
     t.runner = nullptr;

@@ -1,6 +1,7 @@
 // cancel(reason, grace): what is true at once, and what only when the grace has passed.
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/outcome.hpp"
 
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -203,4 +204,17 @@ TEST_CASE("a grace works on a plain thread") {
     }}.join();
     CHECK(at_once);
     CHECK(absorbed);
+}
+
+TEST_CASE("a deadline that cuts a grace short ends the work, but the first reason stands") {
+    run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        CHECK(outcome_of([] {
+                  creel::fail_after(1s, [](creel::cancel_scope& s) {
+                      s.cancel("by hand", 1h);
+                      creel::this_fiber::sleep_for(2h);
+                  });
+              }) == "task_cancelled: cancelled: by hand");
+        CHECK(outside.now() - begin == 1s);
+    });
 }

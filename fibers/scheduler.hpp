@@ -81,6 +81,8 @@ void drain_natives() noexcept;
 // another run. The poller must outlive it. Meanwhile the thread's Boost.Fiber algorithm is ours;
 // afterwards it is a new round_robin, whatever it was before, for Boost cannot tell which that was.
 // exit() inside a run aborts: return from f instead.
+// Scopes that the thread is in when it calls this have no effect inside, where f is the root: give
+// f a scope of its own. (Their deadlines would need this run's timers, their cancels its inbox.)
 // Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f throws;
 // std::bad_alloc. Cost: about 0.2 ms.
 template <typename F>

@@ -131,7 +131,8 @@ auto run_root(run_session& session, F& f) -> std::remove_cvref_t<run_result<F>> 
 
 // Runs f until it and all its fibers have ended. Returns its value, or throws its error; a non-void
 // f that was cut short gives task_cancelled. One run at a time on a thread, as many as there are
-// threads. Raises the soft limit of open files to the hard one.
+// threads. Raises the soft limit of open files to the hard one. Scopes that the plain thread is in
+// have no effect inside: open them in f.
 // Parks: it blocks the thread. Threads: any, from their own stack. Throws: what f throws;
 // std::system_error that names the remedy where io_uring is refused; interrupted if asked for, and
 // then instead of f's value, for the caller is to end: only an error of f comes before it.

@@ -6,7 +6,10 @@
 #include <support/child_process.hpp>
 #include <support/seccomp.hpp>
 
+#include <creel/fibers/blocking.hpp>
+
 #include <cstdio>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -232,6 +235,27 @@ TEST_CASE("a shutdown that takes too long names the fibers that are left and abo
     CHECK(child.signal == SIGABRT);
     CHECK_THAT(child.stderr_text, Catch::Contains("stubborn"));
     CHECK_THAT(child.stderr_text, !Catch::Contains("obedient"));
+}
+
+TEST_CASE("a stuck blocking call holds the exit up to the shutdown timeout and is named") {
+    const auto child = run_in_child([] {
+        io::run({.shutdown_timeout = 20ms}, [](creel::nursery& root) {
+            std::promise<void> running;
+            root.spawn([&running] {
+                creel::blocking({.name = "stuck"}, [&running] {
+                    running.set_value();
+                    for (;;)
+                        std::this_thread::sleep_for(1h);
+                });
+            });
+            settle();
+            running.get_future().wait();
+            root.cancel();
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("the blocking call \"stuck\" at "));
 }
 
 TEST_CASE("a shutdown that ends in time is left alone") {

@@ -73,8 +73,7 @@ std::uint64_t id() noexcept {
     detail::scheduler* s = detail::scheduler::current();
     if (s == nullptr)
         return 0;
-    const detail::fiber_record& f = s->running();
-    return f.current != nullptr ? f.current->id : f.id;
+    return detail::number_of(s->running());
 }
 
 std::string_view name() noexcept {

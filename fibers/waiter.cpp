@@ -37,6 +37,17 @@ void futex_wake(std::atomic<std::uint32_t>& word) {
 
 thread_local thread_parker plain_thread;
 
+// In a range of their own: a scheduler's numbers stay below.
+constexpr party_number first_thread_number = party_number{1} << 63;
+std::atomic<party_number> next_thread_number{first_thread_number};
+
+party_number this_thread_number() noexcept {
+    thread_local party_number mine = 0;
+    if (mine == 0) [[unlikely]]
+        mine = next_thread_number.fetch_add(1, std::memory_order_relaxed); // unique, no more
+    return mine;
+}
+
 constexpr int spins_before_sleep = 200;
 
 // Values of futex_word.
@@ -121,8 +132,11 @@ wake_reason waiter::park_thread(time_point own_deadline) {
     return reason;
 }
 
-const void* this_party() noexcept {
-    return &detail::this_parker();
+// Not the parker's address: a carrier is used again by the next task, a thread's by the next
+// thread.
+party_number this_party() noexcept {
+    detail::scheduler* s = detail::this_scheduler;
+    return s != nullptr ? detail::number_of(s->running()) : detail::this_thread_number();
 }
 
 wake_reason park(waiter& w) {

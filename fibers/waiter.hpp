@@ -85,9 +85,10 @@ private:
     bool withdraw_requested_ = false;
 };
 
-// Tells callers apart: differs between any two fibers and plain threads that are alive. For
-// primitives that know their owner. Threads: any. Cost: two loads.
-[[nodiscard]] const void* this_party() noexcept;
+// Tells callers apart: the number of the calling task, fiber or plain thread, which no other ever
+// has. Never 0. For primitives that know their owner. Threads: any. Cost: four loads.
+using party_number = std::uint64_t;
+[[nodiscard]] party_number this_party() noexcept;
 
 // Parks the caller until the waiter is woken or, in a cancelled scope, withdrawn. The result tells
 // which; park() itself throws nothing, so that the caller can first put its own state in order.

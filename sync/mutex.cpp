@@ -9,8 +9,8 @@ namespace creel::sync {
 namespace {
 
 struct locker : list_waiter {
-    locker(const wait_kind& kind, const void* me) noexcept : list_waiter(kind), party(me) {}
-    const void* party; // who will own it
+    locker(const wait_kind& kind, party_number me) noexcept : list_waiter(kind), party(me) {}
+    party_number party; // who will own it
 };
 
 constexpr wait_kind not_cancellable{false};
@@ -19,10 +19,10 @@ constexpr wait_kind not_cancellable{false};
 
 mutex::~mutex() {
     const std::lock_guard hold{lock_};
-    CREEL_ASSERT(owner_ == nullptr, lock_.says("destroyed while it is locked").c_str());
+    CREEL_ASSERT(owner_ == 0, lock_.says("destroyed while it is locked").c_str());
 }
 
-void mutex::wait_for_turn(const void* me) {
+void mutex::wait_for_turn(party_number me) {
     CREEL_ASSERT(owner_ != me, lock_
                                    .says("locked again by the one who holds it; use a "
                                          "recursive_mutex if that is meant")
@@ -36,9 +36,9 @@ void mutex::wait_for_turn(const void* me) {
 
 void mutex::lock_cancellable() {
     check_cancel();
-    const void* me = this_party();
+    party_number me = this_party();
     lock_.lock();
-    if (owner_ == nullptr) {
+    if (owner_ == 0) {
         owner_ = me;
         lock_.unlock();
         return;
@@ -55,27 +55,27 @@ void mutex::lock_cancellable() {
 }
 
 // The next owner is written under the lock, before anybody else could take the mutex.
-void mutex::hand_over(const void* me) noexcept {
+void mutex::hand_over(party_number me) noexcept {
     CREEL_ASSERT(owner_ == me, lock_
-                                   .says(owner_ == nullptr ? "unlocked, but it is not locked"
-                                                           : "unlocked by one who does not hold it")
+                                   .says(owner_ == 0 ? "unlocked, but it is not locked"
+                                                     : "unlocked by one who does not hold it")
                                    .c_str());
     auto* next = static_cast<locker*>(waiting_.take_front());
-    owner_ = next != nullptr ? next->party : nullptr;
+    owner_ = next != nullptr ? next->party : 0;
     lock_.unlock();
     if (next != nullptr)
         wake(*next);
 }
 
 bool mutex::owned() const noexcept {
-    const void* me = this_party();
+    party_number me = this_party();
     const std::lock_guard hold{lock_};
     return owner_ == me;
 }
 
 mutex_statistics mutex::statistics() const noexcept {
     const std::lock_guard hold{lock_};
-    return {owner_ != nullptr, waiting_.size(), contended_};
+    return {owner_ != 0, waiting_.size(), contended_};
 }
 
 } // namespace creel::sync

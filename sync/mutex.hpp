@@ -38,9 +38,9 @@ public:
     // Parks: until it is handed over, first come first served. Cancel: no. Threads: any.
     // Cost: a spinlock when it is free.
     void lock() {
-        const void* me = this_party();
+        party_number me = this_party();
         lock_.lock();
-        if (owner_ == nullptr) [[likely]] {
+        if (owner_ == 0) [[likely]] {
             owner_ = me;
             lock_.unlock();
             return;
@@ -53,9 +53,9 @@ public:
 
     // Parks: never. Threads: any.
     [[nodiscard]] bool try_lock() noexcept {
-        const void* me = this_party();
+        party_number me = this_party();
         lock_.lock();
-        const bool is_free = owner_ == nullptr;
+        const bool is_free = owner_ == 0;
         if (is_free)
             owner_ = me;
         lock_.unlock();
@@ -66,10 +66,10 @@ public:
     // destroy the mutex.
     // Parks: never. Threads: any. Cost: a spinlock, and a wake if somebody waits.
     void unlock() noexcept {
-        const void* me = this_party();
+        party_number me = this_party();
         lock_.lock();
         if (owner_ == me && waiting_.empty()) [[likely]] {
-            owner_ = nullptr;
+            owner_ = 0;
             lock_.unlock();
             return;
         }
@@ -88,11 +88,11 @@ protected:
 
 private:
     // Both come with the lock held and let go of it.
-    void wait_for_turn(const void* me);
-    void hand_over(const void* me) noexcept;
+    void wait_for_turn(party_number me);
+    void hand_over(party_number me) noexcept;
 
     mutable wait_lock lock_;
-    const void* owner_ = nullptr; // guarded by lock_, as is all below; null: free
+    party_number owner_ = 0; // guarded by lock_, as is all below; 0: free
     wait_list waiting_{lock_};
     std::uint64_t contended_ = 0;
 };

@@ -7,13 +7,13 @@
 namespace creel::sync {
 
 struct once::caller : list_waiter {
-    explicit caller(const void* me) noexcept : list_waiter(plain_wait), party(me) {}
-    const void* party;
+    explicit caller(party_number me) noexcept : list_waiter(plain_wait), party(me) {}
+    party_number party;
     bool its_turn = false; // the one before it has failed
 };
 
 bool once::begin() {
-    const void* me = this_party();
+    party_number me = this_party();
     caller self{me};
     {
         const std::lock_guard hold{lock_};
@@ -21,7 +21,7 @@ bool once::begin() {
             return false;
         CREEL_ASSERT(runner_ != me,
                      lock_.says("called again by the function that it calls").c_str());
-        if (runner_ == nullptr) {
+        if (runner_ == 0) {
             runner_ = me;
             return true;
         }
@@ -35,7 +35,7 @@ bool once::begin() {
 void once::end(bool succeeded) noexcept {
     wake_batch woken;
     const std::lock_guard hold{lock_};
-    runner_ = nullptr;
+    runner_ = 0;
     if (succeeded) {
         done_.store(true, std::memory_order_release);
         waiting_.take_all(woken);
@@ -51,7 +51,7 @@ void once::end(bool succeeded) noexcept {
 
 once_statistics once::statistics() const noexcept {
     const std::lock_guard hold{lock_};
-    return {done(), runner_ != nullptr, waiting_.size(), failed_};
+    return {done(), runner_ != 0, waiting_.size(), failed_};
 }
 
 } // namespace creel::sync

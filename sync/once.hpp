@@ -67,7 +67,7 @@ private:
 
     mutable wait_lock lock_;
     std::atomic<bool> done_{false}; // written with the lock held
-    const void* runner_ = nullptr;  // guarded by lock_, as is all below; who calls its f
+    party_number runner_ = 0;       // guarded by lock_, as is all below; who calls its f
     wait_list waiting_{lock_};
     std::uint64_t failed_ = 0;
 };

@@ -7,11 +7,11 @@
 namespace creel::sync {
 
 struct shared_mutex::entrant : list_waiter {
-    entrant(shared_mutex& m, const wait_kind& k, bool to_share, const void* me) noexcept
+    entrant(shared_mutex& m, const wait_kind& k, bool to_share, party_number me) noexcept
         : list_waiter(k), of(&m), shares(to_share), party(me) {}
     shared_mutex* of;
     bool shares;
-    const void* party; // who will write
+    party_number party; // who will write
 };
 
 constexpr wait_kind shared_mutex::patient{false};
@@ -24,12 +24,11 @@ void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& woken) noexcep
 
 shared_mutex::~shared_mutex() {
     const std::lock_guard hold{lock_};
-    CREEL_ASSERT(writer_ == nullptr && readers_ == 0,
-                 lock_.says("destroyed while it is locked").c_str());
+    CREEL_ASSERT(writer_ == 0 && readers_ == 0, lock_.says("destroyed while it is locked").c_str());
 }
 
-bool shared_mutex::try_enter(bool to_share, const void* me) noexcept {
-    if (writer_ != nullptr || !waiting_.empty() || (!to_share && readers_ != 0))
+bool shared_mutex::try_enter(bool to_share, party_number me) noexcept {
+    if (writer_ != 0 || !waiting_.empty() || (!to_share && readers_ != 0))
         return false;
     if (to_share)
         ++readers_;
@@ -39,7 +38,7 @@ bool shared_mutex::try_enter(bool to_share, const void* me) noexcept {
 }
 
 void shared_mutex::enter(bool to_share, const wait_kind& kind) {
-    const void* me = this_party();
+    party_number me = this_party();
     lock_.lock();
     if (try_enter(to_share, me)) {
         lock_.unlock();
@@ -56,7 +55,7 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
 // In order, and no further than the first who must wait on.
 void shared_mutex::admit(wake_batch& woken) noexcept {
     while (auto* first = static_cast<entrant*>(waiting_.front())) {
-        if (writer_ != nullptr || (!first->shares && readers_ != 0))
+        if (writer_ != 0 || (!first->shares && readers_ != 0))
             return;
         if (first->shares)
             ++readers_;
@@ -77,21 +76,20 @@ void shared_mutex::lock_cancellable() {
 }
 
 bool shared_mutex::try_lock() noexcept {
-    const void* me = this_party();
+    party_number me = this_party();
     const std::lock_guard hold{lock_};
     return try_enter(false, me);
 }
 
 void shared_mutex::unlock() noexcept {
-    const void* me = this_party();
+    party_number me = this_party();
     wake_batch woken;
     const std::lock_guard hold{lock_};
-    CREEL_ASSERT(writer_ == me,
-                 lock_
-                     .says(writer_ == nullptr ? "unlocked, but nobody writes"
-                                              : "unlocked by one who does not hold it")
-                     .c_str());
-    writer_ = nullptr;
+    CREEL_ASSERT(writer_ == me, lock_
+                                    .says(writer_ == 0 ? "unlocked, but nobody writes"
+                                                       : "unlocked by one who does not hold it")
+                                    .c_str());
+    writer_ = 0;
     admit(woken);
 }
 
@@ -106,7 +104,7 @@ void shared_mutex::lock_shared_cancellable() {
 
 bool shared_mutex::try_lock_shared() noexcept {
     const std::lock_guard hold{lock_};
-    return try_enter(true, nullptr);
+    return try_enter(true, 0);
 }
 
 void shared_mutex::unlock_shared() noexcept {
@@ -118,14 +116,14 @@ void shared_mutex::unlock_shared() noexcept {
 }
 
 bool shared_mutex::owned() const noexcept {
-    const void* me = this_party();
+    party_number me = this_party();
     const std::lock_guard hold{lock_};
     return writer_ == me;
 }
 
 shared_mutex_statistics shared_mutex::statistics() const noexcept {
     const std::lock_guard hold{lock_};
-    return {writer_ != nullptr, readers_, waiting_.size(), contended_};
+    return {writer_ != 0, readers_, waiting_.size(), contended_};
 }
 
 } // namespace creel::sync

@@ -64,11 +64,11 @@ private:
     static const wait_kind cancellable;
 
     void enter(bool to_share, const wait_kind& kind);
-    [[nodiscard]] bool try_enter(bool to_share, const void* me) noexcept; // these two:
-    void admit(wake_batch& woken) noexcept;                               // with the lock held
+    [[nodiscard]] bool try_enter(bool to_share, party_number me) noexcept; // these two:
+    void admit(wake_batch& woken) noexcept;                                // with the lock held
 
     mutable wait_lock lock_;
-    const void* writer_ = nullptr; // guarded by lock_, as is all below
+    party_number writer_ = 0; // guarded by lock_, as is all below
     std::size_t readers_ = 0;
     wait_list waiting_{lock_};
     std::uint64_t contended_ = 0;

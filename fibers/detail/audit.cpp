@@ -64,7 +64,7 @@ void name_unhandled_cancels() noexcept {
 // does not come here, for it does not see that scope.
 void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept {
     fiber_record& self = *current_;
-    const std::uint64_t id = self.current != nullptr ? self.current->id : self.id;
+    const std::uint64_t id = number_of(self);
     if (self.thrown_for != absorber || self.thrown_in != id || absorber == nullptr) {
         self.thrown_for = absorber;
         self.thrown_in = id;

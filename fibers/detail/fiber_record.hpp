@@ -40,7 +40,7 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     static void operator delete(void*) noexcept {}
 
     fiber_kind what;
-    std::uint64_t id = 0; // main and natives; a carrier has its task's
+    std::uint64_t id = 0; // a carrier has its task's
     boost::fibers::context* context = nullptr;
     exception_state exceptions{};
     task* current = nullptr; // carriers: the task it runs; null tells an idle one to end
@@ -51,6 +51,11 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     std::size_t stack_bytes = 0;
     void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber
 };
+
+// Of what it runs: a carrier's task, or itself.
+[[nodiscard]] inline std::uint64_t number_of(const fiber_record& f) noexcept {
+    return f.current != nullptr ? f.current->id : f.id;
+}
 
 // At the top of a carrier's stack lies its record.
 inline constexpr std::size_t carrier_record_bytes = (sizeof(fiber_record) + 63) / 64 * 64;

@@ -121,6 +121,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     idle_low_ = 0;
     dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
     dispatcher_->home = this;
+    dispatcher_->id = next_id_ | ((std::uint64_t{1} << id_range_bits) - 1); // the last of the range
     current_ = &*main_;
     {
         const std::lock_guard lock{kick_mutex_};

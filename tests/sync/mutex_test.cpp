@@ -538,3 +538,38 @@ TEST_CASE("stress: readers of a shared_mutex never see half of what a writer wri
     CHECK(first == second);
     CHECK(m.statistics().readers == 0);
 }
+
+TEMPLATE_TEST_CASE(
+    "the next task on a fiber is a stranger to a mutex that the last one left locked", "", mutex,
+    recursive_mutex, shared_mutex) {
+    const auto outcome = run_in_child([] {
+        run_virtually([] {
+            TestType m;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { m.lock(); });
+                n.spawn([&] {
+                    if (!m.owned())
+                        m.unlock();
+                });
+            });
+        });
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.signal == SIGABRT);
+    CHECK(outcome.stderr_text.find("unlocked by one who does not hold it") != std::string::npos);
+}
+
+TEMPLATE_TEST_CASE("a thread is a stranger to a mutex that one before it left locked", "", mutex,
+                   recursive_mutex, shared_mutex) {
+    const auto outcome = run_in_child([] {
+        TestType m;
+        std::thread{[&] { m.lock(); }}.join(); // whose memory the next one gets
+        std::thread{[&] {
+            if (!m.owned())
+                m.unlock();
+        }}.join();
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.signal == SIGABRT);
+    CHECK(outcome.stderr_text.find("unlocked by one who does not hold it") != std::string::npos);
+}

@@ -36,7 +36,10 @@
 //    has been handed something, and its wake is on the way: pending; the wait then succeeds.
 //  * The lock is free before anyone is woken. After its unlock and its wakes the waker touches
 //    neither the primitive nor the waiters, so a woken one may destroy both.
-// A primitive must outlive the return of every wait on it.
+// A primitive must outlive the return of every wait on it, and so must each of its lists, those
+// that waiters were moved away from (requeue) included: a list_waiter's withdrawal looks at its
+// list to find the lock. For a list that goes earlier write a waiter_kind that knows the lock
+// without it.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>

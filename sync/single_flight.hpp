@@ -29,8 +29,8 @@ public:
     explicit single_flight(std::source_location made_at = std::source_location::current())
         : core_(made_at) {}
 
-    // f() for `key`, by this caller or by another that asks for it now. Hash and Equal are called
-    // under a spinlock, so they must not wait.
+    // f() for `key`, by this caller or by another that asks for it now. Inside f, to ask for the
+    // same key is a bug, and is caught. Equal is called under a spinlock, so it must not wait.
     // Parks: until there is a value, or as f does. Cancel: yes; of those who wait only this one
     // leaves, and of one who computes another takes over. Threads: any. Throws: cancelled; what the
     // f that was run throws; std::bad_alloc. Cost: an allocation, for the value.
@@ -60,6 +60,10 @@ public:
 
     // Keys that are computed now. Threads: any. Never parks.
     [[nodiscard]] std::size_t in_flight() const noexcept { return core_.in_flight(); }
+    // Threads: any.
+    [[nodiscard]] single_flight_statistics statistics() const noexcept {
+        return core_.statistics();
+    }
 
 private:
     detail::flight_core core_;

@@ -4,11 +4,32 @@
 
 #include <limits>
 #include <mutex>
+#include <string>
 
 namespace creel::sync::detail {
 
-struct flight_core::follower final : list_waiter {
-    explicit follower(flight& f) noexcept : list_waiter(plain_wait), me(f) {}
+// The list it is in lies with the leader, who may land and be gone at any time. So it is not a
+// list_waiter, whose withdrawal looks at its list to find the lock: this one takes the core's.
+struct flight_core::follower final : waiter, wait_node {
+    follower(flight_core& c, flight& f) noexcept
+        : waiter(kind), wait_node(static_cast<waiter&>(*this)), core(c), me(f) {}
+
+    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+        auto& self = static_cast<follower&>(w);
+        const std::lock_guard hold{self.core.lock_};
+        wait_list* in = self.list();
+        if (in == nullptr)
+            return withdrawal::pending;
+        in->erase(self);
+        --self.core.waiting_;
+        return withdrawal::withdrawn;
+    }
+    static void describe(const waiter& w, std::string& text) {
+        text += static_cast<const follower&>(w).core.lock_.name();
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe};
+
+    flight_core& core;
     flight& me;
     bool leads = false;
 };
@@ -27,7 +48,7 @@ flight** flight_core::find(const flight& like) {
 }
 
 bool flight_core::join(flight& me) {
-    follower waiting{me};
+    follower waiting{*this, me};
     {
         const std::lock_guard hold{lock_};
         flight** place = find(me);
@@ -36,9 +57,13 @@ bool flight_core::join(flight& me) {
             ++flying_;
             return true;
         }
+        CREEL_ASSERT((*place)->party != me.party,
+                     lock_.says("run() for a key by the function that computes it").c_str());
         (*place)->followers.push_back(waiting);
+        ++waiting_;
     }
-    waiting.wait();
+    if (park(waiting) == wake_reason::cancelled)
+        throw_cancelled();
     return waiting.leads;
 }
 
@@ -53,6 +78,7 @@ void flight_core::land(flight& leader) noexcept {
         // first wait hands over again.
         if (auto* next = static_cast<follower*>(leader.followers.take_front())) {
             next->leads = true;
+            --waiting_;
             leader.followers.requeue(next->me.followers, std::numeric_limits<std::size_t>::max());
             next->me.next = leader.next;
             *place = &next->me;
@@ -63,6 +89,7 @@ void flight_core::land(flight& leader) noexcept {
     *place = leader.next;
     --flying_;
     while (auto* next = static_cast<follower*>(leader.followers.take_front())) {
+        --waiting_;
         next->me.value = leader.value;
         next->me.error = leader.error;
         woken.add(*next);
@@ -72,6 +99,11 @@ void flight_core::land(flight& leader) noexcept {
 std::size_t flight_core::in_flight() const noexcept {
     const std::lock_guard hold{lock_};
     return flying_;
+}
+
+single_flight_statistics flight_core::statistics() const noexcept {
+    const std::lock_guard hold{lock_};
+    return {flying_, waiting_};
 }
 
 } // namespace creel::sync::detail

@@ -10,7 +10,14 @@
 #include <memory>
 #include <source_location>
 
-namespace creel::sync::detail {
+namespace creel::sync {
+
+struct single_flight_statistics {
+    std::size_t in_flight = 0; // keys that are computed now
+    std::size_t waiting = 0;   // callers that wait for another's computation
+};
+
+namespace detail {
 
 struct flight;
 
@@ -30,6 +37,7 @@ public:
     void land(flight& leader) noexcept;
 
     [[nodiscard]] std::size_t in_flight() const noexcept;
+    [[nodiscard]] single_flight_statistics statistics() const noexcept;
 
 private:
     friend struct flight;
@@ -41,6 +49,7 @@ private:
     mutable wait_lock lock_;
     std::array<flight*, chains> chains_{};
     std::size_t flying_ = 0;
+    std::size_t waiting_ = 0;
 };
 
 // One who asks. While it leads it is in its key's chain and the others wait in its list; who waits
@@ -50,11 +59,12 @@ struct flight {
     using equal_function = bool (*)(const void*, const void*);
 
     flight(flight_core& core, const void* k, std::size_t h, equal_function e) noexcept
-        : key(k), hash(h), equal(e), followers(core.lock_) {}
+        : key(k), hash(h), equal(e), party(this_party()), followers(core.lock_) {}
 
     const void* key;
     std::size_t hash;
     equal_function equal;
+    party_number party;     // who asks
     flight* next = nullptr; // in the chain
     wait_list followers;
     std::shared_ptr<const void> value{};
@@ -68,4 +78,5 @@ struct landing {
     ~landing() { core.land(leader); }
 };
 
-} // namespace creel::sync::detail
+} // namespace detail
+} // namespace creel::sync

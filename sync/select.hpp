@@ -89,12 +89,16 @@ template <typename R, std::invocable F = detail::do_nothing_type>
 // Returns what its handler returns, in the common type of all; or, where all handlers return
 // nothing, the index of the case.
 // Parks: until one can happen. Cancel: yes, none has happened then; not while the handler runs.
-// Threads: any, but for on_task. Throws: cancelled; what moving an item or the handler throws.
-// Cost: when one can happen, its lock; else a lock for each case, twice. No allocation.
+// At most 32 cases. Threads: any, but for on_task. Throws: cancelled; what moving an item or the
+// handler throws. Cost: when one can happen, its lock; else a lock for each case, twice. No
+// allocation.
 template <detail::selectable... Cases>
 auto select(select_order order, Cases&&... cases) {
     static_assert(sizeof...(Cases) > 0, "select needs a case");
+    static_assert(sizeof...(Cases) <= detail::most_cases, "select has at most 32 cases");
     constexpr bool all_void = (std::is_void_v<typename std::remove_cvref_t<Cases>::result> && ...);
+    static_assert(all_void || (!std::is_void_v<typename std::remove_cvref_t<Cases>::result> && ...),
+                  "the handlers of a select all return something, or none does");
     using result =
         typename detail::select_result<all_void,
                                        typename std::remove_cvref_t<Cases>::result...>::type;

@@ -28,11 +28,11 @@ constexpr std::size_t most_warm_tasks = 1024;
 // How often those beyond kept_while_waiting are looked at when nothing is going on.
 constexpr duration trim_interval = std::chrono::seconds{1};
 
-// True if all that this fiber waits for is its children, or the result of one; puts its nurseries
+// True if all that this fiber waits for is its children, or results of children; puts its nurseries
 // on the work list.
 bool awaits_children(const parker& who, nursery_core*& work) noexcept {
     const waiter* w = who.waiting_on;
-    if (w == nullptr || (!nursery_core::is_join(*w) && !task_result::is_wait(*w)))
+    if (w == nullptr || !w->kind().awaits_children)
         return false;
     for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
          s = scope_access::parent(*s))

@@ -22,7 +22,7 @@ struct join_waiter : waiter {
         if (core.pending_starts != 0)
             text += " and " + std::to_string(core.pending_starts) + " that are starting";
     }
-    static constexpr waiter_kind kind{&withdraw, &describe, false};
+    static constexpr waiter_kind kind{&withdraw, &describe, false, true};
 
     explicit join_waiter(const nursery_core& c) noexcept : waiter(kind), core(&c) {}
     const nursery_core* core;
@@ -42,7 +42,7 @@ struct slot_waiter : waiter {
         const nursery_core& core = *static_cast<const slot_waiter&>(w).core;
         text += "a place among " + std::to_string(core.max_children) + " children";
     }
-    static constexpr waiter_kind kind{&withdraw, &describe};
+    static constexpr waiter_kind kind{&withdraw, &describe, true, true};
 
     explicit slot_waiter(nursery_core& c) noexcept
         : waiter(kind), core(&c), previous(c.last_in_line) {
@@ -223,10 +223,6 @@ void nursery_core::fail_starved() noexcept {
         starved = r->next_ready;
         opener->home->fail_unstarted(static_cast<task&>(*r));
     }
-}
-
-bool nursery_core::is_join(const waiter& w) noexcept {
-    return &w.kind() == &join_waiter::kind || &w.kind() == &slot_waiter::kind;
 }
 
 // ---- start() ------------------------------------------------------------------------------------

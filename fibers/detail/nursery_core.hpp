@@ -75,9 +75,6 @@ struct nursery_core {
     void end_start(bool taken_over) noexcept;
     void take_over(task& t) noexcept; // from t's nursery, with the scopes below it
 
-    // Does this waiter wait for a nursery's children, or for one of them to make place?
-    static bool is_join(const waiter& w) noexcept;
-
     // Waits for all children and leaves the scope. True: a cancel stops here.
     bool settle();
     void throw_errors(); // if there are any

@@ -14,10 +14,9 @@ struct result_waiter : waiter {
         return withdrawal::withdrawn;
     }
     static void describe(const waiter& w, std::string& text) {
-        const task& t = *static_cast<const result_waiter&>(w).asked->node;
-        text += "the result of " + to_string(task_info{t.id, t.name, t.spawned_at});
+        static_cast<const result_waiter&>(w).asked->describe(text);
     }
-    static constexpr waiter_kind kind{&withdraw, &describe};
+    static constexpr waiter_kind kind{&withdraw, &describe, true, true};
 
     explicit result_waiter(task_result& r) noexcept : waiter(kind), asked(&r) {}
     task_result* asked;
@@ -44,18 +43,22 @@ void task_result::await() {
     CREEL_ASSERT(this_scheduler == home, "task<R>::get() is called on its nursery's thread");
     CREEL_ASSERT(getter == nullptr, "two fibers wait in get() of one task<R>");
     CREEL_ASSERT(node->runner != &home->running(), "a child waits in get() for its own end");
-    while (!ended) {
+    do {
         result_waiter w{*this};
         getter = &w;
         if (park(w) == wake_reason::cancelled)
             throw_cancelled();
-        if (!ended)
-            node->home->fail_starved(); // the child will never have a stack, and is among these
-    }
+    } while (!ended_after_wake());
 }
 
-bool task_result::is_wait(const waiter& w) noexcept {
-    return &w.kind() == &result_waiter::kind;
+void task_result::describe(std::string& text) const {
+    text += "the result of " + to_string(task_info{node->id, node->name, node->spawned_at});
+}
+
+bool task_result::ended_after_wake() noexcept {
+    if (!ended)
+        node->home->fail_starved(); // the child will never have a stack, and is among these
+    return ended;
 }
 
 void task_result::throw_failure() const {

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -53,9 +54,12 @@ struct task_result {
     void watch(waiter& who, task_watcher& w) noexcept;
     void unwatch(const task_watcher& w) noexcept;
 
-    // Does this waiter wait in await()? And lets who does look again.
-    static bool is_wait(const waiter& w) noexcept;
+    // Lets who waits look again, by the second: has the child ended, or been given up, which ends
+    // it? On the waiter's own fiber.
     void wake_getter() noexcept;
+    [[nodiscard]] bool ended_after_wake() noexcept;
+    // For the dump: "the result of" and which child.
+    void describe(std::string& text) const;
 
     scheduler* home = nullptr;
     std::uint64_t run = 0; // which one of home's

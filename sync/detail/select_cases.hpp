@@ -14,6 +14,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -34,6 +35,7 @@ inline constexpr select_kind kind_of{
         c.node = nullptr;
     },
     [](select_case& c) { return static_cast<C&>(c).woken(); },
+    [](select_case& c, std::string& text) { text += static_cast<C&>(c).lock().name(); },
 };
 
 // Does somebody else than `me` wait there? One select may push to and pop from one queue.
@@ -53,6 +55,7 @@ struct pop_case final : select_case {
 
     wait_lock& lock() noexcept { return q.core_.guard; }
     bool attempt() {
+        item.reset(); // an item of an earlier select by this case
         wake_batch woken_others;
         const std::lock_guard hold{lock()};
         return q.pop_at_once({&item}, woken_others) || q.core_.closed;
@@ -111,7 +114,7 @@ struct push_case final : select_case {
         if (place->error != nullptr)
             std::rethrow_exception(place->error);
         pushed = place->outcome == queue_node::outcome_type::moved;
-        return place->outcome != queue_node::outcome_type::again;
+        return true;
     }
     result finish() { return std::invoke(then, pushed); }
 
@@ -166,6 +169,7 @@ struct timer_case final : select_case {
         [](select_case&, select_waiter&) { return enrolment::waiting; },
         [](select_case&) noexcept {},
         [](select_case&) { return true; },
+        [](select_case&, std::string& text) { text += "a timer"; },
     };
     F then;
 };
@@ -264,7 +268,9 @@ struct task_case final : select_case, creel::detail::task_watcher {
             static_cast<task_case&>(c).child.unwatch(static_cast<task_case&>(c));
             c.node = nullptr;
         },
-        [](select_case&) { return true; },
+        [](select_case& c) { return static_cast<task_case&>(c).child.ended_after_wake(); },
+        [](select_case& c, std::string& text) { static_cast<task_case&>(c).child.describe(text); },
+        true,
     };
     creel::detail::task_result& child;
     F then;

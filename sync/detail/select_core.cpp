@@ -28,7 +28,7 @@ std::size_t random_below(std::size_t n) noexcept {
 class draw {
 public:
     draw(std::span<select_case* const> cases, select_order order) noexcept
-        : cases_(cases), fair_(order == select_order::fair && cases.size() <= places_.size()) {
+        : cases_(cases), fair_(order == select_order::fair) {
         for (std::size_t i = 0; fair_ && i < cases.size(); ++i)
             places_[i] = static_cast<std::uint8_t>(i);
     }
@@ -42,7 +42,7 @@ public:
 
 private:
     std::span<select_case* const> cases_;
-    std::array<std::uint8_t, 32> places_;
+    std::array<std::uint8_t, most_cases> places_;
     bool fair_;
 };
 
@@ -67,7 +67,7 @@ std::size_t earliest(std::span<select_case* const> cases) noexcept {
 
 // Parks at all of them. None: to be tried anew.
 std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
-    select_waiter me;
+    select_waiter me{cases};
     enrolled all{cases};
     for (std::size_t i = 0; i < cases.size(); ++i) {
         const std::size_t at = order(i);
@@ -98,7 +98,16 @@ std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
 
 } // namespace
 
-const waiter_kind select_waiter::kind{&select_waiter::withdraw, &select_waiter::describe};
+constinit const waiter_kind select_waiter::kind{&select_waiter::withdraw, &select_waiter::describe};
+constinit const waiter_kind select_waiter::kind_for_children{&select_waiter::withdraw,
+                                                             &select_waiter::describe, true, true};
+
+const waiter_kind& select_waiter::kind_for(std::span<select_case* const> cases) noexcept {
+    for (const select_case* c : cases)
+        if (!c->kind->awaits_child)
+            return kind;
+    return kind_for_children;
+}
 
 // A cancel or the timer is one more party that claims. Nodes are taken off their lists afterwards.
 withdrawal select_waiter::withdraw(waiter& w, wake_reason) noexcept {
@@ -106,8 +115,13 @@ withdrawal select_waiter::withdraw(waiter& w, wake_reason) noexcept {
                                                                    : withdrawal::pending;
 }
 
-void select_waiter::describe(const waiter&, std::string& text) {
-    text += "the first of several (select)";
+void select_waiter::describe(const waiter& w, std::string& text) {
+    const char* between = "the first of ";
+    for (select_case* c : static_cast<const select_waiter&>(w).cases) {
+        text += between;
+        c->kind->describe(*c, text);
+        between = ", ";
+    }
 }
 
 std::size_t select_one(std::span<select_case* const> cases, select_order order) {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <new>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -487,4 +488,88 @@ TEST_CASE("what selects of many threads push and pop is neither lost nor doubled
     CHECK(in == out);
     CHECK(a.statistics().poppers + a.statistics().pushers == 0);
     CHECK(b.statistics().poppers + b.statistics().pushers == 0);
+}
+
+TEST_CASE("a select that waits for a child that can have no stack gives it up") {
+    bool ready = false;
+    bool failed = false;
+    const auto left = run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { // holds the only fiber
+                    try {
+                        creel::with_nursery([&](creel::nursery& m) {
+                            auto t = m.async([] { return 1; });
+                            select(on_task(t));
+                            ready = t.ready();
+                        });
+                    } catch (const std::bad_alloc&) {
+                        failed = true;
+                    }
+                });
+            });
+        },
+        {.max_fibers = 1});
+    CHECK(ready);
+    CHECK(failed);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a shielded select learns that a child of a cancelled nursery has ended once it has") {
+    bool ready = false;
+    const auto left = run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    creel::with_nursery([&](creel::nursery& m) {
+                        auto t = m.async([] { return 1; });
+                        m.cancel();
+                        creel::shield([&] {
+                            select(on_task(t));
+                            ready = t.ready();
+                            CHECK_THROWS_AS(t.get(), creel::task_cancelled);
+                        });
+                    });
+                });
+            });
+        },
+        {.max_fibers = 1});
+    CHECK(ready);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a case that is used again does not bring its last item again") {
+    const auto left = run_virtually([] {
+        queue<std::unique_ptr<int>> q{2};
+        std::vector<int> got;
+        auto next = on_pop(q, [&](std::optional<std::unique_ptr<int>> item) {
+            got.push_back(item ? **item : -1);
+        });
+        CHECK(q.push(std::make_unique<int>(1)));
+        CHECK(q.push(std::make_unique<int>(2)));
+        select(next);
+        select(next);
+        q.close();
+        select(next);
+        CHECK(got == std::vector{1, 2, -1});
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("the dump names what a select waits for") {
+    run_virtually([] {
+        queue<int> q{1};
+        event e;
+        creel::with_nursery([&](creel::nursery& n) {
+            auto t = n.async([&] { static_cast<void>(q.pop()); });
+            n.spawn([&] { select(on_set(e), on_task(t), on_timer(1h)); });
+            settle();
+            CHECK_THAT(creel::list_fibers(), Catch::Contains("the first of event made at"));
+            CHECK_THAT(creel::list_fibers(), Catch::Contains(", the result of "));
+            CHECK_THAT(creel::list_fibers(), Catch::Contains(", a timer"));
+            e.set();
+            q.close();
+            settle();
+        });
+    });
 }

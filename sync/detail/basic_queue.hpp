@@ -85,7 +85,8 @@ public:
     // Empty once the queue is closed and drained.
     // Parks: while it is empty, first come first served. Cancel: yes, no item is lost by it: one
     // that was handed over in the same instant is returned. Threads: any. Throws: cancelled; what
-    // moving the item out throws, and it is in the queue still. Cost: as push.
+    // moving the item out throws, and it is in the queue still; with capacity 0 that is thrown by
+    // the push, and this waits on. Cost: as push.
     [[nodiscard]] std::optional<T> pop() {
         std::optional<T> item; // the one that is returned: an item in it is not moved again
         pop_into(item);
@@ -105,7 +106,7 @@ public:
         std::unique_lock hold{core_.guard};
         if (const std::size_t count = take_ready(items, woken); count != 0)
             return count;
-        return pop_slowly({nullptr, items.data()}, hold) ? 1 : 0;
+        return wait_for_item({nullptr, items.data()}, hold, woken) ? 1 : 0;
     }
 
     // False when it is full or closed; the argument is then not moved from.
@@ -213,48 +214,39 @@ private:
     }
 
     [[gnu::noinline]] bool push_slowly(T& item, std::unique_lock<wait_lock>& hold) {
-        {
-            wake_batch woken;
-            if (push_at_once(item, woken)) {
-                hold.unlock();
-                return true;
-            }
-        }
-        if (core_.closed) {
-            hold.unlock();
+        wake_batch woken;
+        std::unique_lock mine{std::move(hold)}; // free before the wakes, also when a move throws
+        if (push_at_once(item, woken))
+            return true;
+        if (core_.closed)
             return false;
-        }
         queue_waiter me{std::addressof(item)};
         core_.pushers.push_back(me);
-        hold.unlock();
+        mine.unlock();
         return queue_core::wait(me);
     }
 
     [[gnu::noinline]] bool pop_slowly(pop_slot<T> slot, std::unique_lock<wait_lock>& hold) {
-        {
-            wake_batch woken;
-            if (pop_at_once(slot, woken)) {
-                hold.unlock();
-                return true;
-            }
-        }
-        if (core_.closed) {
-            hold.unlock();
+        wake_batch woken;
+        std::unique_lock mine{std::move(hold)}; // as in push_slowly
+        return pop_at_once(slot, woken) || wait_for_item(slot, mine, woken);
+    }
+
+    // There is none. `woken` may have pushers whose move has thrown.
+    bool wait_for_item(pop_slot<T> slot, std::unique_lock<wait_lock>& hold, wake_batch& woken) {
+        if (core_.closed)
             return false;
-        }
         queue_waiter me{&slot};
         core_.poppers.push_back(me);
         hold.unlock();
+        woken.wake_all();
         return queue_core::wait(me);
     }
 
     bool push_at_once(T& item, wake_batch& woken) {
         if (core_.closed)
             return false;
-        const auto give = [&](queue_node& popper) {
-            static_cast<pop_slot<T>*>(popper.item)->put(std::move(item));
-        };
-        if (meet(core_.poppers, give, woken))
+        if (give_to_popper(item, woken))
             return true;
         if (!store_.has_room())
             return false;
@@ -268,56 +260,71 @@ private:
             refill(woken);
             return true;
         }
-        return meet(
-            core_.pushers,
-            [&](queue_node& pusher) { slot.put(std::move(*static_cast<T*>(pusher.item))); }, woken);
+        const auto put = [&](T& item) {
+            slot.put(std::move(item));
+            ++core_.entered;
+        };
+        while (auto* pusher = static_cast<queue_node*>(core_.pushers.take_front()))
+            if (take_from(*pusher, put, woken))
+                return true;
+        return false;
     }
 
-    // An item goes from hand to hand, to or from the first who waits on the other side; false if
-    // nobody does. The item is moved before the node is taken, so that nothing has happened when
-    // the move throws; a node of a select must be claimed first, and then tries again.
-    template <typename Move>
-    bool meet(wait_list& others, Move&& move, wake_batch& woken) {
-        while (auto* other = static_cast<queue_node*>(others.front())) {
-            if (other->shared && !others.take(*other))
+    // To the first popper; false if none waits. The item is moved before the node is taken, so that
+    // nothing has happened when the move throws; a node of a select must be claimed first, and then
+    // tries again.
+    bool give_to_popper(T& item, wake_batch& woken) {
+        while (auto* popper = core_.first_popper()) {
+            if (popper->shared && !core_.poppers.take(*popper))
                 continue;
+            auto& slot = *static_cast<pop_slot<T>*>(popper->item);
             if constexpr (moves_safely) {
-                move(*other);
+                slot.put(std::move(item));
             } else {
                 try {
-                    move(*other);
+                    slot.put(std::move(item));
                 } catch (...) {
-                    if (other->shared) {
-                        other->outcome = outcome::again;
-                        woken.add(*other);
+                    if (popper->shared) {
+                        popper->outcome = outcome::again;
+                        woken.add(*popper);
                     }
                     throw;
                 }
             }
-            if (!other->shared)
-                static_cast<void>(others.take(*other));
-            other->outcome = outcome::moved;
+            if (!popper->shared)
+                static_cast<void>(core_.poppers.take(*popper));
+            popper->outcome = outcome::moved;
             ++core_.entered;
-            woken.add(*other);
+            woken.add(*popper);
             return true;
         }
         return false;
     }
 
-    // There is room: the first pushers' items come in. What a move throws is that pusher's.
+    // There is room: the first pushers' items come in.
     void refill(wake_batch& woken) noexcept {
+        const auto put = [&](T& item) { store(item); };
         while (store_.has_room()) {
             auto* pusher = static_cast<queue_node*>(core_.pushers.take_front());
             if (pusher == nullptr)
                 return;
-            try {
-                store(*static_cast<T*>(pusher->item));
-                pusher->outcome = outcome::moved;
-            } catch (...) {
-                pusher->error = std::current_exception();
-                pusher->outcome = outcome::failed;
-            }
-            woken.add(*pusher);
+            take_from(*pusher, put, woken);
+        }
+    }
+
+    // From a pusher that is off its list. What a move of its item throws is its own, and nobody
+    // else's: else it would stand in the way of all behind it.
+    template <typename Put>
+    static bool take_from(queue_node& pusher, Put& put, wake_batch& woken) noexcept {
+        woken.add(pusher);
+        try {
+            put(*static_cast<T*>(pusher.item));
+            pusher.outcome = outcome::moved;
+            return true;
+        } catch (...) {
+            pusher.error = std::current_exception();
+            pusher.outcome = outcome::failed;
+            return false;
         }
     }
 

@@ -34,8 +34,8 @@ namespace detail {
 
 // One who waits at a queue: a popper with room for an item, or a pusher with one to give.
 struct queue_node : wait_node {
-    // What the wake means. `again`: the move of the item threw in the other party, so nothing has
-    // happened; only for a node of a select, which had to be claimed before the move.
+    // What the wake means. `again`: the move of the item threw in the pusher, so nothing has
+    // happened; only for a popper of a select, which had to be claimed before the move.
     enum class outcome_type : std::uint8_t { closed, moved, failed, again };
 
     queue_node(waiter& who, void* what, wait_claim* claim = nullptr) noexcept

@@ -44,7 +44,7 @@ struct fragile {
         other.value = -1;
     }
     fragile& operator=(fragile&& other) {
-        if (armed)
+        if (armed || other.fails_alone)
             throw std::runtime_error("a move failed");
         value = std::exchange(other.value, -1);
         return *this;
@@ -492,6 +492,50 @@ TEMPLATE_TEST_CASE("what moving a waiting pusher's item throws is thrown by its 
             CHECK(q.pop()->value == 3);
         });
         CHECK(q.statistics().pushed == 2);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a pusher whose item cannot be moved stands in nobody's way at a rendezvous", "[queue]") {
+    const auto left = run_virtually([] {
+        queue<fragile> q{0};
+        int got = 0;
+        const auto push_bad = [&] {
+            fragile bad{1};
+            bad.fails_alone = true;
+            CHECK_THROWS_AS(q.push(std::move(bad)), std::runtime_error);
+        };
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn(push_bad);
+            n.spawn([&] { CHECK(q.push(fragile{2})); });
+            settle();
+            CHECK(q.pop()->value == 2);
+            CHECK(q.statistics().pushers == 0);
+
+            n.spawn(push_bad); // alone: the popper waits for the next
+            settle();
+            n.spawn([&] { got = q.pop()->value; });
+            settle();
+            CHECK(q.statistics().pushers == 0);
+            CHECK(q.push(fragile{3}));
+            settle();
+            CHECK(got == 3);
+
+            n.spawn(push_bad);
+            settle();
+            CHECK(!q.try_pop());
+            n.spawn(push_bad);
+            settle();
+            n.spawn([&] {
+                fragile into{0};
+                CHECK(q.pop_some({&into, 1}) == 1);
+                got = into.value;
+            });
+            settle();
+            CHECK(q.push(fragile{4}));
+        });
+        CHECK(got == 4);
+        CHECK(q.statistics().pushed == 3);
     });
     CHECK(left == nothing);
 }

@@ -200,6 +200,12 @@ void check_cancel() {
     }
 }
 
+bool check_cancel_in_place() {
+    throw_if_cancelled();
+    detail::scheduler* s = detail::this_scheduler;
+    return s == nullptr || s->spend_budget_in_place();
+}
+
 void throw_cancelled() {
     detail::parker& me = detail::this_parker();
     const cancel_scope* s = detail::scope_access::visible_cancel(me);

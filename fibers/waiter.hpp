@@ -119,6 +119,11 @@ void wake(waiter&) noexcept;
 // reads the clock.
 void check_cancel();
 
+// check_cancel() for one who holds a lock of the thread's, a std::mutex, which must not be held
+// over a switch. False where check_cancel() would yield: let go of the lock, and then yield. Parks:
+// never. Cancel: yes. Threads: any. Throws: cancelled. Cost: as check_cancel.
+[[nodiscard]] bool check_cancel_in_place();
+
 // The check alone: throws `cancelled` if the caller's scope is cancelled, and never yields.
 // Threads: any. Throws: cancelled. Cost: as check_cancel.
 void throw_if_cancelled();

@@ -3,6 +3,7 @@
 #include <creel/fibers/assert.hpp>
 
 #include <mutex>
+#include <string>
 
 namespace creel::sync {
 
@@ -11,8 +12,20 @@ void condition_variable::enqueue(list_waiter& me) noexcept {
     waiting_.push_back(me);
 }
 
-void condition_variable::check_owned(bool owned) const noexcept {
-    CREEL_ASSERT(owned, lock_.says("waited for with a lock that is not held").c_str());
+// What a cancel throws is returned: the lock must be taken again first, and not in a handler.
+std::exception_ptr condition_variable::yield() noexcept {
+    try {
+        check_cancel();
+    } catch (...) {
+        return std::current_exception();
+    }
+    return nullptr;
+}
+
+void condition_variable::not_owned() const noexcept {
+    const std::string text = lock_.says("waited for with a lock that is not held");
+    creel::detail::assertion_failed("lock.owns_lock()", text.c_str(),
+                                    std::source_location::current());
 }
 
 void condition_variable::notify_one() noexcept {

@@ -13,6 +13,7 @@
 #include <creel/fibers/wait_list.hpp>
 
 #include <cstddef>
+#include <exception>
 #include <source_location>
 
 namespace creel::sync {
@@ -37,14 +38,16 @@ public:
     // then. Threads: any. Throws: cancelled.
     template <typename Lock>
     void wait(Lock& lock) {
-        check_cancel();
+        throw_if_cancelled(); // not check_cancel, which may yield: the lock is held
         wait_once(lock);
     }
 
-    // Returns once the predicate, which is called with the lock held, holds.
+    // Returns once the predicate, which is called with the lock held, holds. Also where it holds at
+    // once the lock is let go of now and then, to let others run.
     template <typename Lock, typename Predicate>
     void wait(Lock& lock, Predicate holds) {
-        check_cancel();
+        if (!check_cancel_in_place())
+            yield_without(lock);
         while (!holds())
             wait_once(lock);
     }
@@ -60,8 +63,7 @@ public:
 private:
     template <typename Lock>
     void wait_once(Lock& lock) {
-        if constexpr (requires { lock.owns_lock(); })
-            check_owned(lock.owns_lock());
+        check_owned(lock);
         list_waiter me{plain_wait};
         // Linked before the lock is let go: who changes the data after that will find us here.
         enqueue(me);
@@ -71,8 +73,24 @@ private:
         if (reason == wake_reason::cancelled)
             throw_cancelled();
     }
+    template <typename Lock>
+    void yield_without(Lock& lock) {
+        check_owned(lock);
+        lock.unlock();
+        const std::exception_ptr error = yield();
+        lock.lock();
+        if (error != nullptr)
+            std::rethrow_exception(error);
+    }
+    template <typename Lock>
+    void check_owned(const Lock& lock) const noexcept {
+        if constexpr (requires { lock.owns_lock(); })
+            if (!lock.owns_lock())
+                not_owned();
+    }
+    static std::exception_ptr yield() noexcept;
     void enqueue(list_waiter& me) noexcept;
-    void check_owned(bool owned) const noexcept;
+    [[noreturn]] void not_owned() const noexcept;
 
     mutable wait_lock lock_;
     wait_list waiting_{lock_}; // guarded by lock_

@@ -57,6 +57,8 @@ public:
         if (--current_->budget <= 0) [[unlikely]]
             yield_spent();
     }
+    // False at zero, and then its caller must yield.
+    [[nodiscard]] bool spend_budget_in_place() noexcept { return --current_->budget > 0; }
     void woken(waiter& w) noexcept;
     void interrupt(waiter& w, wake_reason why) noexcept;
 

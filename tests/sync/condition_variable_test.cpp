@@ -179,6 +179,81 @@ TEST_CASE("a notification that meets a deadline in the same instant is not lost"
     CHECK(left == nothing);
 }
 
+TEST_CASE("a fiber does not give its thread away while it holds a std::mutex in wait") {
+    std::string order;
+    const auto left = run_virtually([&] {
+        std::mutex m;
+        condition_variable changed;
+        bool ready = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                for (int budget = 0; budget < 200; ++budget) { // also where there is none left
+                    std::unique_lock hold{m};
+                    changed.wait(hold, [] { return true; });
+                }
+                std::unique_lock hold{m};
+                changed.wait(hold, [&] { return ready; });
+                order += 'a';
+            });
+            n.spawn([&] {
+                while (order.empty()) {
+                    const bool is_free = m.try_lock();
+                    CHECK(is_free);
+                    ready = true;
+                    m.unlock();
+                    changed.notify_one();
+                    creel::this_fiber::yield();
+                }
+            });
+        });
+    });
+    CHECK(order == "a");
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a condition that always holds starves nobody") {
+    bool other_ran = false;
+    const auto left = run_virtually([&] {
+        creel::sync::mutex m;
+        condition_variable changed;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { other_ran = true; });
+            for (int i = 0; i < 10'000 && !other_ran; ++i) {
+                std::unique_lock hold{m};
+                changed.wait(hold, [] { return true; });
+            }
+            CHECK(other_ran);
+        });
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a wait for a condition lets go of one level of a recursive_mutex") {
+    const auto left = run_virtually([] {
+        creel::sync::recursive_mutex m;
+        condition_variable changed;
+        creel::cancel_scope scope;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                const std::lock_guard outer{m};
+                const bool went = scope.run([&] {
+                    std::unique_lock inner{m};
+                    changed.wait(inner);
+                });
+                CHECK(!went);
+                CHECK(m.owned());
+            });
+            creel::this_fiber::yield();
+            CHECK(changed.statistics().waiting == 1);
+            const bool locked = m.try_lock();
+            CHECK(!locked);
+            scope.cancel();
+        });
+        CHECK(!m.statistics().locked);
+    });
+    CHECK(left == nothing);
+}
+
 TEST_CASE("waiting for a condition without holding the lock is caught") {
     const auto outcome = run_in_child([] {
         creel::sync::mutex m;

@@ -30,13 +30,13 @@ rate_limiter::wide rate_limiter::price(std::int64_t count) const noexcept {
     return wide{count} * limit_.per.count();
 }
 
-// While nobody waits: saves no more than the burst.
+// While nobody waits, or who waited gives up: saves no more than the burst.
 void rate_limiter::accrue(time_point t) noexcept {
-    if (t <= as_of_)
-        return; // another thread read its clock later, and was first at the lock
-    saved_ += wide{(t - as_of_).count()} * limit_.tokens;
+    if (t > as_of_) { // else another thread read its clock later, and was first at the lock
+        saved_ += wide{(t - as_of_).count()} * limit_.tokens;
+        as_of_ = t;
+    }
     saved_ = std::min(saved_, price(limit_.burst));
-    as_of_ = t;
 }
 
 // When so many will be there; as_of_ if they are.
@@ -123,10 +123,13 @@ void rate_limiter::wait_as_first(std::int64_t count) {
             const time_point t = now();
             wake_batch woken;
             const std::lock_guard hold{of.lock_};
+            if (!served)
+                of.accrue(t); // what has come for it alone is bounded by the burst again
             of.pass_on(t, woken);
         }
+        bool served = false;
     };
-    const turn mine{*this};
+    turn mine{*this};
     for (;;) {
         list_waiter me{plain_wait};
         const time_point t = now();
@@ -136,6 +139,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
             at = due(count);
             if (at <= t) {
                 take(count, at);
+                mine.served = true;
                 return;
             }
             first_.push_back(me);

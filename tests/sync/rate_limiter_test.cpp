@@ -215,3 +215,26 @@ TEST_CASE("stress: fibers and plain threads get no more tokens than have come", 
     CHECK(limit.statistics().granted == static_cast<std::uint64_t>(taken.load()));
     CHECK(limit.statistics().waiting == 0);
 }
+
+TEST_CASE("a large request that is cancelled does not leave more than a burst to those behind it") {
+    std::vector<creel::duration> times;
+    const auto left = run_virtually([&](manual_poller& outside) {
+        rate_limiter limit{{.tokens = 1, .per = 1s, .burst = 2}};
+        limit.acquire(2);
+        const auto begin = outside.now();
+        creel::cancel_scope large;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { CHECK(!large.run([&] { limit.acquire(100); })); });
+            creel::this_fiber::yield();
+            for (int i = 0; i < 4; ++i)
+                n.spawn([&] {
+                    limit.acquire();
+                    times.push_back(outside.now() - begin);
+                });
+            creel::this_fiber::sleep_for(50s);
+            large.cancel();
+        });
+    });
+    CHECK(times == std::vector<creel::duration>{50s, 50s, 51s, 52s});
+    CHECK(left == nothing);
+}

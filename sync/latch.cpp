@@ -6,6 +6,20 @@
 
 namespace creel::sync {
 
+struct latch::arrival : list_waiter {
+    arrival(latch& l, std::ptrdiff_t n) noexcept : list_waiter(arrival_kind), of(&l), by(n) {}
+    latch* of;
+    std::ptrdiff_t by;
+};
+
+constexpr wait_kind latch::arrival_kind{true, &latch::left};
+
+// It was in the list, so the count is not zero.
+void latch::left(list_waiter& who, wait_list&, wake_batch&) noexcept {
+    const auto& self = static_cast<arrival&>(who);
+    self.of->count_ += self.by;
+}
+
 latch::latch(std::ptrdiff_t expected, std::source_location made_at)
     : lock_("latch", made_at), count_(expected) {
     CREEL_ASSERT(expected >= 0, lock_.says("a count must not be negative").c_str());
@@ -39,8 +53,17 @@ void latch::wait() {
 }
 
 void latch::arrive_and_wait(std::ptrdiff_t by) {
-    count_down(by);
-    wait();
+    check_cancel();
+    arrival me{*this, by};
+    {
+        wake_batch woken;
+        const std::lock_guard hold{lock_};
+        subtract(by, woken);
+        if (count_ == 0)
+            return;
+        waiting_.push_back(me);
+    }
+    me.wait();
 }
 
 bool latch::try_wait() const noexcept {

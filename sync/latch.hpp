@@ -34,7 +34,8 @@ public:
     // Parks: until the count is zero. Cancel: yes. Threads: any. Throws: cancelled.
     void wait();
 
-    // count_down, then wait. Cancel: yes, after it has counted. Threads: any. Throws: cancelled.
+    // count_down, then wait. Cancel: yes, it has not arrived then: what it counted down is taken
+    // back. Threads: any. Throws: cancelled.
     void arrive_and_wait(std::ptrdiff_t by = 1);
 
     // True once the count is zero. Never parks. Threads: any.
@@ -44,6 +45,10 @@ public:
     [[nodiscard]] latch_statistics statistics() const noexcept;
 
 private:
+    struct arrival;
+    static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    static const wait_kind arrival_kind;
+
     void subtract(std::ptrdiff_t by, wake_batch& woken) noexcept; // with the lock held
 
     mutable wait_lock lock_;

@@ -113,3 +113,28 @@ TEST_CASE("stress: whoever a latch lets through may destroy it at once", "[stres
     }
     CHECK(rounds == 2'000);
 }
+
+TEST_CASE("a cancelled arrive_and_wait has not arrived") {
+    bool before = true;
+    bool meanwhile = true;
+    const auto left = run_virtually([&] {
+        latch l{3};
+        creel::cancel_scope scope;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { meanwhile = scope.run([&] { l.arrive_and_wait(2); }); });
+            creel::this_fiber::yield();
+            CHECK(l.statistics().count == 1);
+            scope.cancel();
+            creel::this_fiber::yield();
+            CHECK(l.statistics().count == 3);
+            CHECK(l.statistics().waiting == 0);
+        });
+        creel::cancel_scope cancelled_before;
+        cancelled_before.cancel();
+        before = cancelled_before.run([&] { l.arrive_and_wait(); });
+        CHECK(l.statistics().count == 3);
+    });
+    CHECK(!before);
+    CHECK(!meanwhile);
+    CHECK(left == nothing);
+}

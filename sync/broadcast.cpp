@@ -1,5 +1,7 @@
 #include <creel/sync/broadcast.hpp>
 
+#include <creel/fibers/assert.hpp>
+
 #include <string>
 
 namespace creel::sync {
@@ -8,5 +10,11 @@ lagged::lagged(std::uint64_t missed)
     : std::runtime_error("a subscriber was too slow and has missed " + std::to_string(missed) +
                          (missed == 1 ? " value" : " values")),
       missed_(missed) {}
+
+void detail::broadcast_keeps_nothing(std::source_location made_at) noexcept {
+    const std::string text =
+        wait_lock{"broadcast", made_at}.says("it must keep at least one value");
+    creel::detail::assertion_failed("kept >= 1", text.c_str(), made_at);
+}
 
 } // namespace creel::sync

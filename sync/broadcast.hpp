@@ -11,6 +11,7 @@
 
 #include <creel/sync/detail/versions.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -35,17 +36,22 @@ private:
 struct broadcast_statistics {
     std::uint64_t sent = 0;
     std::size_t waiting = 0; // subscribers that wait now
+    bool closed = false;
 };
+
+namespace detail {
+[[noreturn]] void broadcast_keeps_nothing(std::source_location made_at) noexcept;
+}
 
 template <typename T>
 class broadcast {
 public:
     class subscriber;
 
-    // Keeps so many values, at least one. Throws: std::bad_alloc.
-    explicit broadcast(std::size_t kept,
-                       std::source_location made_at = std::source_location::current())
-        : kept_(kept != 0 ? kept : 1), core_("broadcast", made_at) {}
+    // Keeps so many values; less than one is a bug, and is caught. Throws: std::bad_alloc.
+    template <std::integral N>
+    explicit broadcast(N kept, std::source_location made_at = std::source_location::current())
+        : kept_(checked(kept, made_at)), core_("broadcast", made_at) {}
     broadcast(const broadcast&) = delete;
     broadcast& operator=(const broadcast&) = delete;
 
@@ -74,10 +80,16 @@ public:
 
     [[nodiscard]] broadcast_statistics statistics() const noexcept {
         const std::lock_guard hold{core_.guard};
-        return {core_.newest, core_.waiting.size()};
+        return {core_.newest, core_.waiting.size(), core_.closed};
     }
 
 private:
+    template <std::integral N>
+    static std::size_t checked(N kept, std::source_location made_at) {
+        if (kept < 1)
+            detail::broadcast_keeps_nothing(made_at);
+        return static_cast<std::size_t>(kept);
+    }
     detail::kept_value<T>& place(std::uint64_t version) noexcept {
         return kept_[static_cast<std::size_t>(version % kept_.size())];
     }

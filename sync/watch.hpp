@@ -19,6 +19,7 @@ namespace creel::sync {
 struct watch_statistics {
     std::uint64_t changes = 0;
     std::size_t waiting = 0; // observers that wait now
+    bool closed = false;
 };
 
 template <typename T>
@@ -32,14 +33,19 @@ public:
     watch(const watch&) = delete;
     watch& operator=(const watch&) = delete;
 
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who waits.
-    void set(T value) {
+    // False once it is closed: the value stays as it is. Parks: never. Threads: any. Throws:
+    // std::bad_alloc, for a T that is not small and plain. Cost: a spinlock, and a wake for each
+    // who waits.
+    bool set(T value) {
         detail::kept_value<T> replaced{std::move(value)};
         wake_batch woken;
         const std::lock_guard hold{core_.guard};
+        if (core_.closed)
+            return false;
         std::swap(value_, replaced); // the old one ends after the unlock
         ++core_.newest;
         core_.waiting.take_all(woken);
+        return true;
     }
 
     // A copy of the newest. Parks: never. Threads: any.
@@ -62,7 +68,7 @@ public:
 
     [[nodiscard]] watch_statistics statistics() const noexcept {
         const std::lock_guard hold{core_.guard};
-        return {core_.newest, core_.waiting.size()};
+        return {core_.newest, core_.waiting.size(), core_.closed};
     }
 
 private:

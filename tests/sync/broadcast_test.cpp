@@ -1,6 +1,7 @@
 // broadcast, and watch beside it.
 #include <creel/sync/broadcast.hpp>
 
+#include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
 
@@ -11,6 +12,7 @@
 #include <catch2/catch.hpp>
 
 #include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <string>
 #include <thread>
@@ -82,13 +84,12 @@ TEST_CASE("a subscriber whose wait was cancelled misses nothing") {
         broadcast<int> b{3};
         auto s = b.subscribe();
         CHECK(!creel::move_on_after(1s, [&] { return s.receive(); }));
-        outside.after(1s, [&] { b.send(5); }); // as the deadline passes
+        CHECK(b.send(4));
+        CHECK(s.receive() == 4);
+        outside.after(1s, [&] { b.send(5); }); // as the deadline passes: the value was first
         const auto got = creel::move_on_after(1s, [&] { return s.receive(); });
-        if (!got)
-            CHECK(s.receive() == 5);
-        else
-            CHECK(*got == 5);
-        CHECK(b.statistics().sent == 1);
+        CHECK(got == 5);
+        CHECK(b.statistics().sent == 2);
         CHECK(b.statistics().waiting == 0);
     });
     CHECK(left == nothing);
@@ -169,4 +170,28 @@ TEST_CASE("a cancelled observer sees the change the next time") {
         CHECK(w.get() == 2);
     });
     CHECK(left == nothing);
+}
+
+TEST_CASE("a closed watch keeps its value and says so") {
+    watch<int> w{1};
+    CHECK(w.set(2));
+    w.close();
+    CHECK(!w.set(3));
+    CHECK(w.get() == 2);
+    CHECK(w.statistics().changes == 1);
+    CHECK(w.statistics().closed);
+    broadcast<int> b{1};
+    CHECK(!b.statistics().closed);
+    b.close();
+    CHECK(b.statistics().closed);
+}
+
+TEST_CASE("a broadcast that would keep nothing is caught") {
+    for (const int kept : {0, -1}) {
+        const auto child = run_in_child([&] { broadcast<int> b{kept}; });
+        INFO(to_string(child));
+        CHECK(child.signal == SIGABRT);
+        CHECK_THAT(child.stderr_text, Catch::Contains("broadcast made at"));
+        CHECK_THAT(child.stderr_text, Catch::Contains("broadcast_test.cpp"));
+    }
 }

@@ -53,6 +53,9 @@ public:
             return state_->value();
     }
 
+    // Of all futures of the promise. Parks: never. Threads: any.
+    [[nodiscard]] future_statistics statistics() const { return required().statistics(); }
+
     // For code that knows only std::future. It gets a copy of the value.
     // Parks: never. Threads: any. Throws: std::bad_alloc.
     [[nodiscard]] std::future<T> to_std() const {
@@ -117,7 +120,8 @@ private:
 };
 
 // What a std::future will give. Nobody tells when that is there, so a thread of its own waits for
-// it: for a few of them, at the border to other libraries.
+// it: for a few of them, at the border to other libraries. Of one that is never kept the thread
+// never ends.
 // Parks: never. Threads: any. Throws: std::system_error if there can be no thread. Cost: a thread.
 template <typename T>
 [[nodiscard]] future<T> from_std(std::future<T> from,

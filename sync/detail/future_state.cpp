@@ -1,5 +1,7 @@
 #include <creel/sync/detail/future_state.hpp>
 
+#include <creel/fibers/assert.hpp>
+
 #include <mutex>
 
 namespace creel::sync::detail {
@@ -11,6 +13,11 @@ void throw_no_state() {
 bool future_base::ready() const noexcept {
     const std::lock_guard hold{guard};
     return stage_ == stage::ready;
+}
+
+future_statistics future_base::statistics() const noexcept {
+    const std::lock_guard hold{guard};
+    return {is_ready(), waiting.size()};
 }
 
 void future_base::wait() {
@@ -53,6 +60,7 @@ void future_base::finish() noexcept {
 }
 
 void future_base::set_exception(std::exception_ptr error) {
+    CREEL_ASSERT(error != nullptr, guard.says("set_exception() needs an exception").c_str());
     begin();
     error_ = std::move(error);
     finish();

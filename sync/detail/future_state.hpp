@@ -3,6 +3,7 @@
 
 #include <creel/fibers/wait_list.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <future>
@@ -13,7 +14,14 @@
 #include <type_traits>
 #include <utility>
 
-namespace creel::sync::detail {
+namespace creel::sync {
+
+struct future_statistics {
+    bool ready = false;
+    std::size_t waiting = 0;
+};
+
+namespace detail {
 
 struct future_access; // for select
 
@@ -32,6 +40,7 @@ public:
     explicit future_base(std::source_location made_at) noexcept : guard("future", made_at) {}
 
     [[nodiscard]] bool ready() const noexcept;
+    [[nodiscard]] future_statistics statistics() const noexcept;
     void wait();
     void set_exception(std::exception_ptr error);
     void abandon() noexcept; // breaks the promise if it was not kept
@@ -122,4 +131,5 @@ void run_on_thread(F&& f) {
     std::thread{std::forward<F>(f)}.detach();
 }
 
-} // namespace creel::sync::detail
+} // namespace detail
+} // namespace creel::sync

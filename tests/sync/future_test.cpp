@@ -1,5 +1,6 @@
 #include <creel/sync/future.hpp>
 
+#include "support/child_process.hpp"
 #include "support/fixture.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -7,6 +8,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <csignal>
 #include <future>
 #include <memory>
 #include <optional>
@@ -101,7 +103,7 @@ TEST_CASE("a promise is kept once") {
     } catch (const std::future_error& e) {
         CHECK(code_of(e) == std::future_errc::promise_already_satisfied);
     }
-    CHECK_THROWS_AS(p.set_exception(nullptr), std::future_error);
+    CHECK_THROWS_AS(p.set_exception(std::make_exception_ptr(1)), std::future_error);
     CHECK(p.get_future().get() == 1);
 }
 
@@ -210,4 +212,30 @@ TEST_CASE("fibers of two threads and a plain thread wait for one future", "[stre
             thread.join();
         CHECK(sum == 21);
     }
+}
+
+TEST_CASE("a promise kept with no exception at all is caught") {
+    const auto child = run_in_child([] {
+        promise<int> p;
+        p.set_exception(nullptr);
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text, Catch::Contains("future made at"));
+}
+
+TEST_CASE("the statistics of a future count those who wait") {
+    run_virtually([] {
+        promise<int> p;
+        const auto f = p.get_future();
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { f.wait(); });
+            creel::this_fiber::yield();
+            CHECK(f.statistics().waiting == 1);
+            CHECK(!f.statistics().ready);
+            p.set_value(1);
+        });
+        CHECK(f.statistics().waiting == 0);
+        CHECK(f.statistics().ready);
+    });
 }

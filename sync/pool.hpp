@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <source_location>
@@ -53,9 +54,7 @@ public:
     // Throws: std::bad_alloc. A limit of 0 or no way to create is a bug, and is caught.
     explicit pool(pool_options<T> options,
                   std::source_location made_at = std::source_location::current())
-        : options_(std::move(options)),
-          lock_("pool", made_at),
-          permits_(static_cast<std::ptrdiff_t>(options_.limit), made_at) {
+        : options_(std::move(options)), lock_("pool", made_at), permits_(options_.limit, made_at) {
         CREEL_ASSERT(options_.limit > 0 && options_.create,
                      lock_.says("it needs a limit above 0 and a create function").c_str());
         idle_.reserve(options_.limit);
@@ -131,7 +130,11 @@ private:
     mutable wait_lock lock_;
     std::vector<T> idle_; // guarded by lock_, as is created_
     std::uint64_t created_ = 0;
-    semaphore permits_; // one for each in use: who holds one may make what is missing
+    struct permits final : semaphore {
+        permits(std::size_t limit, std::source_location made_at)
+            : semaphore("pool", static_cast<std::ptrdiff_t>(limit), made_at) {}
+    };
+    permits permits_; // one for each in use: who holds one may make what is missing
 };
 
 // One that is in use. Moves, does not copy. Must not outlive its pool.
@@ -149,8 +152,12 @@ public:
             from_->give_back(std::move(item_)); // before the permit
     }
 
-    [[nodiscard]] T& operator*() noexcept { return item_; }
-    [[nodiscard]] T* operator->() noexcept { return &item_; }
+    // Of one that was moved from or discarded: a bug, and is caught.
+    [[nodiscard]] T& operator*() noexcept {
+        CREEL_ASSERT(from_ != nullptr, "this lease of a pool was moved from, or discarded");
+        return item_;
+    }
+    [[nodiscard]] T* operator->() noexcept { return std::addressof(**this); }
 
     // It is broken: disposes of it instead of giving it back. Once. Never parks.
     void discard() noexcept {

@@ -21,7 +21,10 @@ void semaphore::left(list_waiter& who, wait_list&, wake_batch& woken) noexcept {
 }
 
 semaphore::semaphore(std::ptrdiff_t permits, std::source_location made_at)
-    : lock_("semaphore", made_at), available_(permits), permits_(permits) {
+    : semaphore("semaphore", permits, made_at) {}
+
+semaphore::semaphore(const char* what, std::ptrdiff_t permits, std::source_location made_at)
+    : lock_(what, made_at), available_(permits), permits_(permits) {
     CREEL_ASSERT(permits >= 0, lock_.says("the number of permits must not be negative").c_str());
 }
 

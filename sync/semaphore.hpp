@@ -91,6 +91,10 @@ public:
     // Threads: any.
     [[nodiscard]] semaphore_statistics statistics() const noexcept;
 
+protected:
+    // Under another name in messages. A string literal.
+    semaphore(const char* what, std::ptrdiff_t permits, std::source_location made_at);
+
 private:
     struct request;
     static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;

@@ -1,0 +1,342 @@
+// The close matrix, cell by cell: three ways to close x who is blocked at the queue then x where
+// they run x its capacity x whether the first of them is cancelled in the same instant.
+// queue_close_test.cpp has the single rules; here each cell is driven by the same few steps.
+#include <creel/sync/priority_queue.hpp>
+#include <creel/sync/queue.hpp>
+#include <creel/sync/select.hpp>
+#include <creel/sync/stack_queue.hpp>
+
+#include "support/fixture.hpp"
+
+#include <creel/fibers/cancel_token.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <ostream>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+using creel::sync::priority_queue;
+using creel::sync::queue;
+using creel::sync::stack_queue;
+
+namespace {
+
+enum class closing { drain, now, drain_then_now };
+enum class blocked { push, pop, pop_some, join, select_push, select_pop };
+enum class place { own_thread, other_threads, plain_threads };
+enum class first_cancelled { no, before_the_close, after_the_close };
+
+struct cell {
+    closing how;
+    blocked in;
+    place where;
+    std::size_t capacity;
+    first_cancelled ahead;
+
+    // Only what is undone and lies in the queue is dropped; with capacity 0 it is under way.
+    [[nodiscard]] bool close_wakes() const {
+        return in != blocked::join || (capacity != 0 && how != closing::drain);
+    }
+};
+
+constexpr std::array closing_names{"drain", "now", "drain then now"};
+constexpr std::array blocked_names{"push", "pop", "pop_some", "join", "select push", "select pop"};
+constexpr std::array place_names{"own thread", "other threads", "plain threads"};
+constexpr std::array ahead_names{"nobody", "before the close", "after the close"};
+
+template <typename Enum, std::size_t N>
+const char* name(Enum value, const std::array<const char*, N>& names) {
+    return names.at(static_cast<std::size_t>(value));
+}
+
+std::ostream& operator<<(std::ostream& out, const cell& c) {
+    return out << "close: " << name(c.how, closing_names) << ", blocked in "
+               << name(c.in, blocked_names) << " on " << name(c.where, place_names) << ", capacity "
+               << c.capacity << ", first cancelled " << name(c.ahead, ahead_names);
+}
+
+void let_others_run() {
+    if (creel::on_scheduler())
+        creel::this_fiber::yield();
+    else
+        std::this_thread::yield();
+}
+
+// False if it does not become true for so long that it never will: a lost wake fails, it does not
+// hang.
+template <typename Condition>
+bool becomes_true(Condition&& holds) {
+    const auto end = std::chrono::steady_clock::now() + 20s;
+    while (!holds()) {
+        if (std::chrono::steady_clock::now() > end)
+            return false;
+        let_others_run();
+    }
+    return true;
+}
+
+// How a blocked call came back: as from a closed queue (or a joined one), or otherwise.
+enum class ending { none, closed, cancelled, moved };
+
+template <typename Queue>
+ending wait_at(Queue& q, blocked in) {
+    creel::sync::event never;
+    int item = 7;
+    std::array<int, 2> some{};
+    bool moved = false;
+    switch (in) {
+    case blocked::push:
+        moved = q.push(item);
+        break;
+    case blocked::pop:
+        moved = q.pop().has_value();
+        break;
+    case blocked::pop_some:
+        moved = q.pop_some(some) != 0;
+        break;
+    case blocked::join:
+        q.join();
+        break;
+    case blocked::select_push:
+        creel::sync::select(creel::sync::on_push(q, item, [&](bool in_it) { moved = in_it; }),
+                            creel::sync::on_set(never));
+        break;
+    case blocked::select_pop:
+        creel::sync::select(
+            creel::sync::on_set(never),
+            creel::sync::on_pop(q, [&](std::optional<int> got) { moved = got.has_value(); }));
+        break;
+    }
+    return moved ? ending::moved : ending::closed;
+}
+
+struct participant {
+    creel::cancel_token stop{};
+    std::atomic<ending> ended{ending::none};
+
+    template <typename Queue>
+    void run(Queue& q, blocked in) {
+        ending how = ending::cancelled;
+        static_cast<void>(stop.run([&] { how = wait_at(q, in); }));
+        ended = how;
+    }
+};
+
+// How many wait in the list that the cell is about.
+template <typename Queue>
+std::size_t waiting(const Queue& q, blocked in) {
+    const auto s = q.statistics();
+    switch (in) {
+    case blocked::push:
+    case blocked::select_push:
+        return s.pushers;
+    case blocked::join:
+        return s.joiners;
+    default:
+        return s.poppers;
+    }
+}
+
+// Brings the queue to where the cell's call blocks. On no scheduler. How many items are undone.
+template <typename Queue>
+std::size_t prepare(Queue& q, const cell& c) {
+    const bool pushes = c.in == blocked::push || c.in == blocked::select_push;
+    if (!pushes && c.in != blocked::join)
+        return 0;
+    for (std::size_t i = 0; i < c.capacity; ++i)
+        CHECK(q.push(1));
+    if (c.capacity != 0 || pushes)
+        return c.capacity;
+    std::thread taker{[&] { static_cast<void>(q.pop()); }}; // it is not done with it
+    CHECK(q.push(1));
+    taker.join();
+    return 1;
+}
+
+template <typename Queue>
+void close_and_look(Queue& q, const cell& c, std::size_t undone) {
+    const std::size_t blocked_before = waiting(q, c.in);
+    const std::size_t stored = c.capacity == 0 ? 0 : undone;
+    std::size_t dropped = 0;
+    if (c.how != closing::now)
+        q.close();
+    if (c.how == closing::drain_then_now) {
+        CHECK(q.size() == stored);
+        if (c.in == blocked::join)
+            CHECK(waiting(q, c.in) >= blocked_before - 1); // the cancelled one may have left
+    }
+    if (c.how != closing::drain)
+        dropped = q.close(creel::sync::now);
+    CHECK(dropped == (c.how == closing::drain ? 0 : stored));
+    if (c.close_wakes())
+        CHECK(waiting(q, c.in) == 0); // at once: all are off the list, whoever was cancelled
+    CHECK(q.closed());
+}
+
+// What ends of the first of them are right when it is cancelled.
+bool right_for_the_first(ending got, const cell& c) {
+    if (c.ahead == first_cancelled::no)
+        return got == ending::closed;
+    if (c.ahead == first_cancelled::after_the_close && c.close_wakes())
+        return got == ending::closed; // success beats a late cancel
+    if (c.where == place::own_thread)
+        return got == ending::cancelled;
+    return got == ending::cancelled || got == ending::closed; // a race between threads
+}
+
+constexpr std::size_t parties = 3;
+
+// `start` runs a function as so many parties at the place of the cell.
+template <typename Queue, typename Start>
+void drive(Queue& q, const cell& c, std::size_t undone, std::array<participant, parties>& all,
+           Start&& start) {
+    start([&] { all[0].run(q, c.in); });
+    CHECK(becomes_true([&] { return waiting(q, c.in) == 1; }));
+    for (std::size_t i = 1; i < parties; ++i)
+        start([&q, &c, &who = all[i]] { who.run(q, c.in); });
+    CHECK(becomes_true([&] { return waiting(q, c.in) == parties; }));
+
+    if (c.ahead == first_cancelled::before_the_close)
+        all[0].stop.cancel();
+    close_and_look(q, c, undone);
+    if (c.ahead == first_cancelled::after_the_close)
+        all[0].stop.cancel();
+
+    if (!c.close_wakes()) {
+        CHECK(waiting(q, c.in) >= parties - 1);
+        while (q.try_pop())
+            q.task_done();
+        if (c.capacity == 0)
+            q.task_done();
+    }
+    const bool all_woken = becomes_true([&] {
+        for (const participant& p : all)
+            if (p.ended == ending::none)
+                return false;
+        return true;
+    });
+    CHECK(all_woken);
+    if (!all_woken) // so that the test ends, and says so
+        for (const participant& p : all)
+            p.stop.cancel("a wake was lost");
+}
+
+template <typename Queue>
+void drive_elsewhere(Queue& q, const cell& c, std::size_t undone,
+                     std::array<participant, parties>& all) {
+    std::vector<std::thread> threads;
+    drive(q, c, undone, all, [&](std::function<void()> wait) {
+        threads.emplace_back([wait = std::move(wait), where = c.where] {
+            if (where == place::plain_threads)
+                wait();
+            else
+                run_virtually(wait, {}, manual_poller::other_threads::yes);
+        });
+    });
+    for (std::thread& t : threads)
+        t.join();
+}
+
+template <typename Queue>
+void run_cell(const cell& c) {
+    CAPTURE(c);
+    Queue q{c.capacity};
+    const std::size_t undone = prepare(q, c);
+    std::array<participant, parties> all;
+    if (c.where == place::own_thread) {
+        const auto left = run_virtually([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                drive(q, c, undone, all, [&](auto wait) { n.spawn(std::move(wait)); });
+            });
+        });
+        CHECK(left == nothing);
+    } else {
+        drive_elsewhere(q, c, undone, all);
+    }
+    CHECK(right_for_the_first(all[0].ended, c));
+    for (std::size_t i = 1; i < parties; ++i)
+        CHECK(all[i].ended == ending::closed);
+    if (c.how == closing::drain) // what was there before the close can still be had
+        while (q.try_pop())
+            q.task_done();
+    const auto s = q.statistics();
+    CHECK(s.size == 0);
+    CHECK(s.unfinished == 0);
+    CHECK(s.pushers + s.poppers + s.joiners == 0);
+}
+
+template <typename Queue>
+void run_cells(place where, first_cancelled ahead) {
+    for (const std::size_t capacity : {std::size_t{0}, std::size_t{2}})
+        for (const closing how : {closing::drain, closing::now, closing::drain_then_now})
+            for (const blocked in : {blocked::push, blocked::pop, blocked::pop_some, blocked::join,
+                                     blocked::select_push, blocked::select_pop})
+                run_cell<Queue>({how, in, where, capacity, ahead});
+}
+
+} // namespace
+
+#define EVERY_QUEUE queue<int>, priority_queue<int>, stack_queue<int>
+
+TEMPLATE_TEST_CASE("close matrix: every way to close wakes everybody who is blocked",
+                   "[queue][close]", EVERY_QUEUE) {
+    const auto where = GENERATE(place::own_thread, place::other_threads, place::plain_threads);
+    run_cells<TestType>(where, first_cancelled::no);
+}
+
+TEMPLATE_TEST_CASE("close matrix: also those behind one that is cancelled just before the close",
+                   "[queue][close]", EVERY_QUEUE) {
+    const auto where = GENERATE(place::own_thread, place::other_threads, place::plain_threads);
+    run_cells<TestType>(where, first_cancelled::before_the_close);
+}
+
+TEMPLATE_TEST_CASE("close matrix: a cancel just after the close is too late", "[queue][close]",
+                   EVERY_QUEUE) {
+    const auto where = GENERATE(place::own_thread, place::other_threads, place::plain_threads);
+    run_cells<TestType>(where, first_cancelled::after_the_close);
+}
+
+TEMPLATE_TEST_CASE("a queue that drains can still be closed at once and pops and joins in between "
+                   "count",
+                   "[queue][close]", EVERY_QUEUE) {
+    const auto left = run_virtually([] {
+        TestType q{3};
+        participant pusher;
+        participant joiner;
+        participant late_joiner;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 3; ++i)
+                CHECK(q.push(1));
+            n.spawn([&] { pusher.run(q, blocked::push); });
+            n.spawn([&] { joiner.run(q, blocked::join); });
+            creel::this_fiber::yield();
+
+            q.close();
+            CHECK(q.pop());
+            n.spawn([&] { late_joiner.run(q, blocked::join); });
+            creel::this_fiber::yield();
+            CHECK(pusher.ended == ending::closed); // and its item has not come in
+            CHECK(q.size() == 2);
+            CHECK(q.statistics().joiners == 2);
+
+            CHECK(q.close(creel::sync::now) == 2);
+            CHECK(!q.pop());
+            CHECK(q.statistics().joiners == 2); // the item that was popped is under way
+            q.task_done();
+        });
+        CHECK(joiner.ended == ending::closed);
+        CHECK(late_joiner.ended == ending::closed);
+        CHECK(q.statistics().dropped == 2);
+    });
+    CHECK(left == nothing);
+}

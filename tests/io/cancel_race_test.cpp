@@ -1,6 +1,7 @@
 // Success beats cancel, with the kernel on the other side: whatever the order in which an operation
 // completes and is cancelled, `cancelled` means that it did not happen, and nothing is lost.
 #include "clean_run.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -72,7 +73,7 @@ void yield_times(std::uint64_t count) {
 } // namespace
 
 TEST_CASE("100,000 receives into stack arrays are cancelled while the peer writes") {
-    const auto seed = std::random_device{}();
+    const auto seed = printed_seed("receives cancelled");
     INFO("seed " << seed);
     clean_run([&] {
         constexpr std::size_t rounds = 100'000 / batch;
@@ -138,7 +139,7 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
 
 TEST_CASE("10,000 accepts are cancelled while peers connect: no connection and no descriptor is "
           "lost") {
-    const auto seed = std::random_device{}();
+    const auto seed = printed_seed("accepts cancelled");
     INFO("seed " << seed);
     clean_run([&] {
         std::mt19937 random{seed};
@@ -181,7 +182,7 @@ TEST_CASE("10,000 accepts are cancelled while peers connect: no connection and n
 }
 
 TEST_CASE("10,000 connects are cancelled while peers accept: no descriptor is lost") {
-    const auto seed = std::random_device{}();
+    const auto seed = printed_seed("connects cancelled");
     INFO("seed " << seed);
     clean_run([&] {
         std::mt19937 random{seed};

@@ -1,4 +1,5 @@
 #include "clean_run.hpp"
+#include "support/seed.hpp"
 
 #include <creel/io/detail/hangup_probe.hpp>
 #include <creel/io/detail/ring.hpp>
@@ -145,7 +146,7 @@ TEST_CASE("a cancelled recv of a standing receive loses no byte") {
 }
 
 TEST_CASE("cancels that race with messages lose no byte of a standing receive", "[stress]") {
-    const std::uint32_t seed = std::random_device{}();
+    const std::uint32_t seed = printed_seed("standing receive, cancels");
     INFO("seed " << seed);
     clean_run([&] {
         standing_pair pair;
@@ -801,7 +802,7 @@ bool handle(parcel& p, std::minstd_rand& random) {
 } // namespace
 
 TEST_CASE("streams go round between threads and runs and lose no byte", "[stress]") {
-    const std::uint32_t seed = std::random_device{}();
+    const std::uint32_t seed = printed_seed("streams go round");
     INFO("seed " << seed);
     post_office office;
     for (int i = 0; i < 12; ++i) {

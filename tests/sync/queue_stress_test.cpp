@@ -6,6 +6,7 @@
 
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -29,9 +30,9 @@ using creel::sync::stack_queue;
 
 namespace {
 
-constexpr int schedulers = 2;
-constexpr int fibers_each = 6;
-constexpr int plain_threads = 2;
+constexpr unsigned schedulers = 2;
+constexpr unsigned fibers_each = 6;
+constexpr unsigned plain_threads = 2;
 constexpr int items_each = under_tsan ? 300 : 2000;
 
 // One number in, one out: each is counted where it was pushed and where it was popped.
@@ -112,36 +113,37 @@ void consume(Queue& q, account& all, unsigned seed) {
 TEMPLATE_TEST_CASE("what many threads push into a queue comes out once", "[queue][stress]",
                    queue<int>, priority_queue<int>, stack_queue<int>) {
     const std::size_t capacity = GENERATE(0U, 1U, 16U);
-    const unsigned seed = std::random_device{}();
+    const unsigned seed = printed_seed("queue stress");
     CAPTURE(capacity, seed);
-    std::printf("queue stress: capacity %zu, seed %u\n", capacity, seed);
     account all;
     TestType q{capacity};
-    std::atomic<unsigned> next_seed{seed};
-    std::atomic<int> producers{schedulers * fibers_each + plain_threads};
-    const auto producer = [&] {
-        produce(q, all, ++next_seed);
+    std::atomic<unsigned> producers{schedulers * fibers_each + plain_threads};
+    // Each has a number of its own, whoever begins first: with the seed it is what it draws from.
+    const auto producer = [&](unsigned number) {
+        produce(q, all, seed + 2 * number);
         if (--producers == 0)
             q.close();
     };
-    const auto consumer = [&] { consume(q, all, ++next_seed); };
+    const auto consumer = [&](unsigned number) { consume(q, all, seed + 2 * number + 1); };
     std::vector<std::thread> threads;
-    for (int i = 0; i < schedulers; ++i)
-        threads.emplace_back([&] {
+    for (unsigned i = 0; i < schedulers; ++i)
+        threads.emplace_back([&, i] {
             run_virtually(
                 [&] {
                     creel::with_nursery([&](creel::nursery& n) {
-                        for (int j = 0; j < fibers_each; ++j) {
-                            n.spawn(producer);
-                            n.spawn(consumer);
+                        for (unsigned j = 0; j < fibers_each; ++j) {
+                            n.spawn(
+                                [&producer, number = i * fibers_each + j] { producer(number); });
+                            n.spawn(
+                                [&consumer, number = i * fibers_each + j] { consumer(number); });
                         }
                     });
                 },
                 {}, manual_poller::other_threads::yes);
         });
-    for (int i = 0; i < plain_threads; ++i) {
-        threads.emplace_back(producer);
-        threads.emplace_back(consumer);
+    for (unsigned i = 0; i < plain_threads; ++i) {
+        threads.emplace_back(producer, schedulers * fibers_each + i);
+        threads.emplace_back(consumer, schedulers * fibers_each + i);
     }
     for (auto& thread : threads)
         thread.join();

@@ -2,6 +2,7 @@
 
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
+#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -14,7 +15,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <new>
 #include <optional>
@@ -415,19 +415,18 @@ TEST_CASE("select works on plain threads") {
 // loses wake-ups where claims are done wrong.
 TEST_CASE("what selects of many threads push and pop is neither lost nor doubled", "[stress]") {
     const std::size_t capacity = GENERATE(0U, 1U, 4U);
-    const unsigned seed = std::random_device{}();
+    const unsigned seed = printed_seed("select stress");
     CAPTURE(capacity, seed);
-    std::printf("select stress: capacity %zu, seed %u\n", capacity, seed);
     constexpr int items_each = under_tsan ? 200 : 1500;
-    constexpr int fibers_each = 3;
+    constexpr unsigned fibers_each = 3;
     queue<int> a{capacity};
     priority_queue<int> b{capacity};
     std::atomic<std::uint64_t> in{0};
     std::atomic<std::uint64_t> out{0};
-    std::atomic<int> producers{2 * fibers_each + 1};
-    std::atomic<unsigned> next_seed{seed};
-    const auto produce = [&] {
-        std::minstd_rand random{++next_seed};
+    std::atomic<unsigned> producers{2 * fibers_each + 1};
+    // Each has a number of its own, whoever begins first: with the seed it is what it draws from.
+    const auto produce = [&](unsigned number) {
+        std::minstd_rand random{seed + 2 * number};
         for (int i = 0; i < items_each; ++i) {
             int item = static_cast<int>(random() % 100);
             const auto count = [&](bool pushed) {
@@ -444,8 +443,8 @@ TEST_CASE("what selects of many threads push and pop is neither lost nor doubled
             b.close();
         }
     };
-    const auto consume = [&] {
-        std::minstd_rand random{++next_seed};
+    const auto consume = [&](unsigned number) {
+        std::minstd_rand random{seed + 2 * number + 1};
         bool a_open = true;
         bool b_open = true;
         while (a_open || b_open) {
@@ -468,21 +467,21 @@ TEST_CASE("what selects of many threads push and pop is neither lost nor doubled
         }
     };
     std::vector<std::thread> threads;
-    for (int i = 0; i < 2; ++i)
-        threads.emplace_back([&] {
+    for (unsigned i = 0; i < 2; ++i)
+        threads.emplace_back([&, i] {
             run_virtually(
                 [&] {
                     creel::with_nursery([&](creel::nursery& n) {
-                        for (int j = 0; j < fibers_each; ++j) {
-                            n.spawn(produce);
-                            n.spawn(consume);
+                        for (unsigned j = 0; j < fibers_each; ++j) {
+                            n.spawn([&produce, number = i * fibers_each + j] { produce(number); });
+                            n.spawn([&consume, number = i * fibers_each + j] { consume(number); });
                         }
                     });
                 },
                 {}, manual_poller::other_threads::yes);
         });
-    threads.emplace_back(produce);
-    threads.emplace_back(consume);
+    threads.emplace_back(produce, 2 * fibers_each);
+    threads.emplace_back(consume, 2 * fibers_each);
     for (auto& thread : threads)
         thread.join();
     CHECK(in == out);

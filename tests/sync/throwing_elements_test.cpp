@@ -1,0 +1,392 @@
+// Elements whose moves, copies and comparisons throw: whoever gets the error, no item is lost and
+// none is there twice.
+#include <creel/sync/priority_queue.hpp>
+#include <creel/sync/queue.hpp>
+#include <creel/sync/stack_queue.hpp>
+
+#include "support/fixture.hpp"
+#include "support/sanitizers.hpp"
+
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+using creel::sync::priority_queue;
+using creel::sync::queue;
+using creel::sync::stack_queue;
+
+namespace {
+
+struct failure : std::runtime_error {
+    failure() : std::runtime_error("a move failed") {}
+};
+
+// The move that is so many moves ahead throws; none at zero and below.
+int fuse = 0;
+
+void count_move() {
+    if (fuse > 0 && --fuse == 0)
+        throw failure{};
+}
+
+// Who was moved from is worth nothing.
+template <void (*Move)()>
+struct element {
+    explicit element(int v) noexcept : value(v) {}
+    element(element&& other) {
+        Move();
+        value = std::exchange(other.value, 0);
+    }
+    element& operator=(element&& other) {
+        Move();
+        value = std::exchange(other.value, 0);
+        return *this;
+    }
+    ~element() = default;
+    friend bool operator<(const element& a, const element& b) { return a.value < b.value; }
+    int value = 0;
+};
+using fragile = element<&count_move>;
+
+// Tries again until it does not throw.
+template <typename F>
+auto persist(F f) {
+    for (;;) {
+        try {
+            return f();
+        } catch (const failure&) {
+        }
+    }
+}
+
+// Pushes what has a value before and none after, or the other way round if it is not let in.
+template <typename Queue>
+bool persist_in_push(Queue& q, int value) {
+    fragile item{value};
+    const bool in = persist([&] {
+        CHECK(item.value == value); // also after an attempt that failed
+        return q.push(std::move(item));
+    });
+    CHECK(item.value == (in ? 0 : value));
+    return in;
+}
+
+template <typename Queue>
+bool persist_in_try_push(Queue& q, int value) {
+    fragile item{value};
+    const bool in = persist([&] {
+        CHECK(item.value == value);
+        return q.try_push(std::move(item));
+    });
+    CHECK(item.value == (in ? 0 : value));
+    return in;
+}
+
+void settle() {
+    for (int i = 0; i < 5; ++i)
+        creel::this_fiber::yield();
+}
+
+std::vector<fragile> room(std::size_t count) {
+    std::vector<fragile> items;
+    items.reserve(count);
+    for (std::size_t i = 0; i < count; ++i)
+        items.emplace_back(0);
+    return items;
+}
+
+// Runs a script again and again, each time with a later move that throws, until none does.
+template <typename Script>
+void for_each_failing_move(Script script) {
+    int nth = 1;
+    for (bool failed = true; failed; ++nth) {
+        CAPTURE(nth);
+        fuse = nth;
+        script();
+        failed = fuse == 0;
+        fuse = 0;
+        REQUIRE(nth < 1000);
+    }
+    CHECK(nth > 5); // it does move
+}
+
+} // namespace
+
+#define EVERY_QUEUE queue<fragile>, priority_queue<fragile>, stack_queue<fragile>
+
+TEMPLATE_TEST_CASE("whichever move fails a queue of one fiber loses and doubles nothing", "[queue]",
+                   EVERY_QUEUE) {
+    const std::size_t capacity = GENERATE(1U, 3U);
+    run_virtually([&] {
+        for_each_failing_move([&] {
+            TestType q{capacity};
+            std::vector<int> in;
+            std::vector<int> out;
+            const auto take = [&](std::optional<fragile> item) {
+                if (item)
+                    out.push_back(item->value);
+                return item.has_value();
+            };
+            for (int round = 0; round < 2; ++round) {
+                for (int value = round * 10 + 1; q.size() < capacity; ++value) {
+                    CHECK(persist_in_push(q, value));
+                    in.push_back(value);
+                }
+                CHECK(!persist_in_try_push(q, 99));
+                CHECK(take(persist([&] { return q.try_pop(); })));
+                CHECK(persist_in_try_push(q, round * 10 + 9));
+                in.push_back(round * 10 + 9);
+                CHECK(take(persist([&] { return q.pop(); })));
+                auto some = room(2);
+                if (!q.empty()) {
+                    const std::size_t count = persist([&] { return q.pop_some(some); });
+                    for (const fragile& item : std::span{some}.first(count))
+                        out.push_back(item.value);
+                }
+            }
+            while (take(persist([&] { return q.try_pop(); }))) {
+            }
+            CHECK(q.statistics().pushed == in.size());
+            CHECK(std::is_permutation(in.begin(), in.end(), out.begin(), out.end()));
+        });
+    });
+}
+
+TEMPLATE_TEST_CASE(
+    "whichever move fails between fibers that wait a queue loses and doubles nothing", "[queue]",
+    EVERY_QUEUE) {
+    const std::size_t capacity = GENERATE(0U, 1U, 3U);
+    run_virtually([&] {
+        for_each_failing_move([&] {
+            TestType q{capacity};
+            std::vector<int> out;
+            creel::with_nursery([&](creel::nursery& n) {
+                for (int i = 0; i < 2; ++i)
+                    n.spawn([&] {
+                        while (const auto item = persist([&] { return q.pop(); }))
+                            out.push_back(item->value);
+                    });
+                settle();
+                for (int value = 1; value <= 3; ++value)
+                    CHECK(persist_in_push(q, value)); // to those who wait
+                settle();
+                q.close();
+            });
+            TestType full{capacity};
+            creel::with_nursery([&](creel::nursery& n) {
+                for (int value = 4; value <= 8; ++value)
+                    n.spawn([&, value] { CHECK(persist_in_push(full, value)); });
+                settle();
+                for (int i = 0; i < 5; ++i) // lets in those who wait
+                    out.push_back(persist([&] { return full.pop(); }).value().value);
+            });
+            std::vector<int> in(8);
+            std::iota(in.begin(), in.end(), 1);
+            CHECK(q.statistics().pushed == 3);
+            CHECK(full.statistics().pushed == 5);
+            CHECK(std::is_permutation(in.begin(), in.end(), out.begin(), out.end()));
+        });
+    });
+}
+
+TEMPLATE_TEST_CASE("an assignment into a waiting pop_some that fails is thrown by the push",
+                   "[queue]", EVERY_QUEUE) {
+    const std::size_t capacity = GENERATE(0U, 1U);
+    std::vector<int> got;
+    const auto left = run_virtually([&] {
+        TestType q{capacity};
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 2; ++i)
+                n.spawn([&] {
+                    auto some = room(2);
+                    if (q.pop_some(some) == 1)
+                        got.push_back(some[0].value);
+                    CHECK(some[1].value == 0);
+                });
+            settle();
+            fragile item{1};
+            for (int attempt = 0; attempt < 2; ++attempt) {
+                fuse = 1;
+                CHECK_THROWS_AS(q.push(std::move(item)), failure);
+                fuse = 1;
+                CHECK_THROWS_AS(q.try_push(std::move(item)), failure);
+                CHECK(item.value == 1);
+                CHECK(q.statistics().poppers == 2); // nobody has learnt of it
+            }
+            CHECK(q.push(std::move(item)));
+            CHECK(q.push(fragile{2}));
+        });
+        CHECK(q.statistics().pushed == 2);
+    });
+    CHECK(got == std::vector{1, 2});
+    CHECK(left == nothing);
+}
+
+TEMPLATE_TEST_CASE("what fails to move out of a queue is thrown by the pop and stays first",
+                   "[queue]", queue<fragile>, priority_queue<fragile>) {
+    run_virtually([] {
+        TestType q{2};
+        CHECK(q.push(fragile{1}));
+        CHECK(q.push(fragile{2}));
+        auto some = room(2);
+        fuse = 1;
+        CHECK_THROWS_AS(q.pop(), failure);
+        fuse = 1;
+        CHECK_THROWS_AS(q.try_pop(), failure);
+        fuse = 1;
+        CHECK_THROWS_AS(q.pop_some(some), failure);
+        fuse = 2;
+        CHECK(q.pop_some(some) == 1); // what it has it keeps
+        CHECK(some[0].value == 1);
+        fuse = 0;
+        CHECK(q.size() == 1);
+        CHECK(q.pop()->value == 2);
+    });
+}
+
+TEMPLATE_TEST_CASE("a copy that fails leaves the queue and the original as they were", "[queue]",
+                   (std::integral_constant<int, 1>), (std::integral_constant<int, 3>)) {
+    static bool armed = false;
+    struct copied {
+        explicit copied(int v) : value(v) {}
+        copied(const copied& other) : value(other.value) {
+            if (armed)
+                throw failure{};
+        }
+        copied(copied&& other) noexcept : value(std::exchange(other.value, 0)) {}
+        copied& operator=(const copied&) = default;
+        copied& operator=(copied&&) = default;
+        ~copied() = default;
+        int value;
+    };
+    run_virtually([] {
+        queue<copied> q{TestType::value};
+        const copied original{5};
+        armed = true;
+        CHECK_THROWS_AS(q.push(original), failure);
+        CHECK_THROWS_AS(q.try_push(original), failure);
+        CHECK(q.empty());
+        armed = false;
+        CHECK(q.push(original));
+        CHECK(original.value == 5);
+        CHECK(q.pop()->value == 5);
+    });
+}
+
+TEST_CASE("a comparison that fails as a waiting pusher comes in is thrown by its push alone",
+          "[queue]") {
+    struct picky {
+        bool operator()(int a, int b) const {
+            if (a == 99 || b == 99)
+                throw failure{};
+            return a < b;
+        }
+    };
+    std::vector<int> out;
+    bool told = false;
+    const auto left = run_virtually([&] {
+        priority_queue<int, picky> q{3};
+        for (int i : {1, 2, 3})
+            CHECK(q.push(i));
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                try {
+                    static_cast<void>(q.push(99));
+                } catch (const failure&) {
+                    told = true;
+                }
+            });
+            n.spawn([&] { CHECK(q.push(4)); });
+            settle();
+            CHECK(q.statistics().pushers == 2);
+            out.push_back(q.pop().value()); // its room goes to the one who can be compared
+            settle();
+            CHECK(told);
+            CHECK(q.statistics().pushers == 0);
+        });
+        while (const auto item = q.try_pop())
+            out.push_back(*item);
+        CHECK(q.statistics().pushed == 4);
+    });
+    CHECK(out == std::vector{1, 2, 3, 4});
+    CHECK(left == nothing);
+}
+
+namespace {
+
+std::atomic<unsigned> moves{0};
+
+void fail_now_and_then() {
+    if (moves.fetch_add(1, std::memory_order_relaxed) % 5 == 4)
+        throw failure{};
+}
+using unreliable = element<&fail_now_and_then>;
+
+constexpr int values_each = under_tsan ? 200 : 1000;
+
+// Pushes the values that are its own.
+template <typename Queue>
+void produce(Queue& q, int number) {
+    for (int i = 0; i < values_each; ++i) {
+        unreliable item{1 + number * values_each + i};
+        static_cast<void>(persist([&] { return q.push(std::move(item)); }));
+    }
+}
+
+template <typename Queue>
+void consume(Queue& q, std::vector<std::atomic<int>>& seen) {
+    while (const auto item = persist([&] { return q.pop(); }))
+        ++seen[static_cast<std::size_t>(item->value)];
+}
+
+} // namespace
+
+TEMPLATE_TEST_CASE("moves that fail now and then between threads lose and double nothing",
+                   "[queue][stress]", queue<unreliable>, priority_queue<unreliable>,
+                   stack_queue<unreliable>) {
+    const std::size_t capacity = GENERATE(0U, 1U, 8U);
+    constexpr int producers = 4; // two of them are fibers, each of a thread of its own
+    TestType q{capacity};
+    std::vector<std::atomic<int>> seen(producers * values_each + 1);
+    std::atomic<int> busy{producers};
+    const auto producer = [&](int number) {
+        produce(q, number);
+        if (--busy == 0)
+            q.close();
+    };
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i) {
+        threads.emplace_back(producer, i);
+        threads.emplace_back([&] { consume(q, seen); });
+        threads.emplace_back([&, i] {
+            run_virtually(
+                [&] {
+                    creel::with_nursery([&](creel::nursery& n) {
+                        n.spawn([&] { producer(2 + i); });
+                        n.spawn([&] { consume(q, seen); });
+                    });
+                },
+                {}, manual_poller::other_threads::yes);
+        });
+    }
+    for (std::thread& t : threads)
+        t.join();
+    CHECK(seen[0] == 0);
+    CHECK(std::all_of(seen.begin() + 1, seen.end(), [](const auto& times) { return times == 1; }));
+    CHECK(q.empty());
+}

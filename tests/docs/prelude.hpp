@@ -21,6 +21,8 @@
 
 using namespace std::chrono_literals;
 namespace io = creel::io;
+using creel::sync::queue;
+using creel::sync::semaphore;
 
 struct documented {
     int line;
@@ -44,4 +46,11 @@ inline std::string fetch(const std::string& name) {
 inline std::string slow_fetch() {
     creel::this_fiber::sleep_for(24h);
     return "too late";
+}
+
+struct job {
+    int number = 0;
+};
+inline void work(const job& j) {
+    creel::this_fiber::sleep_for(j.number * 1us);
 }

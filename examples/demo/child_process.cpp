@@ -25,13 +25,43 @@ int check(int result, const char* what) {
     return result;
 }
 
-// Between fork and exec: only what a signal handler may do.
+// Blocks every signal of this thread while it lives.
+class signals_blocked {
+public:
+    signals_blocked() {
+        sigset_t all;
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~signals_blocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    signals_blocked(const signals_blocked&) = delete;
+    signals_blocked& operator=(const signals_blocked&) = delete;
+
+private:
+    sigset_t before_{};
+};
+
+// The child has the parent's handlers until exec: a signal now would run them, in the wrong
+// process, and be forgotten. What is ignored stays so (nohup).
+void forget_handlers() noexcept {
+    for (int signal = 1; signal < NSIG; ++signal) {
+        struct sigaction now {};
+        if (::sigaction(signal, nullptr, &now) != 0 || now.sa_handler == SIG_IGN)
+            continue;
+        if (signal == SIGINT) // one that came before setpgid was the parent's: ignoring drops it
+            ::signal(signal, SIG_IGN);
+        ::signal(signal, SIG_DFL);
+    }
+}
+
+// Between fork and exec, every signal blocked: only what a signal handler may do.
 [[noreturn]] void become(const std::vector<char*>& arguments, int output, pid_t parent) noexcept {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) // it died before the line above
         ::_exit(1);
     // A group of its own: Ctrl-C is for the parent, which ends the others in order.
     ::setpgid(0, 0);
+    forget_handlers();
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -54,10 +84,14 @@ child_process::child_process(std::string name, std::vector<std::string> argument
     check(::pipe2(ends.data(), O_CLOEXEC), "pipe");
     output_ = ends[0];
     pid_t parent = ::getpid();
-    pid_ = ::fork();
-    if (pid_ == 0)
-        become(pointers, ends[1], parent);
-    int fork_error = errno;
+    int fork_error = 0;
+    {
+        signals_blocked until_forked;
+        pid_ = ::fork();
+        if (pid_ == 0)
+            become(pointers, ends[1], parent);
+        fork_error = errno;
+    }
     ::close(ends[1]);
     if (pid_ > 0)
         pid_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0U));

@@ -27,7 +27,6 @@ namespace {
 struct page_counters {
     std::uint64_t requests = 0;
     std::uint64_t in_flight = 0;
-    std::uint64_t answered_draining = 0;
     std::uint64_t parts = 0;
     std::uint64_t late_parts = 0;
     std::uint64_t failed_parts = 0;
@@ -35,10 +34,10 @@ struct page_counters {
 
 class frontend {
 public:
-    frontend(const server_options& options, creel::nursery& root, page_counters& counters)
+    frontend(const server_options& options, creel::nursery& root, server_counters& connections)
         : deadline_(options.deadline),
           root_(root),
-          counters_(counters),
+          connections_(connections),
           fetcher_(options.backend_ports) {}
 
     // Until cancelled, and then until the last request is answered.
@@ -66,7 +65,6 @@ private:
         http_reply reply = route(request);
         // Told to stop: this reply is the connection's last.
         reply.close = root_.scope().cancel_called();
-        counters_.answered_draining += reply.close ? 1 : 0;
         return reply;
     }
 
@@ -155,8 +153,8 @@ private:
 
     std::chrono::milliseconds deadline_;
     creel::nursery& root_;
-    page_counters& counters_;
-    server_counters connections_{};
+    server_counters& connections_;
+    page_counters counters_{};
     fetcher fetcher_;
 };
 
@@ -173,16 +171,16 @@ io::tcp_listener listen(const server_options& options) {
 } // namespace
 
 int run_server(const server_options& options) {
-    page_counters counters;
+    server_counters connections;
     try {
         io::run({.on_signal = io::throw_interrupted}, [&](creel::nursery& root) {
             io::tcp_listener listener = listen(options);
             std::cout << "listening on " << listener.local_endpoint() << std::endl;
-            frontend{options, root, counters}.serve(listener);
+            frontend{options, root, connections}.serve(listener);
         });
     } catch (const io::interrupted&) {
-        std::cout << "drained: " << with_commas(counters.requests) << " requests answered, "
-                  << counters.answered_draining << " of them after the signal" << std::endl;
+        std::cout << "drained: " << with_commas(connections.replies.sent) << " requests answered, "
+                  << connections.replies.closing << " of them after the signal" << std::endl;
     }
     return 0;
 }

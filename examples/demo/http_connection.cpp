@@ -5,6 +5,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 
+#include <algorithm>
 #include <array>
 #include <ctime>
 #include <exception>
@@ -37,8 +38,24 @@ int status_of(const boost::beast::error_code& error) {
     return 400;
 }
 
+std::string_view text_of(const input_buffer& input) {
+    auto bytes = input.bytes();
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Beast waits for the \r\n that a line ended by \n alone will never have; so the peer is told.
+void check_line_ends(std::string_view text) {
+    std::size_t header_end = text.starts_with("\r\n") ? 0 : text.find("\r\n\r\n");
+    std::string_view lines = text.substr(0, header_end);
+    for (std::size_t at = lines.find('\n'); at != lines.npos; at = lines.find('\n', at + 1))
+        if (at > 0 && lines[at - 1] != '\r')
+            throw refused{400};
+}
+
 // Feeds the parser what is there. Throws refused.
 void parse_some(parser_type& parser, input_buffer& input, std::uint32_t& header_room) {
+    if (!parser.is_header_done())
+        check_line_ends(text_of(input));
     boost::beast::error_code error;
     auto bytes = input.bytes();
     std::size_t used = parser.put({bytes.data(), bytes.size()}, error);
@@ -54,15 +71,29 @@ void parse_some(parser_type& parser, input_buffer& input, std::uint32_t& header_
     header_room -= static_cast<std::uint32_t>(used);
 }
 
+// Of the characters of RFC 3986's host and port; not whether they make sense.
+bool is_host(std::string_view text) {
+    return text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                  "-._~!$&'()*+,;=%:[]") == text.npos;
+}
+
 // What Beast lets pass, but must not be (RFC 9112, sections 3.2 and 6.1): a request of unclear
 // length is how one request is smuggled inside another.
 void check_header(const parser_type& parser) {
     const auto& request = parser.get();
-    if (request.count(http::field::transfer_encoding) > 0 &&
-        (!parser.chunked() || request.version() < 11))
+    std::size_t encodings = request.count(http::field::transfer_encoding);
+    if (encodings > 0 && (!parser.chunked() || request.version() < 11))
         throw refused{400};
+    if (encodings > 1 ||
+        (encodings == 1 &&
+         !boost::beast::iequals(request[http::field::transfer_encoding], "chunked")))
+        throw refused{501};
+    if (request.method() == http::verb::unknown)
+        throw refused{501};
     std::size_t hosts = request.count(http::field::host);
     if (hosts > 1 || (hosts == 0 && request.version() >= 11))
+        throw refused{400};
+    if (auto host = request[http::field::host]; !is_host({host.data(), host.size()}))
         throw refused{400};
     // An expectation comes from a peer who waits for the answer before it sends the body.
     if (request.version() >= 11 && request.count(http::field::expect) > 0 &&
@@ -104,9 +135,13 @@ std::string to_bytes(const http_reply& reply, bool keep_alive, bool with_body) {
     return out;
 }
 
-http_reply call(const http_handler& handler, const http_request& request) {
+// What the handler says, within its time. Throws refused.
+http_reply call(const http_handler& handler, const http_request& request,
+                const http_limits& limits) {
     try {
-        return handler(request);
+        if (auto reply = creel::move_on_after(limits.answer, [&] { return handler(request); }))
+            return std::move(*reply);
+        throw refused{503};
     } catch (const std::exception& error) {
         return {.status = 500, .body = std::string{error.what()} + "\n"};
     }
@@ -133,12 +168,18 @@ public:
 
     void send(std::string_view text) { stream_.send_all(std::as_bytes(std::span{text})); }
 
-    // Ends our side, and reads on for a little: closing with bytes unread would reset the
-    // connection, and the peer might lose the last reply.
+    // The request that was last read, or begun, is a HEAD: its reply has no body.
+    [[nodiscard]] bool reading_head() const noexcept { return head_; }
+
+    // Ends our side, and reads on for a while: closing with bytes unread would reset the
+    // connection, and the peer might lose the last reply. The bytes are bounded for what they cost
+    // to read.
     void finish() {
+        constexpr std::size_t most = std::size_t{128} * 1024 * 1024;
         stream_.shutdown_send();
-        creel::move_on_after(1s, [&] {
-            for (int rounds = 0; rounds < 64; ++rounds) {
+        creel::move_on_after(2s, [&] {
+            for (std::size_t dropped = 0; dropped < most;) {
+                dropped += input_.bytes().size();
                 input_.consume(input_.bytes().size());
                 if (!input_.fill(stream_))
                     return;
@@ -157,6 +198,8 @@ private:
         for (;;) {
             if (!parser.got_some())
                 skip_empty_lines();
+            if (header_room == limits_.header_bytes) // its first line is still there
+                head_ = text_of(input_).starts_with("HEAD ");
             if (!input_.empty())
                 parse_some(parser, input_, header_room);
             if (parser.is_header_done() && !std::exchange(checked, true)) {
@@ -184,11 +227,23 @@ private:
         input_.consume(count);
     }
 
+    // The path and query of a target in absolute form, "http://x/stats" (RFC 9112, section 3.2.2).
+    static std::string path_in(std::string_view target) {
+        for (std::string_view scheme : {"http://", "https://"})
+            if (boost::beast::iequals(target.substr(0, scheme.size()), scheme)) {
+                target.remove_prefix(
+                    std::min(target.find_first_of("/?", scheme.size()), target.size()));
+                return (target.starts_with('/') ? "" : "/") + std::string{target};
+            }
+        return std::string{target};
+    }
+
     static http_request take(parser_type& parser) {
         bool keep_alive = parser.keep_alive();
         auto request = parser.release();
+        std::string_view target{request.target().data(), request.target().size()};
         return {.method = std::string{request.method_string()},
-                .target = std::string{request.target()},
+                .target = path_in(target),
                 .body = std::move(request.body()),
                 .keep_alive = keep_alive};
     }
@@ -196,24 +251,26 @@ private:
     creel::io::tcp_stream& stream_;
     const http_limits& limits_;
     input_buffer input_;
+    bool head_ = false;
 };
 
 // The requests of a connection, until one asks for its end. True: say goodbye properly.
 bool serve_requests(http_connection& connection, const http_handler& handler,
-                    const http_limits& limits) {
+                    reply_counters& replies, const http_limits& limits) {
     for (;;) {
         auto request = connection.read();
         if (!request)
             return false;
         // From here to its reply the request is shielded: a server that is told to stop finishes
-        // it. It has a deadline of its own, so that nobody can hold the server up.
+        // it. It has deadlines of its own, so that nobody can hold the server up.
         bool keep_alive = creel::shield([&] {
-            return creel::fail_after(limits.answer, [&] {
-                http_reply reply = call(handler, *request);
-                bool stay = request->keep_alive && !reply.close;
-                connection.send(to_bytes(reply, stay, request->method != "HEAD"));
-                return stay;
-            });
+            http_reply reply = call(handler, *request, limits);
+            bool stay = request->keep_alive && !reply.close;
+            std::string bytes = to_bytes(reply, stay, request->method != "HEAD");
+            creel::fail_after(limits.send, [&] { connection.send(bytes); });
+            ++replies.sent;
+            replies.closing += reply.close ? 1 : 0;
+            return stay;
         });
         if (!keep_alive)
             return true;
@@ -222,13 +279,13 @@ bool serve_requests(http_connection& connection, const http_handler& handler,
 
 } // namespace
 
-void serve_http(creel::io::tcp_stream stream, const http_handler& handler,
+void serve_http(creel::io::tcp_stream stream, const http_handler& handler, reply_counters& replies,
                 const http_limits& limits) {
     stream.set_no_delay(true);
     http_connection connection{stream, limits};
     int refusal = 0;
     try {
-        if (!serve_requests(connection, handler, limits))
+        if (!serve_requests(connection, handler, replies, limits))
             return;
     } catch (const refused& why) {
         refusal = why.status;
@@ -237,7 +294,12 @@ void serve_http(creel::io::tcp_stream stream, const http_handler& handler,
         http_reply reply{.status = refusal,
                          .body = std::to_string(refusal) + " " +
                                  std::string{reason_phrase(refusal)} + "\n"};
-        creel::fail_after(limits.answer, [&] { connection.send(to_bytes(reply, false, true)); });
+        // Shielded like any reply.
+        creel::shield([&] {
+            creel::fail_after(limits.send, [&] {
+                connection.send(to_bytes(reply, false, !connection.reading_head()));
+            });
+        });
     }
     connection.finish();
 }

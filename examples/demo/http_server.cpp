@@ -52,7 +52,7 @@ void serve_connections(creel::io::tcp_listener& listener, const http_handler& ha
                             server_counters& counters;
                             ~leave() { --counters.open_connections; }
                         } on_leave{counters};
-                        serve_http(std::move(peer), handler);
+                        serve_http(std::move(peer), handler, counters.replies);
                     });
         }
     });

@@ -14,6 +14,7 @@ struct server_counters {
     std::uint64_t connections = 0;        // accepted so far
     std::uint64_t broken_connections = 0; // ended by an error: mostly peers that vanish
     std::uint64_t open_connections = 0;   // now
+    reply_counters replies{};
 };
 
 // Serves every connection in a fiber of its own, until cancelled; then it waits for the requests in

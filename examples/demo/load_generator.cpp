@@ -10,10 +10,12 @@
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/io/run.hpp>
 
+#include <array>
 #include <charconv>
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,9 +27,17 @@ namespace {
 
 constexpr auto reply_limit = 10s; // a reply that takes longer is lost
 
+// What became of the parts that one backend owed in time: it was to think for less than the
+// deadline.
+struct punctuality {
+    std::uint64_t owed = 0;
+    std::uint64_t late = 0;
+};
+
 struct results {
     std::uint64_t replies = 0;
     std::uint64_t late_parts = 0;
+    std::array<punctuality, backends.size()> of_backend{};
     std::uint64_t wrong = 0;
     std::uint64_t lost = 0;
     std::string first_complaint{};
@@ -48,19 +58,28 @@ bool take(std::string_view& text, std::string_view line) {
     return true;
 }
 
-// The number of parts that were late; -1 if the page is not what it must be.
-int check_page(std::uint64_t id, std::string_view text) {
-    int late = 0;
+// Which parts were late; empty if the page is not what it must be.
+std::optional<std::array<bool, backends.size()>> check_page(std::uint64_t id,
+                                                            std::string_view text) {
+    std::array<bool, backends.size()> late{};
     if (!take(text, "page " + std::to_string(id) + "\n"))
-        return -1;
+        return {};
     for (std::size_t i = 0; i < backends.size(); ++i) {
         std::string name{backends[i].name};
-        if (take(text, name + ": timeout\n"))
-            ++late;
-        else if (!take(text, name + ": " + part_text(i, id) + "\n"))
-            return -1;
+        late[i] = take(text, name + ": timeout\n");
+        if (!late[i] && !take(text, name + ": " + part_text(i, id) + "\n"))
+            return {};
     }
-    return text.empty() ? late : -1;
+    return text.empty() ? std::optional{late} : std::nullopt;
+}
+
+void count_late(std::uint64_t id, const std::array<bool, backends.size()>& late, results& to) {
+    for (std::size_t i = 0; i < backends.size(); ++i) {
+        bool owed = thinking_time(i, id) < page_deadline;
+        to.late_parts += late[i] ? 1 : 0;
+        to.of_backend[i].owed += owed ? 1 : 0;
+        to.of_backend[i].late += owed && late[i] ? 1 : 0;
+    }
 }
 
 class load {
@@ -79,27 +98,29 @@ public:
                     clients.spawn({.name = "client"}, [&] { ask_until(end, to); });
             });
             to.elapsed = creel::now() - begin;
+            n.cancel(); // when each client has lost its server there is no more progress
         });
     }
 
 private:
     void ask_until(creel::time_point end, results& to) {
         try {
-            http_client client{server_};
+            std::optional<http_client> client;
+            creel::fail_after(reply_limit, [&] { client.emplace(server_); });
             while (creel::now() < end) {
                 std::uint64_t id = ++last_id_;
                 auto asked = creel::now();
                 http_response response = creel::fail_after(
-                    reply_limit, [&] { return client.get("/page?id=" + std::to_string(id)); });
+                    reply_limit, [&] { return client->get("/page?id=" + std::to_string(id)); });
                 to.latencies.add(creel::now() - asked);
                 ++to.replies;
-                int late = response.status == 200 ? check_page(id, response.body) : -1;
-                if (late < 0)
+                auto late = check_page(id, response.body);
+                if (response.status == 200 && late)
+                    count_late(id, *late, to);
+                else
                     to.complain(to.wrong, "page " + std::to_string(id) + " came with status " +
                                               std::to_string(response.status) + " as:\n" +
                                               response.body);
-                else
-                    to.late_parts += static_cast<std::uint64_t>(late);
             }
         } catch (const std::exception& error) {
             to.complain(to.lost, error.what());
@@ -135,6 +156,9 @@ void print_report(const load_options& options, const results& of, std::string_vi
     auto seconds = std::chrono::duration<double>(of.elapsed).count();
     auto rate = static_cast<std::uint64_t>(static_cast<double>(of.replies) / seconds);
     std::uint64_t parts = of.replies * backends.size();
+    std::uint64_t unexpected = 0;
+    for (const punctuality& backend : of.of_backend)
+        unexpected += backend.late;
     std::uint64_t lived = number_in(stats, "fibers_lived");
     std::array<char, 16> share;
     std::snprintf(share.data(), share.size(), "%.2f%%",
@@ -152,22 +176,34 @@ void print_report(const load_options& options, const results& of, std::string_vi
               << "\n"
               << "  timeouts             " << with_commas(of.late_parts) << " of "
               << with_commas(parts) << " parts came later than " << to_text(page_deadline) << " ("
-              << share.data() << ") and were left out\n"
+              << share.data() << ") and were left out, " << with_commas(unexpected)
+              << " of them unexpectedly\n"
               << "  fibers               " << with_commas(lived) << " lived in the server, "
               << with_commas(number_in(stats, "fibers_peak")) << " at most at a time, on "
               << with_commas(number_in(stats, "stacks")) << " stacks\n"
               << std::endl;
 }
 
-// Why this was no success; empty if it was one.
+// Why this was no success; empty if it was one. A timeout may hide a reply that was lost on its way
+// from a backend; but a busy machine makes some late as well, in a bad moment many. So a backend is
+// forgiven until it misses more than half of the pages it owed: one that is stuck misses them all,
+// and a healthy one about 1 in 1,000.
 std::string verdict(const load_options& options, const results& of) {
+    // Every client asks at least once, however slow the server is.
+    if (of.replies < options.connections)
+        return "idle: only " + std::to_string(of.replies) + " replies for " +
+               std::to_string(options.connections) + " connections" +
+               (of.first_complaint.empty() ? "" : ": " + of.first_complaint);
     if (of.lost > 0)
         return std::to_string(of.lost) + " replies were lost: " + of.first_complaint;
     if (of.wrong > 0)
         return std::to_string(of.wrong) + " replies were wrong: " + of.first_complaint;
-    if (of.replies < std::uint64_t{2} * options.connections)
-        return "idle: only " + std::to_string(of.replies) + " replies for " +
-               std::to_string(options.connections) + " connections";
+    if (of.late_parts == of.replies * backends.size())
+        return "no backend's reply reached a page";
+    for (std::size_t i = 0; i < backends.size(); ++i)
+        if (auto [owed, late] = of.of_backend[i]; late * 2 > owed)
+            return "backend " + std::string{backends[i].name} + " owed " + std::to_string(owed) +
+                   " replies in time, and " + std::to_string(late) + " did not reach their page";
     return {};
 }
 
@@ -179,7 +215,9 @@ int run_load(const load_options& options) {
     io::run([&] {
         load{options}.run(counted);
         if (counted.lost == 0)
-            stats = http_client{io::endpoint::loopback_v4(options.port)}.get("/stats").body;
+            stats = creel::fail_after(reply_limit, [&] {
+                return http_client{io::endpoint::loopback_v4(options.port)}.get("/stats").body;
+            });
     });
     print_report(options, counted, stats);
     std::string failure = verdict(options, counted);

@@ -11,6 +11,9 @@ cleanup() {
     rm -rf "$directory"
 }
 trap cleanup EXIT
+for tool in curl wrk; do
+    command -v "$tool" >/dev/null || { echo "demo: this test needs $tool" >&2 && exit 1; }
+done
 fail() {
     echo "demo: $*" >&2
     tail -n 30 "$directory"/*.out "$directory"/*.err >&2
@@ -100,6 +103,16 @@ repeat() { # TEXT TIMES
     for ((i = 0; i < $2; ++i)); do printf '%s' "$1"; done
 }
 
+# load_fails WORDS ARGUMENT...: a load of one second on the server at $port is no success, and says so.
+load_fails() {
+    local words=$1 status=0
+    shift
+    timeout 60 "$demo" load --port "$port" --seconds 1 "$@" >"$directory/load.out" \
+        2>"$directory/load.err" || status=$?
+    ((status == 1)) || fail "a load that should fail ended with status $status, not: $words"
+    grep -q -- "$words" "$directory/load.err" || fail "the load generator does not say: $words"
+}
+
 stat() { # NAME: that number from /stats
     local json
     json=$(exchange 'GET /stats HTTP/1.0\r\n\r\n')
@@ -107,8 +120,23 @@ stat() { # NAME: that number from /stats
     echo "${BASH_REMATCH[1]}"
 }
 
-# The show, once.
-timeout 120 "$demo" --once --seconds 1 --connections 32 >"$directory/once.out" \
+# What takes its time goes on behind the rest: a server that never answers, and one whose handler
+# takes longer than a server waits for it.
+start mute "$ready" backend 0
+mute=$pid
+kill -STOP "$mute"
+"$demo" load --port "$port" --seconds 1 --connections 3 >"$directory/mute_load.out" \
+    2>"$directory/mute_load.err" &
+mute_load=$!
+processes+=("$mute_load")
+start endless "$ready" server --backends "$port,$port,$port" --port 0 --deadline-ms 3600000
+endless=$pid
+exec {unanswered}<>"/dev/tcp/127.0.0.1/$port"
+printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$unanswered"
+
+# The show, once. Few connections, for under a sanitizer on a busy machine each must still have its
+# pages in time.
+timeout 120 "$demo" --once --seconds 1 --connections 8 >"$directory/once.out" \
     2>"$directory/once.err" || fail "--once failed with status $?"
 for words in 'requests per second' 'p99.9' 'timeouts' 'lived in the server' 'drained'; do
     grep -q -- "$words" "$directory/once.out" || fail "the report does not say: $words"
@@ -140,6 +168,20 @@ children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null || true
 gone "${children[@]}"
+
+# A signal at any moment of the start ends it soon, and as that signal. (TSan forgets some: then it
+# plays to the end.)
+for delay in 0.004 0.008 0.012 0.016 0.024 0.032 0.048 0.064; do
+    "$demo" --once --seconds 1 --connections 1 --port 0 >"$directory/early.out" \
+        2>"$directory/early.err" &
+    pid=$!
+    processes+=("$pid")
+    sleep "$delay"
+    kill -TERM "$pid" 2>/dev/null || true
+    status=0
+    wait "$pid" || status=$?
+    ((status == 143 || status == 0)) || fail "SIGTERM after $delay s gave status $status"
+done
 
 # A server with backends that are never late.
 ports=
@@ -173,6 +215,19 @@ expect 400 'an encoding of unclear length' \
     "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked, gzip\r\n\r\n"
 expect 400 'a chunk of no size' \
     "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\nxyz\r\n"
+expect 501 'an encoding unknown' \
+    "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+expect 400 'chunks twice' "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\
+Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+expect 501 'an unknown method' "FOO / HTTP/1.1\r\n$host\r\n"
+expect 400 'a host with a space' 'GET / HTTP/1.1\r\nHost: a b\r\n\r\n'
+expect 400 'a request line without \r' "GET / HTTP/1.1\n$host\r\n"
+expect 400 'lines without \r' 'GET / HTTP/1.1\nHost: x\n\n'
+expect 400 'a field without \r' "GET / HTTP/1.1\r\n${host}A: b\nC: d\r\n\r\n"
+expect 200 'an absolute target' \
+    "GET http://x/stats HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
+expect 200 'an absolute target without a path' \
+    "GET HTTP://x HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
 expect 417 'an unknown expectation' "POST /echo HTTP/1.1\r\n${host}Expect: miracles\r\n\r\n"
 
 expect 431 'a long target' "GET /$(repeat aaaaaaaaaa 2000) HTTP/1.1\r\n$host\r\n"
@@ -201,6 +256,11 @@ exec {connection}>&-
 reply=$(exchange "HEAD /nothing HTTP/1.1\r\n${host}Connection: close\r\n\r\n")
 [[ $reply == *'Content-Length: '[1-9]* && $reply != *'There is nothing here'* ]] ||
     fail "HEAD: $reply"
+for refused in 'HEAD / HTTP/1.1\r\n\r\n' "HEAD / HTTP/3.0\r\n$host\r\n"; do
+    reply=$(exchange "$refused")
+    [[ $reply == *'Content-Length: '[1-9]* && $reply != *$'\r\n\r\n'* ]] ||
+        fail "a refused HEAD: $reply"
+done
 
 # Byte by byte, the chunks of a body too.
 chunked='POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n'
@@ -264,8 +324,7 @@ done
 (($(stat failed_parts) == 0)) || fail 'a part failed though every backend was well'
 exec {silent}>&-
 
-if command -v curl >/dev/null; then
-    page=$(curl -sS --max-time 20 "http://127.0.0.1:$port/page?id=7") || fail 'curl failed'
+page=$(curl -sS --max-time 20 "http://127.0.0.1:$port/page?id=7") || fail 'curl failed'
     [[ $page == 'page 7'*'reviews: 7 '* ]] || fail "curl got: $page"
     curl -sS --max-time 20 --http1.0 -o "$directory/page" "http://127.0.0.1:$port/" ||
         fail 'curl --http1.0 failed'
@@ -273,16 +332,15 @@ if command -v curl >/dev/null; then
     curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
         "http://127.0.0.1:$port/echo" || fail 'curl could not post'
     cmp -s "$directory/body" "$directory/page" || fail 'the posted body came back changed'
-    head -c 3000000 /dev/urandom >"$directory/body"
-    code=$(curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
+for expectation in 'Expect: 100-continue' 'Expect:'; do # the second: none, the body just comes
+    head -c 30000000 /dev/zero >"$directory/body"
+    code=$(curl -sS --max-time 20 -H "$expectation" --data-binary "@$directory/body" -o "$directory/page" \
         -w '%{http_code}' "http://127.0.0.1:$port/echo") || fail 'curl lost the reply to a large body'
     [[ $code == 413 ]] || fail "a large body gave curl $code"
-fi
-if command -v wrk >/dev/null; then
-    wrk -t1 -c64 -d1 "http://127.0.0.1:$port/" >"$directory/wrk.out" 2>&1 || fail 'wrk failed'
+done
+wrk -t1 -c64 -d1 "http://127.0.0.1:$port/" >"$directory/wrk.out" 2>&1 || fail 'wrk failed'
     grep -q 'requests in' "$directory/wrk.out" || fail 'wrk had no replies'
     if grep -E 'Non-2xx|Socket errors' "$directory/wrk.out"; then fail 'wrk saw errors'; fi
-fi
 
 terminate "$server"
 ended 0 "$server" 'the server'
@@ -308,12 +366,44 @@ grep -q ' 1 of them after the signal' "$directory/drained.out" || fail 'it count
 
 # A load on wrong answers fails: three times the same backend.
 start wrong "$ready" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
-if timeout 60 "$demo" load --port "$port" --seconds 1 --connections 2 >"$directory/load.out" \
-    2>"$directory/load.err"; then
-    fail 'wrong replies were taken for right ones'
-fi
-grep -q 'wrong' "$directory/load.err" || fail 'the load generator does not say what was wrong'
-for process in "$pid" "$slow_process" "${backends[@]}"; do
+wrong=$pid
+load_fails 'wrong' --connections 2
+
+# So does one that loses its server in the middle, one whose backends are stuck, all of them or one,
+# and one without a reply; but not one that is slow.
+start watched "$ready" server --backends "$ports" --port 0
+watched=$pid
+kill -STOP "${backends[1]}"
+load_fails 'backend prices owed' --connections 4
+kill -STOP "${backends[0]}" "${backends[2]}"
+load_fails "no backend's reply reached a page" --connections 4
+kill -CONT "${backends[@]}"
+start lost '  1 s ' load --port "$port" --seconds 60 --connections 4
+kill -KILL "$watched"
+ended 1 "$pid" 'a load whose server died'
+grep -q '[1-4] replies were lost' "$directory/lost.err" || fail 'it does not say that it lost any'
+ended 1 "$mute_load" 'a load without a reply'
+grep -q 'idle: only 0 replies for 3' "$directory/mute_load.err" || fail 'it does not say: idle'
+kill -CONT "$mute"
+slow_ports=
+for index in 0 1 2; do
+    start "late$index" "$ready" backend "$index" --latency-ms 800
+    slow_ports+=${slow_ports:+,}$port
+    backends+=("$pid")
+done
+start late "$ready" server --backends "$slow_ports" --port 0 --deadline-ms 9000
+late=$pid
+timeout 60 "$demo" load --port "$port" --seconds 1 --connections 64 >"$directory/load.out" \
+    2>"$directory/load.err" || fail 'a slow server was taken for an idle one'
+
+# The handler that took too long has had its 503, and does not count as an answer.
+reply=$(timeout 20 cat <&"$unanswered") || fail 'a request was never answered'
+[[ $reply == 'HTTP/1.1 503 '*'Connection: close'* ]] || fail "instead of 503: $reply"
+terminate "$endless"
+ended 0 "$endless" 'the server whose handler took too long'
+grep -q '^drained: 0 requests answered' "$directory/endless.out" || fail 'it counted a 503'
+
+for process in "$mute" "$wrong" "$late" "$slow_process" "${backends[@]}"; do
     terminate "$process"
     ended 0 "$process" 'a server'
 done

@@ -106,28 +106,31 @@ void std_thread_pingpong(meter& meter) {
     check(meter, answered);
 }
 
-using channel = boost::asio::experimental::channel<void(boost::system::error_code)>;
+// With a concrete executor, not any_io_executor.
+using executor = boost::asio::io_context::executor_type;
+using channel = boost::asio::experimental::channel<executor, void(boost::system::error_code)>;
+using awaitable = boost::asio::awaitable<void, executor>;
+constexpr boost::asio::use_awaitable_t<executor> use_awaitable;
 
-boost::asio::awaitable<void> channel_answer(meter& meter, channel& there, channel& back,
-                                            std::uint64_t& answered) {
+awaitable channel_answer(meter& meter, channel& there, channel& back, std::uint64_t& answered) {
     for (auto left = meter.rounds(); left > 0; --left) {
-        co_await there.async_receive(boost::asio::use_awaitable);
+        co_await there.async_receive(use_awaitable);
         ++answered;
-        co_await back.async_send(boost::system::error_code{}, boost::asio::use_awaitable);
+        co_await back.async_send(boost::system::error_code{}, use_awaitable);
     }
 }
 
-boost::asio::awaitable<void> channel_ask(meter& meter, channel& there, channel& back) {
+awaitable channel_ask(meter& meter, channel& there, channel& back) {
     meter.start();
     for (auto left = meter.rounds(); left > 0; --left) {
-        co_await there.async_send(boost::system::error_code{}, boost::asio::use_awaitable);
-        co_await back.async_receive(boost::asio::use_awaitable);
+        co_await there.async_send(boost::system::error_code{}, use_awaitable);
+        co_await back.async_receive(use_awaitable);
     }
     meter.stop();
 }
 
 void asio_channel_pingpong(meter& meter) {
-    boost::asio::io_context context{1};
+    boost::asio::io_context context{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE}; // one thread
     channel there{context, 1};
     channel back{context, 1};
     std::uint64_t answered = 0;

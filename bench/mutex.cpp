@@ -1,7 +1,6 @@
 // The mutex family. `free`: lock and unlock with nobody else about; its limit is `atomic`, two
 // CASes on one word. `handover`: two fibers lock in turn; an operation is one hand-over, from the
-// unlock of one to the other's lock, and each yields while it holds the mutex, so that the other
-// waits.
+// unlock of one to the lock of the other, who waits for it by then.
 
 #include "micro.hpp"
 

@@ -131,36 +131,41 @@ void boost_fiber_pingpong(meter& meter, std::size_t capacity) {
 // ---- Asio ---------------------------------------------------------------------------------------
 
 namespace asio = boost::asio;
-using asio_channel = asio::experimental::channel<void(boost::system::error_code, std::uint64_t)>;
+// With a concrete executor, not any_io_executor.
+using executor = asio::io_context::executor_type;
+using asio_channel =
+    asio::experimental::channel<executor, void(boost::system::error_code, std::uint64_t)>;
+using awaitable = asio::awaitable<void, executor>;
+constexpr asio::use_awaitable_t<executor> use_awaitable;
 
-asio::awaitable<void> asio_send(asio_channel& messages, std::uint64_t count) {
+awaitable asio_send(asio_channel& messages, std::uint64_t count) {
     for (std::uint64_t i = 0; i < count; ++i)
-        co_await messages.async_send({}, i, asio::use_awaitable);
+        co_await messages.async_send({}, i, use_awaitable);
 }
 
-asio::awaitable<void> asio_receive(asio_channel& messages, std::uint64_t count, check_sum& seen) {
+awaitable asio_receive(asio_channel& messages, std::uint64_t count, check_sum& seen) {
     for (; count > 0; --count)
-        seen.add(co_await messages.async_receive(asio::use_awaitable));
+        seen.add(co_await messages.async_receive(use_awaitable));
 }
 
-asio::awaitable<void> asio_serve(asio_channel& there, asio_channel& back, std::uint64_t count) {
+awaitable asio_serve(asio_channel& there, asio_channel& back, std::uint64_t count) {
     for (; count > 0; --count) {
-        const auto message = co_await there.async_receive(asio::use_awaitable);
-        co_await back.async_send({}, message, asio::use_awaitable);
+        const auto message = co_await there.async_receive(use_awaitable);
+        co_await back.async_send({}, message, use_awaitable);
     }
 }
 
-asio::awaitable<void> asio_return(asio_channel& there, asio_channel& back, std::uint64_t count,
-                                  check_sum& seen) {
+awaitable asio_return(asio_channel& there, asio_channel& back, std::uint64_t count,
+                      check_sum& seen) {
     for (std::uint64_t i = 0; i < count; ++i) {
-        co_await there.async_send({}, i, asio::use_awaitable);
-        seen.add(co_await back.async_receive(asio::use_awaitable));
+        co_await there.async_send({}, i, use_awaitable);
+        seen.add(co_await back.async_receive(use_awaitable));
     }
 }
 
 void asio_stream(meter& meter, std::size_t capacity) {
     check_sum seen;
-    asio::io_context context{1};
+    asio::io_context context{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE}; // one thread
     asio_channel messages{context, capacity};
     asio::co_spawn(context, asio_receive(messages, meter.rounds(), seen), asio::detached);
     asio::co_spawn(context, asio_send(messages, meter.rounds()), asio::detached);
@@ -170,7 +175,7 @@ void asio_stream(meter& meter, std::size_t capacity) {
 
 void asio_pingpong(meter& meter, std::size_t capacity) {
     check_sum seen;
-    asio::io_context context{1};
+    asio::io_context context{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE}; // one thread
     asio_channel there{context, capacity};
     asio_channel back{context, capacity};
     asio::co_spawn(context, asio_serve(there, back, meter.rounds()), asio::detached);

@@ -15,8 +15,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/wait_traits.hpp>
 #include <boost/system/error_code.hpp>
 
 namespace creel::bench {
@@ -57,6 +58,10 @@ void creel_arm_cancel(meter& meter) {
         queue.cancel(other);
 }
 
+// A steady_timer whose executor is a concrete type rather than any_io_executor.
+using asio_timer = boost::asio::basic_waitable_timer<clock, boost::asio::wait_traits<clock>,
+                                                     boost::asio::io_context::executor_type>;
+
 // A cancelled wait completes, with an error, when the context next polls; here after every 64.
 void asio_arm_cancel(meter& meter) {
     boost::asio::io_context context{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE};
@@ -66,14 +71,14 @@ void asio_arm_cancel(meter& meter) {
         aborted += error == boost::asio::error::operation_aborted;
     };
     {
-        std::deque<boost::asio::steady_timer> others;
+        std::deque<asio_timer> others;
         for (const duration span : spans(pending, 1)) {
             auto& other = others.emplace_back(context);
             other.expires_at(begin + span);
             other.async_wait([](const boost::system::error_code&) {});
         }
         const auto mine = spans(drawn, 2);
-        boost::asio::steady_timer timer{context};
+        asio_timer timer{context};
         meter.measure([&] {
             for (auto left = meter.rounds(); left > 0; --left) {
                 timer.expires_at(begin + mine[left % drawn]);

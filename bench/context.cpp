@@ -52,22 +52,9 @@ std::string compiler() {
 #endif
 }
 
-// The build passes its flags as CREEL_BENCH_FLAGS; by hand only what the compiler tells is known.
+// As bench/CMakeLists.txt passes them: those of the build type, warnings aside.
 std::string flags() {
-#if defined(CREEL_BENCH_FLAGS)
     return CREEL_BENCH_FLAGS;
-#else
-    std::string known = "unknown;";
-#if defined(__OPTIMIZE__)
-    known += " optimised";
-#else
-    known += " not optimised";
-#endif
-#if defined(NDEBUG)
-    known += " NDEBUG";
-#endif
-    return known;
-#endif
 }
 
 // The commit of the tree this binary stands in, marked when tracked files differ from it.

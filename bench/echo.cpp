@@ -7,6 +7,7 @@
 
 #include "echo/load.hpp"
 #include "echo/server.hpp"
+#include "echo/verdicts.hpp"
 
 #include <cerrno>
 #include <chrono>
@@ -66,8 +67,8 @@ family make_family() {
     result.figures = {
         {"cpu", "ns"}, {"rps", "1/s", true}, {"p50", "ns"}, {"p99", "ns"}, {"p999", "ns"}};
     for (const auto& [connections, bytes] : shapes)
-        result.cases.push_back("connections:" + std::to_string(connections) +
-                               "/bytes:" + std::to_string(bytes));
+        result.cases.push_back(case_of(connections, bytes));
+    result.conclude = print_verdicts;
     for (const auto& candidate : servers())
         result.candidates.push_back(
             {candidate.name, candidate.control,

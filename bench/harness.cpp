@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
 #include <optional>
 #include <stdexcept>
@@ -27,7 +28,8 @@ struct plan {
     struct item {
         std::size_t candidate;
         std::size_t case_index;
-        std::vector<values> rounds; // each holds one value per figure
+        std::vector<values> rounds{}; // each holds one value per figure
+        int failed = 0;               // rounds that gave none
     };
     family of;
     std::vector<std::vector<item>> cases; // only those with anything to measure
@@ -43,8 +45,9 @@ plan make_plan(family of, const options& wanted) {
         std::vector<plan::item> items;
         for (std::size_t i = 0; i < of.candidates.size(); ++i)
             if (const auto& name = of.candidates[i].name;
-                wanted.wants(of.name, name, id_of(of.name, name, "", of.cases[c])))
-                items.push_back({i, c, {}});
+                wanted.wants(of.name, name, id_of(of.name, name, "", of.cases[c])) &&
+                (!of.candidates[i].has_case || of.candidates[i].has_case(c)))
+                items.push_back({i, c});
         if (!items.empty())
             result.cases.push_back(std::move(items));
     }
@@ -69,8 +72,6 @@ bool measure(const family& of, plan::item& item, const options& wanted) {
     const auto& candidate = of.candidates[item.candidate];
     try {
         auto measured = candidate.measure(item.case_index, effort{wanted.quick});
-        if (measured.empty())
-            return true;
         if (measured.size() != of.figures.size())
             throw std::logic_error("one value per figure expected");
         std::cerr << "  " << candidate.name << ' '
@@ -78,6 +79,7 @@ bool measure(const family& of, plan::item& item, const options& wanted) {
         item.rounds.push_back(std::move(measured));
         return true;
     } catch (const std::exception& error) {
+        ++item.failed;
         std::cerr << "\n"
                   << id_of(of.name, candidate.name, "", of.cases[item.case_index])
                   << " failed: " << error.what() << std::endl;
@@ -106,13 +108,17 @@ int run_plan(plan& todo, const options& wanted) {
 }
 
 family_results results_of(const plan& done) {
-    family_results all{done.of, {}};
+    family_results all{done.of, {}, {}};
     for (const auto& items : done.cases)
         for (const auto& item : items) {
-            if (item.rounds.empty())
-                continue;
             const auto& candidate = done.of.candidates[item.candidate];
-            result one{candidate.name, done.of.cases[item.case_index], {}, candidate.control};
+            const auto& case_name = done.of.cases[item.case_index];
+            if (item.rounds.empty()) {
+                all.failed.push_back(id_of(done.of.name, candidate.name, "", case_name));
+                continue;
+            }
+            result one{candidate.name,    case_name,          {},
+                       candidate.control, item.rounds.size(), item.failed};
             for (std::size_t f = 0; f < done.of.figures.size(); ++f) {
                 std::vector<double> column;
                 for (const auto& round : item.rounds)
@@ -124,12 +130,14 @@ family_results results_of(const plan& done) {
     return all;
 }
 
+// The ids of the JSON.
 void print_list(const plan& todo) {
     for (const auto& items : todo.cases)
         for (const auto& item : items)
-            std::cout << id_of(todo.of.name, todo.of.candidates[item.candidate].name, "",
-                               todo.of.cases[item.case_index])
-                      << '\n';
+            for (const auto& figure : todo.of.figures)
+                std::cout << id_of(todo.of.name, todo.of.candidates[item.candidate].name,
+                                   figure.name, todo.of.cases[item.case_index])
+                          << '\n';
 }
 
 // A name that selects nothing is a typing error worth hearing about at once.
@@ -187,6 +195,11 @@ int run_all(const options& wanted) {
             print_list(todo);
         return 0;
     }
+    // Before the work of minutes, not after it.
+    std::ofstream json;
+    if (!wanted.json.empty())
+        if (json.open(wanted.json); !json)
+            throw std::runtime_error("cannot write " + wanted.json);
     int failures = 0;
     int rounds = 0;
     std::vector<family_results> all;
@@ -197,8 +210,11 @@ int run_all(const options& wanted) {
     }
     for (const auto& results : all)
         print_tables(std::cout, results);
-    if (!wanted.json.empty())
-        write_json(wanted.json, describe_context(wanted.command, rounds), all);
+    if (json.is_open()) {
+        write_json(json, describe_context(wanted.command, rounds), all);
+        if (!json)
+            throw std::runtime_error("cannot write " + wanted.json);
+    }
     if (failures > 0)
         std::cerr << failures << " measurements failed" << std::endl;
     return failures > 0 ? 1 : 0;

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct effort {
     bool quick = false;
 };
 
-// One value per figure, in the family's order; empty when the candidate has no such case.
+// One value per figure, in the family's order.
 using values = std::vector<double>;
 
 struct candidate {
@@ -43,7 +44,11 @@ struct candidate {
     std::function<values(std::size_t case_index, const effort&)> measure;
     // For families that use alone.hpp: the part that runs in a process of its own.
     std::function<values(std::size_t case_index, std::uint64_t rounds)> alone = {};
+    // Which cases it has; empty: all.
+    std::function<bool(std::size_t case_index)> has_case = {};
 };
+
+struct family_results; // see report.hpp
 
 struct family {
     std::string name;
@@ -53,6 +58,8 @@ struct family {
     int rounds = 9;
     int quick_rounds = 3;
     bool instructions = false; // needs valgrind: taken only with --instructions
+    // Prints, below the tables, what else a reader should see at once; may be empty.
+    std::function<void(std::ostream&, const family_results&)> conclude = {};
 };
 
 // Adds a family before main starts, so that adding a source file is all a new family needs. Two

@@ -94,8 +94,16 @@ micro::table micro::arrange(const std::string& name, const std::vector<item>& it
         row.resize(std::max(row.size(), case_index + 1));
         row[case_index] = entry;
     }
-    for (auto& row : result.rows)
+    for (std::size_t i = 0; i < result.rows.size(); ++i) {
+        auto& row = result.rows[i];
         row.resize(result.family.cases.size());
+        std::vector<bool> has;
+        for (const auto& entry : row)
+            has.push_back(entry.run != nullptr);
+        result.family.candidates[i].has_case = [has](std::size_t case_index) {
+            return has[case_index];
+        };
+    }
     return result;
 }
 
@@ -107,8 +115,6 @@ bench::family micro::family() const {
             [row = all.rows[i], calibrated = std::vector<std::uint64_t>(all.rows[i].size())](
                 std::size_t case_index, const effort& effort) mutable -> values {
             const auto& [candidate, is_control, what, run] = row[case_index];
-            if (!run)
-                return {};
             const pinned here{0};
             auto& rounds = calibrated[case_index]; // 0: not yet
             if (rounds == 0)
@@ -137,8 +143,6 @@ bench::family micro::instruction_family() const {
         candidate.measure = [row = all.rows[i], name = name_](std::size_t case_index,
                                                               const effort&) -> values {
             const auto& entry = row[case_index];
-            if (!entry.run)
-                return {};
             const auto rounds =
                 (counted_operations + entry.what.operations - 1) / entry.what.operations;
             const auto id = id_of(name, entry.candidate, "", entry.what.name);

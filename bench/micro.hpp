@@ -83,8 +83,8 @@ public:
         return *this;
     }
 
-    // Rounds per measurement are calibrated once per case, so that one takes about 50 ms (10 when
-    // quick). The measuring thread stays on the first allowed core.
+    // Rounds per measurement are calibrated once per candidate and case, so that one takes about 50
+    // ms (10 when quick). The measuring thread stays on the first allowed core.
     [[nodiscard]] bench::family family() const;
 
     // Measured once, as the difference between twice as many operations and some tens of

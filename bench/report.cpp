@@ -4,10 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <ostream>
-#include <stdexcept>
 #include <string_view>
 
 namespace creel::bench {
@@ -64,6 +62,14 @@ std::string ratio_text(double value, std::optional<double> base) {
     return text.data();
 }
 
+// What stands behind a candidate that has not given a value in every round.
+std::string failure_text(const result& one) {
+    if (one.failed == 0)
+        return "";
+    return "  FAILED in " + std::to_string(one.failed) + " of " +
+           std::to_string(one.rounds + static_cast<std::size_t>(one.failed)) + " rounds";
+}
+
 void print_every_id(std::ostream& out, const family_results& results) {
     const auto& family = results.of;
     std::size_t width = 0;
@@ -83,9 +89,12 @@ void print_every_id(std::ostream& out, const family_results& results) {
                            id_of(family.name, one.candidate, family.figures[f].name, one.case_name),
                            width)
                     << pad_left(long_value(median), 14) << pad_left(long_value(min), 14)
-                    << pad_left(long_value(max), 14) << "  " << family.figures[f].unit << '\n';
+                    << pad_left(long_value(max), 14) << "  " << family.figures[f].unit
+                    << failure_text(one) << '\n';
             }
     });
+    for (const auto& id : results.failed)
+        out << id << "  FAILED in every round\n";
 }
 
 void print_ratios(std::ostream& out, const family_results& results) {
@@ -112,7 +121,7 @@ void print_ratios(std::ostream& out, const family_results& results) {
                     best_control(results.results, begin, end, f, figure.more_is_better);
                 out << pad_left(short_value(median, figure.unit) + ratio_text(median, base), cell);
             }
-            out << '\n';
+            out << failure_text(one) << '\n';
         }
     });
 }
@@ -142,10 +151,12 @@ std::string short_value(double value, const std::string& unit) {
 }
 
 void print_tables(std::ostream& out, const family_results& results) {
-    if (results.results.empty())
-        return;
     print_every_id(out, results);
-    print_ratios(out, results);
+    if (!results.results.empty()) {
+        print_ratios(out, results);
+        if (results.of.conclude)
+            results.of.conclude(out, results);
+    }
     out << std::flush;
 }
 
@@ -166,33 +177,30 @@ std::string json_quoted(const std::string& text) {
     return quoted + '"';
 }
 
-void write_json(const std::string& path, const context& about,
-                const std::vector<family_results>& all) {
-    std::ofstream file{path};
-    file.precision(10);
-    file << "{\n  \"context\": {";
+void write_json(std::ostream& out, const context& about, const std::vector<family_results>& all) {
+    out.precision(10);
+    out << "{\n  \"context\": {";
     const char* separator = "\n";
     for (const auto& [key, value] : about) {
-        file << separator << "    " << json_quoted(key) << ": " << value;
+        out << separator << "    " << json_quoted(key) << ": " << value;
         separator = ",\n";
     }
-    file << "\n  },\n  \"results\": [";
+    out << "\n  },\n  \"results\": [";
     separator = "\n";
     for (const auto& results : all)
         for (const auto& one : results.results)
             for (std::size_t f = 0; f < one.figures.size(); ++f) {
                 const auto& figure = results.of.figures[f];
                 const auto& [median, min, max] = one.figures[f];
-                file << separator << "    {\"id\": "
-                     << json_quoted(
-                            id_of(results.of.name, one.candidate, figure.name, one.case_name))
-                     << ", \"unit\": " << json_quoted(figure.unit) << ", \"median\": " << median
-                     << ", \"min\": " << min << ", \"max\": " << max << '}';
+                out << separator << "    {\"id\": "
+                    << json_quoted(
+                           id_of(results.of.name, one.candidate, figure.name, one.case_name))
+                    << ", \"unit\": " << json_quoted(figure.unit) << ", \"median\": " << median
+                    << ", \"min\": " << min << ", \"max\": " << max
+                    << ", \"rounds\": " << one.rounds << ", \"failed\": " << one.failed << '}';
                 separator = ",\n";
             }
-    file << "\n  ]\n}\n";
-    if (!file.flush())
-        throw std::runtime_error("cannot write " + path);
+    out << "\n  ]\n}\n" << std::flush;
 }
 
 } // namespace creel::bench

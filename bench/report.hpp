@@ -18,11 +18,14 @@ struct result {
     std::string case_name;
     std::vector<summary> figures; // in the family's order
     bool control = false;
+    std::size_t rounds = 0; // that gave values,
+    int failed = 0;         // and that did not
 };
 
 struct family_results {
     family of;
-    std::vector<result> results; // case by case, candidates in the family's order
+    std::vector<result> results;     // case by case, candidates in the family's order
+    std::vector<std::string> failed; // "family/candidate/case" without any round that gave values
 };
 
 // "echo/creel/cpu/connections:64/bytes:64"; empty parts are left out.
@@ -32,7 +35,8 @@ std::string id_of(const std::string& family, const std::string& candidate,
 // Four significant digits and a unit: "4.061us", "240.1k".
 std::string short_value(double value, const std::string& unit);
 
-// Every id with median, min and max, then every case with the ratios to its best control.
+// Every id with median, min and max, then every case with the ratios to its best control; what has
+// failed is marked in both.
 void print_tables(std::ostream& out, const family_results& results);
 
 // Key and JSON value (already quoted where it is text), in the order they are written.
@@ -40,8 +44,6 @@ using context = std::vector<std::pair<std::string, std::string>>;
 context describe_context(const std::string& command, int rounds);
 std::string json_quoted(const std::string& text);
 
-// Throws: std::runtime_error when the file cannot be written.
-void write_json(const std::string& path, const context& about,
-                const std::vector<family_results>& all);
+void write_json(std::ostream& out, const context& about, const std::vector<family_results>& all);
 
 } // namespace creel::bench

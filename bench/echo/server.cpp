@@ -16,6 +16,10 @@ std::vector<server>& registered() {
 
 } // namespace
 
+std::string case_of(unsigned connections, unsigned bytes) {
+    return "connections:" + std::to_string(connections) + "/bytes:" + std::to_string(bytes);
+}
+
 std::vector<server> servers() {
     auto all = registered();
     std::sort(all.begin(), all.end(), [](const server& a, const server& b) {

@@ -12,6 +12,9 @@ namespace creel::bench::echo {
 inline constexpr unsigned most_connections = 2000;
 inline constexpr unsigned most_bytes = 16384; // the largest message, and each server's buffer
 
+// "connections:64/bytes:16384"
+std::string case_of(unsigned connections, unsigned bytes);
+
 // A function of type `serve` never returns. It runs in a process of its own that was forked
 // before any thread existed, on one core.
 using serve = void (*)(int port_pipe);

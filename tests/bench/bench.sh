@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# The benchmarks that are $1: what they list, and a very short run with its JSON. Then the same frame
+# with faults planted in it, which is $2.
+set -euo pipefail
+
+bench=$1
+planted=$2
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+fail() {
+    echo "bench: $*" >&2
+    tail -n 40 "$directory"/* >&2
+    exit 1
+}
+
+# run STATUS PROGRAM ARGUMENT...: it ends with that status.
+run() {
+    local wanted=$1 status=0
+    shift
+    timeout 50 "$@" >"$directory/out" 2>"$directory/err" || status=$?
+    ((status == wanted)) || fail "status $status, not $wanted: ${*:2}"
+}
+
+says() { # FILE TEXT
+    grep -qF -- "$2" "$directory/$1" || fail "$1 does not say: $2"
+}
+
+# check_json ID_FILE: the form of out.json, and that its ids are those of the file.
+check_json() {
+    local number='-?[0-9.e+-]+' text='"([^"\\]|\\["\\])*"'
+    local result='^    \{"id": "([^"]*)", "unit": '$text', "median": '$number', "min": '$number
+    result+=', "max": '$number', "rounds": [0-9]+, "failed": [0-9]+\},?$'
+    sed -E "s#$result#id \1#; s#^    $text: ($text|[0-9]+),?\$#pair#" "$directory/out.json" \
+        >"$directory/seen"
+    grep -v '^id ' "$directory/seen" | uniq >"$directory/frame"
+    printf '%s\n' '{' '  "context": {' pair '  },' '  "results": [' '  ]' '}' |
+        cmp -s - "$directory/frame" || fail 'the JSON is not well-formed'
+    # A comma after each entry but the last of a list.
+    awk '/^  +[\]}]/ && last ~ /,$/ { exit 1 }
+        /^    / && last ~ /^    / && last !~ /,$/ { exit 1 }
+        { last = $0 }' "$directory/out.json" || fail 'a comma of the JSON is missing, or one too many'
+    sed -n 's/^id //p' "$directory/seen" | sort >"$directory/ids"
+    sort "$1" | cmp -s - "$directory/ids" || fail 'the JSON has other ids than were asked for'
+}
+
+# Every id that a measurement is asked for by, and each only once.
+run 0 "$bench" --list --instructions
+cp "$directory/out" "$directory/list"
+[[ -z $(sort "$directory/list" | uniq -d) ]] || fail 'an id is listed twice'
+uring=raw_uring_pollfirst,raw_uring_multishot
+eval "ids=(echo/{creel,$uring,raw_epoll}/{cpu,rps,p50,p99,p999}/connections:{1,64,512,2000}/bytes:{64,16384})"
+ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/instructions}
+    spawn/{creel,boost_fiber,coroutine}/{join,batch:100,join_wait,batch_wait:100}{,/instructions}
+    spawn/std_thread/{join,batch:100,join_wait,batch_wait:100}
+    park/{creel,boost_fiber,coroutine}/{bytes,create}/fibers:{10000,100000,1000000}
+    park/{creel,boost_fiber,coroutine}/create/fibers:10000/instructions
+    timer/{creel,asio}/arm_cancel:100000 cancel/{creel,throw}/fibers:100000
+    scope/creel/{fail_after:100000,async_get,all:3} scope/boost_fiber/async_get
+    mutex/{creel,boost_fiber}/{free,handover} mutex/{std_thread,atomic}/free
+    semaphore/{creel,std_thread}/free event/{creel,boost_fiber,std_thread,asio_channel}/pingpong
+    queue/{creel,boost_fiber,asio_channel}/{stream:1024,pingpong:1,pingpong:0}
+    queue/{creel,boost_fiber,std_thread}/{threads_stream,threads_pingpong}
+    queue/creel/threads_pingpong_spin select/creel/ready:4)
+for id in "${ids[@]}"; do
+    grep -qxF "$id" "$directory/list" || fail "no such id: $id"
+done
+
+# What is listed is what is measured and written.
+what=(semaphore --only /free --rounds 2 --quick)
+run 0 "$bench" "${what[@]}" --list
+cp "$directory/out" "$directory/asked"
+run 0 "$bench" "${what[@]}" --json "$directory/out.json"
+check_json "$directory/asked"
+for key in kernel cpu compiler flags; do
+    grep -q "\"$key\": \".*\"" "$directory/out.json" || fail "the context does not tell: $key"
+done
+if grep -E '"(compiler|flags)": "unknown' "$directory/out.json"; then fail 'it could know that'; fi
+if grep '"rounds": [^2]' "$directory/out.json"; then fail 'not the rounds that were asked for'; fi
+
+# A file that cannot be written is heard of before anything is measured.
+run 1 "$bench" "${what[@]}" --json "$directory/missing/out.json"
+says err 'cannot write'
+[[ ! -s $directory/out ]] || fail 'it measured in vain'
+run 2 "$bench" no_such_family
+
+# A measurement that fails once is marked, and one that never succeeds too.
+run 1 "$planted" planted --json "$directory/out.json"
+says err 'planted/fails_once/other failed: planted'
+says err '7 measurements failed'
+grep -q '^planted/fails_once/first/other .* FAILED in 1 of 3 rounds' "$directory/out" ||
+    fail 'the table does not mark what failed once'
+says out 'planted/fails/one  FAILED in every round'
+printf 'planted/%s\n' sound/{first,second}/{one,other} fails_once/{first,second}/other \
+    >"$directory/asked"
+check_json "$directory/asked"
+says out.json '"median": 4, "min": 4, "max": 4, "rounds": 2, "failed": 1}'
+
+# A wrong byte in a reply is a failure.
+run 1 "$planted" echo/wrong --only connections:1/bytes:64 --rounds 1 --quick
+says err 'a reply with the wrong content'
+says err 'echo/wrong/connections:1/bytes:64 failed: '
+says out 'FAILED in every round'

@@ -156,9 +156,6 @@ void print_report(const load_options& options, const results& of, std::string_vi
     auto seconds = std::chrono::duration<double>(of.elapsed).count();
     auto rate = static_cast<std::uint64_t>(static_cast<double>(of.replies) / seconds);
     std::uint64_t parts = of.replies * backends.size();
-    std::uint64_t unexpected = 0;
-    for (const punctuality& backend : of.of_backend)
-        unexpected += backend.late;
     std::uint64_t lived = number_in(stats, "fibers_lived");
     std::array<char, 16> share;
     std::snprintf(share.data(), share.size(), "%.2f%%",
@@ -176,8 +173,7 @@ void print_report(const load_options& options, const results& of, std::string_vi
               << "\n"
               << "  timeouts             " << with_commas(of.late_parts) << " of "
               << with_commas(parts) << " parts came later than " << to_text(page_deadline) << " ("
-              << share.data() << ") and were left out, " << with_commas(unexpected)
-              << " of them unexpectedly\n"
+              << share.data() << ") and were left out\n"
               << "  fibers               " << with_commas(lived) << " lived in the server, "
               << with_commas(number_in(stats, "fibers_peak")) << " at most at a time, on "
               << with_commas(number_in(stats, "stacks")) << " stacks\n"

@@ -63,7 +63,7 @@ std::string explained(int error_number, const char* call) {
 } // namespace
 
 std::string text_of(const refusal& r) {
-    const std::string what = std::string{"io_uring is not available: "} + r.call + " was refused";
+    std::string what = std::string{"io_uring is not available: "} + r.call + " was refused";
     if (r.sysctl == 1 && !r.exempt)
         return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "
                       "kernel.io_uring_group names, or set it to 0 (sysctl -w "

@@ -3,6 +3,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/audit.hpp>
+#include <creel/fibers/detail/boost_copies.hpp>
 
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
@@ -79,6 +80,7 @@ void scheduler::run(poller& outside, const scheduler_options& options,
                  "use another thread");
     CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
                  "io::run must be called from the thread's own stack, not from a Boost fiber");
+    report_other_boost_fiber();
     scheduler& s = acquire();
     static_cast<void>(&no_exit); // makes it, after Boost's own
     s.enter(outside, options);

@@ -134,8 +134,9 @@ TEST_CASE("a Boost condition variable wakes creel's fibers and ends their timed 
     on_all_sides([](sides where) {
         bf::mutex mutex;
         bf::condition_variable changed;
-        int turn = 0;        // guarded by mutex: whose it is
-        int timed_waits = 0; // that ended
+        // Guarded by mutex, and atomic only for TSan, which does not see what that orders.
+        std::atomic<int> turn{0};        // whose it is
+        std::atomic<int> timed_waits{0}; // that ended
         const auto side = [&](int mine) {
             for (int i = 0; i < rounds; ++i) {
                 std::unique_lock lock{mutex};

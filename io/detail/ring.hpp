@@ -19,6 +19,7 @@
 #include <liburing.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -66,7 +67,7 @@ struct ring_member : link {
 
 // What newer kernels have and a ring can do without. Rings made from now on do without, as on an
 // older kernel: for tests. Threads: any.
-enum class newer_feature : unsigned { standing_receive = 1, registered_file = 2 };
+enum class newer_feature : unsigned { standing_receive = 1, registered_file = 2, message = 4 };
 void withhold(newer_feature f) noexcept;
 
 class ring final : public poller {
@@ -79,7 +80,7 @@ public:
     time_point now() noexcept override { return clock::now(); }
     void poll() noexcept override;
     void wait_until(time_point deadline) noexcept override;
-    void wake() noexcept override; // async-signal-safe
+    void wake() noexcept override;
 
     // True when perform() can go ahead without waiting. If not, make_room() first, which parks.
     [[nodiscard]] bool has_room() noexcept { return tail_ - head() < entries_ || flush(); }
@@ -169,6 +170,7 @@ public:
 private:
     static constexpr std::uint64_t tag_mask = 7;
     static constexpr std::uint64_t target_tag = 1; // 0: an operation
+    static constexpr std::uint64_t message = 3; // of another thread's wake(), by no entry of ours
 
     // An operation of the ring's own, which is under way all the time.
     struct standing : completion_target, sqe_request {
@@ -194,6 +196,7 @@ private:
     void serve_requests() noexcept;
     void serve_room_waiters() noexcept;
     void attend() noexcept;
+    void woken() noexcept;
     void read_mail() noexcept;
     void stand(standing& s) noexcept;
 
@@ -220,6 +223,8 @@ private:
     std::vector<int> free_slots_{};
     std::optional<receive_buffers> receive_buffers_{}; // from the first use on
     int wake_descriptor_ = -1;
+    const bool takes_messages_;
+    std::atomic<bool> message_under_way_{false}; // sent, and not reaped yet
     std::shared_ptr<mailbox> box_;
     ring_statistics counters_{};
 };

@@ -20,6 +20,18 @@ namespace {
 constexpr unsigned default_completions = 16384;
 constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twice that
 
+constexpr unsigned register_send_msg_ring = 31; // IORING_REGISTER_SEND_MSG_RING: newer than
+                                                // liburing 2.3
+
+// 0 or an error number.
+int try_message(int ring_descriptor, std::uint64_t user_data) noexcept {
+    io_uring_sqe entry{};
+    entry.opcode = IORING_OP_MSG_RING; // and IORING_MSG_DATA, which is 0
+    entry.fd = ring_descriptor;
+    entry.off = user_data;
+    return ::syscall(SYS_io_uring_register, -1, register_send_msg_ring, &entry, 1) < 0 ? errno : 0;
+}
+
 int first_number_in(const char* file) {
     int value = 0;
     std::ifstream{file} >> value;
@@ -122,6 +134,16 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
         throw_error(reason, "eventfd");
     }
     return wake_descriptor;
+}
+
+bool kernel_sends_messages() noexcept {
+    // A kernel that has it looks for the ring; one that has not says EINVAL, a filter EPERM.
+    static const bool sends = try_message(-1, 0) == EBADF;
+    return sends;
+}
+
+bool send_message(int ring_descriptor, std::uint64_t user_data) noexcept {
+    return try_message(ring_descriptor, user_data) == 0;
 }
 
 } // namespace creel::io::detail

@@ -3,6 +3,7 @@
 
 #include <liburing.h>
 
+#include <cstdint>
 #include <string>
 
 namespace creel::io::detail {
@@ -20,5 +21,13 @@ struct refusal {
 // Sets up the ring and its wake descriptor, which is returned.
 // Throws: std::system_error with the remedy in its text.
 [[nodiscard]] int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries);
+
+// True if any thread can put a completion into a ring by one system call, without a ring of its
+// own: IORING_REGISTER_SEND_MSG_RING (Linux 6.13). Asked of the kernel once.
+[[nodiscard]] bool kernel_sends_messages() noexcept;
+
+// Puts a completion of this user_data into that ring, and wakes whoever sleeps there. False if the
+// kernel refuses. Threads: any.
+[[nodiscard]] bool send_message(int ring_descriptor, std::uint64_t user_data) noexcept;
 
 } // namespace creel::io::detail

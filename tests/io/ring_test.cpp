@@ -1,5 +1,8 @@
 #include "clean_run.hpp"
 
+#include <support/child_process.hpp>
+#include <support/seccomp.hpp>
+
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/readiness.hpp>
 
@@ -279,6 +282,48 @@ TEST_CASE("wake makes the current or else the next wait return, from any thread"
         ring.end();
     }
     CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("a thousand wakes of a ring that is busy make one completion") {
+    io::detail::ring ring{8, 0};
+    ring.poll(); // hands over the wake read
+    const std::uint64_t before = ring.statistics().completions;
+    for (int i = 0; i < 1000; ++i)
+        ring.wake();
+    ring.wait_until(creel::time_point::max());
+    CHECK(ring.statistics().completions == before + 1);
+    ring.wake(); // the first one has been taken: again one
+    ring.wait_until(creel::time_point::max());
+    CHECK(ring.statistics().completions == before + 2);
+    ring.end();
+}
+
+TEST_CASE("a ring that is ended with a wake still on its way ends as any other") {
+    const auto before = open_descriptors();
+    {
+        io::detail::ring ring{8, 0};
+        ring.wake();
+        ring.end();
+        CHECK(ring.statistics().operations_in_flight == 0);
+        ring.wake(); // nobody will take it
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("where the kernel refuses messages to a ring, wake goes another way") {
+    const child_result refused = run_in_child([] {
+        io::detail::ring ring{8, 0};
+        refuse({.io_uring_register = ENOMEM});
+        for (int i = 0; i < 3; ++i) {
+            ring.wake();
+            ring.wait_until(creel::time_point::max());
+        }
+        ring.end();
+    });
+    INFO(to_string(refused));
+    CHECK(refused.exited);
+    CHECK(refused.exit_code == 0);
+    CHECK(refused.stderr_text.empty());
 }
 
 TEST_CASE("wait_until is over by the deadline and not before") {

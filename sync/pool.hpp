@@ -161,10 +161,13 @@ public:
 
     // It is broken: disposes of it instead of giving it back. Once. Never parks.
     void discard() noexcept {
-        if (from_ != nullptr) {
-            std::exchange(from_, nullptr)->dispose(std::move(item_));
-            right_.release();
+        if (from_ == nullptr)
+            return;
+        {
+            T last{std::move(item_)}; // ends here, before another may be made in its place
+            std::exchange(from_, nullptr)->dispose(std::move(last));
         }
+        right_.release();
     }
 
 private:

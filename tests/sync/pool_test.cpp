@@ -9,6 +9,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <memory>
@@ -188,6 +189,38 @@ TEST_CASE("the dump names the pool that a fiber waits for") {
             CHECK_THAT(creel::list_fibers(), Catch::Contains("pool made at"));
         });
     });
+}
+
+TEST_CASE("what is discarded has ended before another is made in its place") {
+    int alive = 0;
+    int most = 0;
+    struct counted {
+        explicit counted(int& count) : alive_(&count) { ++count; }
+        counted(counted&& other) noexcept : alive_(std::exchange(other.alive_, nullptr)) {}
+        counted& operator=(counted&&) = delete;
+        ~counted() {
+            if (alive_ != nullptr)
+                --*alive_;
+        }
+        int* alive_;
+    };
+    const auto left = run_virtually([&] {
+        pool<counted> p{{.limit = 1, .create = [&] {
+                             counted made{alive};
+                             most = std::max(most, alive);
+                             return made;
+                         }}};
+        auto one = p.acquire();
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { auto two = p.acquire(); });
+            settle();
+            one.discard();
+            settle();
+        });
+    });
+    CHECK(most == 1);
+    CHECK(alive == 0);
+    CHECK(left == nothing);
 }
 
 TEST_CASE("a lease that was moved from or discarded refers to nothing, which is caught") {

@@ -1,6 +1,7 @@
 #include <creel/io/run.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/exception_group.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/detail/signals.hpp>
 
@@ -40,6 +41,26 @@ void raise_again_here(int number) {
     ::pthread_sigmask(SIG_UNBLOCK, &unblocked, &before);
     std::raise(number);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+bool ends_the_process(int number) {
+    struct sigaction now {};
+    return ::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_DFL;
+}
+
+// That a run was cut short says no more than the signal does.
+bool is_real(const std::exception_ptr& error) {
+    try {
+        if (error)
+            std::rethrow_exception(error);
+        return false;
+    } catch (const task_cancelled&) {
+        return false;
+    } catch (const cancelled&) {
+        return false;
+    } catch (...) {
+        return true;
+    }
 }
 
 } // namespace
@@ -191,18 +212,16 @@ void run_session::finish(std::exception_ptr error) {
                 to_throw = o.received;
         }
     }
-    if (to_raise != 0)
-        raise_again_here(to_raise);
-    if (to_throw != 0) {
-        // A real error says more than the signal; that it was cut short does not.
-        try {
-            if (error)
-                std::rethrow_exception(error);
-        } catch (const task_cancelled&) {
-        } catch (const cancelled&) {
+    if (to_raise != 0) {
+        if (is_real(error) && ends_the_process(to_raise)) {
+            const std::string text = "creel: io::run failed before " + signal_name(to_raise) +
+                                     " was raised again: " + describe_exception(error) + '\n';
+            std::fputs(text.c_str(), stderr);
         }
-        throw interrupted{to_throw};
+        raise_again_here(to_raise);
     }
+    if (to_throw != 0 && !is_real(error))
+        throw interrupted{to_throw};
     if (error)
         std::rethrow_exception(error);
 }

@@ -34,7 +34,7 @@ namespace creel::io {
 // last run has drained, and see the signal if it is raised again; one that the program installs
 // during a run stays, and gets the signals instead of it.
 enum class signal_action : unsigned char {
-    raise_again,       // cancel the root, drain, raise the signal again
+    raise_again,       // cancel the root, drain, raise the signal again; an error is printed before
     throw_interrupted, // cancel the root, drain, throw io::interrupted, also if f gave a value
     ignore,            // leave signals alone
 };

@@ -235,6 +235,23 @@ TEST_CASE("a real error says more than the signal that it met") {
     CHECK(child.exit_code == 7);
 }
 
+TEST_CASE("an error on the way down is told before the signal ends the process") {
+    const auto child = run_in_child([] {
+        io::run([] {
+            std::raise(SIGTERM);
+            try {
+                sleep_long();
+            } catch (const creel::cancelled&) {
+                throw std::out_of_range("the last page was not written");
+            }
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGTERM);
+    CHECK_THAT(child.stderr_text, Catch::Contains("creel: io::run failed before SIGTERM was raised "
+                                                  "again: the last page was not written\n"));
+}
+
 TEST_CASE("throw_interrupted wins over the value of a function that ended all the same") {
     const auto child = run_in_child([] {
         try {

@@ -187,7 +187,7 @@ void connection::interrupt(descriptor& d) noexcept {
 void connection::register_with(ring& r) noexcept {
     operations_ = operations_before_registration;
     if (slot_ < 0)
-        slot_ = r.register_file(fd());
+        slot_ = r.files().enter(fd());
 }
 
 // The slot holds the file open, and with it the connection. It goes with its ring's end, too. No
@@ -196,7 +196,7 @@ void connection::unregister() noexcept {
     operations_ = 0;
     const int slot = std::exchange(slot_, -1);
     if (ring* here = current_ring(); slot >= 0 && here != nullptr && here->box().get() == home())
-        here->unregister_file(slot);
+        here->files().take_out(slot);
 }
 
 void connection::let_go(descriptor& d, detail::mail& done) noexcept {

@@ -6,12 +6,9 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <new>
 #include <source_location>
 #include <string>
-#include <utility>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 namespace creel::io {
@@ -21,20 +18,6 @@ namespace {
 // No wait is longer, so that a surprise of clocks or signals cannot hang the loop for good. A
 // timeout that stands in the ring costs nothing; one given to each wait reads the clock each time.
 __kernel_timespec longest_wait{.tv_sec = 10, .tv_nsec = 0};
-
-constexpr int most_files = 65'536;
-
-// IORING_FEAT_RW_ATTR (6.14), for what came with 6.13 and has no flag of its own: before, a file
-// taken out of the table was let go only when every operation begun before on any registered file
-// was over ("io_uring/rsrc: get rid of per-ring io_rsrc_node list"). One idle client then kept all
-// connections open that its server had closed.
-constexpr unsigned files_go_at_once = 1U << 16;
-
-std::atomic<unsigned> withheld{0}; // newer_features, ored
-
-bool is_withheld(newer_feature f) noexcept {
-    return (withheld.load() & static_cast<unsigned>(f)) != 0;
-}
 
 struct thread_state {
     ring* current = nullptr;
@@ -59,24 +42,6 @@ void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
     entry.user_data = ring::ignored;
 }
 
-void withhold(newer_feature f) noexcept {
-    withheld.fetch_or(static_cast<unsigned>(f));
-}
-
-bool mailbox::post(mail& m) {
-    const std::lock_guard lock{mutex};
-    if (owner == nullptr)
-        return false;
-    m.next_mail = std::exchange(first, &m);
-    owner->wake(); // under the lock: the ring cannot end meanwhile
-    return true;
-}
-
-bool mailbox::has_owner() {
-    const std::lock_guard lock{mutex};
-    return owner != nullptr;
-}
-
 // A fiber that waits for room in the submission queue.
 struct ring::room_waiter : waiter, link {
     room_waiter() noexcept : waiter(kind) {}
@@ -99,7 +64,7 @@ const waiter_kind ring::room_waiter::kind{&room_waiter::withdraw, &room_waiter::
 ring::ring(unsigned entries, unsigned completion_entries)
     : enter_(&io_uring_enter2),
       takes_messages_(kernel_sends_messages() && !is_withheld(newer_feature::message)),
-      box_(std::make_shared<mailbox>()) {
+      box_(std::make_shared<mailbox>(*this)) {
     wake_descriptor_ = set_up_ring(uring_, entries, completion_entries);
     static_cast<void>(rings_ended.load(std::memory_order_acquire));
     entries_ = uring_.sq.ring_entries;
@@ -118,14 +83,12 @@ ring::ring(unsigned entries, unsigned completion_entries)
         io_uring_prep_timeout(&entry, &longest_wait, 0, 0);
     };
     stand(heartbeat_);
-    box_->owner = this;
 }
 
 ring::~ring() {
     CREEL_ASSERT(held_ == 0, "a ring is destroyed while the kernel works for it");
     receive_buffers_.reset();
-    if (files_ > 0) // the exit would take the files out too, but some time later
-        io_uring_unregister_files(&uring_);
+    files_.end();
     rings_ended.fetch_add(1, std::memory_order_release);
     io_uring_queue_exit(&uring_);
     ::close(wake_descriptor_);
@@ -297,7 +260,7 @@ void ring::wake() noexcept {
 }
 
 void ring::woken() noexcept {
-    read_mail();
+    box_->deliver();
     if (supervisor_ != nullptr)
         supervisor_->attend(*supervisor_);
 }
@@ -321,48 +284,6 @@ void ring::stand(standing& s) noexcept {
     request(s);
 }
 
-bool ring::files_may_be_registered() noexcept {
-    if (files_ == 0 &&
-        ((uring_.features & files_go_at_once) == 0 || is_withheld(newer_feature::registered_file)))
-        files_ = -1;
-    if (files_ == 0) {
-        rlimit limit{};
-        ::getrlimit(RLIMIT_NOFILE, &limit); // the table may not be larger
-        const auto most = static_cast<unsigned>(std::min<rlim_t>(limit.rlim_cur, most_files));
-        files_ = io_uring_register_files_sparse(&uring_, most) == 0 ? static_cast<int>(most) : -1;
-    }
-    return files_ > 0;
-}
-
-int ring::register_file(int fd) noexcept {
-    if (!files_may_be_registered())
-        return -1;
-    int slot = -1;
-    if (!free_slots_.empty())
-        slot = free_slots_.back();
-    else if (files_used_ < files_)
-        slot = files_used_;
-    if (slot < 0 ||
-        io_uring_register_files_update(&uring_, static_cast<unsigned>(slot), &fd, 1) != 1)
-        return -1;
-    if (slot == files_used_)
-        ++files_used_;
-    else
-        free_slots_.pop_back();
-    ++counters_.registered_files;
-    return slot;
-}
-
-void ring::unregister_file(int slot) noexcept {
-    int none = -1;
-    io_uring_register_files_update(&uring_, static_cast<unsigned>(slot), &none, 1);
-    --counters_.registered_files;
-    try {
-        free_slots_.push_back(slot);
-    } catch (const std::bad_alloc&) { // this run does without the slot
-    }
-}
-
 bool ring::receives_may_stand() noexcept {
     if (!receive_buffers_)
         receive_buffers_.emplace(uring_);
@@ -377,19 +298,6 @@ bool ring::receives_may_stand() noexcept {
 void ring::attend() noexcept {
     if (supervisor_ != nullptr && supervisor_->watching) [[unlikely]]
         supervisor_->attend(*supervisor_);
-}
-
-void ring::read_mail() noexcept {
-    mail* m = nullptr;
-    {
-        const std::lock_guard lock{box_->mutex};
-        m = std::exchange(box_->first, nullptr);
-    }
-    while (m != nullptr) {
-        mail* next = m->next_mail;
-        m->deliver(*m);
-        m = next;
-    }
 }
 
 void ring::wait_briefly() noexcept {
@@ -418,17 +326,15 @@ void ring::end() noexcept {
         wait_briefly();
     while (held_ != 0 || !requests_.empty());
     // Only now, for until here a mail finds an owner who may still work on what it is about.
-    {
-        const std::lock_guard lock{box_->mutex};
-        box_->owner = nullptr;
-    }
-    read_mail();
+    box_->owner_ends();
+    box_->deliver();
     CREEL_ASSERT(late_descriptors_ == 0, "a connection that nobody took outlives its ring");
 }
 
 ring_statistics ring::statistics() const noexcept {
     ring_statistics all = counters_;
     all.operations_in_flight = held_ - standing_;
+    all.registered_files = files_.count();
     all.late_descriptors = late_descriptors_;
     all.buffers_out = receive_buffers_ ? receive_buffers_->out() : 0;
     return all;

@@ -12,8 +12,10 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/mailbox.hpp>
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
+#include <creel/io/detail/registered_files.hpp>
 #include <creel/io/statistics.hpp>
 
 #include <liburing.h>
@@ -23,28 +25,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <vector>
 
 namespace creel::io::detail {
-
-// What another thread hands to a ring's own thread.
-struct mail {
-    mail* next_mail = nullptr;
-    void (*deliver)(mail&) noexcept = nullptr;
-};
-
-// Outlives its ring, for those who may come late: a stream dropped on another thread.
-struct mailbox {
-    std::mutex mutex;
-    ring* owner = nullptr; // guarded by mutex; null once the ring has ended
-    mail* first = nullptr; // guarded by mutex
-
-    // True if the owner will deliver it, false if there is no owner any more. Threads: any.
-    bool post(mail& m);
-    [[nodiscard]] bool has_owner(); // Threads: any.
-};
 
 // What completes with no fiber waiting on it: the wake read, a multishot accept.
 struct completion_target {
@@ -65,11 +48,6 @@ struct ring_member : link {
     void (*ring_ends)(ring_member&) noexcept = nullptr;
 };
 
-// What newer kernels have and a ring can do without. Rings made from now on do without, as on an
-// older kernel: for tests. Threads: any.
-enum class newer_feature : unsigned { standing_receive = 1, registered_file = 2, message = 4 };
-void withhold(newer_feature f) noexcept;
-
 class ring final : public poller {
 public:
     // The size of the completion queue 0: the default. Throws: std::system_error that says why
@@ -80,7 +58,7 @@ public:
     time_point now() noexcept override { return clock::now(); }
     void poll() noexcept override;
     void wait_until(time_point deadline) noexcept override;
-    void wake() noexcept override;
+    void wake() noexcept override; // Threads: any.
 
     // True when perform() can go ahead without waiting. If not, make_room() first, which parks.
     [[nodiscard]] bool has_room() noexcept { return tail_ - head() < entries_ || flush(); }
@@ -129,13 +107,7 @@ public:
         return waits_[static_cast<unsigned>(fd) % waits_.size()];
     }
 
-    // Enters a descriptor into the kernel's table of this ring's files: an operation that names it
-    // by the returned slot (IOSQE_FIXED_FILE) saves the kernel two atomic operations on the file.
-    // -1 if there is no room, or the kernel refuses. The file stays open until it is taken out.
-    // Cost: a system call each.
-    int register_file(int fd) noexcept;
-    [[nodiscard]] bool files_may_be_registered() noexcept; // Cost: a system call, the first time.
-    void unregister_file(int slot) noexcept;
+    [[nodiscard]] registered_files& files() noexcept { return files_; }
 
     // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
     // that could not be tried now.
@@ -197,7 +169,6 @@ private:
     void serve_room_waiters() noexcept;
     void attend() noexcept;
     void woken() noexcept;
-    void read_mail() noexcept;
     void stand(standing& s) noexcept;
 
     io_uring uring_{};
@@ -218,9 +189,7 @@ private:
     standing heartbeat_{};
     unsigned standing_ = 0; // how many of these two are counted in held_
     bool ending_ = false;
-    int files_ = 0;      // slots of the file table; 0: not tried yet, -1: refused
-    int files_used_ = 0; // slots from here on were never used
-    std::vector<int> free_slots_{};
+    registered_files files_{uring_};
     std::optional<receive_buffers> receive_buffers_{}; // from the first use on
     int wake_descriptor_ = -1;
     const bool takes_messages_;

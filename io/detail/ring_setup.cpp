@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <fstream>
@@ -19,6 +20,8 @@ namespace {
 
 constexpr unsigned default_completions = 16384;
 constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twice that
+
+std::atomic<unsigned> withheld{0}; // newer_features, ored
 
 constexpr unsigned register_send_msg_ring = 31; // IORING_REGISTER_SEND_MSG_RING: newer than
                                                 // liburing 2.3
@@ -134,6 +137,14 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
         throw_error(reason, "eventfd");
     }
     return wake_descriptor;
+}
+
+void withhold(newer_feature f) noexcept {
+    withheld.fetch_or(static_cast<unsigned>(f));
+}
+
+bool is_withheld(newer_feature f) noexcept {
+    return (withheld.load() & static_cast<unsigned>(f)) != 0;
 }
 
 bool kernel_sends_messages() noexcept {

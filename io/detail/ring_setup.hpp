@@ -1,4 +1,4 @@
-// Opening an io_uring, and telling a person why one cannot be had.
+// Opening an io_uring, telling a person why one cannot be had, and what this kernel has.
 #pragma once
 
 #include <liburing.h>
@@ -21,6 +21,12 @@ struct refusal {
 // Sets up the ring and its wake descriptor, which is returned.
 // Throws: std::system_error with the remedy in its text.
 [[nodiscard]] int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries);
+
+// What newer kernels have and a ring can do without. Rings made from now on do without, as on an
+// older kernel: for tests. Threads: any.
+enum class newer_feature : unsigned { standing_receive = 1, registered_file = 2, message = 4 };
+void withhold(newer_feature f) noexcept;
+[[nodiscard]] bool is_withheld(newer_feature f) noexcept;
 
 // True if any thread can put a completion into a ring by one system call, without a ring of its
 // own: IORING_REGISTER_SEND_MSG_RING (Linux 6.13). Asked of the kernel once.

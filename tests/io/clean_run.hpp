@@ -85,7 +85,7 @@ inline bool receives_stand() {
     return io::detail::current_ring()->receives_may_stand();
 }
 inline bool files_are_registered() {
-    return io::detail::current_ring()->files_may_be_registered();
+    return io::detail::current_ring()->files().usable();
 }
 
 // Two connected streams.

@@ -1,0 +1,101 @@
+// A run in a process that may have no more address space, as under `ulimit -v`, or under overcommit
+// mode 2, where the kernel refuses a mapping in the same way.
+#include "support/child_process.hpp"
+#include "support/fixture.hpp"
+#include "support/sanitizers.hpp"
+
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <fstream>
+#include <new>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+// Sanitizers map address space of their own, and cannot live without it.
+#if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
+
+using namespace std::chrono_literals;
+using namespace creel::test;
+
+namespace {
+
+void expect(bool condition) {
+    if (!condition)
+        std::abort();
+}
+
+// Leaves room for some 60 stacks beside what the process has.
+void limit_address_space() {
+    std::size_t pages = 0;
+    std::ifstream{"/proc/self/statm"} >> pages;
+    rlimit limit{};
+    expect(::getrlimit(RLIMIT_AS, &limit) == 0);
+    limit.rlim_cur = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + (20 << 20);
+    expect(::setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+} // namespace
+
+TEST_CASE("fibers for which there is no address space wait for the stacks of those that end") {
+    const auto child = run_in_child([] {
+        limit_address_space();
+        int ran = 0;
+        std::size_t most_alive = 0;
+        const auto left = run_virtually([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                for (int i = 0; i < 1000; ++i)
+                    n.spawn([&] {
+                        creel::this_fiber::sleep_for(1ms);
+                        ++ran;
+                        most_alive =
+                            std::max<std::size_t>(most_alive, creel::statistics().fibers_alive);
+                    });
+            });
+        });
+        expect(ran == 1000);
+        expect(most_alive > 20 && most_alive < 100);
+        expect(left == nothing);
+    });
+    INFO(to_string(child));
+    CHECK((child.exited && child.exit_code == 0));
+}
+
+TEST_CASE("where only fibers without a stack could go on, their nursery throws and the run does") {
+    const auto child = run_in_child([] {
+        limit_address_space();
+        int ended = 0;
+        int thrown = 0;
+        const auto left = run_virtually([&] {
+            const auto nest = [&](const auto& self, int depth) -> void {
+                creel::with_nursery([&](creel::nursery& n) {
+                    if (depth > 0)
+                        n.spawn([&self, depth] { self(self, depth - 1); });
+                });
+                ++ended;
+            };
+            for (int i = 0; i < 3; ++i) {
+                try {
+                    nest(nest, 1000); // each holds its stack until the next has ended
+                } catch (const std::bad_alloc&) {
+                    ++thrown;
+                }
+            }
+            nest(nest, 10);
+        });
+        expect(thrown == 3);
+        expect(ended == 11);
+        expect(left == nothing);
+    });
+    INFO(to_string(child));
+    CHECK((child.exited && child.exit_code == 0));
+}
+
+#endif

@@ -92,15 +92,26 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
         std::size_t succeeded = 0;
         std::size_t was_cancelled = 0;
         std::size_t wrong = 0;
-        // Every word the peer has sent comes once and in order, and nothing else is written.
+        // Every word the peer has sent comes once and in order, and nothing else is written: not
+        // beside the buffer, and not a byte if it was cancelled.
         const auto receive = [&](connection& c) {
-            std::array<std::uint32_t, 16> buffer;
-            buffer.fill(~std::uint32_t{0});
-            const std::size_t bytes = c.ours.recv(std::as_writable_bytes(std::span{buffer}));
-            const std::size_t words = bytes / sizeof(std::uint32_t);
-            wrong += bytes % sizeof(std::uint32_t) != 0;
-            for (std::size_t i = 0; i < buffer.size(); ++i)
-                wrong += buffer[i] != (i < words ? c.got++ : ~std::uint32_t{0});
+            constexpr auto untouched = ~std::uint32_t{0};
+            std::array<std::uint32_t, 18> words;
+            words.fill(untouched);
+            std::size_t bytes = 0;
+            const auto look = [&] {
+                wrong += bytes % sizeof(std::uint32_t) != 0;
+                const std::size_t end = 1 + bytes / sizeof(std::uint32_t);
+                for (std::size_t i = 0; i < words.size(); ++i)
+                    wrong += words[i] != (i >= 1 && i < end ? c.got++ : untouched);
+            };
+            try {
+                bytes = c.ours.recv(std::as_writable_bytes(std::span{words}.subspan(1, 16)));
+            } catch (const creel::cancelled&) {
+                look();
+                throw;
+            }
+            look();
         };
         const auto write = [&](connection& c) {
             const std::uint32_t word = c.sent++;
@@ -286,5 +297,152 @@ TEST_CASE("a wait for readiness that races with its cancel ends, and the data is
             wrong += recv_text(a) != "x";
         }
         CHECK(wrong == 0);
+    });
+}
+
+namespace {
+
+// A fiber that waits for `bell` cancels the scope in the very poll in which what was submitted
+// after it completes, before that fiber's turn.
+class bell {
+public:
+    bell() {
+        if (::pipe2(ends_.data(), O_CLOEXEC) < 0)
+            throw std::system_error(errno, std::generic_category(), "a bell");
+    }
+    bell(const bell&) = delete;
+    bell& operator=(const bell&) = delete;
+    ~bell() {
+        for (const int end : ends_)
+            ::close(end);
+    }
+    void ring() const { CHECK(::write(ends_[1], "!", 1) == 1); }
+    void wait() const {
+        io::wait_readable(ends_[0]);
+        char rung = 0;
+        CHECK(::read(ends_[0], &rung, 1) == 1);
+    }
+
+private:
+    std::array<int, 2> ends_{};
+};
+
+} // namespace
+
+TEST_CASE("a connect that is cancelled in the poll in which it completes has connected") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        const bell cancel;
+        for (int i = 0; i < 20; ++i) {
+            std::optional<io::tcp_stream> stream;
+            creel::with_nursery([&](creel::nursery& n) {
+                creel::cancel_scope scope;
+                cancel.ring(); // it completes as soon as it is submitted
+                n.spawn([&] {
+                    cancel.wait();
+                    scope.cancel();
+                });
+                n.spawn([&] {
+                    stream = scope.run(
+                        [&] { return io::tcp_stream::connect(listener.local_endpoint()); });
+                });
+                while (n.children() != 0)
+                    creel::this_fiber::yield();
+            });
+            REQUIRE(stream.has_value());
+            auto peer = listener.accept();
+            peer.send_all(bytes_of("x"));
+            CHECK(recv_text(*stream) == "x");
+        }
+    });
+}
+
+TEST_CASE("a recv_exact that is cancelled in the poll in which bytes come counts them") {
+    const auto [last, moved, left] =
+        GENERATE(table<std::string, std::size_t, std::string>({{"def", 6, ""}, {"de", 5, "f"}}));
+    INFO("the last bytes: " << last);
+    clean_run([&, &last = last, &moved = moved, &left = left] {
+        auto [a, b] = stream_pair();
+        const bell cancel;
+        for (int i = 0; i < 20; ++i) {
+            std::array<std::byte, 6> buffer{};
+            std::size_t told = 0;
+            creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+                creel::cancel_scope scope;
+                n.spawn([&] {
+                    cancel.wait();
+                    scope.cancel();
+                });
+                n.spawn([&] {
+                    scope.run([&] {
+                        try {
+                            a.recv_exact(buffer);
+                            told = buffer.size();
+                        } catch (const creel::partial_cancelled& why) {
+                            told = why.bytes_moved();
+                            throw;
+                        }
+                    });
+                });
+                b.send_all(bytes_of("abc"));
+                settle();
+                cancel.ring();
+                CHECK(::write(b.native_handle(), last.data(), last.size()) ==
+                      static_cast<ssize_t>(last.size()));
+                while (n.children() != 0)
+                    creel::this_fiber::yield();
+            });
+            CHECK(told == moved);
+            CHECK(text_of(std::span{buffer}.first(told)) == "abc" + last);
+            if (!left.empty()) {
+                b.send_all(bytes_of(left));
+                CHECK(recv_text(a) == left);
+            }
+        }
+    });
+}
+
+TEST_CASE("a send_all that races with its cancel tells exactly what the peer gets") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        const std::vector<std::byte> much(std::size_t{4} << 20);
+        std::vector<std::byte> room(std::size_t{1} << 20);
+        const bell cancel;
+        const auto drain = [&, &b = b] {
+            std::size_t all = 0;
+            ssize_t n = 0;
+            while ((n = ::recv(b.native_handle(), room.data(), room.size(), MSG_DONTWAIT)) > 0)
+                all += static_cast<std::size_t>(n);
+            return all;
+        };
+        for (int i = 0; i < 50; ++i) {
+            std::optional<std::size_t> told;
+            std::size_t read = 0;
+            creel::with_nursery([&, &a = a](creel::nursery& n) {
+                creel::cancel_scope scope;
+                n.spawn([&] {
+                    cancel.wait();
+                    scope.cancel();
+                });
+                n.spawn([&] {
+                    scope.run([&] {
+                        try {
+                            a.send_all(much);
+                        } catch (const creel::partial_cancelled& why) {
+                            told = why.bytes_moved();
+                            throw;
+                        }
+                    });
+                });
+                settle(); // now it waits for room
+                cancel.ring();
+                read = drain(); // now it has some, in the poll that brings the cancel
+                while (n.children() != 0)
+                    creel::this_fiber::yield();
+            });
+            read += drain();
+            CHECK(told == read);
+            CHECK(read < much.size());
+        }
     });
 }

@@ -10,7 +10,9 @@
 #include <creel/fibers/detail/together.hpp>
 #include <creel/fibers/nursery.hpp>
 
+#include <cstddef>
 #include <optional>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -18,11 +20,24 @@ namespace creel {
 
 namespace detail {
 
-// A function of its own: clang 16 crashes on a lambda that captures an element of a pack, in a pack
-// expansion inside another lambda.
-template <typename R, typename F>
-void spawn_filling(nursery& n, int number, std::optional<R>& result, F& f) {
-    n.spawn({.name = numbered("all", number)}, [&result, &f] { fill(result, f); });
+// What a child of all() runs. It needs no name of its own to be copied, so that its spawn is one of
+// the cheap ones.
+template <typename R, typename F, std::size_t Number>
+struct filling {
+    static constexpr numbered_name name{"all", Number};
+
+    void operator()() const { fill(result, f); }
+
+    std::optional<R>& result;
+    F& f;
+};
+template <typename R, typename F, std::size_t Number>
+inline constexpr std::string_view default_name<filling<R, F, Number>> =
+    filling<R, F, Number>::name.view();
+
+template <typename Results, std::size_t... I, typename... F>
+void spawn_all(nursery& n, Results& results, std::index_sequence<I...> /*numbers*/, F&... f) {
+    (n.spawn(filling<filled_result<F>, F, I + 1>{std::get<I>(results), f}), ...);
 }
 
 } // namespace detail
@@ -36,9 +51,7 @@ template <typename... F>
 auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     std::tuple<std::optional<detail::filled_result<F>>...> results;
     with_nursery({.name = "all"}, [&](nursery& n) {
-        [[maybe_unused]] int number = 0;
-        std::apply([&](auto&... result) { (detail::spawn_filling(n, ++number, result, f), ...); },
-                   results);
+        detail::spawn_all(n, results, std::index_sequence_for<F...>{}, f...);
     });
     return std::apply(
         [](auto&... result) {

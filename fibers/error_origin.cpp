@@ -99,7 +99,7 @@ void note_origin(const std::exception_ptr& error, const task& who) noexcept {
         origins& o = all();
         const std::lock_guard lock{o.mutex};
         auto* const header = static_cast<exception_header*>(object) - 1;
-        const task_info info{who.id, who.name, who.spawned_at};
+        const task_info info{who.id, std::string{who.name()}, who.spawned_at};
         if (o.known.try_emplace(object, origin{info, header->destructor}).second)
             header->destructor = forget_and_destroy;
     } catch (const std::bad_alloc&) { // who threw it stays unknown

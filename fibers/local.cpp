@@ -56,8 +56,4 @@ void drop_locals(local_binding* first) noexcept {
     }
 }
 
-local_binding* scheduler::locals_outside_tasks() const noexcept {
-    return bindings();
-}
-
 } // namespace creel::detail

@@ -12,10 +12,10 @@
 #include <creel/fibers/detail/together.hpp>
 #include <creel/fibers/nursery.hpp>
 
-#include <exception>
-#include <functional>
+#include <cstddef>
 #include <optional>
 #include <source_location>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -48,6 +48,34 @@ private:
     bool won_ = false;
 };
 
+// What a child of race() runs; R is std::monostate for functions without a result.
+template <typename R, typename F, std::size_t Number>
+struct runner {
+    static constexpr numbered_name name{"race", Number};
+
+    void operator()() const {
+        std::optional<filled_result<F>> value;
+        fill(value, f);
+        if (race.is_won())
+            return;
+        winner.emplace(std::move(*value));
+        race.win();
+    }
+
+    race_core& race;
+    std::optional<R>& winner;
+    F& f;
+};
+template <typename R, typename F, std::size_t Number>
+inline constexpr std::string_view default_name<runner<R, F, Number>> =
+    runner<R, F, Number>::name.view();
+
+template <typename R, std::size_t... I, typename... F>
+void spawn_runners(nursery& n, race_core& race, std::optional<R>& winner,
+                   std::index_sequence<I...> /*numbers*/, F&... f) {
+    (n.spawn(runner<R, F, I + 1>{race, winner, f}), ...);
+}
+
 } // namespace detail
 
 // The value is of the common_type of the results; functions without one race to be done first.
@@ -63,33 +91,12 @@ auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {
     nursery n = detail::nursery_access::open({.on_error = collect(), .name = "race"},
                                              std::source_location::current());
     detail::race_core race{n};
-    int number = 0;
-    if constexpr (std::is_void_v<result>) {
-        race.begin([&] {
-            (n.spawn({.name = detail::numbered("race", ++number)},
-                     [&f, &race] {
-                         std::invoke(f);
-                         race.win();
-                     }),
-             ...);
-        });
-        race.finish();
-    } else {
-        std::optional<result> winner;
-        race.begin([&] {
-            (n.spawn({.name = detail::numbered("race", ++number)},
-                     [&f, &race, &winner] {
-                         auto value = std::invoke(f);
-                         if (race.is_won())
-                             return;
-                         winner.emplace(std::move(value));
-                         race.win();
-                     }),
-             ...);
-        });
-        race.finish();
+    std::optional<detail::filled<result>> winner;
+    race.begin(
+        [&] { detail::spawn_runners(n, race, winner, std::index_sequence_for<F...>{}, f...); });
+    race.finish();
+    if constexpr (!std::is_void_v<result>)
         return std::move(*winner);
-    }
 }
 
 } // namespace creel

@@ -21,7 +21,7 @@ void begin_line(std::string& text, std::size_t depth) {
 
 void list_task(const detail::task& t, std::size_t depth, std::string& text) {
     begin_line(text, depth);
-    text += to_string(task_info{t.id, t.name, t.spawned_at});
+    text += to_string(task_info{t.id, std::string{t.name()}, t.spawned_at});
     if (!t.home->name.empty()) {
         text += " in ";
         text += t.home->name;

@@ -82,7 +82,7 @@ std::string_view name() noexcept {
         return {};
     const detail::fiber_record& f = s->running();
     if (f.current != nullptr)
-        return f.current->name;
+        return f.current->name();
     return f.what == detail::fiber_record::fiber_kind::main ? "main" : "";
 }
 

@@ -21,7 +21,7 @@ namespace {
 // "worker (#17, spawned at server.cpp:42)"
 std::string name_of(const fiber_record& f) {
     if (const task* t = f.current)
-        return escaped(to_string(task_info{t->id, t->name, t->spawned_at}));
+        return escaped(to_string(task_info{t->id, std::string{t->name()}, t->spawned_at}));
     return (f.what == fiber_record::fiber_kind::main ? "main (#" : "a Boost fiber (#") +
            std::to_string(f.id) + ')';
 }

@@ -76,8 +76,8 @@ void scheduler::adopt_task(task& t, nursery_core& home) noexcept {
     t.next = nullptr;
     t.runner = nullptr;
     t.result = nullptr;
-    if (!t.name.empty())
-        t.name = std::string{}; // and what it may have allocated
+    if (!t.given_name.empty())
+        t.given_name = std::string{}; // and what it may have allocated
     t.next_ready = warm_tasks_;
     warm_tasks_ = &t;
     ++warm_task_count_;
@@ -342,7 +342,7 @@ bool scheduler::explain_fault(const std::byte* address, const std::byte* stack_p
          (&f != current_ && stacks_->guarded_by(stack_pointer - red_zone).top != stack.top)))
         return false;
     if (const task* t = f.current) {
-        found.name = t->name;
+        found.name = t->name();
         found.id = t->id;
         found.spawned_in = t->spawned_at.file_name();
         found.spawned_on_line = t->spawned_at.line();

@@ -147,7 +147,7 @@ task* nursery_core::make_task(const spawn_options& options, std::size_t closure_
         if (options.stack_bytes != 0)
             t->stack_bytes = options.stack_bytes;
         if (!options.name.empty())
-            t->name = options.name;
+            t->given_name = options.name;
     } catch (...) {
         if (t != nullptr)
             opener->home->free_task(*t);

@@ -21,7 +21,7 @@ namespace {
 task_info info_of(const task& t) noexcept {
     task_info info{t.id, {}, t.spawned_at};
     try {
-        info.name = t.name;
+        info.name = t.name();
     } catch (const std::bad_alloc&) {
     }
     return info;

@@ -48,7 +48,7 @@ task* remote_entry::make_task(const spawn_options& options, std::size_t closure_
     task* t = task::place(memory, 0, closure_align, where);
     t->stack_bytes = options.stack_bytes;
     try {
-        t->name = options.name;
+        t->given_name = options.name;
     } catch (...) {
         discard_task(*t);
         throw;

@@ -114,6 +114,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
     main_->home = this;
+    thread_locals_ = &this_thread_parker().locals;
     find_thread_stack(*main_);
     adopt_sanitizer_state(*main_);
     renew_budget(*main_);

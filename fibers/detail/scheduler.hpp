@@ -124,7 +124,10 @@ public:
 
     // What a child spawned here and now shall see of local<T>s; null for the fallbacks.
     [[nodiscard]] local_binding* locals() const noexcept {
-        return current_->current != nullptr ? current_->current->locals : locals_outside_tasks();
+        if (current_->current != nullptr)
+            return current_->current->locals;
+        return current_->what == fiber_record::fiber_kind::native ? current_->locals
+                                                                  : *thread_locals_;
     }
 
     // Whether an access to this address is a fiber's overflow, and whose. For a handler of SIGSEGV
@@ -160,7 +163,6 @@ private:
     void remove_marker() noexcept;
 
     void yield_spent();
-    [[nodiscard]] local_binding* locals_outside_tasks() const noexcept;
 
     // loop.cpp
     void suspend_current();           // runs others until the current fiber is popped again
@@ -240,6 +242,7 @@ private:
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
     bool leaving_ = false;
     poller* outside_ = nullptr;
+    local_binding** thread_locals_ = nullptr; // the main fiber goes on with its thread's
     timer_queue timers_;
     fiber_record* idle_ = nullptr; // carriers with the default stack, last in first out
     std::size_t idle_count_ = 0;

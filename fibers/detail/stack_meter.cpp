@@ -45,7 +45,7 @@ void stack_meter::measure_living(const task& t, stack_memory stack) {
     if (used <= use.most_bytes)
         return;
     use.spawned_at = at;
-    use.name = t.name;
+    use.name = t.name();
     use.stack_bytes = stack.bytes;
     use.most_bytes = used;
 }

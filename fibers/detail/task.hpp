@@ -15,6 +15,7 @@
 #include <new>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -40,7 +41,12 @@ struct runnable {
 struct closure_kind {
     void (*invoke)(void* closure);
     void (*destroy)(void* closure) noexcept; // null: it owns nothing
+    std::string_view name{};                 // of tasks that were given none
 };
+
+// Of tasks that run an F and were given no name; for closures of our own.
+template <typename F>
+inline constexpr std::string_view default_name{};
 
 // What spawn() puts into a node.
 template <typename F>
@@ -55,7 +61,8 @@ struct spawned_closure {
         [](void* c) { static_cast<void>(std::invoke(static_cast<spawned_closure*>(c)->f)); },
         std::is_trivially_destructible_v<F>
             ? nullptr
-            : +[](void* c) noexcept { std::destroy_at(static_cast<spawned_closure*>(c)); }};
+            : +[](void* c) noexcept { std::destroy_at(static_cast<spawned_closure*>(c)); },
+        default_name<F>};
 
     F f;
 };
@@ -78,6 +85,9 @@ struct alignas(std::max_align_t) task : runnable {
         return t;
     }
 
+    [[nodiscard]] std::string_view name() const noexcept {
+        return !given_name.empty() ? std::string_view{given_name} : kind_of_closure->name;
+    }
     [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
     void destroy_closure() noexcept {
         if (kind_of_closure->destroy != nullptr)
@@ -96,7 +106,7 @@ struct alignas(std::max_align_t) task : runnable {
     std::uint64_t id = 0;
     local_binding* locals = nullptr; // what its spawner saw, then its own; we hold a reference
     std::source_location spawned_at;
-    std::string name{};
+    std::string given_name{};
 
 private:
     explicit task(std::source_location where) noexcept

@@ -52,7 +52,8 @@ void task_result::await() {
 }
 
 void task_result::describe(std::string& text) const {
-    text += "the result of " + to_string(task_info{node->id, node->name, node->spawned_at});
+    text += "the result of " +
+            to_string(task_info{node->id, std::string{node->name()}, node->spawned_at});
 }
 
 bool task_result::ended_after_wake() noexcept {

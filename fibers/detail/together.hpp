@@ -1,9 +1,9 @@
 // What all(), race() and map() share.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -15,9 +15,11 @@ namespace creel::detail {
 template <typename F, typename... Args>
 using plain_result = std::remove_cvref_t<std::invoke_result_t<F&, Args...>>;
 
+template <typename R>
+using filled = std::conditional_t<std::is_void_v<R>, std::monostate, R>;
+
 template <typename F, typename... Args>
-using filled_result = std::conditional_t<std::is_void_v<std::invoke_result_t<F&, Args...>>,
-                                         std::monostate, plain_result<F, Args...>>;
+using filled_result = filled<plain_result<F, Args...>>;
 
 template <typename R, typename F, typename... Args>
 void fill(std::optional<R>& result, F& f, Args&&... args) {
@@ -30,9 +32,26 @@ void fill(std::optional<R>& result, F& f, Args&&... args) {
 }
 
 // "race #2": tells the children of one call apart, whose spawn sites are one line of ours: a call
-// that takes any number of functions can take no source_location after them. Short enough for a
-// string without an allocation.
-[[nodiscard]] std::string numbered(std::string_view call, int number);
+// that takes any number of functions can take no source_location after them.
+template <std::size_t Bytes>
+struct numbered_name {
+    char text[Bytes + 12]{};
+    std::size_t length = 0;
+
+    constexpr numbered_name(const char (&call)[Bytes], std::size_t number) noexcept {
+        const auto append = [&](char c) { text[length++] = c; };
+        for (std::size_t i = 0; i + 1 < Bytes; ++i)
+            append(call[i]);
+        append(' ');
+        append('#');
+        std::size_t digit = 1;
+        while (number / digit >= 10)
+            digit *= 10;
+        for (; digit != 0; digit /= 10)
+            append(static_cast<char>('0' + number / digit % 10));
+    }
+    [[nodiscard]] constexpr std::string_view view() const noexcept { return {text, length}; }
+};
 
 // Some child has no result, although none has failed: throws `cancelled` if the caller is
 // cancelled (the child then never started), else task_cancelled.

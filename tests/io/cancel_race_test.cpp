@@ -1,6 +1,7 @@
 // Success beats cancel, with the kernel on the other side: whatever the order in which an operation
 // completes and is cancelled, `cancelled` means that it did not happen, and nothing is lost.
 #include "clean_run.hpp"
+#include "raw_socket.hpp"
 #include "support/seed.hpp"
 
 #include <creel/fibers/cancelled.hpp>
@@ -28,42 +29,55 @@ namespace {
 
 constexpr std::size_t batch = 50;
 
-// A descriptor of the test's own, without creel.
-class raw_socket {
-public:
-    explicit raw_socket(int fd) : fd_(fd) {
-        if (fd < 0)
-            throw std::system_error(errno, std::generic_category(), "a raw socket");
-    }
-    raw_socket(raw_socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    raw_socket& operator=(raw_socket&&) = delete;
-    ~raw_socket() {
-        if (fd_ >= 0)
-            ::close(fd_);
-    }
-    [[nodiscard]] int get() const { return fd_; }
+// A receive buffer with guards before and behind it, for words that are never `untouched`.
+struct guarded_words {
+    static constexpr std::uint32_t untouched = ~std::uint32_t{0};
+    static constexpr std::size_t guards = 16;
+    static constexpr std::size_t size = 16;
 
-private:
-    int fd_;
+    std::array<std::uint32_t, guards + size + guards> all;
+
+    guarded_words() { all.fill(untouched); }
+    std::span<std::uint32_t> words() { return std::span{all}.subspan(guards, size); }
+
+    // How many have been written to, the first `received` words of the buffer aside.
+    [[nodiscard]] std::size_t touched_from(std::size_t received) const {
+        std::size_t touched = 0;
+        for (std::size_t i = 0; i < all.size(); ++i)
+            touched += (i < guards || i >= guards + received) && all[i] != untouched;
+        return touched;
+    }
 };
 
-sockaddr_in loopback(std::uint16_t port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    return address;
-}
+// A stream whose peer writes the words 0, 1, 2 ...: each must come once and in order.
+struct counting_pair {
+    std::pair<io::tcp_stream, io::tcp_stream> streams = stream_pair();
+    io::tcp_stream& ours = streams.first;
+    std::uint32_t sent = 0;
+    std::uint32_t got = 0;
+    std::size_t wrong = 0;
 
-// Connected at once, for the backlog has room; closed by a reset, so that no port is used up.
-raw_socket raw_client(std::uint16_t port) {
-    raw_socket client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    const sockaddr_in to = loopback(port);
-    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0)
-        throw std::system_error(errno, std::generic_category(), "a raw connect");
-    reset_on_close(client.get());
-    return client;
-}
+    void write() {
+        const std::uint32_t word = sent++;
+        wrong += ::write(streams.second.native_handle(), &word, sizeof word) != sizeof word;
+    }
+    void receive_into(guarded_words& array) {
+        const std::size_t bytes = ours.recv(std::as_writable_bytes(array.words()));
+        const std::size_t count = bytes / sizeof(std::uint32_t);
+        wrong += bytes % sizeof(std::uint32_t) != 0;
+        for (const std::uint32_t word : array.words().first(count))
+            wrong += word != got++;
+        wrong += array.touched_from(count);
+    }
+    std::size_t receive_rest() {
+        const std::uint32_t before = got;
+        while (got != sent) {
+            guarded_words array;
+            receive_into(array);
+        }
+        return got - before;
+    }
+};
 
 void yield_times(std::uint64_t count) {
     for (; count > 0; --count)
@@ -77,48 +91,36 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
     INFO("seed " << seed);
     clean_run([&] {
         constexpr std::size_t rounds = 100'000 / batch;
-        struct connection {
-            io::tcp_stream ours;
-            io::tcp_stream peers;
-            std::uint32_t sent = 0;
-            std::uint32_t got = 0;
-        };
         std::mt19937 random{seed};
-        std::deque<connection> connections;
-        for (std::size_t i = 0; i < batch; ++i) {
-            auto [a, b] = stream_pair();
-            connections.push_back({std::move(a), std::move(b)});
-        }
+        std::deque<counting_pair> connections(batch);
+        // Half of them receive one by one, straight into the array; the others' receives stand.
+        for (std::size_t i = 0; i < batch; i += 2)
+            static_cast<void>(connections[i].ours.native_handle());
         std::size_t succeeded = 0;
         std::size_t was_cancelled = 0;
-        std::size_t wrong = 0;
-        // Every word the peer has sent comes once and in order, and nothing else is written: not
-        // beside the buffer, and not a byte if it was cancelled.
-        const auto receive = [&](connection& c) {
-            constexpr auto untouched = ~std::uint32_t{0};
-            std::array<std::uint32_t, 18> words;
-            words.fill(untouched);
-            std::size_t bytes = 0;
-            const auto look = [&] {
-                wrong += bytes % sizeof(std::uint32_t) != 0;
-                const std::size_t end = 1 + bytes / sizeof(std::uint32_t);
-                for (std::size_t i = 0; i < words.size(); ++i)
-                    wrong += words[i] != (i >= 1 && i < end ? c.got++ : untouched);
-            };
-            try {
-                bytes = c.ours.recv(std::as_writable_bytes(std::span{words}.subspan(1, 16)));
-            } catch (const creel::cancelled&) {
-                look();
-                throw;
-            }
-            look();
-        };
-        const auto write = [&](connection& c) {
-            const std::uint32_t word = c.sent++;
-            wrong += ::write(c.peers.native_handle(), &word, sizeof word) != sizeof word;
-        };
+        std::size_t outlasted = 0;
         for (std::size_t round = 0; round < rounds; ++round) {
             std::deque<creel::cancel_scope> scopes(batch);
+            bool all_written = false;
+            const auto receive = [&](counting_pair& c) {
+                guarded_words array;
+                std::optional<creel::cancelled> why;
+                try {
+                    c.receive_into(array);
+                } catch (const creel::cancelled& thrown) {
+                    why = thrown;
+                }
+                if (!why)
+                    return;
+                if (random() % 2 == 0) // what was cut must not come into the array any more
+                    creel::shield([&] {
+                        while (!all_written)
+                            creel::this_fiber::yield();
+                        outlasted += c.receive_rest();
+                    });
+                c.wrong += array.touched_from(0);
+                throw *why;
+            };
             creel::with_nursery([&](creel::nursery& n) {
                 for (std::size_t i = 0; i < batch; ++i)
                     n.spawn([&, i] {
@@ -129,21 +131,25 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
                 for (std::size_t i = 0; i < batch; ++i) {
                     const auto how = random() % 4;
                     if (how % 2 == 0)
-                        write(connections[i]);
+                        connections[i].write();
                     if (how == 1 && random() % 8 == 0)
                         creel::this_fiber::yield();
                     scopes[i].cancel();
                     if (how == 1)
-                        write(connections[i]);
+                        connections[i].write();
                 }
+                all_written = true;
             });
         }
-        for (connection& c : connections)
-            while (c.got != c.sent)
-                receive(c);
+        std::size_t wrong = 0;
+        for (counting_pair& c : connections) {
+            c.receive_rest();
+            wrong += c.wrong;
+        }
         CHECK(wrong == 0);
         CHECK(succeeded > 0);
         CHECK(was_cancelled > 0);
+        CHECK(outlasted > 0);
         CHECK(succeeded + was_cancelled == 100'000);
     });
 }

@@ -39,6 +39,10 @@ owned_fd connect(const endpoint& to) {
         r.perform(op, [&](io_uring_sqe& entry) {
             io_uring_prep_connect(&entry, socket, reinterpret_cast<const sockaddr*>(&address),
                                   length_bytes);
+            // A full backlog of a Unix socket cannot be polled for: the kernel would try a hundred
+            // times before one of its threads waits, and a cancel in between finds nothing.
+            if (address.ss_family == AF_UNIX)
+                entry.flags |= IOSQE_ASYNC;
         });
         if (op.result >= 0)
             return owned_fd{connected.release()};

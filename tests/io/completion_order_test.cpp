@@ -9,11 +9,14 @@
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/un.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -155,6 +158,40 @@ struct one_accept {
     void close() { listener.close(); }
 };
 
+// To a Unix socket whose backlog is full: unlike TCP's it goes on the moment there is room.
+struct one_connect {
+    std::string name = "@creel_completion_order_test_" + std::to_string(::getpid());
+    raw_socket peer{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    raw_socket filler{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    std::optional<raw_socket> first{};
+    std::optional<io::tcp_stream> connected{};
+
+    one_connect() {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        std::memcpy(address.sun_path + 1, name.data() + 1, name.size() - 1);
+        const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+        const auto* any = reinterpret_cast<const sockaddr*>(&address);
+        if (::bind(peer.get(), any, length) < 0 || ::listen(peer.get(), 0) < 0 ||
+            ::connect(filler.get(), any, length) < 0)
+            throw std::system_error(errno, std::generic_category(), "a full Unix listener");
+    }
+    void wait() { connected = io::tcp_stream::connect(io::endpoint::unix_path(name)); }
+    void complete() { first.emplace(::accept4(peer.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
+    bool lost_nothing(bool happened) {
+        if (happened != connected.has_value())
+            return false;
+        const int fd = ::accept4(peer.get(), nullptr, nullptr, SOCK_CLOEXEC);
+        if (fd < 0)
+            return !happened;
+        const raw_socket other{fd};
+        if (happened)
+            connected->send_all(bytes_of("x"));
+        char c = 0;
+        return ::recv(other.get(), &c, 1, 0) == (happened ? 1 : 0); // given up: closed
+    }
+};
+
 // Who waits for it from before the wait under test is ready before that one,
 // when both complete in the same poll.
 struct bell {
@@ -242,7 +279,7 @@ bool happened(Kind& kind, order how) {
 
 TEMPLATE_TEST_CASE("what was cancelled before it could complete has not happened", "", one_recv,
                    standing_recv, one_recv_exact, one_send, one_send_all, readable_wait,
-                   writable_wait, one_accept) {
+                   writable_wait, one_accept, one_connect) {
     const auto how = GENERATE(order::cancelled_before, order::cancelled_before_submission);
     clean_run([&] {
         TestType kind;
@@ -253,6 +290,7 @@ TEMPLATE_TEST_CASE("what was cancelled before it could complete has not happened
     });
 }
 
+// Not the connect: a kernel's thread waits for it, and tells of it when it gets to that.
 TEMPLATE_TEST_CASE("what was delivered before the cancel has happened", "", one_recv, standing_recv,
                    one_recv_exact, one_send, one_send_all, readable_wait, writable_wait,
                    one_accept) {
@@ -267,7 +305,7 @@ TEMPLATE_TEST_CASE("what was delivered before the cancel has happened", "", one_
 
 TEMPLATE_TEST_CASE("what completes and is cancelled at once has happened as a whole or not at all",
                    "", one_recv, standing_recv, one_recv_exact, one_send, one_send_all,
-                   readable_wait, writable_wait, one_accept) {
+                   readable_wait, writable_wait, one_accept, one_connect) {
     const auto how = GENERATE(order::cancel_then_completion, order::completion_then_cancel,
                               order::cancelled_after_delivery);
     clean_run([&] {

@@ -1,0 +1,128 @@
+// send_all and recv_exact cut in the middle: the count they tell is exactly what went through.
+#include "clean_run.hpp"
+#include "support/seed.hpp"
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+namespace io = creel::io;
+using namespace creel::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::vector<std::byte> pattern(std::size_t size_bytes) {
+    std::vector<std::byte> bytes(size_bytes);
+    std::uint32_t x = 1;
+    for (std::byte& b : bytes) {
+        x = x * 1664525 + 1013904223;
+        b = static_cast<std::byte>(x >> 24);
+    }
+    return bytes;
+}
+
+std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
+    io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+    auto client = io::tcp_stream::connect(listener.local_endpoint());
+    return {std::move(client), listener.accept()};
+}
+
+// What f has moved of `whole`, as its partial_cancelled tells.
+template <typename F>
+std::size_t moved_by(creel::cancel_scope& scope, std::size_t whole, F f) {
+    std::size_t moved = whole;
+    scope.run([&] {
+        try {
+            f();
+        } catch (const creel::partial_cancelled& why) {
+            moved = why.bytes_moved();
+            throw;
+        }
+    });
+    return moved;
+}
+
+} // namespace
+
+TEST_CASE("a send_all that a deadline cuts has sent what it tells to a slow reader") {
+    const bool tcp = GENERATE(true, false);
+    clean_run([&] {
+        auto [a, b] = tcp ? tcp_pair() : stream_pair();
+        const std::vector<std::byte> sent = pattern(std::size_t{32} << 20);
+        std::vector<std::byte> got;
+        std::size_t moved = sent.size();
+        bool cut = false;
+        creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+            n.spawn([&] {
+                creel::cancel_scope scope{creel::clock::now() + 5ms};
+                moved = moved_by(scope, sent.size(), [&] { a.send_all(sent); });
+                cut = true;
+                a.shutdown_send();
+            });
+            std::vector<std::byte> piece(50'000);
+            for (;;) {
+                // Slow, and after a part it reads no more until the deadline has come.
+                while (!cut && got.size() > std::size_t{1} << 20)
+                    creel::this_fiber::yield();
+                const std::size_t bytes = b.recv(piece);
+                if (bytes == 0)
+                    break;
+                got.insert(got.end(), piece.begin(),
+                           piece.begin() + static_cast<std::ptrdiff_t>(bytes));
+                creel::this_fiber::yield();
+            }
+        });
+        CHECK(moved < sent.size());
+        CHECK(got.size() == moved);
+        CHECK(std::equal(got.begin(), got.end(), sent.begin()));
+    });
+}
+
+TEST_CASE("a recv_exact that is cut while the peer writes has received what it tells") {
+    const auto seed = printed_seed("recv_exact cut");
+    INFO("seed " << seed);
+    const bool standing = GENERATE(true, false);
+    clean_run([&] {
+        std::mt19937 random{seed};
+        auto [a, b] = stream_pair();
+        if (!standing)
+            static_cast<void>(a.native_handle());
+        const std::vector<std::byte> sent = pattern(100'000);
+        std::vector<std::byte> got;
+        std::size_t written = 0;
+        int cut = 0;
+        int wrong = 0;
+        while (written + 1000 < sent.size()) {
+            creel::cancel_scope scope;
+            std::vector<std::byte> buffer(600);
+            std::size_t moved = 0;
+            creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+                n.spawn(
+                    [&] { moved = moved_by(scope, buffer.size(), [&] { a.recv_exact(buffer); }); });
+                for (int i = 0; i < 3; ++i) {
+                    const std::size_t part = random() % 300 + 1;
+                    b.send_all(std::span{sent}.subspan(written, part));
+                    written += part;
+                    for (auto yields = random() % 3; yields > 0; --yields)
+                        creel::this_fiber::yield();
+                }
+                scope.cancel();
+            });
+            cut += moved < buffer.size() ? 1 : 0;
+            got.insert(got.end(), buffer.begin(),
+                       buffer.begin() + static_cast<std::ptrdiff_t>(moved));
+            for (std::size_t i = moved; i < buffer.size(); ++i)
+                wrong += buffer[i] != std::byte{0} ? 1 : 0;
+        }
+        std::vector<std::byte> rest(written - got.size());
+        a.recv_exact(rest);
+        got.insert(got.end(), rest.begin(), rest.end());
+        CHECK(wrong == 0);
+        CHECK(cut > 0);
+        CHECK(std::equal(got.begin(), got.end(), sent.begin()));
+    });
+}

@@ -31,8 +31,10 @@ struct blocking_options {
 };
 
 // Inside the f of blocking(): throws `cancelled` if the fiber that waits for f is cancelled, so
-// that a long f can end early. Elsewhere the same as throw_if_cancelled().
-// Parks: never. Threads: any. Throws: cancelled. Cost: a load.
+// that a long f can end early; there too, and everywhere else, as throw_if_cancelled() does, if a
+// scope around the call on its own thread is.
+// Parks: never. Threads: any. Throws: cancelled. Cost: some loads; a clock read in a scope of f's
+// own with a deadline.
 void check_cancelled();
 
 namespace detail {

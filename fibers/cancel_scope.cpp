@@ -3,6 +3,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/detail/text.hpp>
 #include <creel/fibers/detail/token.hpp>
 #include <creel/fibers/this_fiber.hpp>
@@ -14,11 +15,7 @@ namespace creel {
 using level = detail::cancel_level;
 
 namespace {
-const std::shared_ptr<const cancel_reason>& deadline_reason() {
-    static const auto reason = std::make_shared<const cancel_reason>(
-        cancel_reason{cancel_cause::deadline, "the deadline has passed", 0});
-    return reason;
-}
+const detail::standing_reason deadline_reason{cancel_cause::deadline, "the deadline has passed"};
 } // namespace
 
 namespace detail {
@@ -102,7 +99,7 @@ void cancel_scope::expire() noexcept {
         return;
     own_ = level::cancelled;
     if (reason_ == nullptr) {
-        reason_ = deadline_reason();
+        reason_ = deadline_reason.get();
         requested_at_ = deadline_;
     }
     if (entered_)
@@ -227,7 +224,7 @@ void cancel_scope::note_passed_deadline() noexcept {
     if (own_ != level::none || deadline_ == time_point::max() || deadline_ > now())
         return;
     own_ = level::cancelled;
-    reason_ = deadline_reason();
+    reason_ = deadline_reason.get();
     requested_at_ = deadline_;
 }
 

@@ -1,6 +1,7 @@
 #include <creel/fibers/cancel_token.hpp>
 
 #include <creel/fibers/detail/parker.hpp>
+#include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/detail/token.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -9,6 +10,10 @@
 namespace creel {
 
 namespace detail {
+
+namespace {
+const standing_reason stop_requested{cancel_cause::requested, "a stop was requested"};
+} // namespace
 
 cancel_request make_request(cancel_reason reason, duration grace) {
     return make_request(std::make_shared<const cancel_reason>(std::move(reason)), grace);
@@ -38,9 +43,7 @@ cancel_token scope_access::token_of(cancel_scope& scope) {
 }
 
 void cancel_for_stop(const cancel_token& token) noexcept {
-    static const auto reason = std::make_shared<const cancel_reason>(
-        cancel_reason{cancel_cause::requested, "a stop was requested", 0});
-    scope_access::request(token, make_request(reason, duration{}));
+    scope_access::request(token, make_request(stop_requested.get(), duration{}));
 }
 
 } // namespace detail

@@ -1,17 +1,22 @@
 #include <creel/fibers/race.hpp>
 
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/standing_reason.hpp>
 
 #include <exception>
 
 namespace creel::detail {
+
+namespace {
+const standing_reason another_won{cancel_cause::requested, "another has won the race"};
+} // namespace
 
 void race_core::win() noexcept {
     if (won_)
         return;
     won_ = true;
     core_.forget_errors();
-    core_.scope.cancel(cancel_reason{cancel_cause::requested, "another has won the race", 0});
+    scope_access::request(core_.scope, make_request(another_won.get(), duration{}));
 }
 
 void race_core::finish() {

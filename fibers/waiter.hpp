@@ -116,7 +116,8 @@ void wake(waiter&) noexcept;
 // fiber's budget; at zero it yields, so that a queue that is never empty starves nobody.
 // Parks: when the budget is spent. Cancel: yes, before anything has happened. Threads: any.
 // Throws: cancelled. Cost: two loads and a decrement; a plain thread in a scope with a deadline
-// reads the clock.
+// reads the clock. A fiber does not: a deadline that passes while it computes is seen once it has
+// fired, at the next wait that switches or when the budget is spent.
 void check_cancel();
 
 // check_cancel() for one who holds a lock of the thread's, a std::mutex, which must not be held

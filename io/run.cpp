@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -99,11 +100,8 @@ struct run_session::state : supervisor {
         if (everything == nullptr)
             return;
         if (signals && !cancelled_by_signal) {
-            if (const int number = signals->received(); number != 0) {
-                cancelled_by_signal = true;
-                everything->cancel(
-                    cancel_reason{cancel_cause::signal, signal_name(number), number});
-            }
+            if (const int number = signals->received(); number != 0)
+                cancel_for(number);
         }
         if (!watching || everything->reason() == nullptr)
             return;
@@ -113,6 +111,15 @@ struct run_session::state : supervisor {
                 deadline = time + options.shutdown_timeout;
         } else if (time >= deadline) {
             give_up();
+        }
+    }
+
+    void cancel_for(int number) noexcept {
+        try {
+            everything->cancel(cancel_reason{cancel_cause::signal, signal_name(number), number});
+            cancelled_by_signal = true;
+        } catch (const std::bad_alloc&) {
+            watching = true; // again at the next poll
         }
     }
 

@@ -103,7 +103,8 @@ class broadcast<T>::subscriber {
 public:
     // The next value, a copy of it; empty once the broadcast is closed and all that is kept seen.
     // Parks: until there is one. Cancel: yes, no value is lost by it. Threads: any. Throws:
-    // cancelled; lagged, and the next call goes on with the oldest value kept.
+    // cancelled; lagged, and the next call goes on with the oldest value kept; what copying the
+    // value throws, and the next call gives that value again.
     [[nodiscard]] std::optional<T> receive() {
         std::unique_lock hold = from_->core_.wait_for_more_than(seen_);
         const std::uint64_t newest = from_->core_.newest;
@@ -115,9 +116,11 @@ public:
             hold.unlock();
             throw lagged{missed};
         }
-        const detail::kept_value<T> value = from_->place(++seen_);
+        const detail::kept_value<T> value = from_->place(seen_ + 1);
         hold.unlock();
-        return *value;
+        std::optional<T> copy{*value};
+        ++seen_;
+        return copy;
     }
 
 private:

@@ -88,8 +88,8 @@ public:
         : state_(std::make_shared<detail::future_state<T>>(made_at)) {}
     promise(promise&& other) noexcept = default;
     promise& operator=(promise&& other) noexcept {
-        promise old{std::move(*this)}; // which is broken, if it was not kept
-        state_ = std::move(other.state_);
+        promise incoming{std::move(other)}; // first: it may be this one
+        std::swap(state_, incoming.state_); // the old one is broken, if it was not kept
         return *this;
     }
     ~promise() {

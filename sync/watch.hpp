@@ -48,7 +48,7 @@ public:
         return true;
     }
 
-    // A copy of the newest. Parks: never. Threads: any.
+    // A copy of the newest. Parks: never. Threads: any. Throws: what copying it throws.
     [[nodiscard]] T get() const {
         std::unique_lock hold{core_.guard};
         const detail::kept_value<T> value = value_;
@@ -82,15 +82,17 @@ public:
     // A copy of the newest value, once it is another than this observer has seen; empty when it is
     // closed and the last one seen.
     // Parks: until then. Cancel: yes, the change is seen by the next call. Threads: any. Throws:
-    // cancelled.
+    // cancelled; what copying the value throws, and the next call gives it again.
     [[nodiscard]] std::optional<T> next() {
         std::unique_lock hold = of_->core_.wait_for_more_than(seen_);
         if (of_->core_.newest == seen_)
             return {};
-        seen_ = of_->core_.newest;
+        const std::uint64_t number = of_->core_.newest;
         const detail::kept_value<T> value = of_->value_;
         hold.unlock();
-        return *value;
+        std::optional<T> copy{*value};
+        seen_ = number;
+        return copy;
     }
 
 private:

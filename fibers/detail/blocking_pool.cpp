@@ -30,10 +30,9 @@ constinit thread_local detail::blocking_job* running_job = nullptr;
 } // namespace
 
 void check_cancelled() {
-    if (running_job == nullptr)
-        throw_if_cancelled();
-    else if (running_job->cancel_requested.load(std::memory_order_acquire))
+    if (running_job != nullptr && running_job->cancel_requested.load(std::memory_order_acquire))
         throw cancelled{running_job->reason};
+    throw_if_cancelled();
 }
 
 namespace detail {

@@ -3,6 +3,7 @@
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/detail/text.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
@@ -16,6 +17,8 @@
 namespace creel::detail {
 
 namespace {
+
+const standing_reason untold{cancel_cause::sibling_failed, "out of memory"};
 
 // Without memory rather without its name than not at all.
 task_info info_of(const task& t) noexcept {
@@ -71,11 +74,10 @@ void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
 }
 
 void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
-    static const cancel_reason untold{cancel_cause::sibling_failed, "out of memory", 0};
     try {
         scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
     } catch (const std::bad_alloc&) { // nothing has happened yet; this one allocates nothing
-        scope_access::request(scope, make_request({std::shared_ptr<void>{}, &untold}, duration{}));
+        scope_access::request(scope, make_request(untold.get(), duration{}));
     }
 }
 

@@ -230,6 +230,22 @@ TEST_CASE("check_cancelled ends a blocking call early with the reason of the can
     CHECK(!s.run([] { creel::check_cancelled(); }));
 }
 
+TEST_CASE("check_cancelled inside a blocking call obeys the scopes of its function, too") {
+    const auto is_seen = [] {
+        creel::cancel_scope scope;
+        return !scope.run([&] {
+            scope.cancel();
+            creel::check_cancelled();
+        });
+    };
+    run_virtually(
+        [&] {
+            blocking_pool pool{1};
+            CHECK(call(pool, is_seen));
+        },
+        {}, with_threads);
+}
+
 TEST_CASE("an abandoned call keeps what it owns until it ends and its result is dropped") {
     const auto owned = std::make_shared<int>(1);
     latch running;

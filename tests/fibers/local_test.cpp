@@ -247,6 +247,25 @@ TEST_CASE("a blocking call sees the bindings of its caller, and its thread forge
         {}, manual_poller::other_threads::yes);
 }
 
+TEST_CASE("what comes through a remote handle sees the fallback, whoever hands it in") {
+    const creel::local<int> x{1};
+    int seen_from_here = 0;
+    int seen_from_a_thread = 0;
+    run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                const auto remote = n.remote();
+                x.with(7, [&] { CHECK(remote.spawn([&] { seen_from_here = x.get(); })); });
+                std::thread{[&] {
+                    x.with(9, [&] { CHECK(remote.spawn([&] { seen_from_a_thread = x.get(); })); });
+                }}.join();
+            });
+        },
+        {}, manual_poller::other_threads::yes);
+    CHECK(seen_from_here == 1);
+    CHECK(seen_from_a_thread == 1);
+}
+
 TEST_CASE("what an abandoned blocking call was bound to lives as long as the call") {
     const creel::local<std::shared_ptr<int>> shared;
     auto value = std::make_shared<int>(1);

@@ -1,6 +1,7 @@
 #include "clean_run.hpp"
 
 #include <support/child_process.hpp>
+#include <support/malloc_count.hpp>
 
 #include <boost/fiber/fiber.hpp>
 
@@ -250,6 +251,28 @@ TEST_CASE("an error on the way down is told before the signal ends the process")
     CHECK(child.signal == SIGTERM);
     CHECK_THAT(child.stderr_text, Catch::Contains("creel: io::run failed before SIGTERM was raised "
                                                   "again: the last page was not written\n"));
+}
+
+TEST_CASE("a signal that comes when there is no memory is told once there is some") {
+    const auto child = run_in_child([] {
+        io::run([] {
+            {
+                const no_memory any;
+                std::raise(SIGTERM);
+                settle();
+            }
+            try {
+                sleep_long();
+            } catch (const creel::cancelled& why) {
+                if (why.reason().cause == creel::cancel_cause::signal)
+                    say("told");
+                throw;
+            }
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGTERM);
+    CHECK(child.stderr_text == "told");
 }
 
 TEST_CASE("throw_interrupted wins over the value of a function that ended all the same") {

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdint>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -184,6 +185,48 @@ TEST_CASE("a closed watch keeps its value and says so") {
     CHECK(!b.statistics().closed);
     b.close();
     CHECK(b.statistics().closed);
+}
+
+namespace {
+// The copy throws as often as it was told to.
+struct hard_to_copy {
+    explicit hard_to_copy(int n) : number(n) {}
+    hard_to_copy(const hard_to_copy& other) : number(other.number) {
+        if (failures > 0) {
+            --failures;
+            throw std::bad_alloc{};
+        }
+    }
+    hard_to_copy(hard_to_copy&&) = default;
+    hard_to_copy& operator=(const hard_to_copy&) = default;
+    hard_to_copy& operator=(hard_to_copy&&) = default;
+    ~hard_to_copy() = default;
+
+    int number;
+    static int failures;
+};
+int hard_to_copy::failures = 0;
+} // namespace
+
+TEST_CASE("a value whose copy threw comes again, from a broadcast and from a watch") {
+    broadcast<hard_to_copy> all{8};
+    auto subscriber = all.subscribe();
+    all.send(hard_to_copy{1});
+    all.send(hard_to_copy{2});
+    watch<hard_to_copy> newest{hard_to_copy{0}};
+    auto observer = newest.observe();
+    newest.set(hard_to_copy{3});
+    newest.close();
+
+    hard_to_copy::failures = 1;
+    CHECK_THROWS_AS(subscriber.receive(), std::bad_alloc);
+    CHECK(subscriber.receive()->number == 1);
+    CHECK(subscriber.receive()->number == 2);
+
+    hard_to_copy::failures = 1;
+    CHECK_THROWS_AS(observer.next(), std::bad_alloc);
+    CHECK(observer.next()->number == 3);
+    CHECK(!observer.next().has_value());
 }
 
 TEST_CASE("a broadcast that would keep nothing is caught") {

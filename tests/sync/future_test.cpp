@@ -150,6 +150,15 @@ TEST_CASE("a cancelled wait for a future leaves the others waiting") {
     CHECK(left == nothing);
 }
 
+TEST_CASE("a promise that is moved to itself is still to be kept") {
+    creel::sync::promise<int> p;
+    const auto f = p.get_future();
+    auto& same = p;
+    p = std::move(same);
+    p.set_value(1);
+    CHECK(f.get() == 1);
+}
+
 TEST_CASE("values that can only be moved are shared by the futures of a promise") {
     promise<std::unique_ptr<int>> p;
     p.set_value(std::make_unique<int>(5));

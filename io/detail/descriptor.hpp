@@ -89,7 +89,8 @@ protected:
     ~descriptor();
 
     // Makes r, the calling thread's, the record's home. Parks, Cancel, Throws: as come_here().
-    // Before it the caller touches nothing else of the record, which may still be another thread's.
+    // Before it the caller touches nothing else of the record, which may still be another thread's
+    // (accept() alone reads a pointer, to catch two threads that do the same).
     // After it the record is there until the next switch.
     void use_on(ring& r, const char* call) {
         if (home_.get() != r.box().get()) [[unlikely]]

@@ -7,17 +7,10 @@ namespace creel::detail {
 
 namespace {
 
-// Where the caller's bindings hang: a task brings its own, so that a carrier need not be told of
-// them; the main fiber of a run goes on with its thread's.
+// Where the caller's bindings hang.
 local_binding*& bindings() noexcept {
-    if (scheduler* s = this_scheduler) {
-        fiber_record& f = s->running();
-        if (f.current != nullptr)
-            return f.current->locals;
-        if (f.what == fiber_record::fiber_kind::native)
-            return f.locals;
-    }
-    return this_thread_parker().locals;
+    const scheduler* s = this_scheduler;
+    return s != nullptr ? s->locals() : this_thread_parker().locals;
 }
 
 } // namespace

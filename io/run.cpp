@@ -64,6 +64,17 @@ bool is_real(const std::exception_ptr& error) {
     }
 }
 
+// The signal is raised all the same where there is no memory for the text.
+void tell_before(int number, const std::exception_ptr& error) noexcept {
+    try {
+        const std::string text = "creel: io::run failed before " + signal_name(number) +
+                                 " was raised again: " + describe_exception(error) + '\n';
+        std::fputs(text.c_str(), stderr);
+    } catch (const std::bad_alloc&) {
+        std::fputs("creel: io::run failed before a signal was raised again\n", stderr);
+    }
+}
+
 } // namespace
 
 interrupted::interrupted(int signal_number)
@@ -220,11 +231,8 @@ void run_session::finish(std::exception_ptr error) {
         }
     }
     if (to_raise != 0) {
-        if (is_real(error) && ends_the_process(to_raise)) {
-            const std::string text = "creel: io::run failed before " + signal_name(to_raise) +
-                                     " was raised again: " + describe_exception(error) + '\n';
-            std::fputs(text.c_str(), stderr);
-        }
+        if (is_real(error) && ends_the_process(to_raise))
+            tell_before(to_raise, error);
         raise_again_here(to_raise);
     }
     if (to_throw != 0 && !is_real(error))

@@ -123,7 +123,8 @@ public:
     [[nodiscard]] const stack_meter* meter() const noexcept { return meter_ ? &*meter_ : nullptr; }
 
     // What a child spawned here and now shall see of local<T>s; null for the fallbacks.
-    [[nodiscard]] local_binding* locals() const noexcept {
+    // A task brings its own, so that a carrier need not be told of them.
+    [[nodiscard]] local_binding*& locals() const noexcept {
         if (current_->current != nullptr)
             return current_->current->locals;
         return current_->what == fiber_record::fiber_kind::native ? current_->locals

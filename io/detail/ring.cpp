@@ -244,6 +244,11 @@ void ring::wait_until(time_point deadline) noexcept {
 // The cheapest is a message: a completion that the kernel makes for us. Measured in
 // docs/rationale.md. Nobody calls this during our destructor (scheduler::kick_if_sleeping(),
 // mailbox::post()), so the descriptor is that of no other ring.
+//
+// Nothing is lost by leaving it at a message that is under way. Who does so has made its work known
+// before its exchange; the ring, which takes the flag down by an exchange when it reaps the message
+// and looks for work after it, or the sender, who does the same before it goes the other way, comes
+// later in the order of that flag, and so sees it.
 void ring::wake() noexcept {
     const int saved = errno;
     if (takes_messages_) {

@@ -2,6 +2,7 @@
 // mode 2, where the kernel refuses a mapping in the same way.
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
+#include "support/memory.hpp"
 #include "support/sanitizers.hpp"
 
 #include <creel/fibers/nursery.hpp>
@@ -12,12 +13,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
-#include <fstream>
 #include <new>
-
-#include <sys/resource.h>
-#include <unistd.h>
 
 // Sanitizers map address space of their own, and cannot live without it.
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
@@ -27,26 +23,16 @@ using namespace creel::test;
 
 namespace {
 
-void expect(bool condition) {
-    if (!condition)
-        std::abort();
-}
-
 // Leaves room for some 60 stacks beside what the process has.
-void limit_address_space() {
-    std::size_t pages = 0;
-    std::ifstream{"/proc/self/statm"} >> pages;
-    rlimit limit{};
-    expect(::getrlimit(RLIMIT_AS, &limit) == 0);
-    limit.rlim_cur = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + (20 << 20);
-    expect(::setrlimit(RLIMIT_AS, &limit) == 0);
+void leave_little_room() {
+    limit_address_space(address_space_bytes() + (20 << 20));
 }
 
 } // namespace
 
 TEST_CASE("fibers for which there is no address space wait for the stacks of those that end") {
     const auto child = run_in_child([] {
-        limit_address_space();
+        leave_little_room();
         int ran = 0;
         std::size_t most_alive = 0;
         const auto left = run_virtually([&] {
@@ -70,7 +56,7 @@ TEST_CASE("fibers for which there is no address space wait for the stacks of tho
 
 TEST_CASE("where only fibers without a stack could go on, their nursery throws and the run does") {
     const auto child = run_in_child([] {
-        limit_address_space();
+        leave_little_room();
         int ended = 0;
         int thrown = 0;
         const auto left = run_virtually([&] {

@@ -37,6 +37,9 @@ using creel::detail::stack_guard;
 using creel::detail::stack_memory;
 using creel::detail::stack_pool;
 using creel::detail::stack_pool_statistics;
+using creel::test::address_space_bytes;
+using creel::test::expect;
+using creel::test::limit_address_space;
 
 constexpr std::size_t kib = 1024;
 constexpr std::size_t default_bytes = 256 * kib;
@@ -107,21 +110,6 @@ bool kernel_has_guards() {
     stack_pool pool;
     pool.release(pool.allocate(default_bytes));
     return pool.statistics().guard == stack_guard::madvise;
-}
-
-std::size_t address_space_bytes() {
-    std::FILE* statm = std::fopen("/proc/self/statm", "r");
-    std::size_t pages = 0;
-    if (statm == nullptr || std::fscanf(statm, "%zu", &pages) != 1)
-        std::abort();
-    std::fclose(statm);
-    return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-}
-
-// In a child process, where Catch2 cannot be used.
-void expect(bool holds) {
-    if (!holds)
-        std::abort();
 }
 
 } // namespace
@@ -469,13 +457,6 @@ TEST_CASE("a pool that ends with a stack in use, and a stack released twice, abo
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
 
 namespace {
-
-void limit_address_space(std::size_t bytes) {
-    rlimit limit{};
-    expect(getrlimit(RLIMIT_AS, &limit) == 0);
-    limit.rlim_cur = bytes;
-    expect(setrlimit(RLIMIT_AS, &limit) == 0);
-}
 
 bool is_exhausted(stack_pool& pool, std::size_t bytes) {
     try {

@@ -298,10 +298,7 @@ TEST_CASE("a trimmed queue goes on with what is armed") {
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
 TEST_CASE("when the heap cannot grow, arm throws, nothing is armed, and the queue goes on") {
     const auto child = creel::test::run_in_child([] {
-        const auto expect = [](bool holds) {
-            if (!holds)
-                std::abort();
-        };
+        using creel::test::expect;
         timer_queue queue;
         std::vector<timer> many(4'000'000);
         const rlimit none{1, RLIM_INFINITY};

@@ -1,5 +1,6 @@
 // Success beats cancel, with the kernel on the other side: whatever the order in which an operation
 // completes and is cancelled, `cancelled` means that it did not happen, and nothing is lost.
+#include "bell.hpp"
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
 #include "support/seed.hpp"
@@ -306,35 +307,6 @@ TEST_CASE("a wait for readiness that races with its cancel ends, and the data is
     });
 }
 
-namespace {
-
-// A fiber that waits for `bell` cancels the scope in the very poll in which what was submitted
-// after it completes, before that fiber's turn.
-class bell {
-public:
-    bell() {
-        if (::pipe2(ends_.data(), O_CLOEXEC) < 0)
-            throw std::system_error(errno, std::generic_category(), "a bell");
-    }
-    bell(const bell&) = delete;
-    bell& operator=(const bell&) = delete;
-    ~bell() {
-        for (const int end : ends_)
-            ::close(end);
-    }
-    void ring() const { CHECK(::write(ends_[1], "!", 1) == 1); }
-    void wait() const {
-        io::wait_readable(ends_[0]);
-        char rung = 0;
-        CHECK(::read(ends_[0], &rung, 1) == 1);
-    }
-
-private:
-    std::array<int, 2> ends_{};
-};
-
-} // namespace
-
 TEST_CASE("a connect that is cancelled in the poll in which it completes has connected") {
     clean_run([] {
         io::tcp_listener listener{io::endpoint::loopback_v4(0)};
@@ -359,96 +331,6 @@ TEST_CASE("a connect that is cancelled in the poll in which it completes has con
             auto peer = listener.accept();
             peer.send_all(bytes_of("x"));
             CHECK(recv_text(*stream) == "x");
-        }
-    });
-}
-
-TEST_CASE("a recv_exact that is cancelled in the poll in which bytes come counts them") {
-    const auto [last, moved, left] =
-        GENERATE(table<std::string, std::size_t, std::string>({{"def", 6, ""}, {"de", 5, "f"}}));
-    INFO("the last bytes: " << last);
-    clean_run([&, &last = last, &moved = moved, &left = left] {
-        auto [a, b] = stream_pair();
-        const bell cancel;
-        for (int i = 0; i < 20; ++i) {
-            std::array<std::byte, 6> buffer{};
-            std::size_t told = 0;
-            creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
-                creel::cancel_scope scope;
-                n.spawn([&] {
-                    cancel.wait();
-                    scope.cancel();
-                });
-                n.spawn([&] {
-                    scope.run([&] {
-                        try {
-                            a.recv_exact(buffer);
-                            told = buffer.size();
-                        } catch (const creel::partial_cancelled& why) {
-                            told = why.bytes_moved();
-                            throw;
-                        }
-                    });
-                });
-                b.send_all(bytes_of("abc"));
-                settle();
-                cancel.ring();
-                CHECK(::write(b.native_handle(), last.data(), last.size()) ==
-                      static_cast<ssize_t>(last.size()));
-                while (n.children() != 0)
-                    creel::this_fiber::yield();
-            });
-            CHECK(told == moved);
-            CHECK(text_of(std::span{buffer}.first(told)) == "abc" + last);
-            if (!left.empty()) {
-                b.send_all(bytes_of(left));
-                CHECK(recv_text(a) == left);
-            }
-        }
-    });
-}
-
-TEST_CASE("a send_all that races with its cancel tells exactly what the peer gets") {
-    clean_run([] {
-        auto [a, b] = stream_pair();
-        const std::vector<std::byte> much(std::size_t{4} << 20);
-        std::vector<std::byte> room(std::size_t{1} << 20);
-        const bell cancel;
-        const auto drain = [&, &b = b] {
-            std::size_t all = 0;
-            ssize_t n = 0;
-            while ((n = ::recv(b.native_handle(), room.data(), room.size(), MSG_DONTWAIT)) > 0)
-                all += static_cast<std::size_t>(n);
-            return all;
-        };
-        for (int i = 0; i < 50; ++i) {
-            std::optional<std::size_t> told;
-            std::size_t read = 0;
-            creel::with_nursery([&, &a = a](creel::nursery& n) {
-                creel::cancel_scope scope;
-                n.spawn([&] {
-                    cancel.wait();
-                    scope.cancel();
-                });
-                n.spawn([&] {
-                    scope.run([&] {
-                        try {
-                            a.send_all(much);
-                        } catch (const creel::partial_cancelled& why) {
-                            told = why.bytes_moved();
-                            throw;
-                        }
-                    });
-                });
-                settle(); // now it waits for room
-                cancel.ring();
-                read = drain(); // now it has some, in the poll that brings the cancel
-                while (n.children() != 0)
-                    creel::this_fiber::yield();
-            });
-            read += drain();
-            CHECK(told == read);
-            CHECK(read < much.size());
         }
     });
 }

@@ -96,6 +96,24 @@ inline std::pair<io::tcp_stream, io::tcp_stream> stream_pair() {
     return {io::tcp_stream::adopt(fds[0]), io::tcp_stream::adopt(fds[1])};
 }
 
+// The same over TCP.
+inline std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
+    io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+    auto client = io::tcp_stream::connect(listener.local_endpoint()); // the backlog has room
+    return {std::move(client), listener.accept()};
+}
+
+// Bytes in which a piece that is lost, doubled or out of place shows.
+inline std::vector<std::byte> pattern(std::size_t size_bytes) {
+    std::vector<std::byte> bytes(size_bytes);
+    std::uint32_t x = 1;
+    for (std::byte& b : bytes) {
+        x = x * 1664525 + 1013904223;
+        b = static_cast<std::byte>(x >> 24);
+    }
+    return bytes;
+}
+
 inline std::span<const std::byte> bytes_of(std::string_view text) {
     return std::as_bytes(std::span{text.data(), text.size()});
 }

@@ -1,5 +1,6 @@
 // One wait of each kind, completed and cancelled or closed in every order the kernel allows. What
 // was cancelled has not happened, what has happened is told, and in neither case is anything lost.
+#include "bell.hpp"
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
 
@@ -15,7 +16,6 @@
 #include <string>
 #include <vector>
 
-#include <fcntl.h>
 #include <sys/un.h>
 
 namespace io = creel::io;
@@ -26,12 +26,11 @@ namespace {
 // Of each kind: wait() parks until somebody calls complete(); lost_nothing(happened) looks at both
 // ends afterwards; close() closes what is waited on, through creel.
 
-struct one_recv {
+struct short_recv {
     std::pair<io::tcp_stream, io::tcp_stream> streams = stream_pair();
     int to_ours = streams.second.native_handle();
     std::string got{};
 
-    one_recv() { static_cast<void>(streams.first.native_handle()); } // so no receive stands
     void wait() { got = recv_text(streams.first); }
     void complete() { CHECK(::write(to_ours, "word", 4) == 4); }
     bool lost_nothing(bool happened) {
@@ -40,23 +39,17 @@ struct one_recv {
     void close() { streams.first.close(); }
 };
 
-struct standing_recv {
-    std::pair<io::tcp_stream, io::tcp_stream> streams = stream_pair();
-    int to_ours = streams.second.native_handle();
-    std::string got{};
+struct one_recv : short_recv {
+    one_recv() { static_cast<void>(streams.first.native_handle()); } // so no receive stands
+};
 
+struct standing_recv : short_recv {
     standing_recv() {
         for (int i = 0; i < 10; ++i) {
             complete();
             CHECK(recv_text(streams.first) == "word");
         }
     }
-    void wait() { got = recv_text(streams.first); }
-    void complete() { CHECK(::write(to_ours, "word", 4) == 4); }
-    bool lost_nothing(bool happened) {
-        return happened ? got == "word" : got.empty() && recv_text(streams.first) == "word";
-    }
-    void close() { streams.first.close(); }
 };
 
 struct one_recv_exact : one_recv {
@@ -190,23 +183,6 @@ struct one_connect {
         char c = 0;
         return ::recv(other.get(), &c, 1, 0) == (happened ? 1 : 0); // given up: closed
     }
-};
-
-// Who waits for it from before the wait under test is ready before that one,
-// when both complete in the same poll.
-struct bell {
-    std::array<int, 2> ends{};
-
-    bell() {
-        if (::pipe2(ends.data(), O_CLOEXEC) < 0)
-            throw std::system_error(errno, std::generic_category(), "pipe2");
-    }
-    ~bell() {
-        ::close(ends[0]);
-        ::close(ends[1]);
-    }
-    void wait() const { io::wait_readable(ends[0]); }
-    void ring() const { CHECK(::write(ends[1], "!", 1) == 1); }
 };
 
 enum class order {

@@ -1,12 +1,14 @@
 // send_all and recv_exact cut in the middle: the count they tell is exactly what went through.
+#include "bell.hpp"
 #include "clean_run.hpp"
 #include "support/seed.hpp"
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
 
-#include <cstdint>
+#include <array>
 #include <random>
+#include <string>
 #include <vector>
 
 namespace io = creel::io;
@@ -14,22 +16,6 @@ using namespace creel::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-std::vector<std::byte> pattern(std::size_t size_bytes) {
-    std::vector<std::byte> bytes(size_bytes);
-    std::uint32_t x = 1;
-    for (std::byte& b : bytes) {
-        x = x * 1664525 + 1013904223;
-        b = static_cast<std::byte>(x >> 24);
-    }
-    return bytes;
-}
-
-std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
-    io::tcp_listener listener{io::endpoint::loopback_v4(0)};
-    auto client = io::tcp_stream::connect(listener.local_endpoint());
-    return {std::move(client), listener.accept()};
-}
 
 // What f has moved of `whole`, as its partial_cancelled tells.
 template <typename F>
@@ -124,5 +110,77 @@ TEST_CASE("a recv_exact that is cut while the peer writes has received what it t
         CHECK(wrong == 0);
         CHECK(cut > 0);
         CHECK(std::equal(got.begin(), got.end(), sent.begin()));
+    });
+}
+
+TEST_CASE("a recv_exact that is cancelled in the poll in which bytes come counts them") {
+    const auto [last, moved, left] =
+        GENERATE(table<std::string, std::size_t, std::string>({{"def", 6, ""}, {"de", 5, "f"}}));
+    INFO("the last bytes: " << last);
+    clean_run([&, &last = last, &moved = moved, &left = left] {
+        auto [a, b] = stream_pair();
+        const bell cancel;
+        for (int i = 0; i < 20; ++i) {
+            std::array<std::byte, 6> buffer{};
+            std::size_t told = 0;
+            creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+                creel::cancel_scope scope;
+                n.spawn([&] {
+                    cancel.wait();
+                    scope.cancel();
+                });
+                n.spawn(
+                    [&] { told = moved_by(scope, buffer.size(), [&] { a.recv_exact(buffer); }); });
+                b.send_all(bytes_of("abc"));
+                settle();
+                cancel.ring();
+                CHECK(::write(b.native_handle(), last.data(), last.size()) ==
+                      static_cast<ssize_t>(last.size()));
+                while (n.children() != 0)
+                    creel::this_fiber::yield();
+            });
+            CHECK(told == moved);
+            CHECK(text_of(std::span{buffer}.first(told)) == "abc" + last);
+            if (!left.empty()) {
+                b.send_all(bytes_of(left));
+                CHECK(recv_text(a) == left);
+            }
+        }
+    });
+}
+
+TEST_CASE("a send_all that races with its cancel tells exactly what the peer gets") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        const std::vector<std::byte> much(std::size_t{4} << 20);
+        std::vector<std::byte> room(std::size_t{1} << 20);
+        const bell cancel;
+        const auto drain = [&, &b = b] {
+            std::size_t all = 0;
+            ssize_t n = 0;
+            while ((n = ::recv(b.native_handle(), room.data(), room.size(), MSG_DONTWAIT)) > 0)
+                all += static_cast<std::size_t>(n);
+            return all;
+        };
+        for (int i = 0; i < 50; ++i) {
+            std::size_t told = 0;
+            std::size_t read = 0;
+            creel::with_nursery([&, &a = a](creel::nursery& n) {
+                creel::cancel_scope scope;
+                n.spawn([&] {
+                    cancel.wait();
+                    scope.cancel();
+                });
+                n.spawn([&] { told = moved_by(scope, much.size(), [&] { a.send_all(much); }); });
+                settle(); // now it waits for room
+                cancel.ring();
+                read = drain(); // now it has some, in the poll that brings the cancel
+                while (n.children() != 0)
+                    creel::this_fiber::yield();
+            });
+            read += drain();
+            CHECK(told == read);
+            CHECK(read < much.size());
+        }
     });
 }

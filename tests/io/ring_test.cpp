@@ -311,15 +311,18 @@ TEST_CASE("a ring that is ended with a wake still on its way ends as any other")
 }
 
 TEST_CASE("where the kernel refuses messages to a ring, wake goes another way") {
-    const child_result refused = run_in_child([] {
-        io::detail::ring ring{8, 0};
-        refuse({.io_uring_register = ENOMEM});
-        for (int i = 0; i < 3; ++i) {
-            ring.wake();
-            ring.wait_until(creel::time_point::max());
-        }
-        ring.end();
-    });
+    // A wait that is not woken ends after 10 s all the same: three of them are beyond the limit.
+    const child_result refused = run_in_child(
+        [] {
+            io::detail::ring ring{8, 0};
+            refuse({.io_uring_register = ENOMEM});
+            for (int i = 0; i < 3; ++i) {
+                ring.wake();
+                ring.wait_until(creel::time_point::max());
+            }
+            ring.end();
+        },
+        25s);
     INFO(to_string(refused));
     CHECK(refused.exited);
     CHECK(refused.exit_code == 0);

@@ -262,17 +262,6 @@ void write_raw(int fd, std::string_view text) {
             static_cast<ssize_t>(text.size()));
 }
 
-std::pair<io::tcp_stream, io::tcp_stream> tcp_pair() {
-    io::tcp_listener listener{io::endpoint::loopback_v4(0)};
-    std::optional<io::tcp_stream> accepted;
-    std::optional<io::tcp_stream> connected;
-    creel::with_nursery([&](creel::nursery& n) {
-        n.spawn([&] { accepted = listener.accept(); });
-        connected = io::tcp_stream::connect(listener.local_endpoint());
-    });
-    return {std::move(*connected), std::move(*accepted)};
-}
-
 } // namespace
 
 TEST_CASE("a kernel that misses what comes right behind a message is known by a trial") {

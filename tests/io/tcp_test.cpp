@@ -43,16 +43,6 @@ struct connection {
     }
 };
 
-std::vector<std::byte> pattern(std::size_t size_bytes) {
-    std::vector<std::byte> bytes(size_bytes);
-    std::uint32_t x = 1;
-    for (std::byte& b : bytes) {
-        x = x * 1664525 + 1013904223;
-        b = static_cast<std::byte>(x >> 24);
-    }
-    return bytes;
-}
-
 } // namespace
 
 TEST_CASE("what a client sends is echoed to it") {

@@ -19,6 +19,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <functional>
 #include <string>
 
@@ -40,6 +41,12 @@ struct child_result {
 // Threads: the only one of the process. Throws: std::system_error if there can be no child.
 [[nodiscard]] child_result run_in_child(const std::function<void()>& body,
                                         std::chrono::milliseconds limit = std::chrono::seconds{30});
+
+// For the body: aborts, where Catch2 cannot be used.
+inline void expect(bool holds) {
+    if (!holds)
+        std::abort();
+}
 
 // One line and the captured text, for a failing test's message.
 [[nodiscard]] std::string to_string(const child_result& result);

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace creel::test {
@@ -38,22 +39,30 @@ void read_parts(const char* path, Visit visit) {
     }
 }
 
-} // namespace
-
-std::size_t resident_bytes() {
+// The number at this place of statm's one line, which counts pages, in bytes.
+std::size_t statm_bytes(int place) {
     std::size_t pages = 0;
     bool found = false;
-    read_parts("/proc/self/statm", [&](std::string_view text) { // a line of seven numbers
+    read_parts("/proc/self/statm", [&](std::string_view text) {
         if (found)
             return;
-        const auto second = text.find(' ') + 1;
-        found = second != 0 &&
-                std::from_chars(text.data() + second, text.data() + text.size(), pages).ec ==
-                    std::errc{};
+        for (int i = 0; i < place; ++i)
+            text.remove_prefix(std::min(text.find(' '), text.size() - 1) + 1);
+        found = std::from_chars(text.data(), text.data() + text.size(), pages).ec == std::errc{};
     });
     if (!found)
         throw std::system_error(EPROTO, std::generic_category(), "/proc/self/statm");
     return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+} // namespace
+
+std::size_t address_space_bytes() {
+    return statm_bytes(0);
+}
+
+std::size_t resident_bytes() {
+    return statm_bytes(1);
 }
 
 std::size_t mapping_count() {
@@ -62,6 +71,15 @@ std::size_t mapping_count() {
         lines += static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
     });
     return lines;
+}
+
+void limit_address_space(std::size_t bytes) {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_AS, &limit) < 0)
+        throw std::system_error(errno, std::generic_category(), "getrlimit");
+    limit.rlim_cur = bytes;
+    if (::setrlimit(RLIMIT_AS, &limit) < 0)
+        throw std::system_error(errno, std::generic_category(), "setrlimit");
 }
 
 } // namespace creel::test

@@ -14,4 +14,11 @@ namespace creel::test {
 // other thread maps. Allocates nothing. Threads: any. Throws: std::system_error without /proc.
 [[nodiscard]] std::size_t mapping_count();
 
+// Of all mappings, touched or not. Allocates nothing. Throws: std::system_error without /proc.
+[[nodiscard]] std::size_t address_space_bytes();
+
+// Of this process from now on, as `ulimit -v`; RLIM_INFINITY: none. Sanitizers cannot live with it.
+// Throws: std::system_error.
+void limit_address_space(std::size_t bytes);
+
 } // namespace creel::test

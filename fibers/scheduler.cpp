@@ -6,7 +6,6 @@
 #include <creel/fibers/detail/task_tree.hpp>
 
 #include <algorithm>
-#include <stdexcept>
 #include <string>
 
 namespace creel {
@@ -19,6 +18,15 @@ void begin_line(std::string& text, std::size_t depth) {
     text.append(2 * std::min(depth, deepest_indent), ' ');
 }
 
+void add_state(const detail::fiber_record& f, std::string& text) {
+    if (const waiter* w = f.waiting_on) {
+        text += " waits for ";
+        w->kind().describe(*w, text);
+    } else {
+        text += &f == &f.home->running() ? " runs" : " is ready";
+    }
+}
+
 void list_task(const detail::task& t, std::size_t depth, std::string& text) {
     begin_line(text, depth);
     text += to_string(task_info{t.id, std::string{t.name()}, t.spawned_at});
@@ -26,14 +34,10 @@ void list_task(const detail::task& t, std::size_t depth, std::string& text) {
         text += " in ";
         text += t.home->name;
     }
-    if (t.runner == nullptr) {
+    if (t.runner == nullptr)
         text += " has not started";
-    } else if (const waiter* w = t.runner->waiting_on) {
-        text += " waits for ";
-        w->kind().describe(*w, text);
-    } else {
-        text += t.runner == &t.runner->home->running() ? " runs" : " is ready";
-    }
+    else
+        add_state(*t.runner, text);
     text += '\n';
 }
 
@@ -48,10 +52,15 @@ scheduler_statistics statistics() noexcept {
 std::string list_fibers() {
     detail::scheduler* s = detail::scheduler::current();
     CREEL_ASSERT(s != nullptr, "list_fibers() needs a running scheduler: call it inside io::run");
-    std::string text;
+    std::string text{"main"};
+    add_state(s->main(), text);
+    text += '\n';
     detail::for_each_task(s->main(), [&text](const detail::task& t, std::size_t depth) {
         list_task(t, depth, text);
     });
+    if (const std::size_t count = s->tasks_without_stack(); count != 0)
+        text += "no stack can be had now for " + std::to_string(count) +
+                " of those that have not started\n";
     s->for_each_native_wait([&text](std::uint64_t id, const waiter& w) {
         text += "Boost fiber #" + std::to_string(id) + " waits for ";
         w.kind().describe(w, text);
@@ -74,10 +83,7 @@ bool detail::in_debug_mode() noexcept {
 
 void detail::run_on(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body) {
-    if (options.stack_bytes > most_stack_bytes)
-        throw std::invalid_argument("stack_bytes of a run is " +
-                                    std::to_string(options.stack_bytes) +
-                                    "; a fiber's stack may have at most 1 GiB");
+    check_stack_bytes(options.stack_bytes, "a run");
     const scheduler* home = nullptr;
     scheduler::run(outside, options, [&] {
         home = scheduler::current();

@@ -56,9 +56,9 @@ struct scheduler_statistics {
 // Of the calling thread's scheduler. Threads: those with a scheduler. Cost: a copy.
 [[nodiscard]] scheduler_statistics statistics() noexcept;
 
-// One line for each child task below the calling thread's root nursery: name, number, spawn site,
-// and what it waits for; then one for each Boost fiber that waits in a creel call. Threads: those
-// with a scheduler. Cost: walks all of them.
+// A line for the main fiber, which is the function given to io::run: what it waits for; then one
+// for each child task below it, with name, number and spawn site, too, and one for each Boost fiber
+// that waits in a creel call. Threads: those with a scheduler. Cost: walks all of them.
 [[nodiscard]] std::string list_fibers();
 
 // True on a thread whose scheduler runs now.

@@ -158,7 +158,8 @@ std::optional<ip_address> ipv6_from(std::string_view address, std::string_view t
     if (address.front() == '[')
         refuse(text, "an IPv6 address has brackets only in the form \"[::1]:80\"");
     refuse(text, quoted(address) + " is not a numeric IPv4 or IPv6 address; a host name must be "
-                                   "resolved first, and IPv4 is four decimal numbers without "
+                                   "resolved first, as by getaddrinfo inside creel::blocking, and "
+                                   "IPv4 is four decimal numbers without "
                                    "leading zeros");
 }
 

@@ -14,9 +14,9 @@ namespace creel::io {
 // caller's and stays open until the call returns; several fibers may wait for one. If it is that of
 // a stream or listener which is closed on this thread meanwhile, the wait ends with
 // bad_file_descriptor, and then it is closed.
+// A file is always ready, as poll(2) has it.
 // Parks: until then. Cancel: yes. Threads: those inside io::run. Throws: cancelled,
-// std::system_error (operation_not_permitted for a descriptor that cannot be polled, such as a
-// file's).
+// std::system_error.
 void wait_readable(int fd);
 void wait_writable(int fd);
 

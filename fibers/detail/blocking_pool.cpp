@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -49,6 +50,20 @@ std::string blocking_job::describe() const {
     text += where.file_name();
     return text + ':' + std::to_string(where.line());
 }
+
+namespace {
+
+// Of what is being handled: that no thread could be started.
+[[noreturn]] void throw_without_thread(const blocking_job& job) {
+    try {
+        throw;
+    } catch (const std::system_error& e) {
+        throw std::system_error(e.code(), "the " + job.describe() +
+                                              " needs a helper thread, and none can be started");
+    }
+}
+
+} // namespace
 
 struct blocking_pool::call_waiter : waiter {
     static withdrawal withdraw(waiter& w, wake_reason) noexcept {
@@ -135,7 +150,7 @@ void blocking_pool::enqueue(blocking_job& job, waiter& caller) {
         } catch (...) {
             if (threads_ == 0) { // nobody would ever run it
                 queue_.remove(job);
-                throw;
+                throw_without_thread(job);
             }
         }
     }

@@ -10,6 +10,7 @@
 #include <creel/fibers/nursery.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <exception>
 #include <new>
 #include <utility>
@@ -42,6 +43,14 @@ bool awaits_children(const parker& who, nursery_core*& work) noexcept {
         }
     return true;
 }
+
+class no_stack final : public std::bad_alloc {
+public:
+    [[nodiscard]] const char* what() const noexcept override {
+        return "no stack for a child: memory or max_fibers is used up, and all fibers wait for "
+               "children";
+    }
+};
 
 } // namespace
 
@@ -135,6 +144,11 @@ fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
         ++counters_.fibers_created;
         return &f;
     } catch (const std::bad_alloc&) {
+        if (!std::exchange(told_of_no_memory_, true))
+            std::fprintf(stderr,
+                         "creel: no memory for another stack, of %zu bytes, beside %zu: what is "
+                         "spawned waits until a fiber ends; {.max_fibers = ...} limits them\n",
+                         stack_bytes, carriers_);
         return nullptr;
     }
 }
@@ -374,6 +388,13 @@ bool scheduler::only_children_are_awaited() noexcept {
     return true;
 }
 
+std::size_t scheduler::tasks_without_stack() const noexcept {
+    std::size_t count = 0;
+    for (const runnable* r = starved_.front(); r != nullptr; r = r->next_ready)
+        ++count;
+    return count;
+}
+
 // A cancelled nursery does not run what has not started, and must not wait for it either.
 void scheduler::drop_cancelled_starved() noexcept {
     ready_queue others;
@@ -399,7 +420,7 @@ void scheduler::fail_unstarted(task& t) noexcept {
     std::exception_ptr error;
     const bool was_cancelled = t.home->cancelled_for_children();
     if (!was_cancelled)
-        error = std::make_exception_ptr(std::bad_alloc{});
+        error = std::make_exception_ptr(no_stack{});
     end_with(t, std::move(error), was_cancelled);
 }
 

@@ -7,18 +7,26 @@
 #include <creel/fibers/local.hpp>
 
 #include <new>
+#include <string>
 #include <utility>
 
 namespace creel::detail {
 
 namespace {
 
+constexpr const char* used_elsewhere = "a nursery is used on its own thread only: from another one "
+                                       "spawn through a handle, auto r = nursery.remote()";
+constexpr const char* has_ended =
+    "the nursery has ended: its body, its children and what they wait for may spawn, and whoever "
+    "lives longer through a handle, auto r = nursery.remote()";
+
 // The wait for the last child. Nobody may withdraw it: children are cancelled, not abandoned.
 struct join_waiter : waiter {
     static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
     static void describe(const waiter& w, std::string& text) {
         const nursery_core& core = *static_cast<const join_waiter&>(w).core;
-        text += "its " + std::to_string(core.children) + " children";
+        text +=
+            core.children == 1 ? "its child" : "its " + std::to_string(core.children) + " children";
         if (core.pending_starts != 0)
             text += " and " + std::to_string(core.pending_starts) + " that are starting";
     }
@@ -68,7 +76,8 @@ nursery_core::nursery_core(error_policy on_error, std::string_view called, std::
       name(called),
       where(from) {
     CREEL_ASSERT(opener->home != nullptr,
-                 "with_nursery needs a running scheduler: call it inside io::run");
+                 "a nursery (with_nursery, all, race, map) needs a running scheduler: call it "
+                 "inside io::run");
     scope_access::set_nursery(scope, this);
     scope_access::enter(scope, duration{});
 }
@@ -127,13 +136,13 @@ void nursery_core::free_slot() noexcept {
 task* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
                               std::size_t closure_align, std::source_location from) {
     if (scheduler::current() != opener->home) [[unlikely]]
-        assertion_failed("spawn", "a nursery is used on its own thread only", from);
+        assertion_failed("spawn", used_elsewhere, from);
     if (!open) [[unlikely]]
-        assertion_failed("spawn", "the nursery has ended", from);
+        assertion_failed("spawn", has_ended, from);
     if (cancelled_for_children()) [[unlikely]]
         return nullptr;
-    if (options.stack_bytes > most_stack_bytes) [[unlikely]]
-        throw std::bad_alloc{}; // no waiting will help
+    if (options.stack_bytes != 0) [[unlikely]]
+        check_stack_bytes(options.stack_bytes, "a spawn");
     if (!take_slot()) [[unlikely]] {
         wait_for_slot();
         if (cancelled_for_children()) { // meanwhile, unseen by a caller who is shielded
@@ -228,8 +237,8 @@ void nursery_core::fail_starved() noexcept {
 // ---- start() ------------------------------------------------------------------------------------
 
 void nursery_core::begin_start() {
-    CREEL_ASSERT(scheduler::current() == opener->home, "a nursery is used on its own thread only");
-    CREEL_ASSERT(open, "start: the nursery has ended");
+    CREEL_ASSERT(scheduler::current() == opener->home, used_elsewhere);
+    CREEL_ASSERT(open, has_ended);
     check_cancel(); // a caller who is cancelled himself learns that, and not that the nursery is
     if (!cancelled_for_children() && !take_slot()) {
         wait_for_slot();
@@ -310,7 +319,7 @@ void nursery_core::throw_absorbed() const {
 remote_entry& nursery_core::remote() {
     CREEL_ASSERT(scheduler::current() == opener->home,
                  "remote() is called on the nursery's thread; copy the handle to others");
-    CREEL_ASSERT(open, "remote: the nursery has ended");
+    CREEL_ASSERT(open, has_ended);
     if (entry == nullptr)
         entry = new remote_entry{*this, *opener->home, scope_access::own_token(scope),
                                  cancelled_for_children()};

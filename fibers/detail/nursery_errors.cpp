@@ -10,8 +10,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace creel::detail {
@@ -30,6 +32,19 @@ task_info info_of(const task& t) noexcept {
     return info;
 }
 
+// There is nobody who could be told but the one that wrote the handler.
+[[noreturn]] void refuse_throwing_handler(const task_info& child) noexcept {
+    std::string text = "creel: the handler given to report() threw";
+    try {
+        text += ' ' + describe_exception(std::current_exception()) + " when told of " +
+                to_string(child);
+        text = escaped(text);
+    } catch (const std::bad_alloc&) {
+    }
+    std::fprintf(stderr, "%s: it must not throw\n", text.c_str());
+    std::terminate();
+}
+
 } // namespace
 
 void nursery_core::report(std::exception_ptr error, const task& child) const noexcept {
@@ -40,6 +55,8 @@ void nursery_core::report(std::exception_ptr error, const task& child) const noe
         try {
             policy.handler_(std::move(error), info);
         } catch (const cancelled&) { // it waited, and the nursery is ending
+        } catch (...) {
+            refuse_throwing_handler(info);
         }
         return;
     }

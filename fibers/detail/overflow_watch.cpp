@@ -56,7 +56,7 @@ void report(const stack_overflow& o) noexcept {
         text << ", spawned at " << std::string_view{o.spawned_in} << ":"
              << std::uint64_t{o.spawned_on_line};
     text << "): its stack has " << o.stack_bytes << " bytes and " << o.used_bytes
-         << " are in use; give it more, n.spawn({.stack_bytes = " << 2 * o.stack_bytes
+         << " are in use; give it more, at least n.spawn({.stack_bytes = " << 2 * o.stack_bytes
          << "}, f), or make its frames smaller\n";
     text.write();
 }

@@ -2,8 +2,8 @@
 // alternate stack, for the fiber's own has no room left.
 //
 //     creel: stack overflow in fiber "parser" (#17, spawned at server.cpp:42): its stack has 262144
-//     bytes and 262208 are in use; give it more, n.spawn({.stack_bytes = 524288}, f), or make its
-//     frames smaller
+//     bytes and 262208 are in use; give it more, at least n.spawn({.stack_bytes = 524288}, f),
+//     or make its frames smaller
 //
 // Then comes the handler that was installed before, or the signal's default action, and so it does
 // at once for any other fault: that behaves as without creel. A handler that the program installs

@@ -42,8 +42,7 @@ task* remote_entry::make_task(const spawn_options& options, std::size_t closure_
                               std::size_t closure_align, std::source_location where) {
     if (!accepts())
         return nullptr;
-    if (options.stack_bytes > most_stack_bytes)
-        throw std::bad_alloc{};
+    check_stack_bytes(options.stack_bytes, "a spawn");
     void* memory = ::operator new(task::node_size(closure_bytes, closure_align));
     task* t = task::place(memory, 0, closure_align, where);
     t->stack_bytes = options.stack_bytes;

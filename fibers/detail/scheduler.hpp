@@ -108,6 +108,7 @@ public:
     [[nodiscard]] int uncaught_exceptions_of(const parker& who) const noexcept;
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
+    [[nodiscard]] std::size_t tasks_without_stack() const noexcept; // walks them
     // Differs for each run of this object. Threads: any.
     [[nodiscard]] std::uint64_t run_number() const noexcept {
         return run_number_.load(std::memory_order_relaxed);
@@ -242,6 +243,7 @@ private:
     bool dispatcher_held_ = false; // else it runs
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
     bool leaving_ = false;
+    bool told_of_no_memory_ = false;
     poller* outside_ = nullptr;
     local_binding** thread_locals_ = nullptr; // the main fiber goes on with its thread's
     timer_queue timers_;

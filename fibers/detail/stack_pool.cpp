@@ -2,6 +2,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
+#include <creel/fibers/spawn_options.hpp>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,8 @@
 #include <cerrno>
 #include <functional>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -41,6 +44,13 @@ void unpoison([[maybe_unused]] stack_memory stack) noexcept {
 }
 
 } // namespace
+
+void check_stack_bytes(std::size_t bytes, const char* whose) {
+    if (bytes > most_stack_bytes)
+        throw std::invalid_argument(std::string{"stack_bytes of "} + whose + " is " +
+                                    std::to_string(bytes) +
+                                    "; a fiber's stack may have at most 1 GiB");
+}
 
 stack_pool::stack_pool(stack_guard preferred) noexcept
     : page_bytes_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))},

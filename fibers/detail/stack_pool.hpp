@@ -47,6 +47,10 @@ struct stack_pool_statistics {
     std::size_t mprotect_guards = 0;
 };
 
+// No waiting will help with more than most_stack_bytes. Throws: std::invalid_argument, in which
+// `whose` has them ("a run", "a spawn").
+void check_stack_bytes(std::size_t bytes, const char* whose);
+
 // Threads: the owner's only; stacks may be touched by any. Pinned, since fibers are.
 class stack_pool {
 public:

@@ -1,11 +1,13 @@
 #include <creel/io/detail/connection.hpp>
 
+#include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/io/error.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <source_location>
 #include <string>
 #include <utility>
 
@@ -28,8 +30,16 @@ void describe_send(const waiter& w, std::string& text) {
 constexpr waiter_kind kinds[] = {{&withdraw_operation, &describe_recv, true},
                                  {&withdraw_operation, &describe_send, true}};
 constexpr const char* names[] = {"recv", "send"};
+constexpr const char* verbs[] = {"receive", "send"};
 
 } // namespace
+
+void two_fibers_at_once(const char* verb, int fd) noexcept {
+    const std::string text = std::string{"two fibers "} + verb +
+                             " on one stream at once, whose peer is " + peer_name(fd) +
+                             ": leave that to one of them, or guard the stream with a creel::mutex";
+    creel::detail::assertion_failed(verb, text.c_str(), std::source_location::current());
+}
 
 // A descriptor is entered in the ring's file table once it has carried so many operations: the
 // kernel's fget() and fput() were 1.7% of an echo server's CPU time at 64 connections, and the two
@@ -55,9 +65,8 @@ std::size_t connection::transfer(ring& r, std::uintptr_t data, std::size_t size_
             r.make_room();
         if (closing()) [[unlikely]]
             throw_not_open(names[Way]);
-        CREEL_ASSERT(busy_[Way] == nullptr, Way == receiving
-                                                ? "two fibers receive on one stream at once"
-                                                : "two fibers send on one stream at once");
+        if (busy_[Way] != nullptr) [[unlikely]]
+            two_fibers_at_once(verbs[Way], fd());
         if (++operations_ == operations_before_registration) [[unlikely]]
             register_with(r);
         const bool fixed = slot_ >= 0;

@@ -10,6 +10,9 @@
 
 namespace creel::io::detail {
 
+// Ends the process: a second fiber came to `verb` ("receive", "send") on that stream.
+[[noreturn]] void two_fibers_at_once(const char* verb, int fd) noexcept;
+
 class connection final : public descriptor {
 public:
     // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.

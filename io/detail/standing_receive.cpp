@@ -90,6 +90,10 @@ void standing_receive::stop() noexcept {
     }
 }
 
+void standing_receive::caught_two() const noexcept {
+    two_fibers_at_once("receive", stream_->fd());
+}
+
 void standing_receive::interrupt() noexcept {
     tell_receiver(-EBADF);
     stop();

@@ -11,7 +11,6 @@
 // So cancelling a recv that waits here costs the kernel nothing, and loses no byte.
 #pragma once
 
-#include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
@@ -110,6 +109,7 @@ private:
     void drop_held() noexcept;
     void left_ring() noexcept;
     void tell_receiver(std::ptrdiff_t result) noexcept;
+    [[noreturn]] void caught_two() const noexcept;
 
     connection* stream_;
     ring* where_ = nullptr; // while it stands, or holds buffers of it
@@ -151,7 +151,8 @@ std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, std::span<std::
             if (!armed_)
                 continue;
         }
-        CREEL_ASSERT(receiver_ == nullptr, "two fibers receive on one stream at once");
+        if (receiver_ != nullptr) [[unlikely]]
+            caught_two();
         receiver me{*this, buffer};
         receiver_ = &me;
         if (park(me) == wake_reason::cancelled)

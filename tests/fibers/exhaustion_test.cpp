@@ -52,6 +52,8 @@ TEST_CASE("fibers for which there is no address space wait for the stacks of tho
     });
     INFO(to_string(child));
     CHECK((child.exited && child.exit_code == 0));
+    CHECK_THAT(child.stderr_text, Catch::StartsWith("creel: no memory for another stack, of "));
+    CHECK(std::count(child.stderr_text.begin(), child.stderr_text.end(), '\n') == 1); // told once
 }
 
 TEST_CASE("where only fibers without a stack could go on, their nursery throws and the run does") {

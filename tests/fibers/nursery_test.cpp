@@ -410,6 +410,24 @@ TEST_CASE("report() without a handler writes one line to stderr") {
     CHECK(outcome.stderr_text.find("failed: boom\n") != std::string::npos);
 }
 
+TEST_CASE("a report() handler that throws ends the process, and is told apart") {
+    const auto outcome = run_in_child([] {
+        run_virtually([] {
+            const auto handler = [](const std::exception_ptr&, const creel::task_info&) {
+                throw std::logic_error("worse");
+            };
+            creel::with_nursery({.on_error = creel::report(handler)}, [](creel::nursery& n) {
+                n.spawn({.name = "bad"}, [] { throw std::runtime_error("boom"); });
+            });
+        });
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.signal == SIGABRT);
+    CHECK_THAT(outcome.stderr_text,
+               Catch::Contains("creel: the handler given to report() threw worse when told of "
+                               "bad (#"));
+}
+
 TEST_CASE("the line of report() shows control characters and does not obey them") {
     const auto outcome = run_in_child([] {
         run_virtually([] {
@@ -480,6 +498,7 @@ TEST_CASE("a spawn from another thread is a clear error") {
     });
     CHECK(outcome.signal == SIGABRT);
     CHECK(outcome.stderr_text.find("on its own thread only") != std::string::npos);
+    CHECK(outcome.stderr_text.find("nursery.remote()") != std::string::npos);
 }
 
 TEST_CASE("nurseries nested 10,000 deep are cancelled without running out of stack") {

@@ -349,7 +349,8 @@ TEST_CASE("the fibers are listed as a tree with what they wait for") {
             const std::string text = creel::list_fibers();
             INFO(text);
             CHECK(text.find("parent (#") != std::string::npos);
-            CHECK(text.find("waits for its 1 children") != std::string::npos);
+            CHECK(text.starts_with("main runs\n"));
+            CHECK(text.find("waits for its child\n") != std::string::npos);
             CHECK(text.find("  child (#") != std::string::npos);
             CHECK(text.find("waits for a gate") != std::string::npos);
             CHECK(text.find("waits for a sleep") != std::string::npos);
@@ -357,6 +358,33 @@ TEST_CASE("the fibers are listed as a tree with what they wait for") {
             CHECK(text.find("has not started") != std::string::npos);
             CHECK(text.find("scheduler_test.cpp:") != std::string::npos);
             n.cancel();
+        });
+    });
+}
+
+TEST_CASE("the list says what the main fiber waits for, and how many have no stack") {
+    run_virtually(
+        [] {
+            gate g;
+            std::string text;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { g.pass(); });
+                n.spawn([&] { g.pass(); });
+                n.spawn([] {});
+                creel::this_fiber::sleep_for(1s);
+                text = creel::list_fibers();
+                g.open();
+            });
+            CHECK_THAT(text, Catch::Contains("no stack can be had now for 1 of those that have "
+                                             "not started\n"));
+        },
+        {.max_fibers = 2});
+    run_virtually([] {
+        creel::with_nursery([](creel::nursery& n) {
+            n.spawn([] {
+                CHECK_THAT(creel::list_fibers(), Catch::StartsWith("main waits for a sleep"));
+            });
+            creel::this_fiber::sleep_for(1s);
         });
     });
 }

@@ -80,7 +80,7 @@ TEST_CASE("describing may use what cannot be copied and what changes") {
 TEST_CASE("throw_error throws the error it was given") {
     const auto error = thrown_by([] { io::throw_error(EMFILE, "accept on 0.0.0.0:80"); });
     CHECK(error.code() == std::errc::too_many_files_open);
-    CHECK_THAT(error.what(), Catch::StartsWith("accept on 0.0.0.0:80: "));
+    CHECK_THAT(error.what(), Catch::StartsWith("accept on 0.0.0.0:80 (`ulimit -n` is "));
 }
 
 TEST_CASE("unexpected_eof says how much had come and on what") {

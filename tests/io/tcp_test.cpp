@@ -503,7 +503,8 @@ TEST_CASE("two fibers that receive on one stream are a bug that is caught") {
     });
     INFO(to_string(child));
     CHECK(child.signal == SIGABRT);
-    CHECK_THAT(child.stderr_text, Catch::Contains("two fibers receive on one stream"));
+    CHECK_THAT(child.stderr_text,
+               Catch::Contains("two fibers receive on one stream at once, whose peer is "));
 }
 
 TEST_CASE("a call off the threads of io::run is a bug that is caught and named") {

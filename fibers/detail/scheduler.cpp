@@ -99,6 +99,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);
     leaving_ = false;
+    told_of_no_memory_ = false;
     dispatcher_held_ = false;
     pass_polled_ = false;
     polls_in_ = switches_per_look;

@@ -243,7 +243,7 @@ private:
     bool dispatcher_held_ = false; // else it runs
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
     bool leaving_ = false;
-    bool told_of_no_memory_ = false;
+    bool told_of_no_memory_ = false; // once in a run
     poller* outside_ = nullptr;
     local_binding** thread_locals_ = nullptr; // the main fiber goes on with its thread's
     timer_queue timers_;

@@ -35,9 +35,10 @@ constexpr const char* verbs[] = {"receive", "send"};
 } // namespace
 
 void two_fibers_at_once(const char* verb, int fd) noexcept {
-    const std::string text = std::string{"two fibers "} + verb +
-                             " on one stream at once, whose peer is " + peer_name(fd) +
-                             ": leave that to one of them, or guard the stream with a creel::mutex";
+    const std::string text =
+        std::string{"two fibers "} + verb + " on one stream at once, whose peer is " +
+        peer_name(fd) +
+        ": leave that to one of them, or guard the stream with a creel::sync::mutex";
     creel::detail::assertion_failed(verb, text.c_str(), std::source_location::current());
 }
 

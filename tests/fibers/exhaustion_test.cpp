@@ -35,25 +35,28 @@ TEST_CASE("fibers for which there is no address space wait for the stacks of tho
         leave_little_room();
         int ran = 0;
         std::size_t most_alive = 0;
-        const auto left = run_virtually([&] {
-            creel::with_nursery([&](creel::nursery& n) {
-                for (int i = 0; i < 1000; ++i)
-                    n.spawn([&] {
-                        creel::this_fiber::sleep_for(1ms);
-                        ++ran;
-                        most_alive =
-                            std::max<std::size_t>(most_alive, creel::statistics().fibers_alive);
-                    });
+        for (int run = 0; run < 2; ++run) {
+            const auto left = run_virtually([&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    for (int i = 0; i < 500; ++i)
+                        n.spawn([&] {
+                            creel::this_fiber::sleep_for(1ms);
+                            ++ran;
+                            most_alive =
+                                std::max<std::size_t>(most_alive, creel::statistics().fibers_alive);
+                        });
+                });
             });
-        });
+            expect(left == nothing);
+        }
         expect(ran == 1000);
         expect(most_alive > 20 && most_alive < 100);
-        expect(left == nothing);
     });
     INFO(to_string(child));
     CHECK((child.exited && child.exit_code == 0));
     CHECK_THAT(child.stderr_text, Catch::StartsWith("creel: no memory for another stack, of "));
-    CHECK(std::count(child.stderr_text.begin(), child.stderr_text.end(), '\n') == 1); // told once
+    // Told once in each run.
+    CHECK(std::count(child.stderr_text.begin(), child.stderr_text.end(), '\n') == 2);
 }
 
 TEST_CASE("where only fibers without a stack could go on, their nursery throws and the run does") {

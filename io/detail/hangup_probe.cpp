@@ -2,6 +2,7 @@
 
 #include <creel/io/detail/descriptor.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
+#include <creel/io/detail/ring_setup.hpp>
 
 #include <atomic>
 #include <cerrno>
@@ -66,11 +67,11 @@ struct own_ring {
         io_uring_params parameters{};
         // With it the kernel looks only when we enter: after both events.
         parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-        error = io_uring_queue_init_params(4, &uring, &parameters);
+        error = open_uring(uring, 4, parameters);
     }
     ~own_ring() {
         if (error == 0)
-            io_uring_queue_exit(&uring);
+            close_uring(uring);
     }
     own_ring(const own_ring&) = delete;
     own_ring& operator=(const own_ring&) = delete;

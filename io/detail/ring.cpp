@@ -3,7 +3,6 @@
 #include <creel/io/detail/ring_setup.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <source_location>
@@ -29,11 +28,6 @@ struct thread_state {
     static thread_local thread_state state;
     return state;
 }
-
-// The next ring may get the addresses of an ended one's queues. The kernel orders the two, but by
-// system calls that TSan does not see; this tells it (release in the destructor, acquire in the
-// constructor).
-std::atomic<unsigned> rings_ended{0};
 
 } // namespace
 
@@ -66,7 +60,6 @@ ring::ring(unsigned entries, unsigned completion_entries)
       takes_messages_(kernel_sends_messages() && !is_withheld(newer_feature::message)),
       box_(std::make_shared<mailbox>(*this)) {
     wake_descriptor_ = set_up_ring(uring_, entries, completion_entries);
-    static_cast<void>(rings_ended.load(std::memory_order_acquire));
     entries_ = uring_.sq.ring_entries;
     tail_ = head();
     enter_flags_ = uring_.enter_ring_fd != uring_.ring_fd ? IORING_ENTER_REGISTERED_RING : 0U;
@@ -89,8 +82,7 @@ ring::~ring() {
     CREEL_ASSERT(held_ == 0, "a ring is destroyed while the kernel works for it");
     receive_buffers_.reset();
     files_.end();
-    rings_ended.fetch_add(1, std::memory_order_release);
-    io_uring_queue_exit(&uring_);
+    close_uring(uring_);
     ::close(wake_descriptor_);
 }
 

@@ -23,6 +23,11 @@ constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twi
 
 std::atomic<unsigned> withheld{0}; // newer_features, ored
 
+// A ring may get the addresses of an ended one's queues. The kernel orders the two, but by system
+// calls of liburing's own that TSan does not see; this tells it (release as one closes, acquire as
+// one opens).
+std::atomic<unsigned> rings_closed{0};
+
 constexpr unsigned register_send_msg_ring = 31; // IORING_REGISTER_SEND_MSG_RING: newer than
                                                 // liburing 2.3
 
@@ -103,6 +108,17 @@ std::string text_of(const refusal& r) {
     return what;
 }
 
+int open_uring(io_uring& uring, unsigned entries, io_uring_params& parameters) noexcept {
+    const int result = io_uring_queue_init_params(entries, &uring, &parameters);
+    static_cast<void>(rings_closed.load(std::memory_order_acquire));
+    return result;
+}
+
+void close_uring(io_uring& uring) noexcept {
+    rings_closed.fetch_add(1, std::memory_order_release);
+    io_uring_queue_exit(&uring);
+}
+
 int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) {
     entries = std::clamp(std::bit_ceil(std::max(entries, 1U)), 1U, largest_ring);
     if (completion_entries == 0)
@@ -113,7 +129,7 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
                        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP |
                        IORING_SETUP_CQSIZE;
     parameters.cq_entries = std::max(std::min(completion_entries, 2 * largest_ring), entries);
-    if (const int result = io_uring_queue_init_params(entries, &uring, &parameters); result < 0)
+    if (const int result = open_uring(uring, entries, parameters); result < 0)
         throw_error(-result, explained(-result, "io_uring_setup"));
 
     // Saves the kernel a lookup of the descriptor at each enter. Where it is refused the ring
@@ -125,7 +141,7 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
     const int entered = io_uring_enter(static_cast<unsigned>(uring.enter_ring_fd), 0, 0,
                                        flags | IORING_ENTER_GETEVENTS, nullptr);
     if (entered < 0 && entered != -EINTR) {
-        io_uring_queue_exit(&uring);
+        close_uring(uring);
         throw_error(-entered, explained(-entered, "io_uring_enter"));
     }
 
@@ -133,7 +149,7 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
     const int wake_descriptor = ::eventfd(0, EFD_CLOEXEC);
     if (wake_descriptor < 0) {
         const int reason = errno;
-        io_uring_queue_exit(&uring);
+        close_uring(uring);
         throw_error(reason, "eventfd");
     }
     return wake_descriptor;

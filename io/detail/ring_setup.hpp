@@ -18,6 +18,11 @@ struct refusal {
 // Whose doing it is, in words, and what helps.
 [[nodiscard]] std::string text_of(const refusal& r);
 
+// io_uring_queue_init_params and io_uring_queue_exit, ordered for a race detector. Threads: any.
+[[nodiscard]] int open_uring(io_uring& uring, unsigned entries,
+                             io_uring_params& parameters) noexcept;
+void close_uring(io_uring& uring) noexcept;
+
 // Sets up the ring and its wake descriptor, which is returned.
 // Throws: std::system_error with the remedy in its text.
 [[nodiscard]] int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries);

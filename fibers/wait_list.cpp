@@ -51,9 +51,7 @@ std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {
         wait_node& node = *first_;
         // Not through erase(): its list must never read as null on the way, which would tell a
         // withdrawal that somebody has taken it.
-        first_ = node.next_;
-        (first_ != nullptr ? first_->previous_ : last_) = nullptr;
-        --size_;
+        unlink_front();
         to.push_back(node);
         ++moved;
     }

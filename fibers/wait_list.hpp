@@ -154,7 +154,11 @@ public:
     wake_batch(const wake_batch&) = delete;
     wake_batch& operator=(const wake_batch&) = delete;
     ~wake_batch() {
-        if (first_ != nullptr)
+        if (first_ == nullptr)
+            return;
+        if (first_->next_ == nullptr) [[likely]]
+            wake(first_->who());
+        else
             wake_all();
     }
 
@@ -209,16 +213,16 @@ public:
     // unlock, by wake(node.who()) or a wake_batch. False if it was claimed through another list; it
     // is off this one then too, and is not woken.
     [[nodiscard]] bool take(wait_node& taken) noexcept {
-        erase(taken);
-        return taken.claim_ == nullptr || taken.claim_->try_claim(&taken);
+        unlink(taken);
+        return take_unlinked(taken);
     }
 
     // The same for the first that can be taken; null if there is none.
     [[nodiscard]] wait_node* take_front() noexcept {
-        while (first_ != nullptr) {
-            wait_node& taken = *first_;
-            if (take(taken))
-                return &taken;
+        while (wait_node* taken = first_) {
+            unlink_front();
+            if (take_unlinked(*taken))
+                return taken;
         }
         return nullptr;
     }
@@ -230,9 +234,7 @@ public:
 
     // Unlinks without a wake: for whoever withdraws by itself.
     void erase(wait_node& linked) noexcept {
-        (linked.previous_ != nullptr ? linked.previous_->next_ : first_) = linked.next_;
-        (linked.next_ != nullptr ? linked.next_->previous_ : last_) = linked.previous_;
-        --size_;
+        unlink(linked);
         linked.list_.store(nullptr, std::memory_order_release);
     }
 
@@ -242,6 +244,22 @@ public:
 
 private:
     [[noreturn]] void destroyed_while_waited_on() const noexcept;
+
+    // Neither changes what list() reads.
+    void unlink(wait_node& linked) noexcept {
+        (linked.previous_ != nullptr ? linked.previous_->next_ : first_) = linked.next_;
+        (linked.next_ != nullptr ? linked.next_->previous_ : last_) = linked.previous_;
+        --size_;
+    }
+    void unlink_front() noexcept {
+        first_ = first_->next_;
+        (first_ != nullptr ? first_->previous_ : last_) = nullptr;
+        --size_;
+    }
+    [[nodiscard]] static bool take_unlinked(wait_node& node) noexcept {
+        node.list_.store(nullptr, std::memory_order_release);
+        return node.claim_ == nullptr || node.claim_->try_claim(&node);
+    }
 
     wait_lock* guard_;
     wait_node* first_ = nullptr;

@@ -69,12 +69,12 @@ public:
     // the item in throws. Cost: a spinlock and a move, and a wake if somebody waits for an item.
     [[nodiscard]] bool push(T&& item) {
         check_cancel();
-        std::unique_lock hold{core_.guard};
-        if (can_store()) [[likely]] {
-            store(item);
-            return true;
-        }
-        return push_slowly(item, hold);
+        core_.guard.lock();
+        if (!can_store()) [[unlikely]]
+            return push_slowly(item);
+        const std::lock_guard hold{core_.guard, std::adopt_lock};
+        store(item);
+        return true;
     }
     [[nodiscard]] bool push(const T& item)
         requires std::copy_constructible<T>
@@ -191,7 +191,7 @@ private:
         std::is_nothrow_move_constructible_v<T> &&
         (std::is_nothrow_move_assignable_v<T> || !std::is_move_assignable_v<T>);
 
-    // All of the rest with the lock held, and where it is passed on, it is free at the return.
+    // All of the rest with the lock held, and what is called slow leaves it free.
 
     [[nodiscard]] bool can_store() const noexcept {
         return store_.has_room() && core_.poppers.empty() && !core_.closed;
@@ -206,30 +206,32 @@ private:
 
     void pop_into(std::optional<T>& item) {
         check_cancel();
-        std::unique_lock hold{core_.guard};
-        if (can_take()) [[likely]]
-            store_.take([&](T&& taken) { item.emplace(std::move(taken)); });
-        else
-            pop_slowly({&item}, hold);
+        core_.guard.lock();
+        if (!can_take()) [[unlikely]] {
+            pop_slowly({&item});
+            return;
+        }
+        const std::lock_guard hold{core_.guard, std::adopt_lock};
+        store_.take([&](T&& taken) { item.emplace(std::move(taken)); });
     }
 
-    [[gnu::noinline]] bool push_slowly(T& item, std::unique_lock<wait_lock>& hold) {
+    [[gnu::noinline]] bool push_slowly(T& item) {
         wake_batch woken;
-        std::unique_lock mine{std::move(hold)}; // free before the wakes, also when a move throws
+        std::unique_lock hold{core_.guard, std::adopt_lock}; // free before the wakes
         if (push_at_once(item, woken))
             return true;
         if (core_.closed)
             return false;
         queue_waiter me{std::addressof(item)};
         core_.pushers.push_back(me);
-        mine.unlock();
+        hold.unlock();
         return queue_core::wait(me);
     }
 
-    [[gnu::noinline]] bool pop_slowly(pop_slot<T> slot, std::unique_lock<wait_lock>& hold) {
+    [[gnu::noinline]] bool pop_slowly(pop_slot<T> slot) {
         wake_batch woken;
-        std::unique_lock mine{std::move(hold)}; // as in push_slowly
-        return pop_at_once(slot, woken) || wait_for_item(slot, mine, woken);
+        std::unique_lock hold{core_.guard, std::adopt_lock}; // as in push_slowly
+        return pop_at_once(slot, woken) || wait_for_item(slot, hold, woken);
     }
 
     // There is none. `woken` may have pushers whose move has thrown.
@@ -239,7 +241,8 @@ private:
         queue_waiter me{&slot};
         core_.poppers.push_back(me);
         hold.unlock();
-        woken.wake_all();
+        if (!woken.empty()) [[unlikely]]
+            woken.wake_all();
         return queue_core::wait(me);
     }
 

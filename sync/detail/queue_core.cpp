@@ -27,14 +27,6 @@ void queue_waiter::describe(const waiter& w, std::string& text) {
     text += in != nullptr ? in->guard().name() : "its turn, which has come";
 }
 
-bool queue_core::wait(queue_waiter& me) {
-    if (park(me) == wake_reason::cancelled) [[unlikely]]
-        throw_cancelled();
-    if (me.error != nullptr) [[unlikely]]
-        std::rethrow_exception(me.error);
-    return me.outcome == queue_node::outcome_type::moved;
-}
-
 // Their outcome says `closed` from the beginning.
 void queue_core::close(wake_batch& woken) noexcept {
     closed = true;

@@ -66,7 +66,13 @@ struct queue_core {
 
     // Parks a waiter that is in one of the lists; the lock is free. True: the item was moved;
     // false: the queue was closed. Throws: cancelled; what moving a pusher's item threw.
-    static bool wait(queue_waiter& me);
+    static bool wait(queue_waiter& me) {
+        if (park(me) == wake_reason::cancelled) [[unlikely]]
+            throw_cancelled();
+        if (me.error != nullptr) [[unlikely]]
+            std::rethrow_exception(me.error);
+        return me.outcome == queue_node::outcome_type::moved;
+    }
 
     void close() noexcept;
     void task_done() noexcept;

@@ -7,30 +7,106 @@
 
 namespace creel {
 
-std::string wait_lock::name() const {
-    return std::string{what_} + " made at " + made_at_.file_name() + ':' +
-           std::to_string(made_at_.line());
+std::string wait_label::text() const {
+    return std::string{what} + " made at " + made_at.file_name() + ':' +
+           std::to_string(made_at.line());
 }
 
 std::string wait_lock::says(const char* text) const {
     return name() + ": " + text;
 }
 
-// The holder runs for some instructions, unless the kernel has taken its core away: then let it
-// have ours. Reads until it looks free, so that the waiting cores do not fight for the line.
-void wait_lock::lock_slowly() noexcept {
-    constexpr int spins_before_yield = 100;
-    int spins = 0;
-    do {
-        while (locked_.load(std::memory_order_relaxed)) {
-            if (++spins < spins_before_yield) {
-                __builtin_ia32_pause();
-            } else {
-                sched_yield();
-                spins = 0;
-            }
+namespace {
+
+// Waits for somebody who needs some instructions more, unless the kernel has taken its core away:
+// then lets it have ours.
+class spin {
+public:
+    void operator()() noexcept {
+        constexpr int before_yield = 100;
+        if (++turns_ < before_yield) {
+            __builtin_ia32_pause();
+        } else {
+            sched_yield();
+            turns_ = 0;
         }
+    }
+
+private:
+    int turns_ = 0;
+};
+
+} // namespace
+
+// Reads until it looks free, so that the waiting cores do not fight for the line.
+void wait_lock::lock_slowly() noexcept {
+    spin wait;
+    do {
+        while (locked_.load(std::memory_order_relaxed))
+            wait();
     } while (locked_.exchange(true, std::memory_order_acquire));
+}
+
+// How a withdrawal finds the lock of a list that others may end. The waiter marks the place it has
+// read as held; that succeeds only while it is linked, so the list is there. Who takes the node off
+// in spite of it puts its departure into the place, and keeps the lock until the waiter has seen
+// that. So the waiter must not wait for the lock, but tries it and looks at its place in turn; once
+// it has the lock nobody is taking it off, and the mark may go.
+wait_list* wait_node::lock_list() noexcept {
+    while (wait_list* in = hold_list()) {
+        spin wait;
+        do {
+            if (in->guard().try_lock()) {
+                list_.store(place_in(in), std::memory_order_relaxed);
+                return in;
+            }
+            wait();
+        } while (list_.load(std::memory_order_relaxed) == (place_in(in) | held));
+        release_list(in);
+    }
+    return nullptr;
+}
+
+wait_list* wait_node::hold_list() const noexcept {
+    place seen = list_.load(std::memory_order_relaxed);
+    while (seen != 0 && !list_.compare_exchange_weak(seen, seen | held, std::memory_order_acquire,
+                                                     std::memory_order_relaxed)) {
+    }
+    return list_of(seen);
+}
+
+void wait_node::release_list(wait_list* held_one) const noexcept {
+    place seen = place_in(held_one) | held;
+    if (list_.compare_exchange_strong(seen, place_in(held_one), std::memory_order_release,
+                                      std::memory_order_acquire))
+        return;
+    auto& off = *reinterpret_cast<departure*>(seen & ~left);
+    list_.store(place_in(off.to), std::memory_order_relaxed); // who took it off writes no more
+    off.seen.store(true, std::memory_order_release);
+}
+
+void wait_node::leave_elsewhere_for(wait_list* to) noexcept {
+    departure off{to};
+    place seen = list_.load(std::memory_order_relaxed);
+    bool is_held = false;
+    do {
+        is_held = (seen & held) != 0;
+    } while (!list_.compare_exchange_weak(
+        seen, is_held ? reinterpret_cast<place>(&off) | left : place_in(to),
+        std::memory_order_acq_rel, std::memory_order_relaxed));
+    spin wait;
+    while (is_held && !off.seen.load(std::memory_order_acquire))
+        wait();
+}
+
+void wait_node::describe_list(std::string& text) const {
+    if (wait_list* in = hold_list()) {
+        const wait_label label = in->guard().label();
+        release_list(in);
+        text += label.text();
+    } else {
+        text += "its turn, which has come";
+    }
 }
 
 // The next one is read first: a woken waiter may be gone at once.
@@ -49,10 +125,11 @@ std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {
     std::size_t moved = 0;
     while (moved < most && first_ != nullptr) {
         wait_node& node = *first_;
-        // Not through erase(): its list must never read as null on the way, which would tell a
-        // withdrawal that somebody has taken it.
         unlink_front();
-        to.push_back(node);
+        to.link(node);
+        // In one step: its list must never read as null on the way, which would tell a withdrawal
+        // that somebody has taken it.
+        node.leave_for(&to);
         ++moved;
     }
     return moved;
@@ -64,26 +141,22 @@ void wait_list::destroyed_while_waited_on() const noexcept {
     detail::assertion_failed("nobody waits", text.c_str(), std::source_location::current());
 }
 
-// On the waiter's own thread. The list may change under our eyes (requeue), but only to another
-// list or to none: once taken, nobody links the waiter again.
+// Whoever took it off its list hands it something: its wake is on the way.
 withdrawal list_waiter::withdraw(waiter& w, wake_reason) noexcept {
     auto& self = static_cast<list_waiter&>(w);
     wake_batch woken;
-    while (wait_list* from = self.list()) {
-        const std::lock_guard hold{from->guard()};
-        if (self.list() != from)
-            continue;
-        from->erase(self);
-        if (const auto left = static_cast<const wait_kind&>(self.kind()).left; left != nullptr)
-            left(self, *from, woken);
-        return withdrawal::withdrawn;
-    }
-    return withdrawal::pending;
+    wait_list* from = self.lock_list();
+    if (from == nullptr)
+        return withdrawal::pending;
+    const std::lock_guard hold{from->guard(), std::adopt_lock};
+    from->erase(self);
+    if (const auto left = static_cast<const wait_kind&>(self.kind()).left; left != nullptr)
+        left(self, *from, woken);
+    return withdrawal::withdrawn;
 }
 
 void list_waiter::describe(const waiter& w, std::string& text) {
-    const wait_list* in = static_cast<const list_waiter&>(w).list();
-    text += in != nullptr ? in->guard().name() : "its turn, which has come";
+    static_cast<const list_waiter&>(w).describe_list(text);
 }
 
 } // namespace creel

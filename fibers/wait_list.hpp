@@ -36,16 +36,17 @@
 //    has been handed something, and its wake is on the way: pending; the wait then succeeds.
 //  * The lock is free before anyone is woken. After its unlock and its wakes the waker touches
 //    neither the primitive nor the waiters, so a woken one may destroy both.
-// A primitive must outlive the return of every wait on it, and so must each of its lists, those
-// that waiters were moved away from (requeue) included: a list_waiter's withdrawal looks at its
-// list to find the lock. For a list that goes earlier write a waiter_kind that knows the lock
-// without it.
+//  * That holds also if another waiter was taken with it in the instant in which a cancel came for
+//    that one: whoever takes a waiter of another thread waits until that thread has let go of the
+//    list, if it was just looking for its lock (lock_list). So a list need not outlive the return
+//    of the waits on it: only their waiters must be off it.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <source_location>
 #include <string>
 
@@ -55,6 +56,15 @@ class wait_list;
 class wait_node;
 class list_waiter;
 
+// What something is and where it was made.
+struct wait_label {
+    const char* what; // a string literal: "queue"
+    std::source_location made_at;
+
+    // "queue made at server.cpp:12". Cost: allocates.
+    [[nodiscard]] std::string text() const;
+};
+
 // The spinlock of one primitive. It knows what the primitive is and where it was made, for the dump
 // and for messages. An exchange and a plain store: 2.15 ns, where two CASes take 4.7.
 // Threads: any. No function that may switch is called while it is held.
@@ -63,7 +73,7 @@ public:
     // `what` is a string literal: "queue".
     explicit wait_lock(const char* what,
                        std::source_location made_at = std::source_location::current()) noexcept
-        : what_(what), made_at_(made_at) {}
+        : label_{what, made_at} {}
     wait_lock(const wait_lock&) = delete;
     wait_lock& operator=(const wait_lock&) = delete;
 
@@ -77,8 +87,10 @@ public:
     }
     void unlock() noexcept { locked_.store(false, std::memory_order_release); }
 
-    // "queue made at server.cpp:12"
-    [[nodiscard]] std::string name() const;
+    [[nodiscard]] const wait_label& label() const noexcept { return label_; }
+
+    // "queue made at server.cpp:12". Cost: allocates.
+    [[nodiscard]] std::string name() const { return label_.text(); }
 
     // For CREEL_ASSERT: "queue made at server.cpp:12: " and the text. Cost: allocates.
     [[nodiscard]] std::string says(const char* text) const;
@@ -87,8 +99,7 @@ private:
     void lock_slowly() noexcept;
 
     std::atomic<bool> locked_{false};
-    const char* what_;
-    std::source_location made_at_;
+    wait_label label_;
 };
 
 // Shared by the nodes of one who waits on several lists at once, of which exactly one may wake it
@@ -128,9 +139,17 @@ public:
 
     [[nodiscard]] waiter& who() const noexcept { return *who_; }
 
-    // The list it is in, null if in none. Stable under that list's lock; without it only a hint,
-    // as withdraw() uses it.
-    [[nodiscard]] wait_list* list() const noexcept { return list_.load(std::memory_order_acquire); }
+    // The list it is in, null if in none. With that list's lock held.
+    [[nodiscard]] wait_list* list() const noexcept {
+        return list_of(list_.load(std::memory_order_acquire));
+    }
+
+    // For a withdrawal: locks the list it is in, whichever that is by now, and returns it; null if
+    // it is in none any more. Threads: the waiter's. Cost: two CASes.
+    [[nodiscard]] wait_list* lock_list() noexcept;
+
+    // For waiter_kind::describe: appends the name of what it waits for. Threads: the waiter's.
+    void describe_list(std::string& text) const;
 
     // The one behind it in its list, null for the last. Guarded by the list's lock.
     [[nodiscard]] wait_node* next() const noexcept { return next_; }
@@ -139,9 +158,42 @@ private:
     friend class wait_list;
     friend class wake_batch;
 
+    // One who has taken the node off a list while its waiter was looking at that list.
+    struct departure {
+        wait_list* to;
+        std::atomic<bool> seen{false};
+    };
+    // The address of the list it is in. With `held`: the waiter is looking at that list. With
+    // `left`: of a departure, which waits for the waiter to look away.
+    using place = std::uintptr_t;
+    static constexpr place held = 1;
+    static constexpr place left = 2;
+    [[nodiscard]] static place place_in(const wait_list* list) noexcept {
+        return reinterpret_cast<place>(list);
+    }
+    [[nodiscard]] static wait_list* list_of(place p) noexcept {
+        return (p & left) != 0 ? reinterpret_cast<departure*>(p & ~left)->to
+                               : reinterpret_cast<wait_list*>(p & ~held);
+    }
+
+    // It is in `to` from now on, null: in none. With the lock of the list it was in held. Does not
+    // touch the node after that, which may be gone if nobody will wake its waiter.
+    void leave_for(wait_list* to) noexcept {
+        if (who_->is_here()) [[likely]] // then it looks at nothing
+            list_.store(place_in(to), std::memory_order_release);
+        else
+            leave_elsewhere_for(to);
+    }
+    void leave_elsewhere_for(wait_list* to) noexcept;
+
+    // Between the two the list stays where it is, also if somebody takes the node off it; they hold
+    // its lock until release_list. Null: it is in none. Threads: the waiter's.
+    [[nodiscard]] wait_list* hold_list() const noexcept;
+    void release_list(wait_list* held_one) const noexcept;
+
     wait_node* next_ = nullptr; // all guarded by the lock of the list it is in
     wait_node* previous_ = nullptr;
-    std::atomic<wait_list*> list_{nullptr};
+    mutable std::atomic<place> list_{0};
     waiter* who_;
     wait_claim* claim_;
 };
@@ -201,12 +253,8 @@ public:
 
     // Publishes a waiter. Between this and its wait() nothing may switch but the unlock.
     void push_back(wait_node& added) noexcept {
-        added.next_ = nullptr;
-        added.previous_ = last_;
-        (last_ != nullptr ? last_->next_ : first_) = &added;
-        last_ = &added;
-        ++size_;
-        added.list_.store(this, std::memory_order_release);
+        link(added);
+        added.list_.store(wait_node::place_in(this), std::memory_order_release);
     }
 
     // Takes a waiter off the list, wherever it stands: the caller must wake it, once, after the
@@ -232,10 +280,10 @@ public:
             woken.add(*taken);
     }
 
-    // Unlinks without a wake: for whoever withdraws by itself.
+    // Unlinks without a wake: for whoever withdraws by itself. Threads: the waiter's.
     void erase(wait_node& linked) noexcept {
         unlink(linked);
-        linked.list_.store(nullptr, std::memory_order_release);
+        linked.list_.store(0, std::memory_order_release);
     }
 
     // Moves up to `most` waiters, first come first, behind those of `to`; none of them is woken,
@@ -245,7 +293,14 @@ public:
 private:
     [[noreturn]] void destroyed_while_waited_on() const noexcept;
 
-    // Neither changes what list() reads.
+    // None of the three changes what list() reads.
+    void link(wait_node& added) noexcept {
+        added.next_ = nullptr;
+        added.previous_ = last_;
+        (last_ != nullptr ? last_->next_ : first_) = &added;
+        last_ = &added;
+        ++size_;
+    }
     void unlink(wait_node& linked) noexcept {
         (linked.previous_ != nullptr ? linked.previous_->next_ : first_) = linked.next_;
         (linked.next_ != nullptr ? linked.next_->previous_ : last_) = linked.previous_;
@@ -257,8 +312,9 @@ private:
         --size_;
     }
     [[nodiscard]] static bool take_unlinked(wait_node& node) noexcept {
-        node.list_.store(nullptr, std::memory_order_release);
-        return node.claim_ == nullptr || node.claim_->try_claim(&node);
+        const bool is_taken = node.claim_ == nullptr || node.claim_->try_claim(&node);
+        node.leave_for(nullptr); // last: else its waiter may end it at once
+        return is_taken;
     }
 
     wait_lock* guard_;

@@ -79,8 +79,9 @@ int uncaught_exceptions_of(const parker& who) noexcept {
 
 } // namespace detail
 
-waiter::waiter(const waiter_kind& kind) noexcept : kind_(&kind), owner_(&detail::this_parker()) {
-    if (owner_->home == nullptr)
+waiter::waiter(const waiter_kind& kind) noexcept
+    : kind_(&kind), owner_(&detail::this_parker()), home_(owner_->home) {
+    if (home_ == nullptr)
         static_cast<detail::thread_parker*>(owner_)->futex_word.store(detail::parked,
                                                                       std::memory_order_relaxed);
 }
@@ -140,31 +141,30 @@ party_number this_party() noexcept {
 }
 
 wake_reason park(waiter& w) {
-    if (detail::scheduler* s = w.owner_->home)
-        return s->park(w);
+    if (w.home_ != nullptr)
+        return w.home_->park(w);
     return w.park_thread(time_point::max());
 }
 
 wake_reason park_until(waiter& w, time_point deadline, duration span) {
-    if (detail::scheduler* s = w.owner_->home)
-        return s->park_until(w, deadline, span);
+    if (w.home_ != nullptr)
+        return w.home_->park_until(w, deadline, span);
     return w.park_thread(deadline);
 }
 
 void wake(waiter& w) noexcept {
-    detail::scheduler* home = w.owner_->home;
-    if (home == nullptr) {
+    if (w.is_here()) {
+        w.home_->woken(w);
+    } else if (w.home_ != nullptr) {
+        w.deliver = [](detail::inbox_node& node) noexcept {
+            auto& delivered = static_cast<waiter&>(node);
+            delivered.home_->woken(delivered);
+        };
+        w.home_->post(w);
+    } else {
         auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
         word.store(detail::woken, std::memory_order_release);
         detail::futex_wake(word);
-    } else if (home == detail::scheduler::current()) {
-        home->woken(w);
-    } else {
-        w.deliver = [](detail::inbox_node& node) noexcept {
-            auto& delivered = static_cast<waiter&>(node);
-            delivered.owner_->home->woken(delivered);
-        };
-        home->post(w);
     }
 }
 

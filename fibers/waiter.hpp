@@ -36,6 +36,10 @@ namespace detail {
 struct parker;
 class scheduler;
 
+// The calling thread's scheduler, or null. Read directly, also across switches: fibers never move
+// between threads, so an address the compiler has cached stays right.
+extern constinit thread_local scheduler* this_scheduler;
+
 // What one thread hands to another: a link and what to do with it on the owner's thread.
 struct inbox_node {
     inbox_node* next_in_inbox = nullptr;
@@ -75,6 +79,11 @@ public:
     // True once a cancel or a timeout has asked this waiter to withdraw. Threads: the waiter's.
     [[nodiscard]] bool withdraw_requested() const noexcept { return withdraw_requested_; }
 
+    // True if it is a fiber's of the calling thread. Threads: any.
+    [[nodiscard]] bool is_here() const noexcept {
+        return home_ != nullptr && home_ == detail::this_scheduler;
+    }
+
 private:
     friend class detail::scheduler;
     friend wake_reason park(waiter&);
@@ -85,7 +94,8 @@ private:
 
     const waiter_kind* kind_;
     detail::parker* owner_;
-    bool woken_ = false; // own thread only: the wake came
+    detail::scheduler* home_; // the owner's; null for a plain thread
+    bool woken_ = false;      // own thread only: the wake came
     bool withdraw_requested_ = false;
 };
 

@@ -41,6 +41,7 @@ void barrier::complete(wake_batch& woken) noexcept {
         completion_();
     const std::lock_guard hold{lock_};
     ++phase_;
+    expected_ -= std::exchange(dropped_, 0);
     missing_ = expected_;
     waiting_.take_all(woken);
 }
@@ -62,11 +63,13 @@ void barrier::arrive_and_wait() {
         self.wait();
 }
 
-barrier::arrival_token barrier::arrive() {
+barrier::arrival_token barrier::arrive(bool for_the_last_time) {
     wake_batch woken;
     lock_.lock();
     const arrival_token token{phase_};
     const bool is_last = count_in();
+    if (for_the_last_time)
+        ++dropped_;
     if (is_last)
         waiting_.take_all(woken);
     lock_.unlock();
@@ -85,13 +88,6 @@ void barrier::wait(arrival_token arrived) {
         waiting_.push_back(self);
     }
     self.wait();
-}
-
-void barrier::arrive_and_drop() {
-    lock_.lock();
-    --expected_;
-    lock_.unlock();
-    static_cast<void>(arrive());
 }
 
 barrier_statistics barrier::statistics() const noexcept {

@@ -15,7 +15,7 @@
 namespace creel::sync {
 
 struct barrier_statistics {
-    std::ptrdiff_t expected = 0; // in each phase
+    std::ptrdiff_t expected = 0; // in this phase
     std::ptrdiff_t arrived = 0;  // in this one
     std::size_t waiting = 0;
     std::uint64_t phases = 0; // completed
@@ -45,7 +45,7 @@ public:
 
     // Arrives; whoever wants to, waits later. Parks: never, unless the completion does. Threads:
     // any.
-    [[nodiscard]] arrival_token arrive();
+    [[nodiscard]] arrival_token arrive() { return arrive(false); }
 
     // Waits for the end of that phase, which may be over. Parks: yes. Cancel: yes; what has arrived
     // stays. Threads: any. Throws: cancelled.
@@ -53,7 +53,7 @@ public:
 
     // Arrives for the last time: from the next phase on one less is expected. Parks: as arrive().
     // Threads: any.
-    void arrive_and_drop();
+    void arrive_and_drop() { static_cast<void>(arrive(true)); }
 
     // Threads: any.
     [[nodiscard]] barrier_statistics statistics() const noexcept;
@@ -65,10 +65,12 @@ private:
 
     [[nodiscard]] bool count_in() noexcept; // with the lock held; true: the last
     void complete(wake_batch& woken) noexcept;
+    arrival_token arrive(bool for_the_last_time);
 
     mutable wait_lock lock_;
     std::ptrdiff_t expected_; // guarded by lock_, as is all below
     std::ptrdiff_t missing_;
+    std::ptrdiff_t dropped_ = 0; // of those who have arrived: not expected in the next phase
     std::uint64_t phase_ = 0;
     wait_list waiting_{lock_};
     const std::function<void()> completion_;

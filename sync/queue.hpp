@@ -13,8 +13,9 @@
 //     capacity size empty closed statistics
 //
 // T need only be movable, and its moves may throw: the item is then where it was. They are done
-// under a spinlock, so they must not wait. Room for all items is allocated at the beginning, and
-// nothing later. Destroying a queue at which somebody waits is a bug, and is caught.
+// under a spinlock, so they must neither wait nor touch the queue. Room for all items is allocated
+// at the beginning, and nothing later. Destroying a queue at which somebody waits is a bug, and is
+// caught.
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>

@@ -44,8 +44,9 @@ public:
     // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who may go.
     void unlock() noexcept;
 
-    // For readers, likewise; who holds it so is not recorded, only how many do. A reader that locks
-    // again while a writer waits waits for itself.
+    // For readers, likewise. An unlock by one who does not read is a bug, and is caught: at once
+    // where one reads, and among several when the last has left, before a writer gets in. A reader
+    // that locks again while a writer waits waits for itself.
     void lock_shared();
     void lock_shared_cancellable();
     [[nodiscard]] bool try_lock_shared() noexcept;
@@ -64,12 +65,15 @@ private:
     static const wait_kind cancellable;
 
     void enter(bool to_share, const wait_kind& kind);
-    [[nodiscard]] bool try_enter(bool to_share, party_number me) noexcept; // these two:
-    void admit(wake_batch& woken) noexcept;                                // with the lock held
+    // With the lock held.
+    [[nodiscard]] bool try_enter(bool to_share, party_number me) noexcept;
+    void add_reader(party_number who) noexcept;
+    void admit(wake_batch& woken) noexcept;
 
     mutable wait_lock lock_;
     party_number writer_ = 0; // guarded by lock_, as is all below
     std::size_t readers_ = 0;
+    std::uint64_t readers_sum_ = 0; // of their fingerprints: 0 if there are none
     wait_list waiting_{lock_};
     std::uint64_t contended_ = 0;
 };

@@ -37,10 +37,6 @@ namespace creel::detail {
 
 class scheduler;
 
-// The calling thread's scheduler, or null. Read directly, also across switches: fibers never move
-// between threads, so an address the compiler has cached stays right.
-extern constinit thread_local scheduler* this_scheduler;
-
 class scheduler final : public boost::fibers::algo::algorithm {
 public:
     static scheduler* current() noexcept { return this_scheduler; }

@@ -9,6 +9,8 @@
 
 #include <creel/sync/detail/queue_core.hpp>
 
+#include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <iterator>
@@ -94,19 +96,26 @@ public:
     }
 
     // Assigns as many items as there are, but waits for the first. The number; 0 once the queue is
-    // closed and drained (or if there is room for none).
-    // Parks, Cancel, Threads, Throws: as pop. Cost: one spinlock for all of them.
+    // closed and drained (or if there is room for none). What is assigned over ends with the lock
+    // free, unless moves of T may throw: then it must not touch the queue when it ends.
+    // Parks, Cancel, Threads, Throws: as pop. Cost: one spinlock for all of them; one for each 16
+    // if they are not trivially destructible.
     [[nodiscard]] std::size_t pop_some(std::span<T> items)
         requires std::is_move_assignable_v<T>
     {
         check_cancel();
         if (items.empty())
             return 0;
-        wake_batch woken;
-        std::unique_lock hold{core_.guard};
-        if (const std::size_t count = take_ready(items, woken); count != 0)
-            return count;
-        return wait_for_item({nullptr, items.data()}, hold, woken) ? 1 : 0;
+        if constexpr (moves_safely && !std::is_trivially_destructible_v<T>) {
+            return pop_in_batches(items);
+        } else {
+            const auto place = [&](std::size_t i) { return pop_slot<T>{nullptr, &items[i]}; };
+            wake_batch woken;
+            std::unique_lock hold{core_.guard};
+            if (const std::size_t count = take_ready(items.size(), place, woken); count != 0)
+                return count;
+            return wait_for_item(place(0), hold, woken) ? 1 : 0;
+        }
     }
 
     // False when it is full or closed; the argument is then not moved from.
@@ -135,11 +144,12 @@ public:
     // Parks: never. Threads: any. Idempotent.
     void close() noexcept { core_.close(); }
 
-    // The same, and what is in it is dropped and counted done. How many that were.
+    // The same, and what is in it is dropped and counted done. How many that were. A join() that
+    // waits returns when the dropped items have ended; one that begins meanwhile may be earlier.
     // Parks: never. Threads: any.
     std::size_t close(now_t) noexcept {
-        Store dropped; // its items end when the lock is free again
         wake_batch woken;
+        Store dropped; // its items end when the lock is free again, and before join() returns
         const std::lock_guard hold{core_.guard};
         dropped.swap(store_);
         core_.close(woken);
@@ -191,18 +201,8 @@ private:
         std::is_nothrow_move_constructible_v<T> &&
         (std::is_nothrow_move_assignable_v<T> || !std::is_move_assignable_v<T>);
 
-    // All of the rest with the lock held, and what is called slow leaves it free.
-
-    [[nodiscard]] bool can_store() const noexcept {
-        return store_.has_room() && core_.poppers.empty() && !core_.closed;
-    }
-    [[nodiscard]] bool can_take() const noexcept {
-        return store_.size() != 0 && core_.pushers.empty();
-    }
-    void store(T& item) {
-        store_.push(std::move(item));
-        ++core_.entered;
-    }
+    // All of the rest with the lock held, but for the first two; what is called slow leaves it
+    // free.
 
     void pop_into(std::optional<T>& item) {
         check_cancel();
@@ -213,6 +213,40 @@ private:
         }
         const std::lock_guard hold{core_.guard, std::adopt_lock};
         store_.take([&](T&& taken) { item.emplace(std::move(taken)); });
+    }
+
+    // As pop_some, with a stop on the stack, so that no assignment is made under the lock.
+    std::size_t pop_in_batches(std::span<T> items) {
+        constexpr std::size_t most = std::clamp<std::size_t>(1024 / sizeof(T), 1, 16);
+        std::size_t count = 0;
+        for (;;) {
+            std::array<std::optional<T>, most> taken;
+            const auto place = [&](std::size_t i) { return pop_slot<T>{&taken[i]}; };
+            const std::size_t room = std::min(most, items.size() - count);
+            std::size_t got = 0;
+            {
+                wake_batch woken;
+                std::unique_lock hold{core_.guard};
+                got = take_ready(room, place, woken, count == 0);
+                if (got == 0 && count == 0 && wait_for_item(place(0), hold, woken))
+                    got = 1;
+            }
+            for (std::size_t i = 0; i < got; ++i)
+                items[count++] = std::move(*taken[i]);
+            if (got < room || count == items.size())
+                return count;
+        }
+    }
+
+    [[nodiscard]] bool can_store() const noexcept {
+        return store_.has_room() && core_.poppers.empty() && !core_.closed;
+    }
+    [[nodiscard]] bool can_take() const noexcept {
+        return store_.size() != 0 && core_.pushers.empty();
+    }
+    void store(T& item) {
+        store_.push(std::move(item));
+        ++core_.entered;
     }
 
     [[gnu::noinline]] bool push_slowly(T& item) {
@@ -331,14 +365,16 @@ private:
         }
     }
 
-    // What can be had without waiting. An error counts only if it comes first: it will come again.
-    std::size_t take_ready(std::span<T> items, wake_batch& woken) {
+    // What can be had without waiting, into place(0), place(1)... An error counts only if it comes
+    // first: it will come again.
+    template <typename Place>
+    std::size_t take_ready(std::size_t most, Place& place, wake_batch& woken, bool first = true) {
         std::size_t count = 0;
         try {
-            while (count < items.size() && pop_at_once({nullptr, &items[count]}, woken))
+            while (count < most && pop_at_once(place(count), woken))
                 ++count;
         } catch (...) {
-            if (count == 0)
+            if (first && count == 0)
                 throw;
         }
         return count;

@@ -8,26 +8,13 @@
 
 namespace creel::sync::detail {
 
-// The list it is in lies with the leader, who may land and be gone at any time. So it is not a
-// list_waiter, whose withdrawal looks at its list to find the lock: this one takes the core's.
-struct flight_core::follower final : waiter, wait_node {
-    follower(flight_core& c, flight& f) noexcept
-        : waiter(kind), wait_node(static_cast<waiter&>(*this)), core(c), me(f) {}
+struct flight_core::follower final : list_waiter {
+    follower(flight_core& c, flight& f) noexcept : list_waiter(kind), core(c), me(f) {}
 
-    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
-        auto& self = static_cast<follower&>(w);
-        const std::lock_guard hold{self.core.lock_};
-        wait_list* in = self.list();
-        if (in == nullptr)
-            return withdrawal::pending;
-        in->erase(self);
-        --self.core.waiting_;
-        return withdrawal::withdrawn;
+    static void left(list_waiter& who, wait_list&, wake_batch&) noexcept {
+        --static_cast<follower&>(who).core.waiting_;
     }
-    static void describe(const waiter& w, std::string& text) {
-        text += static_cast<const follower&>(w).core.lock_.name();
-    }
-    static constexpr waiter_kind kind{&withdraw, &describe};
+    static constexpr wait_kind kind{true, &left};
 
     flight_core& core;
     flight& me;
@@ -62,8 +49,7 @@ bool flight_core::join(flight& me) {
         (*place)->followers.push_back(waiting);
         ++waiting_;
     }
-    if (park(waiting) == wake_reason::cancelled)
-        throw_cancelled();
+    waiting.wait();
     return waiting.leads;
 }
 

@@ -9,22 +9,19 @@ namespace creel::sync::detail {
 const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::describe};
 
 // Whoever took the node off its list has moved the item, or will not (closed): then its wake is on
-// the way, and the push or pop succeeds. A node is linked once only, so null is final.
+// the way, and the push or pop succeeds.
 withdrawal queue_waiter::withdraw(waiter& w, wake_reason) noexcept {
     auto& self = static_cast<queue_waiter&>(w);
-    wait_list* from = self.list();
+    wait_list* from = self.lock_list();
     if (from == nullptr)
         return withdrawal::pending;
-    const std::lock_guard hold{from->guard()};
-    if (self.list() == nullptr)
-        return withdrawal::pending;
+    const std::lock_guard hold{from->guard(), std::adopt_lock};
     from->erase(self);
     return withdrawal::withdrawn;
 }
 
 void queue_waiter::describe(const waiter& w, std::string& text) {
-    const wait_list* in = static_cast<const queue_waiter&>(w).list();
-    text += in != nullptr ? in->guard().name() : "its turn, which has come";
+    static_cast<const queue_waiter&>(w).describe_list(text);
 }
 
 // Their outcome says `closed` from the beginning.

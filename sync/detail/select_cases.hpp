@@ -20,22 +20,27 @@
 
 namespace creel::sync::detail {
 
-// What a case of type C needs to be one: attempt, enroll and woken, as in select_kind, and lock(),
-// that of the list its node is in.
+// What a case of type C needs to be one: attempt, enroll and woken, as in select_kind. Once it is
+// enrolled its primitive is looked at only through the node: another who was let through may have
+// destroyed it.
 template <typename C>
 inline constexpr select_kind kind_of{
     [](select_case& c) { return static_cast<C&>(c).attempt(); },
     [](select_case& c, select_waiter& me) { return static_cast<C&>(c).enroll(me); },
     [](select_case& c) noexcept {
-        // Always with the lock, although the node may be off the list: a party that has found it
-        // claimed looks at it until it lets the lock go.
-        const std::lock_guard hold{static_cast<C&>(c).lock()};
-        if (wait_list* in = c.node->list(); in != nullptr)
+        if (wait_list* in = c.node->lock_list()) {
+            const std::lock_guard hold{in->guard(), std::adopt_lock};
             in->erase(*c.node);
+        }
         c.node = nullptr;
     },
     [](select_case& c) { return static_cast<C&>(c).woken(); },
-    [](select_case& c, std::string& text) { text += static_cast<C&>(c).lock().name(); },
+    [](select_case& c, std::string& text) {
+        if (c.node != nullptr)
+            c.node->describe_list(text);
+        else // not enrolled, for another had been claimed already
+            text += "its turn, which has come";
+    },
 };
 
 // Does somebody else than `me` wait there? One select may push to and pop from one queue.

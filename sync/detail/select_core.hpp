@@ -55,7 +55,7 @@ struct select_kind {
     bool (*attempt)(select_case&);
     // Makes a node for `me` and links it, unless it can be done at once.
     enrolment (*enroll)(select_case&, select_waiter& me);
-    // Takes the node off its list, if it is still there. Whoever looks at it has let go of it then.
+    // Takes the node off its list, if it is still there.
     void (*withdraw)(select_case&) noexcept;
     // After the wake, for the one whose node was claimed. False: it did not happen after all (a
     // move threw in the other party; a child has not ended). Throws: what moving the item threw.

@@ -1,7 +1,9 @@
 #include <creel/fibers/wait_list.hpp>
 
 #include "support/child_process.hpp"
+#include "support/clock_poller.hpp"
 #include "support/fixture.hpp"
+#include "support/sanitizers.hpp"
 #include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -10,7 +12,9 @@
 #include <catch2/catch.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -414,4 +418,119 @@ TEST_CASE("stress: waiters requeued between lists while they time out are neithe
     fibers.join();
     CHECK(taken.load() == given);
     CHECK(b.waiting() == 0);
+}
+
+namespace {
+
+// One opening lets everybody through, and any of them may end it then.
+class brief_gate {
+public:
+    void pass() {
+        creel::list_waiter me{creel::plain_wait};
+        enter(me);
+        me.wait();
+    }
+    bool pass_until(creel::time_point deadline) {
+        creel::list_waiter me{creel::plain_wait};
+        enter(me);
+        return me.wait_until(deadline);
+    }
+    void open() {
+        creel::wake_batch woken;
+        const std::lock_guard hold{lock_};
+        waiting_.take_all(woken);
+    }
+    int entered() {
+        const std::lock_guard hold{lock_};
+        return entered_;
+    }
+
+private:
+    void enter(creel::list_waiter& who) {
+        const std::lock_guard hold{lock_};
+        waiting_.push_back(who);
+        ++entered_;
+    }
+    creel::wait_lock lock_{"brief_gate"};
+    int entered_ = 0;
+    creel::wait_list waiting_{lock_};
+};
+
+// Round for round a gate: one waits with a deadline, another ends the gate as soon as it is let
+// through, and a third opens it, in the instant of the deadline if luck has it.
+struct gate_rounds {
+    static constexpr int most = creel::test::under_tsan ? 2'000 : 20'000;
+
+    // Of the two who wait. The gate of that round.
+    brief_gate& next(int round) {
+        while (number.load() < round)
+            std::this_thread::yield();
+        return *gate.load();
+    }
+    void who_has_a_deadline() {
+        std::minstd_rand random{seed};
+        for (int round = 1; round <= most; ++round) {
+            brief_gate& g = next(round);
+            through +=
+                g.pass_until(creel::now() + std::chrono::nanoseconds{random() % 20'000}) ? 1 : 0;
+            is_back.store(round);
+        }
+    }
+    void who_ends_it() {
+        for (int round = 1; round <= most; ++round) {
+            brief_gate& g = next(round);
+            g.pass();
+            delete &g;
+            is_ended.store(round);
+        }
+    }
+    void who_opens() {
+        std::minstd_rand random{seed + 1};
+        for (int round = 1; round <= most; ++round) {
+            auto* const g = new brief_gate;
+            gate.store(g);
+            number.store(round);
+            while (g->entered() < 2)
+                std::this_thread::yield();
+            for (auto i = random() % 4'000; i > 0; --i)
+                __builtin_ia32_pause();
+            g->open();
+            while (is_back.load() < round || is_ended.load() < round)
+                std::this_thread::yield();
+        }
+    }
+
+    std::uint32_t seed;
+    std::atomic<brief_gate*> gate{nullptr};
+    std::atomic<int> number{0};
+    std::atomic<int> is_back{0};
+    std::atomic<int> is_ended{0};
+    int through = 0; // of those with a deadline
+};
+
+} // namespace
+
+TEST_CASE("stress: bug: one who is let through ends the list while another's deadline looks for it",
+          "[stress]") {
+    gate_rounds rounds{printed_seed("brief gates")};
+    const auto waits_with_deadline = [&] { rounds.who_has_a_deadline(); };
+    SECTION("plain threads") {
+        std::thread waits{waits_with_deadline};
+        std::thread ends{[&] { rounds.who_ends_it(); }};
+        rounds.who_opens();
+        waits.join();
+        ends.join();
+    }
+    SECTION("a fiber and a plain thread") {
+        std::thread waits{[&] {
+            clock_poller outside;
+            creel::run_scheduler(outside, {}, waits_with_deadline);
+        }};
+        std::thread ends{[&] { rounds.who_ends_it(); }};
+        rounds.who_opens();
+        waits.join();
+        ends.join();
+    }
+    INFO(rounds.through << " of " << gate_rounds::most << " were let through before the deadline");
+    CHECK(rounds.through <= gate_rounds::most);
 }

@@ -110,6 +110,22 @@ TEST_CASE("who arrives may wait later and who drops is not expected any more") {
     CHECK(left == nothing);
 }
 
+TEST_CASE("bug: an arrival that drops counts as one in its own phase") {
+    const auto left = run_virtually([] {
+        barrier b{3};
+        b.arrive_and_drop();
+        CHECK(b.statistics().arrived == 1);
+        CHECK(b.statistics().expected == 3);
+        static_cast<void>(b.arrive());
+        CHECK(b.statistics().arrived == 2);
+        static_cast<void>(b.arrive());
+        CHECK(b.statistics().phases == 1);
+        CHECK(b.statistics().arrived == 0);
+        CHECK(b.statistics().expected == 2);
+    });
+    CHECK(left == nothing);
+}
+
 TEST_CASE("a barrier for nobody and one too many who arrive are caught") {
     const auto nobody = run_in_child([] { barrier b{0}; });
     CHECK(nobody.signal == SIGABRT);

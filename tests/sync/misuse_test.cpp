@@ -31,6 +31,7 @@
 #include <mutex>
 #include <optional>
 #include <regex>
+#include <shared_mutex>
 #include <source_location>
 #include <string>
 #include <thread>
@@ -105,6 +106,27 @@ void unlock_by_another_thread() {
     Mutex m;
     m.lock();
     std::thread{[&] { m.unlock(); }}.join();
+}
+
+// Nobody can tell which of two readers it stands for, but a writer does not get in beside the
+// other.
+void strange_reader_among_two() {
+    run_virtually([] {
+        shared_mutex m;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                const std::shared_lock hold{m};
+                creel::this_fiber::sleep_for(1h);
+            });
+            n.spawn([&] {
+                const std::shared_lock hold{m};
+                creel::this_fiber::sleep_for(1min);
+            });
+            creel::this_fiber::yield();
+            m.unlock_shared();
+            m.lock();
+        });
+    });
 }
 
 template <typename Mutex>
@@ -227,6 +249,12 @@ TEST_CASE("misuse of a mutex says what it is and where it was made") {
                shared_mutex m;
                m.unlock_shared();
            }});
+    check({"shared_mutex", "unlocked by a reader who does not hold it", [] {
+               shared_mutex m;
+               m.lock_shared();
+               std::thread{[&] { m.unlock_shared(); }}.join();
+           }});
+    check({"shared_mutex", "unlocked by a reader who does not hold it", &strange_reader_among_two});
     check({"shared_mutex", "locked again by", [] {
                shared_mutex m;
                m.lock();

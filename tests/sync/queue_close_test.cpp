@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -261,4 +262,31 @@ TEMPLATE_TEST_CASE("closing a queue wakes fibers of other threads and plain thre
             thread.join();
     }
     CHECK(ended == 9);
+}
+
+TEMPLATE_TEST_CASE("bug: who is in join while the queue is closed now outlives what is dropped", "",
+                   queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
+    int alive = 0;
+    int alive_at_return = -1;
+    const auto left = run_virtually([&] {
+        TestType q{2};
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 2; ++i) {
+                ++alive;
+                CHECK(q.push(std::shared_ptr<int>(&alive, [](int* count) {
+                    settle(); // whoever has been woken by now goes on
+                    --*count;
+                })));
+            }
+            n.spawn([&] {
+                q.join();
+                alive_at_return = alive;
+            });
+            settle();
+            CHECK(q.statistics().joiners == 1);
+            CHECK(q.close(creel::sync::now) == 2);
+        });
+    });
+    CHECK(alive_at_return == 0);
+    CHECK(left == nothing);
 }

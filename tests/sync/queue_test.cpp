@@ -663,3 +663,36 @@ TEST_CASE("the dump names the queue a fiber waits at", "[queue]") {
         });
     });
 }
+
+TEMPLATE_TEST_CASE("bug: what pop_some() assigns over may touch the queue as it ends", "[queue]",
+                   queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
+    const auto left = run_virtually([] {
+        TestType q{32};
+        int ended = 0;
+        const auto item = [&] {
+            return std::shared_ptr<int>(&ended, [&q](int* count) {
+                CHECK(q.size() <= q.capacity()); // takes the lock
+                q.task_done();
+                ++*count;
+            });
+        };
+        std::vector<std::shared_ptr<int>> some(20);
+        for (int i = 0; i < 20; ++i)
+            CHECK(q.push(item()));
+        CHECK(q.pop_some(some) == 20);
+        for (int i = 0; i < 19; ++i)
+            CHECK(q.push(item()));
+        CHECK(q.pop_some(some) == 19);
+        CHECK(ended == 19);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { CHECK(q.pop_some(some) == 1); });
+            settle();
+            CHECK(q.push(item()));
+        });
+        CHECK(ended == 20);
+        some.clear();
+        CHECK(ended == 40);
+        q.join();
+    });
+    CHECK(left == nothing);
+}

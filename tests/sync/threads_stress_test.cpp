@@ -11,12 +11,12 @@
 #include <creel/sync/shared_mutex.hpp>
 #include <creel/sync/watch.hpp>
 
+#include "support/clock_poller.hpp"
 #include "support/sanitizers.hpp"
 #include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-#include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -25,10 +25,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <deque>
 #include <exception>
 #include <future>
@@ -55,33 +52,6 @@ constexpr unsigned rounds = under_tsan ? 60 : 300;
 
 using random_engine = std::minstd_rand;
 
-// The clock that plain threads have too, and nothing else in the world. A lost wake ends the
-// process after a minute, with a list of who waits.
-class clock_only final : public creel::poller {
-public:
-    creel::time_point now() noexcept override { return creel::clock::now(); }
-    void poll() noexcept override {}
-    void wait_until(creel::time_point deadline) noexcept override {
-        std::unique_lock hold{mutex_};
-        const auto limit = creel::clock::now() + 1min;
-        const auto woken = [&] { return std::exchange(latched_, false); };
-        if (woken_.wait_until(hold, std::min(deadline, limit), woken) || deadline <= limit)
-            return;
-        std::fprintf(stderr, "nobody was woken for a minute\n%s", creel::list_fibers().c_str());
-        std::abort();
-    }
-    void wake() noexcept override {
-        const std::lock_guard hold{mutex_};
-        latched_ = true;
-        woken_.notify_one();
-    }
-
-private:
-    std::mutex mutex_;
-    std::condition_variable woken_;
-    bool latched_ = false; // guarded by mutex_
-};
-
 // Runs f(number, random) as everybody: each draws from the printed seed and its own number.
 template <typename F>
 void as_everybody(const char* test, F f) {
@@ -94,7 +64,7 @@ void as_everybody(const char* test, F f) {
     std::vector<std::thread> threads;
     for (unsigned s = 0; s < schedulers; ++s)
         threads.emplace_back([&take_part, s] {
-            clock_only outside;
+            clock_poller outside;
             creel::run_scheduler(outside, {}, [&] {
                 creel::with_nursery([&](creel::nursery& n) {
                     for (unsigned i = 0; i < fibers_each; ++i)

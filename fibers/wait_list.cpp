@@ -85,7 +85,7 @@ void wait_node::release_list(wait_list* held_one) const noexcept {
     off.seen.store(true, std::memory_order_release);
 }
 
-void wait_node::leave_elsewhere_for(wait_list* to) noexcept {
+void wait_node::leave_for(wait_list* to) noexcept {
     departure off{to};
     place seen = list_.load(std::memory_order_relaxed);
     bool is_held = false;
@@ -119,6 +119,21 @@ void wake_batch::wake_all() noexcept {
         next = next->next_;
         wake(who);
     }
+}
+
+bool wait_list::take_unlinked(wait_node& node) noexcept {
+    const bool is_taken = node.claim_ == nullptr || node.claim_->try_claim(&node);
+    node.leave_for(nullptr); // last: else its waiter may end it at once
+    return is_taken;
+}
+
+wait_node* wait_list::take_front_slowly() noexcept {
+    while (wait_node* taken = first_) {
+        unlink_front();
+        if (take_unlinked(*taken))
+            return taken;
+    }
+    return nullptr;
 }
 
 std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {

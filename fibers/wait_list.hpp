@@ -176,15 +176,13 @@ private:
                                : reinterpret_cast<wait_list*>(p & ~held);
     }
 
+    // Its waiter is one of this thread's, so it looks at nothing now, and waits at this list only.
+    [[nodiscard]] bool is_simple() const noexcept { return who_->is_here() && claim_ == nullptr; }
+    void leave_here() noexcept { list_.store(0, std::memory_order_release); }
+
     // It is in `to` from now on, null: in none. With the lock of the list it was in held. Does not
     // touch the node after that, which may be gone if nobody will wake its waiter.
-    void leave_for(wait_list* to) noexcept {
-        if (who_->is_here()) [[likely]] // then it looks at nothing
-            list_.store(place_in(to), std::memory_order_release);
-        else
-            leave_elsewhere_for(to);
-    }
-    void leave_elsewhere_for(wait_list* to) noexcept;
+    void leave_for(wait_list* to) noexcept;
 
     // Between the two the list stays where it is, also if somebody takes the node off it; they hold
     // its lock until release_list. Null: it is in none. Threads: the waiter's.
@@ -262,17 +260,22 @@ public:
     // is off this one then too, and is not woken.
     [[nodiscard]] bool take(wait_node& taken) noexcept {
         unlink(taken);
-        return take_unlinked(taken);
+        if (!taken.is_simple()) [[unlikely]]
+            return take_unlinked(taken);
+        taken.leave_here();
+        return true;
     }
 
     // The same for the first that can be taken; null if there is none.
     [[nodiscard]] wait_node* take_front() noexcept {
-        while (wait_node* taken = first_) {
-            unlink_front();
-            if (take_unlinked(*taken))
-                return taken;
-        }
-        return nullptr;
+        wait_node* const taken = first_;
+        if (taken == nullptr)
+            return nullptr;
+        if (!taken->is_simple()) [[unlikely]]
+            return take_front_slowly();
+        unlink_front();
+        taken->leave_here();
+        return taken;
     }
 
     void take_all(wake_batch& woken) noexcept {
@@ -311,11 +314,8 @@ private:
         (first_ != nullptr ? first_->previous_ : last_) = nullptr;
         --size_;
     }
-    [[nodiscard]] static bool take_unlinked(wait_node& node) noexcept {
-        const bool is_taken = node.claim_ == nullptr || node.claim_->try_claim(&node);
-        node.leave_for(nullptr); // last: else its waiter may end it at once
-        return is_taken;
-    }
+    [[nodiscard]] static bool take_unlinked(wait_node& node) noexcept;
+    [[nodiscard]] wait_node* take_front_slowly() noexcept;
 
     wait_lock* guard_;
     wait_node* first_ = nullptr;

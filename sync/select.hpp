@@ -44,8 +44,8 @@ struct select_result<true, Results...> {
 
 // The cases. What they refer to must outlive the select.
 
-// An item from a queue: f(std::optional<T>). If moving T may throw let f take std::optional<T>&&: an
-// item whose move into f's own parameter fails is lost.
+// An item from a queue: f(std::optional<T>). If moving T may throw let f take std::optional<T>&&:
+// an item whose move into f's own parameter fails is lost.
 template <typename T, typename Store, std::invocable<std::optional<T>> F>
 [[nodiscard]] auto on_pop(detail::basic_queue<T, Store>& q, F f) {
     return detail::pop_case<T, Store, F>{q, std::move(f)};

@@ -67,10 +67,12 @@ wait_list* wait_node::lock_list() noexcept {
     return nullptr;
 }
 
+// Acquires also where it reads null: who took the node off has let go of it, and of the claim,
+// which may end now.
 wait_list* wait_node::hold_list() const noexcept {
-    place seen = list_.load(std::memory_order_relaxed);
-    while (seen != 0 && !list_.compare_exchange_weak(seen, seen | held, std::memory_order_acquire,
-                                                     std::memory_order_relaxed)) {
+    place seen = list_.load(std::memory_order_acquire);
+    while (seen != 0 &&
+           !list_.compare_exchange_weak(seen, seen | held, std::memory_order_acquire)) {
     }
     return list_of(seen);
 }

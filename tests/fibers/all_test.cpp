@@ -1,12 +1,15 @@
-#include "support/fixture.hpp"
-#include "support/gate.hpp"
-#include "support/outcome.hpp"
-
 #include <creel/fibers/all.hpp>
+
+#include "support/check.hpp"
+#include "support/fixture.hpp"
+#include "support/outcome.hpp"
+#include "support/when_cancelled.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
+#include <chrono>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -66,15 +69,8 @@ TEST_CASE("the first error in all cancels the others and is thrown as it is") {
 
 TEST_CASE("two errors in all are a group") {
     run_virtually([] {
-        CHECK_THROWS_AS(creel::all(
-                            [] {
-                                try {
-                                    creel::this_fiber::sleep_for(1h);
-                                } catch (const creel::cancelled&) {
-                                    throw std::runtime_error("2");
-                                }
-                            },
-                            [] { throw std::runtime_error("1"); }),
+        CHECK_THROWS_AS(creel::all([] { when_cancelled([&] { throw std::runtime_error("2"); }); },
+                                   [] { throw std::runtime_error("1"); }),
                         creel::exception_group);
     });
 }

@@ -1,7 +1,11 @@
 // Boost.Fiber's own fibers and primitives beside ours: our algorithm is a correct Boost algorithm.
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/outcome.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/buffered_channel.hpp>
@@ -10,7 +14,6 @@
 #include <boost/fiber/future.hpp>
 #include <boost/fiber/mutex.hpp>
 #include <boost/fiber/operations.hpp>
-#include <catch2/catch.hpp>
 
 #include <chrono>
 #include <mutex>
@@ -189,4 +192,68 @@ TEST_CASE("runs follow each other on a thread that used Boost's fibers before an
         run_virtually([&] { boost::fibers::fiber{[&] { order += '4'; }}.join(); });
     }}.join();
     CHECK(order == "1234");
+}
+
+TEST_CASE("a run awaits the creel calls that Boost fibers are inside") {
+    std::string done;
+    boost::fibers::fiber sleeper;
+    boost::fibers::fiber parent;
+    run_virtually([&](manual_poller& outside) {
+        const auto begin = outside.now();
+        sleeper = boost::fibers::fiber{[&, begin] {
+            creel::this_fiber::sleep_for(5s);
+            CHECK(creel::now() - begin == 5s);
+            done += "slept ";
+        }};
+        parent = boost::fibers::fiber{[&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(2s);
+                    done += "child ";
+                });
+            });
+            done += "nursery ";
+        }};
+        boost::this_fiber::yield();
+    });
+    CHECK(done == "child nursery slept ");
+    sleeper.join();
+    parent.join();
+}
+
+TEST_CASE("cancelling the outermost nursery reaches Boost fibers inside creel calls") {
+    std::string outcome;
+    run_virtually([&](manual_poller& outside) {
+        const auto begin = outside.now();
+        boost::fibers::fiber native;
+        creel::with_nursery([&](creel::nursery& n) {
+            native = boost::fibers::fiber{
+                [&] { outcome = outcome_of([] { creel::this_fiber::sleep_for(100h); }); }};
+            creel::this_fiber::sleep_for(1s);
+            n.cancel("root");
+        });
+        native.join();
+        CHECK(outside.now() - begin == 1s);
+    });
+    CHECK(outcome == "cancelled: root");
+}
+
+TEST_CASE("a Boost fiber outlives the nursery it waited under and goes on") {
+    std::string done;
+    run_virtually([&] {
+        boost::fibers::fiber native;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([] { creel::this_fiber::sleep_for(1s); });
+            native = boost::fibers::fiber{[&] {
+                static_cast<void>(creel::move_on_after(1h, [&] {
+                    creel::this_fiber::sleep_for(10s);
+                    creel::this_fiber::yield();
+                    done = "done";
+                }));
+            }};
+            boost::this_fiber::yield();
+        });
+        native.join();
+    });
+    CHECK(done == "done");
 }

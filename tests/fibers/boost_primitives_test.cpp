@@ -1,6 +1,8 @@
 // Each of Boost.Fiber's primitives between fibers of creel and of Boost, on one thread and across
 // two, one of them with creel and one with Boost's stock algorithm.
+#include "support/check.hpp"
 #include "support/fixture.hpp"
+#include "support/test_body.hpp"
 
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
@@ -16,12 +18,13 @@
 #include <boost/fiber/recursive_timed_mutex.hpp>
 #include <boost/fiber/timed_mutex.hpp>
 #include <boost/fiber/unbuffered_channel.hpp>
-#include <catch2/catch.hpp>
 
 #include <atomic>
 #include <chrono>
-#include <functional>
+#include <exception>
+#include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <type_traits>
 
@@ -37,8 +40,8 @@ constexpr auto with_threads = manual_poller::other_threads::yes;
 enum class sides { two_creel_fibers, creel_and_boost, creel_threads, creel_and_stock_thread };
 
 // Runs both functions side by side, in the places that `where` names.
-void run_both(sides where, const std::function<void()>& a, const std::function<void()>& b) {
-    const auto in_nursery = [](const std::function<void()>& f) {
+void run_both(sides where, test_body<> a, test_body<> b) {
+    const auto in_nursery = [](test_body<> f) {
         creel::with_nursery([&](creel::nursery& n) { n.spawn([&] { f(); }); });
     };
     switch (where) {
@@ -72,7 +75,7 @@ void run_both(sides where, const std::function<void()>& a, const std::function<v
     }
 }
 
-void on_all_sides(const std::function<void(sides)>& test) {
+void on_all_sides(test_body<const sides> test) {
     for (const sides where : {sides::two_creel_fibers, sides::creel_and_boost, sides::creel_threads,
                               sides::creel_and_stock_thread}) {
         INFO("sides " << static_cast<int>(where));

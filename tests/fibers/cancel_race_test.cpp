@@ -1,18 +1,22 @@
 // Success beats cancel in fibers/: a wait's completion and its cancel, in both orders, within one
-// round. (The gate's own race is in cancel_scope_test.cpp, the kernel's in tests/io.)
+// round; and cancels from other threads at any time. (A waiter's own races are in waiter_test.cpp,
+// the kernel's in tests/io.)
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/outcome.hpp"
+#include "support/when_cancelled.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
-#include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <atomic>
+#include <chrono>
+#include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,12 +28,7 @@ namespace {
 
 // True if a wait throws `cancelled` here and now.
 bool next_wait_throws() {
-    try {
-        creel::this_fiber::yield();
-    } catch (const creel::cancelled&) {
-        return true;
-    }
-    return false;
+    return outcome_of([] { creel::this_fiber::yield(); }).starts_with("cancelled");
 }
 
 } // namespace
@@ -139,82 +138,6 @@ TEST_CASE("a plain thread woken and cancelled at once has its success, or was wi
     CHECK(passed >= 100);
 }
 
-TEST_CASE("a failure while being cancelled is the error that is thrown") {
-    run_virtually([] {
-        std::string what;
-        try {
-            creel::with_nursery([](creel::nursery& n) {
-                n.spawn([] {
-                    try {
-                        creel::this_fiber::sleep_for(1h);
-                    } catch (const creel::cancelled&) {
-                        throw std::runtime_error("while cancelled");
-                    }
-                });
-                creel::this_fiber::yield();
-                n.cancel();
-            });
-        } catch (const std::runtime_error& e) {
-            what = e.what();
-        }
-        CHECK(what == "while cancelled");
-    });
-}
-
-TEST_CASE("an error in cleanup during cancellation joins the failure that caused it") {
-    run_virtually([] {
-        struct cleanup {
-            std::string& log;
-            ~cleanup() {
-                try { // an exception of its own must not leave a destructor
-                    creel::fail_after(1s, [] { creel::this_fiber::sleep_for(1h); });
-                } catch (const creel::timed_out&) {
-                    log += "cleanup timed out; ";
-                }
-            }
-        };
-        std::string log;
-        try {
-            creel::with_nursery([&](creel::nursery& n) {
-                n.spawn([&] {
-                    const cleanup last{log};
-                    creel::this_fiber::sleep_for(1h);
-                });
-                n.spawn([] {
-                    creel::this_fiber::yield();
-                    throw std::runtime_error("first");
-                });
-            });
-        } catch (const std::runtime_error& e) {
-            log += e.what();
-        }
-        CHECK(log == "cleanup timed out; first");
-    });
-}
-
-TEST_CASE("an error thrown by cleanup during a cancel is in a group with its cause") {
-    run_virtually([] {
-        std::vector<std::string> messages;
-        try {
-            creel::with_nursery([](creel::nursery& n) {
-                n.spawn([] {
-                    try {
-                        creel::this_fiber::sleep_for(1h);
-                    } catch (const creel::cancelled&) {
-                        throw std::runtime_error("cleanup");
-                    }
-                });
-                creel::this_fiber::yield();
-                throw std::runtime_error("cause");
-            });
-        } catch (const creel::exception_group& group) {
-            for (const auto& e : group.errors())
-                messages.push_back(creel::describe_exception(e));
-        }
-        CHECK(messages == std::vector<std::string>{"cause", "cleanup"});
-    });
-}
-
 TEST_CASE("a shield raised when a wait was withdrawn already comes too late for that wait only") {
     run_virtually([](manual_poller& outside) {
         const auto begin = outside.now();
@@ -225,14 +148,11 @@ TEST_CASE("a shield raised when a wait was withdrawn already comes too late for 
             n.spawn([&] {
                 const bool done = around.run([&] {
                     shielded.run([&] {
-                        try {
-                            creel::this_fiber::sleep_for(1h);
-                        } catch (const creel::cancelled& c) {
+                        when_cancelled([&](const creel::cancelled& c) {
                             log += c.reason().text;
                             creel::this_fiber::sleep_for(1s); // behind the shield
                             log += " cleaned";
-                            throw;
-                        }
+                        });
                     });
                 });
                 log += done ? " done" : " absorbed";
@@ -258,15 +178,12 @@ TEST_CASE("a shield toggled while a cancel spreads decides for each wait anew") 
                     shielded.run([&] {
                         creel::this_fiber::sleep_for(2s); // past the deadline outside
                         log += "slept ";
-                        try {
-                            creel::this_fiber::sleep_for(1h);
-                        } catch (const creel::cancelled&) {
+                        when_cancelled([&] {
                             log += "cancelled ";
                             shielded.set_shielded(true); // while `cancelled` is being handled
                             creel::this_fiber::sleep_for(1s);
                             log += "cleaned ";
-                            throw;
-                        }
+                        });
                     });
                     log += "never ";
                 }));
@@ -278,4 +195,67 @@ TEST_CASE("a shield toggled while a cancel spreads decides for each wait anew") 
         CHECK(log == "slept cancelled cleaned absorbed");
         CHECK(outside.now() - begin == 4s);
     });
+}
+
+namespace {
+
+// Scopes of one member that come and go, and the token of the newest for others to cancel.
+class scope_in_turn {
+public:
+    // Of one scope: true if it was left other than by the cancel that it waited for.
+    bool come_and_go(bool waits, bool told_inside) {
+        creel::cancel_scope s;
+        const auto token = s.token();
+        if (!told_inside)
+            tell_of(token);
+        const bool done = s.run([&] {
+            if (told_inside)
+                tell_of(token);
+            if (waits)
+                never_.pass();
+        });
+        return waits && done;
+    }
+
+    void cancel() {
+        if (const auto token = newest())
+            token->cancel();
+    }
+
+private:
+    void tell_of(const creel::cancel_token& token) {
+        const std::lock_guard lock{mutex_};
+        newest_ = token;
+    }
+    std::optional<creel::cancel_token> newest() {
+        const std::lock_guard lock{mutex_};
+        return newest_;
+    }
+
+    gate never_;
+    std::mutex mutex_;
+    std::optional<creel::cancel_token> newest_; // guarded by mutex_
+};
+
+} // namespace
+
+TEST_CASE("stress: cancels from other threads race with scopes that come and go", "[stress]") {
+    // Of the plain threads the last two cancel, until all others are done.
+    const crowd_options options{.fibers_each = 2, .plain_threads = 3, .virtual_time = true};
+    const unsigned scopes = members_of(options) - 2;
+    std::vector<scope_in_turn> turns(scopes);
+    std::atomic<unsigned> left{scopes};
+    std::atomic<int> wrong{0};
+    crowd everybody{"cancels from other threads", options, [&](crowd_member& me) {
+                        if (me.number < scopes) {
+                            for (unsigned i = 0; me.goes_on(i, 4'000); ++i)
+                                wrong += turns[me.number].come_and_go(i % 2 == 0, i % 4 < 2);
+                            --left;
+                        }
+                        while (me.number >= scopes && left > 0)
+                            for (scope_in_turn& turn : turns)
+                                turn.cancel();
+                    }};
+    everybody.join();
+    CHECK(wrong == 0);
 }

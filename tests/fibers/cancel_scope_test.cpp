@@ -1,22 +1,25 @@
 #include <creel/fibers/cancel_scope.hpp>
 
-#include "support/child_process.hpp"
+#include "support/at_exit.hpp"
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/outcome.hpp"
+#include "support/process_end.hpp"
+#include "support/when_cancelled.hpp"
 
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
-#include <csignal>
-#include <deque>
-#include <functional>
+#include <array>
+#include <chrono>
+#include <cstddef>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -27,12 +30,38 @@ namespace {
 bool wait_is_cancelled() {
     gate open;
     open.open();
-    try {
-        open.pass();
-    } catch (const creel::cancelled&) {
-        return true;
+    return outcome_of([&] { open.pass(); }).starts_with("cancelled");
+}
+
+// Is cancelled after a second, and calls cleanup in a destructor while that unwinds. Gives the time
+// that all of it took.
+creel::duration unwind_through(test_body<> cleanup) {
+    const auto begin = creel::now();
+    CHECK(!creel::move_on_after(1s, [&] {
+        const at_exit leaving{[&] { cleanup(); }};
+        creel::this_fiber::sleep_for(1h);
+    }));
+    return creel::now() - begin;
+}
+
+// So many scopes inside each other, with a wait in the innermost.
+void nest(int scopes, int& entered) {
+    ++entered;
+    if (scopes == 0)
+        creel::this_fiber::sleep_for(1h);
+    else
+        static_cast<void>(creel::move_on_after(1h, [&] { nest(scopes - 1, entered); }));
+}
+
+// The innermost of them cancels one of them. Appends the numbers of those that absorb.
+void enter_from(std::size_t level, std::array<creel::cancel_scope, 5>& scopes,
+                std::size_t cancelled, std::string& absorbed) {
+    if (level == scopes.size()) {
+        scopes[cancelled].cancel();
+        creel::this_fiber::yield();
+    } else if (!scopes[level].run([&] { enter_from(level + 1, scopes, cancelled, absorbed); })) {
+        absorbed += std::to_string(level);
     }
-    return false;
 }
 
 } // namespace
@@ -142,19 +171,10 @@ TEST_CASE("equal nested deadlines are absorbed by the outer scope") {
 TEST_CASE("a cancel is absorbed by the right scope of five") {
     for (std::size_t cancelled = 0; cancelled < 5; ++cancelled)
         run_virtually([cancelled] {
-            std::deque<creel::cancel_scope> scopes(5);
+            std::array<creel::cancel_scope, 5> scopes;
             std::string absorbed;
-            std::function<void(std::size_t)> enter = [&](std::size_t level) {
-                if (level == 5) {
-                    scopes[cancelled].cancel();
-                    creel::this_fiber::yield();
-                    return;
-                }
-                if (!scopes[level].run([&] { enter(level + 1); }))
-                    absorbed += static_cast<char>('0' + level);
-            };
-            enter(0);
-            CHECK(absorbed == std::string(1, static_cast<char>('0' + cancelled)));
+            enter_from(0, scopes, cancelled, absorbed);
+            CHECK(absorbed == std::to_string(cancelled));
         });
 }
 
@@ -181,20 +201,13 @@ TEST_CASE("a deadline can be moved while a fiber waits under it, both ways") {
 
 TEST_CASE("cancels are level-triggered: swallowed once, the next wait throws again") {
     run_virtually([] {
-        int thrown = 0;
         creel::cancel_scope s;
         CHECK(!s.run([&] {
-            s.cancel();
-            for (int i = 0; i < 3; ++i) {
-                try {
-                    creel::this_fiber::sleep_for(1s);
-                } catch (const creel::cancelled&) {
-                    ++thrown;
-                }
-            }
+            s.cancel("enough");
+            for (int i = 0; i < 3; ++i)
+                CHECK(outcome_of([] { creel::this_fiber::sleep_for(1s); }) == "cancelled: enough");
             creel::this_fiber::yield();
         }));
-        CHECK(thrown == 3);
     });
 }
 
@@ -303,12 +316,9 @@ TEST_CASE("a cancel reaches fibers through nurseries and scopes below it") {
                         creel::with_nursery([&](creel::nursery& inner) {
                             for (int i = 0; i < 3; ++i)
                                 inner.spawn([&] {
-                                    try {
-                                        creel::this_fiber::sleep_for(2h);
-                                    } catch (const creel::cancelled& c) {
+                                    when_cancelled([&](const creel::cancelled& c) {
                                         ended += c.reason().cause == creel::cancel_cause::deadline;
-                                        throw;
-                                    }
+                                    });
                                 });
                         });
                     }));
@@ -319,77 +329,57 @@ TEST_CASE("a cancel reaches fibers through nurseries and scopes below it") {
     });
 }
 
-// ---- the destructor rule ------------------------------------------------------------------------
-
-namespace {
-template <typename F>
-struct at_exit {
-    F f;
-    ~at_exit() { f(); }
-};
-template <typename F>
-at_exit(F) -> at_exit<F>;
-} // namespace
-
 TEST_CASE("a destructor that waits while unwinding is shielded from the outside") {
-    run_virtually([](manual_poller& outside) {
-        const auto begin = outside.now();
+    run_virtually([] {
         bool cleaned = false;
-        CHECK(!creel::move_on_after(1s, [&] {
-            const at_exit cleanup{[&] {
-                creel::this_fiber::sleep_for(2s);
-                cleaned = true;
-            }};
-            creel::this_fiber::sleep_for(1h);
-        }));
+        CHECK(unwind_through([&] {
+                  creel::this_fiber::sleep_for(2s);
+                  cleaned = true;
+              }) == 3s);
         CHECK(cleaned);
-        CHECK(outside.now() - begin == 3s);
     });
 }
 
 TEST_CASE("a deadline opened in a destructor while unwinding works") {
-    run_virtually([](manual_poller& outside) {
-        const auto begin = outside.now();
+    run_virtually([] {
         bool gave_up = false;
-        CHECK(!creel::move_on_after(1s, [&] {
-            const at_exit cleanup{[&] {
-                gave_up = !creel::move_on_after(2s, [] { creel::this_fiber::sleep_for(1h); });
-            }};
-            creel::this_fiber::sleep_for(1h);
-        }));
+        CHECK(unwind_through([&] {
+                  gave_up = !creel::move_on_after(2s, [] { creel::this_fiber::sleep_for(1h); });
+              }) == 3s);
         CHECK(gave_up);
-        CHECK(outside.now() - begin == 3s);
+    });
+}
+
+TEST_CASE("a deadline opened while unwinding cancels the children of a nursery inside it") {
+    run_virtually([] {
+        CHECK(unwind_through([] {
+                  static_cast<void>(creel::move_on_after(2s, [] {
+                      creel::with_nursery([](creel::nursery& n) {
+                          n.spawn([] { creel::this_fiber::sleep_for(100h); });
+                      });
+                  }));
+              }) == 3s);
     });
 }
 
 TEST_CASE("a nursery opened in a destructor while unwinding shields its children as itself, and "
           "cancels them") {
-    run_virtually([](manual_poller& outside) {
-        const auto begin = outside.now();
+    run_virtually([] {
         bool child_slept = false;
         bool child_cancelled = false;
-        CHECK(!creel::move_on_after(1s, [&] {
-            const at_exit cleanup{[&] {
-                creel::with_nursery([&](creel::nursery& n) {
-                    n.spawn([&] {
-                        creel::this_fiber::sleep_for(1s);
-                        child_slept = true;
-                        try {
-                            creel::this_fiber::sleep_for(1h);
-                        } catch (const creel::cancelled&) {
-                            child_cancelled = true;
-                            throw;
-                        }
-                    });
-                    creel::this_fiber::sleep_for(2s);
-                    n.cancel();
-                });
-            }};
-            creel::this_fiber::sleep_for(1h);
-        }));
+        CHECK(unwind_through([&] {
+                  creel::with_nursery([&](creel::nursery& n) {
+                      n.spawn([&] {
+                          creel::this_fiber::sleep_for(1s);
+                          child_slept = true;
+                          when_cancelled([&] { child_cancelled = true; });
+                      });
+                      creel::this_fiber::sleep_for(2s);
+                      n.cancel();
+                  });
+              }) == 3s);
         CHECK(child_slept);
         CHECK(child_cancelled);
-        CHECK(outside.now() - begin == 3s);
     });
 }
 
@@ -411,62 +401,10 @@ TEST_CASE("a cancel that comes while a destructor waits does not end that wait")
     });
 }
 
-// ---- success beats cancel -----------------------------------------------------------------------
-
-TEST_CASE("a waiter woken and then cancelled in the same round has its success") {
-    run_virtually([](manual_poller& outside) {
-        gate g;
-        bool passed = false;
-        creel::cancel_scope s;
-        outside.next_poll([&] {
-            g.let_one_pass();
-            s.cancel();
-        });
-        CHECK(s.run([&] {
-            g.pass();
-            passed = true;
-        }));
-        CHECK(passed);
-    });
-}
-
-TEST_CASE("a waiter cancelled and then woken in the same round was withdrawn: the wake goes to the "
-          "next") {
-    run_virtually([](manual_poller& outside) {
-        gate g;
-        std::string passed;
-        creel::cancel_scope s;
-        outside.next_poll([&] {
-            s.cancel();
-            g.let_one_pass();
-        });
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] {
-                s.run([&] {
-                    g.pass();
-                    passed += "first";
-                });
-            });
-            n.spawn([&] {
-                g.pass();
-                passed += "second";
-            });
-        });
-        CHECK(passed == "second");
-    });
-}
-
 TEST_CASE("1,000 nested scopes are cancelled and left") {
     run_virtually([] {
         int entered = 0;
-        std::function<void(int)> enter = [&](int left) {
-            ++entered;
-            if (left == 0)
-                creel::this_fiber::sleep_for(1h);
-            else
-                static_cast<void>(creel::move_on_after(1h, [&] { enter(left - 1); }));
-        };
-        CHECK(!creel::move_on_after(1s, [&] { enter(1000); }));
+        CHECK(!creel::move_on_after(1s, [&] { nest(1000, entered); }));
         CHECK(entered == 1001);
     });
 }
@@ -514,37 +452,126 @@ TEST_CASE("a deadline that passed unnoticed is told of after its scope was left,
 }
 
 TEST_CASE("a scope entered twice is a clear error") {
-    const auto outcome = run_in_child([] {
-        creel::cancel_scope s;
-        s.run([] {});
-        s.run([] {});
-    });
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("entered once") != std::string::npos);
+    CHECK_THAT(abort_of([] {
+                   creel::cancel_scope s;
+                   s.run([] {});
+                   s.run([] {});
+               }),
+               Catch::Contains("entered once"));
 }
 
 TEST_CASE("timed_out names the limit and the place") {
     run_virtually([](manual_poller& outside) {
-        const auto text_of = [](auto f) {
-            try {
-                f();
-            } catch (const creel::timed_out& e) {
-                return std::string{e.what()};
-            }
-            return std::string{};
-        };
         const auto sleep = [] { creel::this_fiber::sleep_for(24h); };
         const auto line = std::to_string(__LINE__ + 1);
-        const auto after = text_of([&] { creel::fail_after(1500ms, sleep); });
-        CHECK(after.find("timed out after 1.5s (") == 0);
-        CHECK(after.find("cancel_scope_test.cpp:" + line + ")") != std::string::npos);
-        CHECK(text_of([&] { creel::fail_after(250us, sleep); }).find("after 250us (") !=
-              std::string::npos);
-        CHECK(text_of([&] { creel::fail_after(-1ns, sleep); }).find("after -1ns (") !=
-              std::string::npos);
-        CHECK(text_of([&] { creel::fail_after(1h, sleep); }).find("after 3600s (") !=
-              std::string::npos);
-        const auto at = text_of([&] { creel::fail_at(outside.now() + 1s, sleep); });
-        CHECK(at.find("timed out at its deadline (") == 0);
+        const std::string after = outcome_of([&] { creel::fail_after(1500ms, sleep); });
+        CHECK_THAT(after, Catch::StartsWith("timed out after 1.5s ("));
+        CHECK_THAT(after, Catch::EndsWith("cancel_scope_test.cpp:" + line + ")"));
+        CHECK_THAT(outcome_of([&] { creel::fail_after(250us, sleep); }),
+                   Catch::Contains("after 250us ("));
+        CHECK_THAT(outcome_of([&] { creel::fail_after(-1ns, sleep); }),
+                   Catch::Contains("after -1ns ("));
+        CHECK_THAT(outcome_of([&] { creel::fail_after(1h, sleep); }),
+                   Catch::Contains("after 3600s ("));
+        CHECK_THAT(outcome_of([&] { creel::fail_at(outside.now() + 1s, sleep); }),
+                   Catch::StartsWith("timed out at its deadline ("));
+    });
+}
+
+TEST_CASE("a result whose copy throws leaves its scope once") {
+    struct throws_on_second_copy {
+        int* copies;
+        throws_on_second_copy(int* c) : copies(c) {}
+        throws_on_second_copy(const throws_on_second_copy& o) : copies(o.copies) {
+            if (++*copies == 2)
+                throw std::runtime_error("copy");
+        }
+    };
+    const auto left = run_virtually([] {
+        int copies = 0;
+        static_cast<void>(outcome_of([&] {
+            static_cast<void>(
+                creel::move_on_after(1h, [&] { return throws_on_second_copy{&copies}; }));
+        }));
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a shielded scope absorbs its own cancel also under a cancelled one") {
+    run_virtually([] {
+        creel::cancel_scope outer;
+        bool passed = false;
+        CHECK(outer.run([&] {
+            outer.cancel();
+            creel::cancel_scope inner;
+            inner.set_shielded(true);
+            CHECK(!inner.run([&] {
+                inner.cancel();
+                creel::this_fiber::yield();
+            }));
+            passed = true;
+        }));
+        CHECK(passed);
+    });
+}
+
+TEST_CASE("a void shield that absorbs its own cancel returns") {
+    run_virtually([] {
+        CHECK_NOTHROW(creel::shield([](creel::cancel_scope& s) {
+            s.cancel();
+            creel::this_fiber::yield();
+        }));
+        CHECK_THROWS_AS(creel::shield([](creel::cancel_scope& s) {
+                            s.set_deadline(creel::now());
+                            creel::this_fiber::yield();
+                            return 1;
+                        }),
+                        creel::task_cancelled);
+    });
+}
+
+TEST_CASE("calls that return a reference give a value, not a dangling reference") {
+    static const std::string kept = "kept";
+    auto by_reference = []() -> const std::string& { return kept; };
+    run_virtually([&] {
+        static_assert(
+            std::is_same_v<decltype(creel::with_nursery(
+                               [&](creel::nursery&) -> const std::string& { return kept; })),
+                           std::string>);
+        static_assert(std::is_same_v<decltype(creel::fail_after(1s, by_reference)), std::string>);
+        CHECK(creel::fail_after(1s, by_reference) == "kept");
+    });
+}
+
+TEST_CASE("cancel_called says nothing new once the scope was left in time") {
+    run_virtually([](manual_poller& outside) {
+        creel::cancel_scope s{outside.now() + 1s};
+        CHECK(s.run([] {}));
+        outside.advance(2s);
+        CHECK(!s.cancel_called());
+    });
+}
+
+TEST_CASE("current_deadline is the earliest in sight, up to the nearest shield") {
+    run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        CHECK(creel::current_deadline() == creel::time_point::max());
+        creel::fail_after(5s, [&] {
+            CHECK(creel::current_deadline() == begin + 5s);
+            creel::fail_after(10s, [&] { CHECK(creel::current_deadline() == begin + 5s); });
+            creel::fail_after(2s, [&] { CHECK(creel::current_deadline() == begin + 2s); });
+            creel::shield([&] {
+                CHECK(creel::current_deadline() == creel::time_point::max());
+                creel::fail_after(10s, [&] { CHECK(creel::current_deadline() == begin + 10s); });
+            });
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { CHECK(creel::current_deadline() == begin + 5s); });
+            });
+        });
+        creel::cancel_scope s;
+        s.run([&] {
+            s.cancel();
+            CHECK(creel::current_deadline() == creel::time_point::min());
+        });
     });
 }

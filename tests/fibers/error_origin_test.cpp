@@ -1,14 +1,17 @@
+#include <creel/fibers/error_origin.hpp>
+
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 
 #include <creel/fibers/all.hpp>
-#include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/map.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/race.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
+#include <chrono>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>

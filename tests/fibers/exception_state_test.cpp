@@ -1,15 +1,19 @@
-// Boost 1.81 keeps no C++ exception state per context. Without the swap at every switch, two fibers
-// that park inside `catch` rethrow each other's exceptions, and uncaught_exceptions() leaks across.
+// The C++ exception state of a fiber, which goes with it through every switch. Boost 1.81 keeps
+// none per context: without our swap, two fibers that park inside `catch` rethrow each other's
+// exceptions, and uncaught_exceptions() leaks across.
+#include "support/at_exit.hpp"
+#include "support/check.hpp"
 #include "support/fixture.hpp"
-#include "support/gate.hpp"
+#include "support/test_body.hpp"
 
+#include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
 #include <boost/fiber/mutex.hpp>
 #include <boost/fiber/operations.hpp>
-#include <catch2/catch.hpp>
 
+#include <chrono>
 #include <exception>
 #include <mutex>
 #include <string>
@@ -20,8 +24,7 @@ using namespace creel::test;
 namespace {
 
 // Throws its name, waits inside the handler, and tells what `throw;` rethrows afterwards.
-template <typename Wait>
-std::string rethrown_after(const std::string& name, Wait&& wait) {
+std::string rethrown_after(const std::string& name, test_body<> wait) {
     try {
         try {
             throw name;
@@ -33,13 +36,6 @@ std::string rethrown_after(const std::string& name, Wait&& wait) {
         return caught;
     }
 }
-
-// Waits in its destructor.
-template <typename Wait>
-struct waits_while_unwinding {
-    Wait& wait;
-    ~waits_while_unwinding() { wait(); }
-};
 
 } // namespace
 
@@ -60,7 +56,7 @@ TEST_CASE("fibers parked inside catch rethrow their own exception, and uncaught_
                     seen_while_unwinding = std::uncaught_exceptions();
                 };
                 try {
-                    const waits_while_unwinding<decltype(wait)> w{wait};
+                    const at_exit unwinding{wait};
                     throw 1;
                 } catch (int) {
                 }

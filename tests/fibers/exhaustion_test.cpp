@@ -1,14 +1,14 @@
 // A run in a process that may have no more address space, as under `ulimit -v`, or under overcommit
 // mode 2, where the kernel refuses a mapping in the same way.
+#include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/memory.hpp"
+#include "support/process_end.hpp"
 #include "support/sanitizers.hpp"
 
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
-
-#include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -60,33 +60,31 @@ TEST_CASE("fibers for which there is no address space wait for the stacks of tho
 }
 
 TEST_CASE("where only fibers without a stack could go on, their nursery throws and the run does") {
-    const auto child = run_in_child([] {
-        leave_little_room();
-        int ended = 0;
-        int thrown = 0;
-        const auto left = run_virtually([&] {
-            const auto nest = [&](const auto& self, int depth) -> void {
-                creel::with_nursery([&](creel::nursery& n) {
-                    if (depth > 0)
-                        n.spawn([&self, depth] { self(self, depth - 1); });
-                });
-                ++ended;
-            };
-            for (int i = 0; i < 3; ++i) {
-                try {
-                    nest(nest, 1000); // each holds its stack until the next has ended
-                } catch (const std::bad_alloc&) {
-                    ++thrown;
-                }
-            }
-            nest(nest, 10);
-        });
-        expect(thrown == 3);
-        expect(ended == 11);
-        expect(left == nothing);
-    });
-    INFO(to_string(child));
-    CHECK((child.exited && child.exit_code == 0));
+    CHECK(failure_of([] {
+              leave_little_room();
+              int ended = 0;
+              int thrown = 0;
+              const auto left = run_virtually([&] {
+                  const auto nest = [&](const auto& self, int depth) -> void {
+                      creel::with_nursery([&](creel::nursery& n) {
+                          if (depth > 0)
+                              n.spawn([&self, depth] { self(self, depth - 1); });
+                      });
+                      ++ended;
+                  };
+                  for (int i = 0; i < 3; ++i) {
+                      try {
+                          nest(nest, 1000); // each holds its stack until the next has ended
+                      } catch (const std::bad_alloc&) {
+                          ++thrown;
+                      }
+                  }
+                  nest(nest, 10);
+              });
+              expect(thrown == 3);
+              expect(ended == 11);
+              expect(left == nothing);
+          }) == "");
 }
 
 #endif

@@ -1,15 +1,16 @@
 // cancel(reason, grace): what is true at once, and what only when the grace has passed.
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
 #include "support/outcome.hpp"
+#include "support/when_cancelled.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
-#include <optional>
+#include <chrono>
 #include <string>
 #include <thread>
 
@@ -29,12 +30,7 @@ TEST_CASE("with a grace cancel_called is true at once, and waits throw when it h
             CHECK(s.reason()->text == "shutting down");
             CHECK(creel::current_deadline() == begin + 5s);
             creel::this_fiber::sleep_for(2s); // waits go on as before
-            try {
-                creel::this_fiber::sleep_for(1h);
-            } catch (const creel::cancelled& c) {
-                reason = c.reason().text;
-                throw;
-            }
+            when_cancelled([&](const creel::cancelled& c) { reason = c.reason().text; });
         }));
         CHECK(reason == "shutting down");
         CHECK(outside.now() - begin == 5s);

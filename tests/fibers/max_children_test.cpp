@@ -1,13 +1,18 @@
-#include "support/child_process.hpp"
+// nursery_options::max_children: how many children a nursery has at one time, and who waits for
+// room.
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
 #include "support/outcome.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>

@@ -1,4 +1,5 @@
 // Cancels that come when there is no memory: nobody is there to be thrown a bad_alloc.
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/malloc_count.hpp"
 
@@ -7,8 +8,7 @@
 #include <creel/fibers/race.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
+#include <chrono>
 #include <optional>
 #include <stop_token>
 

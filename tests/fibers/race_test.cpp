@@ -1,13 +1,19 @@
+#include <creel/fibers/race.hpp>
+
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
 #include "support/outcome.hpp"
+#include "support/when_cancelled.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
-#include <creel/fibers/race.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
+#include <chrono>
+#include <cstddef>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -117,11 +123,7 @@ TEST_CASE("a loser's own error after the win is thrown instead of the value") {
         CHECK(outcome_of([&] {
                   try {
                       static_cast<void>(creel::race(after(1s, 1), []() -> int {
-                          try {
-                              creel::this_fiber::sleep_for(1h);
-                          } catch (const creel::cancelled&) {
-                              throw std::runtime_error("cleanup failed");
-                          }
+                          when_cancelled([&] { throw std::runtime_error("cleanup failed"); });
                           return 2;
                       }));
                   } catch (...) {

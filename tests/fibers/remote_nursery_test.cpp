@@ -1,20 +1,26 @@
+#include <creel/fibers/remote_nursery.hpp>
+
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
 #include "support/outcome.hpp"
-#include "support/sanitizers.hpp"
+#include "support/time_limit.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -277,73 +283,81 @@ TEST_CASE("a closure that throws while it is handed in leaves nothing") {
     CHECK(left == nothing);
 }
 
+namespace {
+
+// A closure that counts its end, run or not.
+class counted {
+public:
+    explicit counted(std::atomic<int>& ended) : ended_(&ended) {}
+    counted(counted&& o) noexcept : ended_(std::exchange(o.ended_, nullptr)) {}
+    ~counted() {
+        if (ended_ != nullptr)
+            ended_->fetch_add(1);
+    }
+    void operator()() const { creel::this_fiber::yield(); }
+
+private:
+    std::atomic<int>* ended_;
+};
+
+// The newest nursery, for threads that hand closures in, and what has become of those.
+struct open_door {
+    std::mutex mutex;
+    std::optional<creel::remote_nursery> entry; // guarded by mutex
+    std::atomic<bool> over{false};
+    std::atomic<int> accepted{0};
+    std::atomic<int> refused{0};
+    std::atomic<int> ended{0};
+
+    void hand_in() {
+        constexpr int most_under_way = 1000; // TSan dies of 8,128 fibers
+        std::optional<creel::remote_nursery> mine;
+        if (accepted + refused - ended <= most_under_way) {
+            const std::lock_guard lock{mutex};
+            mine = entry;
+        }
+        for (int i = 0; mine && i < 5; ++i)
+            ++(mine->spawn(counted{ended}) ? accepted : refused);
+        std::this_thread::yield();
+    }
+
+    // Runs of nurseries that stay open for more and more rounds of the ready queue; each third is
+    // cancelled.
+    void run_nurseries() {
+        for (int i = 0; i < 50; ++i)
+            creel::with_nursery({.max_children = i % 2 == 0 ? 0u : 4u}, [&](creel::nursery& n) {
+                {
+                    const std::lock_guard lock{mutex};
+                    entry = n.remote();
+                }
+                const int before = accepted;
+                while (i == 0 && accepted == before)
+                    creel::this_fiber::yield(); // one at least
+                for (int k = 0; k < i; ++k)
+                    creel::this_fiber::yield();
+                if (i % 3 == 0)
+                    n.cancel();
+            });
+    }
+};
+
+} // namespace
+
 TEST_CASE("remote spawns race with nurseries and runs that end [stress]", "[stress]") {
     // Every accepted closure runs or is dropped by a cancel; none is lost, none runs twice.
-    std::mutex mutex;
-    std::optional<creel::remote_nursery> entry; // guarded by mutex: the newest nursery's
-    std::atomic<bool> stop{false};
-    std::atomic<int> accepted{0};
-    std::atomic<int> ended{0};
-    struct counted {
-        std::atomic<int>* ended;
-        explicit counted(std::atomic<int>& e) : ended(&e) {}
-        counted(counted&& o) noexcept : ended(std::exchange(o.ended, nullptr)) {}
-        ~counted() {
-            if (ended != nullptr)
-                ended->fetch_add(1);
-        }
-        void operator()() const { creel::this_fiber::yield(); }
-    };
-    std::atomic<int> refused{0};
-    constexpr int most_under_way = 1000; // TSan dies of 8,128 fibers
-    auto hand_in = [&] {
-        while (!stop) {
-            if (accepted + refused - ended > most_under_way) {
-                std::this_thread::yield();
-                continue;
-            }
-            std::optional<creel::remote_nursery> mine;
-            {
-                const std::lock_guard lock{mutex};
-                mine = entry;
-            }
-            if (!mine)
-                continue;
-            for (int i = 0; i < 5; ++i)
-                ++(mine->spawn(counted{ended}) ? accepted : refused);
-            std::this_thread::yield();
-        }
-    };
-    std::thread a{hand_in};
-    std::thread b{hand_in};
-    constexpr int runs = 20;
-    // On until both have happened, which is up to the threads' turns.
-    for (int run = 0; run < runs || accepted == 0 || refused == 0; ++run)
-        run_virtually(
-            [&] {
-                for (int i = 0; i < 50; ++i)
-                    creel::with_nursery({.max_children = i % 2 == 0 ? 0u : 4u},
-                                        [&](creel::nursery& n) {
-                                            {
-                                                const std::lock_guard lock{mutex};
-                                                entry = n.remote();
-                                            }
-                                            const int before = accepted;
-                                            while (i == 0 && accepted == before)
-                                                creel::this_fiber::yield(); // one at least
-                                            for (int k = 0; k < i; ++k)
-                                                creel::this_fiber::yield();
-                                            if (i % 3 == 0)
-                                                n.cancel();
-                                        });
-            },
-            {}, with_threads);
-    while (refused == 0)
+    open_door door;
+    crowd threads{"remote spawns", {.schedulers = 0}, [&](crowd_member&) {
+                      while (!door.over)
+                          door.hand_in();
+                  }};
+    const time_limit limit;
+    for (int run = 0; run < 3 || (run < 20 && !limit.passed()); ++run)
+        run_virtually([&] { door.run_nurseries(); }, {}, with_threads);
+    while (door.refused == 0)
         std::this_thread::yield(); // the last nursery has closed
-    stop = true;
-    a.join();
-    b.join();
-    CHECK(ended == accepted + refused);
-    CHECK(accepted > 0);
-    CHECK(refused > 0);
+    door.over = true;
+    threads.join();
+    CHECK(door.ended == door.accepted + door.refused);
+    CHECK(door.accepted > 0);
+    CHECK(door.refused > 0);
 }

@@ -1,23 +1,20 @@
 #include <creel/fibers/stack_use.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/process_end.hpp"
 
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <cstddef>
 #include <source_location>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 using namespace creel::test;
 
@@ -130,8 +127,6 @@ TEST_CASE("a small stack is measured against its own size") {
 }
 
 TEST_CASE("stack_uses in a run that does not measure says what to do") {
-    const auto child =
-        run_in_child([] { run_virtually([] { static_cast<void>(creel::stack_uses()); }); });
-    CHECK(child.signal == SIGABRT);
-    CHECK(child.stderr_text.find("measure_stacks = true") != std::string::npos);
+    CHECK_THAT(abort_of_run([] { static_cast<void>(creel::stack_uses()); }),
+               Catch::Contains("measure_stacks = true"));
 }

@@ -1,20 +1,24 @@
-#include "support/child_process.hpp"
+#include <creel/fibers/task.hpp>
+
+#include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
 #include "support/outcome.hpp"
+#include "support/process_end.hpp"
 
-#include <creel/fibers/exception_group.hpp>
-#include <creel/fibers/task.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <array>
-#include <csignal>
+#include <chrono>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -268,39 +272,30 @@ TEST_CASE("an async child without a stack gives bad_alloc to get") {
 }
 
 TEST_CASE("a task handle is used up by get") {
-    const auto outcome = run_in_child([] {
-        run_virtually([] {
-            creel::with_nursery([](creel::nursery& n) {
-                auto t = n.async([] { return 1; });
-                static_cast<void>(t.get());
-                static_cast<void>(t.get());
-            });
-        });
-    });
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("this task<R> is empty") != std::string::npos);
+    CHECK_THAT(abort_of_run([] {
+                   creel::with_nursery([](creel::nursery& n) {
+                       auto t = n.async([] { return 1; });
+                       static_cast<void>(t.get());
+                       static_cast<void>(t.get());
+                   });
+               }),
+               Catch::Contains("this task<R> is empty"));
 }
 
 TEST_CASE("a child that waits for its own result ends the process with a reason") {
-    const auto outcome = run_in_child([] {
-        run_virtually([] {
-            creel::task<void> t; // outlives the child, which asks it
-            creel::with_nursery([&](creel::nursery& n) { t = n.async([&] { t.get(); }); });
-        });
+    const std::string message = abort_of_run([] {
+        creel::task<void> t; // outlives the child, which asks it
+        creel::with_nursery([&](creel::nursery& n) { t = n.async([&] { t.get(); }); });
     });
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("waits in get() for its own end") != std::string::npos);
+    CHECK_THAT(message, Catch::Contains("waits in get() for its own end"));
 }
 
 TEST_CASE("a task handle dropped on another thread while its run goes on ends the process") {
-    const auto outcome = run_in_child([] {
-        run_virtually([] {
-            creel::with_nursery([](creel::nursery& n) {
-                auto t = n.async([] { return 1; });
-                std::thread{[mine = std::move(t)] {}}.join();
-            });
-        });
-    });
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("dropped on its nursery's thread") != std::string::npos);
+    CHECK_THAT(abort_of_run([] {
+                   creel::with_nursery([](creel::nursery& n) {
+                       auto t = n.async([] { return 1; });
+                       std::thread{[mine = std::move(t)] {}}.join();
+                   });
+               }),
+               Catch::Contains("dropped on its nursery's thread"));
 }

@@ -1,6 +1,7 @@
 #include <creel/fibers/version.hpp>
 
-#include <catch2/catch.hpp>
+#include "support/check.hpp"
+
 #include <string>
 
 TEST_CASE("the version's text is its numbers") {

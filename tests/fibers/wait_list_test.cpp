@@ -1,27 +1,24 @@
 #include <creel/fibers/wait_list.hpp>
 
-#include "support/child_process.hpp"
-#include "support/clock_poller.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
-#include "support/seed.hpp"
+#include "support/process_end.hpp"
+#include "support/relay.hpp"
+#include "support/time_limit.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
 #include <chrono>
-#include <csignal>
-#include <cstdint>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <string>
 #include <thread>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -34,19 +31,13 @@ public:
     int take() {
         creel::check_cancel();
         taker me;
-        {
-            const std::lock_guard hold{lock_};
-            waiting_.push_back(me);
-        }
+        enter(me);
         me.wait();
         return me.item;
     }
     std::optional<int> take_until(creel::time_point deadline) {
         taker me;
-        {
-            const std::lock_guard hold{lock_};
-            waiting_.push_back(me);
-        }
+        enter(me);
         if (!me.wait_until(deadline))
             return std::nullopt;
         return me.item;
@@ -72,10 +63,15 @@ public:
         return waiting_.requeue(to.waiting_, most);
     }
 
+private:
     struct taker : creel::list_waiter {
         taker() noexcept : list_waiter(creel::plain_wait) {}
         int item = -1;
     };
+    void enter(taker& me) {
+        const std::lock_guard hold{lock_};
+        waiting_.push_back(me);
+    }
     creel::wait_lock lock_{"hand_over"};
     creel::wait_list waiting_{lock_};
 };
@@ -312,21 +308,17 @@ TEST_CASE("a withdrawn waiter's kind is told, so that those behind it may go") {
 }
 
 TEST_CASE("a primitive destroyed while somebody waits on it is named with where it was made") {
-    const auto outcome = run_in_child([] {
-        run_virtually([] {
-            creel::with_nursery([&](creel::nursery& n) {
-                auto h = std::make_unique<hand_over>();
-                n.spawn([&] { h->take(); });
-                creel::this_fiber::yield();
-                h.reset();
-            });
+    const std::string message = abort_of_run([] {
+        creel::with_nursery([&](creel::nursery& n) {
+            auto h = std::make_unique<hand_over>();
+            n.spawn([&] { h->take(); });
+            creel::this_fiber::yield();
+            h.reset();
         });
     });
-    INFO(to_string(outcome));
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("hand_over made at ") != std::string::npos);
-    CHECK(outcome.stderr_text.find("wait_list_test.cpp:") != std::string::npos);
-    CHECK(outcome.stderr_text.find("destroyed while somebody waits on it") != std::string::npos);
+    CHECK_THAT(message, Catch::Contains("hand_over made at "));
+    CHECK_THAT(message, Catch::Contains("wait_list_test.cpp:"));
+    CHECK_THAT(message, Catch::Contains("destroyed while somebody waits on it"));
 }
 
 TEST_CASE("the dump names the primitive a fiber waits on and where it was made") {
@@ -345,48 +337,30 @@ TEST_CASE("the dump names the primitive a fiber waits on and where it was made")
 
 TEST_CASE("stress: items go to fibers on two threads and to plain threads and none is lost",
           "[stress]") {
-    const auto seed = printed_seed("wait_list stress");
-    constexpr int items = 30'000;
     hand_over h;
     std::atomic<bool> done{false};
     std::atomic<long> taken_sum{0};
     std::atomic<int> taken{0};
-    auto take_with_timeouts = [&](unsigned salt) {
-        std::minstd_rand random{seed + salt};
-        while (!done.load()) {
-            const auto wait = std::chrono::microseconds{random() % 50};
-            if (const auto item = h.take_until(creel::now() + wait)) {
-                taken_sum.fetch_add(*item);
-                taken.fetch_add(1);
-            }
-        }
-    };
-    std::vector<std::thread> threads;
-    for (unsigned t = 0; t < 2; ++t)
-        threads.emplace_back([&, t] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (unsigned i = 0; i < 4; ++i)
-                            n.spawn([&, i] { take_with_timeouts(10 * t + i); });
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-    for (unsigned t = 0; t < 2; ++t)
-        threads.emplace_back([&, t] { take_with_timeouts(100 + t); });
+    crowd takers{"items", {.virtual_time = true}, [&](crowd_member& me) {
+                     while (!done) {
+                         const auto wait = std::chrono::microseconds{me.random() % 50};
+                         if (const auto item = h.take_until(creel::now() + wait)) {
+                             taken_sum += *item;
+                             ++taken;
+                         }
+                     }
+                 }};
+    const time_limit limit{1s};
+    int given = 0;
     long given_sum = 0;
-    for (int i = 0; i < items;) {
-        if (h.give(i)) {
-            given_sum += i;
-            ++i;
-        }
-    }
-    done.store(true);
-    for (std::thread& t : threads)
-        t.join();
-    CHECK(taken.load() == items);
-    CHECK(taken_sum.load() == given_sum);
+    while (goes_on(given, 30'000, limit))
+        if (h.give(given))
+            given_sum += given++;
+    done = true;
+    takers.join();
+    CHECK(given > 0);
+    CHECK(taken == given);
+    CHECK(taken_sum == given_sum);
 }
 
 TEST_CASE("stress: waiters requeued between lists while they time out are neither lost nor doubled",
@@ -395,28 +369,21 @@ TEST_CASE("stress: waiters requeued between lists while they time out are neithe
     hand_over b;
     std::atomic<bool> done{false};
     std::atomic<long> taken{0};
-    std::thread fibers{[&] {
-        run_virtually(
-            [&](manual_poller& outside) {
-                creel::with_nursery([&](creel::nursery& n) {
-                    for (int i = 0; i < 4; ++i)
-                        n.spawn([&] {
-                            while (!done.load())
-                                if (a.take_until(outside.now() + 1us))
-                                    taken.fetch_add(1);
-                        });
-                });
-            },
-            {}, manual_poller::other_threads::yes);
-    }};
+    const crowd_options options{.schedulers = 1, .plain_threads = 0, .virtual_time = true};
+    crowd takers{"requeued waiters", options, [&](crowd_member&) {
+                     while (!done)
+                         taken += a.take_until(creel::now() + 1us).has_value();
+                 }};
+    const time_limit limit{1s};
     long given = 0;
-    for (int i = 0; i < 50'000; ++i) {
+    for (int i = 0; given < least_rounds || goes_on(i, 500'000, limit); ++i) {
         a.move_waiters(b, 2);
-        given += b.give(1) ? 1 : 0;
+        given += b.give(1);
     }
-    done.store(true);
-    fibers.join();
-    CHECK(taken.load() == given);
+    done = true;
+    takers.join();
+    CHECK(given > 0);
+    CHECK(taken == given);
     CHECK(b.waiting() == 0);
 }
 
@@ -458,79 +425,67 @@ private:
 
 // Round for round a gate: one waits with a deadline, another ends the gate as soon as it is let
 // through, and a third opens it, in the instant of the deadline if luck has it.
-struct gate_rounds {
-    static constexpr int most = creel::test::under_tsan ? 2'000 : 20'000;
-
-    // Of the two who wait. The gate of that round.
-    brief_gate& next(int round) {
-        while (number.load() < round)
-            std::this_thread::yield();
-        return *gate.load();
+class gate_rounds {
+public:
+    void wait_with_deadline(crowd_member& me) {
+        gates_.for_each([&](brief_gate& g) {
+            through += g.pass_until(creel::now() + std::chrono::nanoseconds{me.random() % 20'000});
+            ++are_back_;
+        });
     }
-    void who_has_a_deadline() {
-        std::minstd_rand random{seed};
-        for (int round = 1; round <= most; ++round) {
-            brief_gate& g = next(round);
-            through +=
-                g.pass_until(creel::now() + std::chrono::nanoseconds{random() % 20'000}) ? 1 : 0;
-            is_back.store(round);
-        }
-    }
-    void who_ends_it() {
-        for (int round = 1; round <= most; ++round) {
-            brief_gate& g = next(round);
+    void end_when_through() {
+        gates_.for_each([&](brief_gate& g) {
             g.pass();
             delete &g;
-            is_ended.store(round);
-        }
+            ++are_ended_;
+        });
     }
-    void who_opens() {
-        std::minstd_rand random{seed + 1};
-        for (int round = 1; round <= most; ++round) {
+    void open_all(crowd_member& me) {
+        while (me.goes_on(opened, 10'000)) {
             auto* const g = new brief_gate;
-            gate.store(g);
-            number.store(round);
+            gates_.pass_on(*g);
             while (g->entered() < 2)
                 std::this_thread::yield();
-            for (auto i = random() % 4'000; i > 0; --i)
+            for (auto i = me.random() % 4'000; i > 0; --i)
                 __builtin_ia32_pause();
             g->open();
-            while (is_back.load() < round || is_ended.load() < round)
+            ++opened;
+            while (are_back_ < opened || are_ended_ < opened)
                 std::this_thread::yield();
         }
+        gates_.end();
     }
 
-    std::uint32_t seed;
-    std::atomic<brief_gate*> gate{nullptr};
-    std::atomic<int> number{0};
-    std::atomic<int> is_back{0};
-    std::atomic<int> is_ended{0};
+    int opened = 0;
     int through = 0; // of those with a deadline
+
+private:
+    relay<brief_gate> gates_;
+    std::atomic<int> are_back_{0};
+    std::atomic<int> are_ended_{0};
 };
 
 } // namespace
 
 TEST_CASE("stress: bug: one who is let through ends the list while another's deadline looks for it",
           "[stress]") {
-    gate_rounds rounds{printed_seed("brief gates")};
-    const auto waits_with_deadline = [&] { rounds.who_has_a_deadline(); };
-    SECTION("plain threads") {
-        std::thread waits{waits_with_deadline};
-        std::thread ends{[&] { rounds.who_ends_it(); }};
-        rounds.who_opens();
-        waits.join();
-        ends.join();
-    }
-    SECTION("a fiber and a plain thread") {
-        std::thread waits{[&] {
-            clock_poller outside;
-            creel::run_scheduler(outside, {}, waits_with_deadline);
-        }};
-        std::thread ends{[&] { rounds.who_ends_it(); }};
-        rounds.who_opens();
-        waits.join();
-        ends.join();
-    }
-    INFO(rounds.through << " of " << gate_rounds::most << " were let through before the deadline");
-    CHECK(rounds.through <= gate_rounds::most);
+    // The one with the deadline is the first member: a fiber, or a plain thread.
+    const bool is_fiber = GENERATE(false, true);
+    CAPTURE(is_fiber);
+    gate_rounds rounds;
+    const crowd_options options{.schedulers = is_fiber ? 1U : 0U,
+                                .fibers_each = 1,
+                                .plain_threads = is_fiber ? 2U : 3U,
+                                .time = 500ms};
+    crowd three{"brief gates", options, [&](crowd_member& me) {
+                    if (me.number == 0)
+                        rounds.wait_with_deadline(me);
+                    else if (me.number == 1)
+                        rounds.end_when_through();
+                    else
+                        rounds.open_all(me);
+                }};
+    three.join();
+    CHECK(rounds.opened > 0);
+    CHECK(rounds.through <= rounds.opened);
 }

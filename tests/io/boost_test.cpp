@@ -2,16 +2,17 @@
 #include "clean_run.hpp"
 
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/buffered_channel.hpp>
 #include <boost/fiber/fiber.hpp>
 #include <boost/fiber/mutex.hpp>
 #include <boost/fiber/operations.hpp>
-#include <catch2/catch.hpp>
 
 #include <chrono>
 #include <mutex>
 #include <string>
+#include <utility>
 
 using namespace creel::test;
 using namespace std::chrono_literals;

@@ -4,23 +4,33 @@
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
 #include "support/seed.hpp"
+#include "support/settle.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/readiness.hpp>
+#include <creel/io/tcp_listener.hpp>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
 #include <optional>
 #include <random>
+#include <span>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -185,7 +195,7 @@ TEST_CASE("10,000 accepts are cancelled while peers connect: no connection and n
                         scopes[i].cancel();
                     clients.push_back(raw_client(port));
                     if (random() % 32 == 0)
-                        settle();
+                        settle_and_poll();
                     scopes[i].cancel();
                 }
             });
@@ -263,7 +273,7 @@ TEST_CASE("a send that races with its cancel has sent what it says, or nothing")
                         });
                         was_cancelled += !count;
                     });
-                    settle();
+                    settle_and_poll();
                     if (cancel_first)
                         scope.cancel();
                     const auto n_read =
@@ -298,7 +308,7 @@ TEST_CASE("a wait for readiness that races with its cancel ends, and the data is
                     scope.cancel();
                 wrong += ::write(b.native_handle(), "x", 1) != 1;
                 if (i % 4 == 1)
-                    settle();
+                    settle_and_poll();
                 scope.cancel();
             });
             wrong += recv_text(a) != "x";

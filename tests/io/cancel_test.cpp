@@ -1,16 +1,30 @@
 #include "clean_run.hpp"
+#include "support/settle.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/readiness.hpp>
+#include <creel/io/tcp_listener.hpp>
 
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <random>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <netinet/in.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -60,7 +74,7 @@ TEST_CASE("a connect under way that is refused after all is an error that names 
             n.spawn([&] {
                 error = error_of([&] { const auto never = io::tcp_stream::connect(where); });
             });
-            settle();
+            settle_and_poll();
             CHECK_FALSE(error.has_value());
             full.listener.close();
         });
@@ -89,7 +103,7 @@ TEST_CASE("a deadline that has passed ends a recv before it begins, and no byte 
     clean_run([] {
         auto [a, b] = stream_pair();
         b.send_all(bytes_of("kept"));
-        settle();
+        settle_and_poll();
         CHECK_FALSE(creel::move_on_after(0ms, [&a = a] { return recv_text(a); }).has_value());
         CHECK(recv_text(a) == "kept");
     });
@@ -140,7 +154,7 @@ TEST_CASE("a cancelled send_all and recv_exact tell how many bytes have moved") 
                 }
             });
             b.send_all(bytes_of("four"));
-            settle();
+            settle_and_poll();
             n.cancel();
         });
         CHECK(moved == 4);
@@ -170,7 +184,7 @@ TEST_CASE("cancelling a nursery ends all that its fibers wait for") {
                     }
                 });
             n.spawn([&] { const auto never = listener.accept(); });
-            settle();
+            settle_and_poll();
             n.cancel();
         });
         CHECK(ended == fibers);
@@ -181,7 +195,7 @@ TEST_CASE("cancelling a nursery ends all that its fibers wait for") {
 TEST_CASE("a fiber in a cancelled scope that is cancelled before its recv was submitted") {
     clean_run([] {
         auto [a, b] = stream_pair();
-        settle();
+        settle_and_poll();
         const std::uint64_t enters = io::statistics().enters;
         creel::with_nursery([&, &a = a](creel::nursery& n) {
             n.spawn([&] { static_cast<void>(recv_text(a)); });
@@ -214,7 +228,7 @@ TEST_CASE("a recv that races with its cancel loses no byte in any order") {
                     n.spawn([&] { got = scope.run([&] { return recv_text(a); }); });
                     creel::this_fiber::yield();
                     if (how != cancel_before_submission)
-                        settle();
+                        settle_and_poll();
                     const auto write = [&] {
                         const auto n_written = ::write(b.native_handle(), sent.data(), sent.size());
                         wrong += n_written == static_cast<ssize_t>(sent.size()) ? 0 : 1;
@@ -223,7 +237,7 @@ TEST_CASE("a recv that races with its cancel loses no byte in any order") {
                         scope.cancel();
                     write();
                     if (how == data_seen_first)
-                        settle();
+                        settle_and_poll();
                     if (how == data_first || how == data_seen_first)
                         scope.cancel();
                     while (n.children() != 0)
@@ -284,7 +298,7 @@ TEST_CASE("a connection goes to the next fiber when the first in line was cancel
             creel::cancel_scope scope;
             n.spawn([&] { first = scope.run([&] { return listener.accept(); }); });
             n.spawn([&] { second = listener.accept(); });
-            settle();
+            settle_and_poll();
             scope.cancel();
             const auto client = io::tcp_stream::connect(listener.local_endpoint());
         });
@@ -302,7 +316,7 @@ TEST_CASE("a buffer on the stack is not written to after its recv was cancelled"
                     std::array<std::byte, 512> doomed{};
                     static_cast<void>(a.recv(doomed));
                 });
-                settle();
+                settle_and_poll();
                 n.cancel();
             });
             // The same stack again: what the kernel still wrote to would show here.
@@ -311,7 +325,7 @@ TEST_CASE("a buffer on the stack is not written to after its recv was cancelled"
                     std::array<std::byte, 512> canary;
                     canary.fill(std::byte{0x5a});
                     static_cast<void>(::write(b.native_handle(), "overwrite", 9));
-                    settle();
+                    settle_and_poll();
                     for (const std::byte each : canary)
                         if (each != std::byte{0x5a})
                             throw std::runtime_error("overwritten");
@@ -334,7 +348,7 @@ TEST_CASE("cleanup that waits in a destructor works while cancelled unwinds") {
                 const farewell at_end{a};
                 static_cast<void>(recv_text(a));
             });
-            settle();
+            settle_and_poll();
             n.cancel();
         });
         CHECK(recv_text(b) == "bye");

@@ -1,11 +1,22 @@
 #include "clean_run.hpp"
+#include "support/settle.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/readiness.hpp>
+#include <creel/io/tcp_listener.hpp>
 
+#include <array>
+#include <chrono>
+#include <cstddef>
 #include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -17,7 +28,7 @@ TEST_CASE("close ends the recv of another fiber with a clear error") {
         std::optional<std::system_error> error;
         creel::with_nursery([&, &a = a](creel::nursery& n) {
             n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(a)); }); });
-            settle();
+            settle_and_poll();
             a.close();
             CHECK(io::statistics().operations_in_flight == 0);
         });
@@ -39,7 +50,7 @@ TEST_CASE("close ends the send of another fiber with a clear error") {
                         a.send_all(much);
                 });
             });
-            settle();
+            settle_and_poll();
             a.close();
         });
         CHECK(error->code() == std::errc::bad_file_descriptor);
@@ -73,13 +84,13 @@ TEST_CASE("a close between the completion of a recv and its fiber's turn leaves 
                 a.close();
             });
             n.spawn([&] { received = recv_text(a); });
-            settle();
+            settle_and_poll();
             CHECK(::write(bell[1], "!", 1) == 1);
             CHECK(::write(to_a, "just in time", 12) == 12);
         });
         CHECK(received == "just in time");
         CHECK(io::statistics().cancels_submitted == 0);
-        settle();
+        settle_and_poll();
         ::close(bell[0]);
         ::close(bell[1]);
     });
@@ -96,7 +107,7 @@ TEST_CASE("close ends every accept, and the listener's port is free again") {
                     const auto error = error_of([&] { const auto never = listener.accept(); });
                     ended += error.code() == std::errc::bad_file_descriptor ? 1 : 0;
                 });
-            settle();
+            settle_and_poll();
             listener.close();
             CHECK(io::statistics().operations_in_flight == 0);
         });
@@ -118,16 +129,16 @@ TEST_CASE("close ends waits for the descriptor's readiness, and the port is free
             for (int i = 0; i < 2; ++i)
                 n.spawn([&, fd] { errors.push_back(error_of([&] { io::wait_readable(fd); })); });
             n.spawn([&, fd] { cut = !scope.run([&] { io::wait_readable(fd); }); });
-            settle();
+            settle_and_poll();
             scope.cancel(); // at the same time
             if (dropped) {
                 listener.reset();
-                settle();
+                settle_and_poll();
             } else {
                 listener->close();
             }
             const io::tcp_listener again{where, {.reuse_address = false}};
-            settle();
+            settle_and_poll();
         });
         CHECK(cut);
         CHECK(errors.size() == 2);
@@ -149,10 +160,10 @@ TEST_CASE("close leaves waits for another descriptor's readiness alone") {
                 io::wait_readable(a.native_handle());
                 ++woken;
             });
-            settle();
+            settle_and_poll();
             c.close();
             d.close();
-            settle();
+            settle_and_poll();
             CHECK(woken == 0);
             b.send_all(bytes_of("x"));
         });
@@ -188,7 +199,7 @@ TEST_CASE("close is not cut short by a cancelled scope") {
                 const auto error = error_of([&] { static_cast<void>(recv_text(a)); });
                 ended += error.code() == std::errc::bad_file_descriptor ? 1 : 0;
             });
-            settle();
+            settle_and_poll();
             creel::cancel_scope scope;
             const bool whole = scope.run([&] {
                 scope.cancel();
@@ -209,7 +220,7 @@ TEST_CASE("a stream destroyed under another fiber's recv ends it and closes afte
         std::optional<std::system_error> error;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(*a)); }); });
-            settle();
+            settle_and_poll();
             a.reset(); // does not wait
             CHECK_FALSE(error.has_value());
         });
@@ -228,9 +239,9 @@ TEST_CASE("a stream destroyed while a fiber is inside a loop of it ends the loop
                 std::array<std::byte, 100> buffer;
                 error = error_of([&] { a->recv_exact(buffer); });
             });
-            settle();
+            settle_and_poll();
             b.send_all(bytes_of("a part of it"));
-            settle();
+            settle_and_poll();
             a.reset();
         });
         CHECK(error->code() == std::errc::bad_file_descriptor);
@@ -242,7 +253,7 @@ TEST_CASE("a stream captured by a cancelled child is closed with it") {
         auto [a, b] = stream_pair();
         creel::with_nursery([&, &a = a](creel::nursery& n) {
             n.spawn([mine = std::move(a)]() mutable { static_cast<void>(recv_text(mine)); });
-            settle();
+            settle_and_poll();
             n.cancel();
         });
         CHECK(recv_text(b).empty());
@@ -263,7 +274,7 @@ TEST_CASE("a descriptor's number is not reused while an operation on it is under
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn(
                 [&] { static_cast<void>(error_of([&] { static_cast<void>(recv_text(*a)); })); });
-            settle();
+            settle_and_poll();
             a.reset();
             auto [c, d] = stream_pair();
             CHECK(c.native_handle() != number);

@@ -3,20 +3,29 @@
 #include "bell.hpp"
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
+#include "support/settle.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/readiness.hpp>
+#include <creel/io/tcp_listener.hpp>
 
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
+#include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -221,7 +230,7 @@ bool happened(Kind& kind, order how) {
         if (how == order::cancelled_before_submission)
             creel::this_fiber::yield();
         else
-            settle();
+            settle_and_poll();
         CHECK_FALSE(ended);
         switch (how) {
         case order::cancelled_before_submission:
@@ -305,7 +314,7 @@ TEMPLATE_TEST_CASE("a close while another fiber waits ends the wait with a clear
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { error = error_of([&] { kind.wait(); }); });
             if (submitted)
-                settle();
+                settle_and_poll();
             else
                 creel::this_fiber::yield();
             kind.close();
@@ -329,7 +338,7 @@ TEMPLATE_TEST_CASE("a close between a wait's completion and its fiber's turn tak
                 kind.close();
             });
             n.spawn([&] { error = error_of([&] { kind.wait(); }); });
-            settle();
+            settle_and_poll();
             late.ring();
             kind.complete();
         });

@@ -1,5 +1,7 @@
 #include <creel/io/endpoint.hpp>
 
+#include "support/check.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -28,8 +30,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <catch2/catch.hpp>
 
 #include <creel/io/detail/sockaddr.hpp>
 

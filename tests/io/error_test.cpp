@@ -1,5 +1,7 @@
 #include <creel/io/error.hpp>
 
+#include "support/check.hpp"
+
 #include <cerrno>
 #include <exception>
 #include <memory>
@@ -7,8 +9,6 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
-
-#include <catch2/catch.hpp>
 
 namespace io = creel::io;
 

@@ -1,8 +1,13 @@
 // Mistakes of a program that are caught: each ends the process with a message.
 #include "clean_run.hpp"
+#include "support/child_process.hpp"
+#include "support/settle.hpp"
 
-#include <support/child_process.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/io/tcp_listener.hpp>
 
+#include <csignal>
+#include <cstddef>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -30,7 +35,7 @@ void meanwhile(const std::function<void()>& f) {
 void meet(const std::function<void()>& wait, const std::function<void()>& f) {
     creel::with_nursery([&](creel::nursery& n) {
         n.spawn([&] { wait(); });
-        settle();
+        settle_and_poll();
         meanwhile([&] { io::run({.on_signal = io::ignore}, f); });
     });
 }
@@ -74,7 +79,7 @@ TEST_CASE("the release of a stream during a call is a bug that is caught") {
         auto [a, b] = stream_pair();
         creel::with_nursery([&a = a](creel::nursery& n) {
             n.spawn([&] { static_cast<void>(recv_text(a)); });
-            settle();
+            settle_and_poll();
             static_cast<void>(a.release());
         });
     });

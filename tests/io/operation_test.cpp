@@ -1,14 +1,24 @@
 #include "clean_run.hpp"
+#include "support/child_process.hpp"
+#include "support/settle.hpp"
 
 #include <creel/fibers/scheduler.hpp>
 #include <creel/io/readiness.hpp>
-#include <support/child_process.hpp>
+#include <creel/io/tcp_listener.hpp>
 
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -51,10 +61,10 @@ TEST_CASE("wait_readable returns when there is data, and at a hang-up") {
                 io::wait_readable(pipe.ends[0]);
                 CHECK(stage == 2);
             });
-            settle();
+            settle_and_poll();
             stage = 1;
             CHECK(::write(pipe.ends[1], "x", 1) == 1);
-            settle();
+            settle_and_poll();
             stage = 2;
             pipe.close_writer();
         });
@@ -75,7 +85,7 @@ TEST_CASE("wait_writable returns when there is room") {
                 io::wait_writable(a.native_handle());
                 CHECK(drained);
             });
-            settle();
+            settle_and_poll();
             drained = true;
             std::vector<std::byte> sink(static_cast<std::size_t>(filled));
             b.recv_exact(sink);
@@ -93,7 +103,7 @@ TEST_CASE("several fibers wait for one descriptor") {
                     io::wait_readable(pipe.ends[0]);
                     ++woken;
                 });
-            settle();
+            settle_and_poll();
             CHECK(::write(pipe.ends[1], "x", 1) == 1);
         });
         CHECK(woken == 3);
@@ -128,7 +138,7 @@ TEST_CASE("the dump says in words what each fiber waits for") {
                 const std::vector<std::byte> much(std::size_t{64} << 20);
                 client->send_all(much);
             });
-            settle();
+            settle_and_poll();
             text = creel::list_fibers();
             n.cancel();
         });
@@ -154,7 +164,7 @@ TEST_CASE("a fiber resumes only when the kernel is done with its operation") {
                     throw;
                 }
             });
-            settle();
+            settle_and_poll();
             CHECK(io::statistics().operations_in_flight == 1);
             n.cancel();
             CHECK(io::statistics().operations_in_flight == 1);

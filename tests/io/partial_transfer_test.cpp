@@ -2,13 +2,22 @@
 #include "bell.hpp"
 #include "clean_run.hpp"
 #include "support/seed.hpp"
+#include "support/settle.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <cstddef>
 #include <random>
+#include <span>
 #include <string>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <vector>
 
 namespace io = creel::io;
@@ -132,7 +141,7 @@ TEST_CASE("a recv_exact that is cancelled in the poll in which bytes come counts
                 n.spawn(
                     [&] { told = moved_by(scope, buffer.size(), [&] { a.recv_exact(buffer); }); });
                 b.send_all(bytes_of("abc"));
-                settle();
+                settle_and_poll();
                 cancel.ring();
                 CHECK(::write(b.native_handle(), last.data(), last.size()) ==
                       static_cast<ssize_t>(last.size()));
@@ -172,7 +181,7 @@ TEST_CASE("a send_all that races with its cancel tells exactly what the peer get
                     scope.cancel();
                 });
                 n.spawn([&] { told = moved_by(scope, much.size(), [&] { a.send_all(much); }); });
-                settle(); // now it waits for room
+                settle_and_poll(); // now it waits for room
                 cancel.ring();
                 read = drain(); // now it has some, in the poll that brings the cancel
                 while (n.children() != 0)

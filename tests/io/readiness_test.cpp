@@ -3,6 +3,9 @@
 #include "clean_run.hpp"
 
 #include <fcntl.h>
+#include <unistd.h>
+
+#include <system_error>
 
 namespace io = creel::io;
 using namespace creel::test;

@@ -1,18 +1,23 @@
 #include "clean_run.hpp"
+#include "support/settle.hpp"
 
-#include <support/child_process.hpp>
-#include <support/seccomp.hpp>
+#include "support/child_process.hpp"
+#include "support/seccomp.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/readiness.hpp>
 
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <string>
 #include <thread>
-#include <vector>
 
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -58,7 +63,7 @@ TEST_CASE("a submission queue of 4 entries serves 10,000 fibers at once", "[stre
                     io::wait_readable(shared.fd);
                     ++woken;
                 });
-            settle();
+            settle_and_poll();
             CHECK(io::statistics().operations_in_flight >= fibers);
             CHECK(woken == 0);
             shared.set();
@@ -82,7 +87,7 @@ TEST_CASE("10,000 fibers on a queue of 4 entries are all cancelled", "[stress]")
                         throw;
                     }
                 });
-            settle();
+            settle_and_poll();
             n.cancel();
         });
         CHECK(ended == fibers);
@@ -110,22 +115,8 @@ TEST_CASE("more completions than the completion queue holds are all delivered") 
 
 TEST_CASE("traffic goes through a ring of one entry") {
     clean_run({.ring_entries = 1, .completion_entries = 2}, [] {
-        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
-        int right = 0;
-        creel::with_nursery([&](creel::nursery& n) {
-            for (int i = 0; i < 20; ++i) {
-                n.spawn([&] {
-                    auto peer = listener.accept();
-                    peer.send_all(bytes_of(recv_text(peer)));
-                });
-                n.spawn([&] {
-                    auto client = io::tcp_stream::connect(listener.local_endpoint());
-                    client.send_all(bytes_of("hello"));
-                    right += recv_text(client) == "hello" ? 1 : 0;
-                });
-            }
-        });
-        CHECK(right == 20);
+        const int answered = clients_answered(20);
+        CHECK(answered == 20);
     });
 }
 
@@ -142,7 +133,7 @@ TEST_CASE("a kernel that refuses submissions for a while makes fibers wait, not 
                     io::wait_readable(shared.fd);
                     ++woken;
                 });
-            settle();
+            settle_and_poll();
             shared.set();
         });
         CHECK(woken == fibers);
@@ -167,10 +158,10 @@ TEST_CASE("a fiber that waits for room in the submission queue can be cancelled"
                         throw;
                     }
                 });
-            settle();
+            settle_and_poll();
             CHECK(io::statistics().room_waits > 0);
             n.cancel();
-            settle();
+            settle_and_poll();
             CHECK(ended >= 16); // all but those whose entries are already in the queue
             refusals = 0;
         });

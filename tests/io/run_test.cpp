@@ -1,22 +1,33 @@
 #include "clean_run.hpp"
+#include "support/seccomp.hpp"
+#include "support/settle.hpp"
 
+#include "support/child_process.hpp"
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/detail/ring_setup.hpp>
-#include <support/child_process.hpp>
-#include <support/seccomp.hpp>
 
 #include <creel/fibers/blocking.hpp>
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/io/tcp_listener.hpp>
 
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <future>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -111,7 +122,7 @@ TEST_CASE("run waits for the children of the root") {
     bool ended = false;
     clean_run([&](creel::nursery& root) {
         root.spawn([&] {
-            settle();
+            settle_and_poll();
             ended = true;
         });
     });
@@ -227,7 +238,7 @@ TEST_CASE("a shutdown that takes too long names the fibers that are left and abo
             root.spawn({.name = "stubborn"},
                        [] { creel::shield([] { creel::this_fiber::sleep_for(1h); }); });
             root.spawn({.name = "obedient"}, [] { creel::this_fiber::sleep_for(1h); });
-            settle();
+            settle_and_poll();
             root.cancel();
         });
     });
@@ -249,7 +260,7 @@ TEST_CASE("a stuck blocking call holds the exit up to the shutdown timeout and i
                         std::this_thread::sleep_for(1h);
                 });
             });
-            settle();
+            settle_and_poll();
             running.get_future().wait();
             root.cancel();
         });
@@ -291,7 +302,7 @@ void resume_too_early() {
             parked = &op;
             ring.perform(op, [&](io_uring_sqe& e) { io_uring_prep_poll_add(&e, fd, POLLIN); });
         });
-        settle();
+        settle_and_poll();
         creel::wake(*parked);
     });
 }

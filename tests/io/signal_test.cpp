@@ -1,17 +1,23 @@
 #include "clean_run.hpp"
+#include "support/malloc_count.hpp"
+#include "support/settle.hpp"
 
-#include <support/child_process.hpp>
-#include <support/malloc_count.hpp>
+#include "support/child_process.hpp"
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <thread>
+#include <utility>
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -53,7 +59,7 @@ TEST_CASE("SIGTERM cancels everything, and ends the process once all has drained
                     throw;
                 }
             });
-            settle();
+            settle_and_poll();
             std::raise(SIGTERM);
             sleep_long();
         });
@@ -118,7 +124,7 @@ TEST_CASE("the second signal takes its default action at once") {
         io::run([] {
             creel::shield([] {
                 std::raise(SIGTERM);
-                settle();
+                settle_and_poll();
                 say("still here ");
                 std::raise(SIGINT);
                 say("too long");
@@ -135,7 +141,7 @@ TEST_CASE("a run that ignores signals leaves them to the process") {
         std::signal(SIGTERM, &programs_handler);
         io::run({.on_signal = io::ignore}, [] {
             std::raise(SIGTERM);
-            settle();
+            settle_and_poll();
         });
         ::_exit(seen_by_program == SIGTERM ? 7 : 1);
     });
@@ -180,7 +186,7 @@ TEST_CASE("a signal that was ignored before, as under nohup, stays ignored") {
         std::signal(SIGINT, SIG_IGN);
         io::run([] {
             std::raise(SIGINT);
-            settle();
+            settle_and_poll();
         });
         ::_exit(7);
     });
@@ -253,14 +259,15 @@ TEST_CASE("an error on the way down is told before the signal ends the process")
                                                   "again: the last page was not written\n"));
 }
 
-TEST_CASE("a signal that comes when there is no memory is told once there is some") {
+TEST_CASE("a signal that comes when there is no memory is told once there is some", "[slow]") {
     const auto child = run_in_child([] {
         io::run([] {
             try {
                 {
                     const no_memory any;
                     std::raise(SIGTERM);
-                    settle(); // cancelled already where a sanitizer's malloc is not refused
+                    settle_and_poll(); // cancelled already where a sanitizer's malloc is not
+                                       // refused
                 }
                 sleep_long();
             } catch (const creel::cancelled& why) {
@@ -379,7 +386,7 @@ void leave_native_in_recv() {
             auto gone = std::move(stream);
         }
     }}.detach();
-    settle();
+    settle_and_poll();
 }
 
 } // namespace
@@ -392,7 +399,7 @@ TEST_CASE("a signal that comes when only a Boost fiber still waits ends its wait
                 creel::this_fiber::sleep_for(1ms); // the root has ended by then
                 std::raise(SIGTERM);
             }}.detach();
-            settle();
+            settle_and_poll();
         });
         say("survived");
     });
@@ -419,7 +426,7 @@ TEST_CASE(
     const auto child = run_in_child([] {
         io::run({.shutdown_timeout = 20ms}, [](creel::nursery& root) {
             boost::fibers::fiber{[] { creel::shield([] { sleep_long(); }); }}.detach();
-            settle();
+            settle_and_poll();
             root.cancel();
         });
     });

@@ -1,23 +1,38 @@
 #include "clean_run.hpp"
+#include "support/child_process.hpp"
 #include "support/seed.hpp"
+#include "support/settle.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/detail/hangup_probe.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/readiness.hpp>
-#include <support/child_process.hpp>
+#include <creel/io/tcp_listener.hpp>
 
+#include <array>
 #include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
 #include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -98,7 +113,7 @@ TEST_CASE("what arrives while no recv waits is held and comes in its order") {
         standing_pair pair;
         for (const char* part : {"one ", "two ", "three"}) {
             pair.client.send_all(bytes_of(part));
-            settle();
+            settle_and_poll();
         }
         CHECK(pair.server.pending() == (receives_stand() ? 13 : 0));
         CHECK(io::statistics().buffers_out == (receives_stand() ? 3 : 0));
@@ -134,7 +149,7 @@ TEST_CASE("a cancelled recv of a standing receive loses no byte") {
         creel::cancel_scope scope;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
-                settle();
+                settle_and_poll();
                 scope.cancel();
             });
             scope.run([&] { cut = recv_text(pair.server); });
@@ -229,7 +244,7 @@ TEST_CASE("streams that find no buffer of the ring receive without one") {
         CHECK(standing() == (receives_stand() ? streams : 0));
         for (std::size_t i = 0; i < streams; ++i)
             pairs[i]->client.send_all(bytes_of("message " + std::to_string(i)));
-        settle();
+        settle_and_poll();
         CHECK(io::statistics().buffers_out == (receives_stand() ? 256 : 0));
         std::size_t right = 0;
         for (std::size_t i = 0; i < streams; ++i)
@@ -246,7 +261,7 @@ TEST_CASE("an end comes after what was held") {
         standing_pair pair;
         pair.client.send_all(bytes_of("last words"));
         pair.client.shutdown_send();
-        settle();
+        settle_and_poll();
         CHECK(recv_text(pair.server) == "last words");
         CHECK(recv_text(pair.server).empty());
         CHECK(recv_text(pair.server).empty());
@@ -339,7 +354,7 @@ TEST_CASE("a reset while a recv waits in a standing receive is an error that nam
         std::optional<std::system_error> error;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(pair.server)); }); });
-            settle();
+            settle_and_poll();
             reset_on_close(pair.client.native_handle());
             pair.client.close();
         });
@@ -359,10 +374,10 @@ TEST_CASE("a reset comes after what was held") {
         });
         standing_pair pair{{std::move(*connected), std::move(*accepted)}};
         pair.client.send_all(bytes_of("last words"));
-        settle();
+        settle_and_poll();
         reset_on_close(pair.client.native_handle());
         pair.client.close();
-        settle();
+        settle_and_poll();
         CHECK(recv_text(pair.server) == "last words");
         const auto error = error_of([&] { static_cast<void>(recv_text(pair.server)); });
         CHECK(error.code() == std::errc::connection_reset);
@@ -374,7 +389,7 @@ TEST_CASE("held bytes outlast a half-close of their own side") {
     clean_run([] {
         standing_pair pair;
         pair.client.send_all(bytes_of("kept"));
-        settle();
+        settle_and_poll();
         pair.server.shutdown_send();
         CHECK(recv_text(pair.server) == "kept");
     });
@@ -389,12 +404,12 @@ TEST_CASE("closing a stream ends its standing receive and gives its buffers back
                 CHECK(error.code() == std::errc::bad_file_descriptor);
                 CHECK_THAT(error.what(), Catch::Contains("closed while recv was waiting"));
             });
-            settle();
+            settle_and_poll();
             waited.server.close();
         });
         standing_pair held;
         held.client.send_all(bytes_of("unread"));
-        settle();
+        settle_and_poll();
         CHECK(io::statistics().buffers_out == (receives_stand() ? 1 : 0));
         held.server.close();
         CHECK(io::statistics().buffers_out == 0);
@@ -402,9 +417,9 @@ TEST_CASE("closing a stream ends its standing receive and gives its buffers back
         {
             standing_pair dropped;
             dropped.client.send_all(bytes_of("unread"));
-            settle();
+            settle_and_poll();
         }
-        settle();
+        settle_and_poll();
         CHECK(io::statistics().buffers_out == 0);
         CHECK(standing() == 0);
     });
@@ -426,7 +441,7 @@ TEST_CASE("a close that is to reset its peer does so although a receive stands")
                     const auto error = error_of([&] { static_cast<void>(recv_text(pair.server)); });
                     CHECK(error.code() == std::errc::bad_file_descriptor);
                 });
-            settle();
+            settle_and_poll();
             pair.server.close();
         });
         const auto error = error_of([&] { static_cast<void>(recv_text(pair.client)); });
@@ -441,7 +456,7 @@ TEST_CASE("a stream outlives its ring with what that had received for it") {
         held_bytes = receives_stand() ? 5 : 0;
         pair.emplace();
         pair->client.send_all(bytes_of("held "));
-        settle();
+        settle_and_poll();
         pair->client.send_all(bytes_of("on its way "));
     });
     CHECK(io::statistics().operations_in_flight == 0);
@@ -463,7 +478,7 @@ TEST_CASE("a stream that has lost bytes for want of memory is broken for good") 
         holds = receives_stand();
         pair.emplace();
         pair->client.send_all(bytes_of("lost"));
-        settle();
+        settle_and_poll();
         pair->client.send_all(bytes_of("behind the gap"));
         no_memory_for_arrays = true;
     });
@@ -484,7 +499,7 @@ TEST_CASE("a stream moves to another thread with what its ring had received for 
     clean_run([] {
         standing_pair pair;
         pair.client.send_all(bytes_of("held "));
-        settle();
+        settle_and_poll();
         pair.client.send_all(bytes_of("on its way "));
         std::string received;
         std::thread other{[&received, server = std::move(pair.server)]() mutable {
@@ -511,7 +526,7 @@ TEST_CASE("a stream with a standing receive is dropped on another thread") {
     clean_run([] {
         standing_pair pair;
         pair.client.send_all(bytes_of("unread"));
-        settle();
+        settle_and_poll();
         std::thread{[gone = std::move(pair.server)] {}}.join();
         // What no recv had asked for is in the ring's buffer, or was in the socket that closed.
         const auto end = error_of([&] { static_cast<void>(recv_text(pair.client)); });
@@ -526,7 +541,7 @@ TEST_CASE("who asks for the native handle receives by itself from then on") {
             return;
         standing_pair pair;
         pair.client.send_all(bytes_of("early"));
-        settle();
+        settle_and_poll();
         const int fd = pair.server.native_handle();
         CHECK(standing() == 0);
         CHECK(pair.server.pending() == 5);
@@ -546,9 +561,9 @@ TEST_CASE("asking for the native handle leaves a recv that waits to its wait") {
         standing_pair pair;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { CHECK(recv_text(pair.server) == "late"); });
-            settle();
+            settle_and_poll();
             CHECK(pair.server.native_handle() >= 0);
-            settle();
+            settle_and_poll();
             pair.client.send_all(bytes_of("late"));
         });
     });
@@ -583,7 +598,7 @@ TEST_CASE("a stream is not released while it holds bytes") {
             return;
         standing_pair pair;
         pair.client.send_all(bytes_of("early"));
-        settle();
+        settle_and_poll();
         const auto error = error_of([&] { static_cast<void>(pair.server.release()); });
         CHECK(error.code() == std::errc::device_or_resource_busy);
         CHECK_THAT(error.what(), Catch::Contains("5 bytes"));
@@ -624,7 +639,7 @@ TEST_CASE("a receive on a nonblocking descriptor waits, single or standing") {
         standing_pair pair{{std::move(two.first), io::tcp_stream::adopt(fd)}};
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { CHECK(recv_text(pair.server) == "late"); });
-            settle();
+            settle_and_poll();
             pair.client.send_all(bytes_of("late"));
         });
         for (int i = 0; i < 20; ++i)
@@ -677,7 +692,7 @@ TEST_CASE(
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { scope.run([&] { static_cast<void>(recv_text(two.second)); }); });
             takes_none = true;
-            settle();
+            settle_and_poll();
             scope.cancel();
         });
         std::atomic<bool> asked{false};
@@ -694,7 +709,7 @@ TEST_CASE(
         }};
         while (!asked)
             creel::this_fiber::yield();
-        settle();
+        settle_and_poll();
         takes_none = false;
         two.first.send_all(bytes_of("late"));
         CHECK(recv_text(two.first).empty());

@@ -1,4 +1,5 @@
 // The tools of tests/support that touch the kernel: each sees the fault it is there to find.
+#include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/memory.hpp"
 #include "support/open_descriptors.hpp"
@@ -17,7 +18,6 @@
 #include <stdexcept>
 #include <string>
 
-#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <sys/mman.h>

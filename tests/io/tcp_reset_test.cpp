@@ -1,6 +1,15 @@
 #include "clean_run.hpp"
+#include "support/settle.hpp"
 
+#include <creel/io/tcp_listener.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
 #include <optional>
+#include <string>
+#include <sys/socket.h>
+#include <system_error>
 #include <vector>
 
 namespace io = creel::io;
@@ -34,7 +43,7 @@ TEST_CASE("a reset while recv waits is an error that names the peer") {
         std::optional<std::system_error> error;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { error = error_of([&] { static_cast<void>(recv_text(*p.stream)); }); });
-            settle();
+            settle_and_poll();
             p.peer->close();
         });
         CHECK(error->code() == std::errc::connection_reset);
@@ -47,7 +56,7 @@ TEST_CASE("a reset before recv is an error") {
     clean_run([] {
         pair p;
         p.peer->close();
-        settle();
+        settle_and_poll();
         const auto error = error_of([&] { static_cast<void>(recv_text(*p.stream)); });
         CHECK(error.code() == std::errc::connection_reset);
     });
@@ -60,7 +69,7 @@ TEST_CASE("a reset while send waits is an error that names the peer") {
         std::optional<std::system_error> error;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { error = error_of([&] { p.stream->send_all(much); }); });
-            settle();
+            settle_and_poll();
             p.peer->close();
         });
         CHECK((error->code() == std::errc::connection_reset ||
@@ -73,7 +82,7 @@ TEST_CASE("a send after a reset is an error and no signal") {
     clean_run([] {
         pair p;
         p.peer->close();
-        settle();
+        settle_and_poll();
         std::vector<std::error_code> codes;
         for (int i = 0; i < 2; ++i)
             codes.push_back(error_of([&] { p.stream->send_all(bytes_of("x")); }).code());
@@ -92,7 +101,7 @@ TEST_CASE("a reset in the middle of recv_exact is an error") {
                 error = error_of([&] { p.stream->recv_exact(buffer); });
             });
             p.peer->send_all(bytes_of("a part"));
-            settle();
+            settle_and_poll();
             p.peer->close();
         });
         CHECK(error->code() == std::errc::connection_reset);
@@ -103,7 +112,7 @@ TEST_CASE("shutdown_send, options and addresses after a reset are errors or work
     clean_run([] {
         pair p;
         p.peer->close();
-        settle();
+        settle_and_poll();
         const auto error = error_of([&] { p.stream->shutdown_send(); });
         CHECK(error.code() == std::errc::not_connected);
         CHECK(p.stream->remote_endpoint().to_string() == p.name);

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "support/manual_poller.hpp"
+#include "support/test_body.hpp"
 
 #include <creel/fibers/scheduler.hpp>
-#include <creel/fibers/this_fiber.hpp>
 
-#include <utility>
+#include <cstdint>
 
 namespace creel::test {
 
@@ -17,23 +17,10 @@ struct leftovers {
     friend bool operator==(const leftovers&, const leftovers&) = default;
 };
 
-// f may take the manual_poller&. Throws what f throws, after the leftovers were looked at.
-template <typename F>
-leftovers run_virtually(F&& f, creel::scheduler_options options = {},
-                        manual_poller::other_threads others = manual_poller::other_threads::no) {
-    manual_poller outside{others};
-    return creel::run_scheduler(outside, options, [&] {
-        creel::this_fiber::yield(); // the first switch of a run polls; from here on the test
-                                    // decides
-        if constexpr (std::is_invocable_v<F&, manual_poller&>)
-            f(outside);
-        else
-            f();
-        const auto s = creel::statistics();
-        return leftovers{s.tasks_spawned - s.tasks_finished, s.timers_armed};
-    });
-}
-
 inline constexpr leftovers nothing{};
+
+// f may take the manual_poller&. Throws what f throws.
+leftovers run_virtually(test_body<manual_poller> f, creel::scheduler_options options = {},
+                        manual_poller::other_threads others = manual_poller::other_threads::no);
 
 } // namespace creel::test

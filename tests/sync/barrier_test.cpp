@@ -1,18 +1,15 @@
 #include <creel/sync/barrier.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
-#include <csignal>
 #include <string>
-#include <thread>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -126,49 +123,28 @@ TEST_CASE("bug: an arrival that drops counts as one in its own phase") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a barrier for nobody and one too many who arrive are caught") {
-    const auto nobody = run_in_child([] { barrier b{0}; });
-    CHECK(nobody.signal == SIGABRT);
-    CHECK(nobody.stderr_text.find("barrier made at ") != std::string::npos);
-    const auto too_many = run_in_child([] {
-        barrier b{1};
-        b.arrive_and_drop();
-        b.arrive_and_wait();
-    });
-    CHECK(too_many.signal == SIGABRT);
-    CHECK(too_many.stderr_text.find("more have arrived than were expected") != std::string::npos);
-}
-
-TEST_CASE("stress: fibers of two threads and plain threads stay in step at a barrier", "[stress]") {
-    const int phases = under_tsan ? 300 : 2'000;
-    constexpr int members = 6;
-    std::atomic<int> arrived{0};
-    std::atomic<int> out_of_step{0};
-    barrier b{members};
-    auto walk = [&] {
-        for (int i = 0; i < phases; ++i) {
-            arrived.fetch_add(1);
-            b.arrive_and_wait();
-            if (arrived.load() < (i + 1) * members)
-                out_of_step.fetch_add(1);
+TEST_CASE("stress: nobody passes a barrier before all have arrived", "[stress]") {
+    constexpr crowd_options who;
+    constexpr unsigned everybody = members_of(who);
+    constexpr unsigned most_rounds = 2'000;
+    const time_limit limit{1s};
+    unsigned rounds = 0;
+    bool last_round = false; // written by the last to arrive, before the others go on
+    barrier step{everybody, [&] { last_round = !goes_on(++rounds, most_rounds, limit); }};
+    std::vector<std::atomic<unsigned>> progress(everybody);
+    std::atomic<int> wrong{0};
+    run_crowd("barrier stress", who, [&](crowd_member& me) {
+        for (unsigned round = 1; round == 1 || !last_round; ++round) {
+            progress[me.number] = round;
+            me.persist([&] { step.arrive_and_wait(); }); // who is cut short has not arrived
+            for (const auto& other : progress)
+                wrong += other < round;
         }
-    };
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 2; ++t)
-        threads.emplace_back([&] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        n.spawn(walk);
-                        n.spawn(walk);
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-    threads.emplace_back(walk);
-    threads.emplace_back(walk);
-    for (std::thread& t : threads)
-        t.join();
-    CHECK(out_of_step.load() == 0);
-    CHECK(b.statistics().phases == static_cast<std::uint64_t>(phases));
+    });
+    CHECK(wrong == 0);
+    CHECK(rounds > 0);
+    CHECK(step.statistics().phases == rounds);
+    CHECK(step.statistics().arrived == 0);
+    for (const auto& each : progress)
+        CHECK(each == rounds);
 }

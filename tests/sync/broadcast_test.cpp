@@ -1,28 +1,26 @@
-// broadcast, and watch beside it.
 #include <creel/sync/broadcast.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
+#include "support/hard_to_copy.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-#include <creel/sync/watch.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
-#include <csignal>
 #include <cstdint>
 #include <new>
 #include <string>
-#include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
 using creel::sync::broadcast;
-using creel::sync::watch;
+using creel::sync::lagged;
 
 TEMPLATE_TEST_CASE("every subscriber of a broadcast sees each value", "", int, std::string) {
     const auto value = [](int i) {
@@ -64,7 +62,7 @@ TEST_CASE("a subscriber that falls behind is told how many it has missed") {
         std::uint64_t missed = 0;
         try {
             static_cast<void>(s.receive());
-        } catch (const creel::sync::lagged& l) {
+        } catch (const lagged& l) {
             missed = l.missed();
         }
         CHECK(missed == 7);
@@ -96,145 +94,80 @@ TEST_CASE("a subscriber whose wait was cancelled misses nothing") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("subscribers on several threads see each value or are told", "[stress]") {
-    constexpr int values = under_tsan ? 2000 : 50'000;
-    broadcast<int> b{64};
-    std::vector<std::thread> threads;
-    std::atomic<std::uint64_t> seen{0};
-    const auto listen = [&](auto& s) {
-        int last = -1;
-        bool in_order = true;
-        for (;;) {
-            try {
-                const auto value = s.receive();
-                if (!value)
-                    break;
-                in_order = in_order && *value == last + 1;
-                last = *value;
-                ++seen;
-            } catch (const creel::sync::lagged& l) {
-                last += static_cast<int>(l.missed());
-                seen += l.missed();
-            }
-        }
-        return in_order;
-    };
-    std::atomic<int> right{0};
-    for (int i = 0; i < 2; ++i) {
-        threads.emplace_back([&, s = b.subscribe()]() mutable {
-            run_virtually([&] { right += listen(s); }, {}, manual_poller::other_threads::yes);
-        });
-        threads.emplace_back([&, s = b.subscribe()]() mutable { right += listen(s); });
-    }
-    for (int i = 0; i < values; ++i)
-        b.send(i);
-    b.close();
-    for (auto& thread : threads)
-        thread.join();
-    CHECK(right == 4);
-    CHECK(seen == 4U * values);
-}
-
-TEST_CASE("an observer of a watch sees the newest value only") {
-    std::vector<std::string> seen;
-    const auto left = run_virtually([&] {
-        watch<std::string> w{"a"};
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&, o = w.observe()]() mutable {
-                while (auto value = o.next())
-                    seen.push_back(*value);
-            });
-            creel::this_fiber::yield();
-            w.set("b");
-            creel::this_fiber::yield();
-            w.set("c");
-            w.set("d");
-            CHECK(w.get() == "d");
-            creel::this_fiber::yield();
-            w.set("e");
-            w.close();
-        });
-        CHECK(w.statistics().changes == 4);
-    });
-    CHECK(seen == std::vector<std::string>{"b", "d", "e"});
-    CHECK(left == nothing);
-}
-
-TEST_CASE("a cancelled observer sees the change the next time") {
-    const auto left = run_virtually([] {
-        watch<int> w{1};
-        auto o = w.observe();
-        CHECK(!creel::move_on_after(1s, [&] { return o.next(); }));
-        w.set(2);
-        CHECK(o.next() == 2);
-        CHECK(!creel::move_on_after(1s, [&] { return o.next(); }));
-        CHECK(w.get() == 2);
-    });
-    CHECK(left == nothing);
-}
-
-TEST_CASE("a closed watch keeps its value and says so") {
-    watch<int> w{1};
-    CHECK(w.set(2));
-    w.close();
-    CHECK(!w.set(3));
-    CHECK(w.get() == 2);
-    CHECK(w.statistics().changes == 1);
-    CHECK(w.statistics().closed);
+TEST_CASE("a closed broadcast says so") {
     broadcast<int> b{1};
     CHECK(!b.statistics().closed);
     b.close();
     CHECK(b.statistics().closed);
 }
 
-namespace {
-// The copy throws as often as it was told to.
-struct hard_to_copy {
-    explicit hard_to_copy(int n) : number(n) {}
-    hard_to_copy(const hard_to_copy& other) : number(other.number) {
-        if (failures > 0) {
-            --failures;
-            throw std::bad_alloc{};
-        }
-    }
-    hard_to_copy(hard_to_copy&&) = default;
-    hard_to_copy& operator=(const hard_to_copy&) = default;
-    hard_to_copy& operator=(hard_to_copy&&) = default;
-    ~hard_to_copy() = default;
-
-    int number;
-    static int failures;
-};
-int hard_to_copy::failures = 0;
-} // namespace
-
-TEST_CASE("a value whose copy threw comes again, from a broadcast and from a watch") {
+TEST_CASE("a value whose copy threw comes again from a broadcast") {
     broadcast<hard_to_copy> all{8};
     auto subscriber = all.subscribe();
     all.send(hard_to_copy{1});
     all.send(hard_to_copy{2});
-    watch<hard_to_copy> newest{hard_to_copy{0}};
-    auto observer = newest.observe();
-    newest.set(hard_to_copy{3});
-    newest.close();
-
     hard_to_copy::failures = 1;
     CHECK_THROWS_AS(subscriber.receive(), std::bad_alloc);
     CHECK(subscriber.receive()->number == 1);
     CHECK(subscriber.receive()->number == 2);
-
-    hard_to_copy::failures = 1;
-    CHECK_THROWS_AS(observer.next(), std::bad_alloc);
-    CHECK(observer.next()->number == 3);
-    CHECK(!observer.next().has_value());
 }
 
-TEST_CASE("a broadcast that would keep nothing is caught") {
-    for (const int kept : {0, -1}) {
-        const auto child = run_in_child([&] { broadcast<int> b{kept}; });
-        INFO(to_string(child));
-        CHECK(child.signal == SIGABRT);
-        CHECK_THAT(child.stderr_text, Catch::Contains("broadcast made at"));
-        CHECK_THAT(child.stderr_text, Catch::Contains("broadcast_test.cpp"));
-    }
+TEST_CASE("stress: every subscriber of a broadcast sees each value or is told how many it missed",
+          "[stress]") {
+    struct message {
+        unsigned sender = 0;
+        unsigned number = 0;
+    };
+    // Of one sender the place of each value is known; several meet each other.
+    const unsigned senders = GENERATE(1U, 3U);
+    CAPTURE(senders);
+    constexpr unsigned values_each = 20'000;
+    const crowd_options who{.virtual_time = senders == 1, .time = 500ms};
+    broadcast<message> news{16};
+    std::vector<broadcast<message>::subscriber> subscribers;
+    for (unsigned i = 0; i < members_of(who); ++i)
+        subscribers.push_back(news.subscribe());
+    std::atomic<unsigned> busy{senders};
+    std::atomic<std::uint64_t> sent{0};
+    std::atomic<int> wrong{0};
+    const auto send_all = [&](crowd_member& me, unsigned sender) {
+        for (unsigned i = 0; me.goes_on(i, values_each); ++i) {
+            wrong += !news.send({sender, i + 1});
+            ++sent;
+            if (me.random() % 8 == 0)
+                let_others_run();
+        }
+        if (--busy == 0)
+            news.close();
+    };
+    run_crowd("broadcast stress", who, [&](crowd_member& me) {
+        // The first fiber of each scheduler and a plain thread send; of one, the plain thread.
+        if (me.number % who.fibers_each == 0) {
+            const unsigned sender = 2 - me.number / who.fibers_each;
+            if (sender < senders)
+                send_all(me, sender);
+        }
+        std::uint64_t accounted = 0;
+        std::vector<unsigned> last(senders, 0);
+        for (bool open = true; open && wrong == 0;) {
+            try {
+                me.perhaps_cut_short([&] {
+                    const auto got = subscribers[me.number].receive();
+                    open = got.has_value();
+                    if (got) {
+                        ++accounted;
+                        wrong += got->number <= std::exchange(last[got->sender], got->number);
+                        wrong += senders == 1 && got->number != accounted;
+                    }
+                });
+            } catch (const lagged& late) {
+                accounted += late.missed();
+            }
+        }
+        wrong += accounted != sent;
+    });
+    CHECK(wrong == 0);
+    CHECK(sent > 0);
+    CHECK(news.statistics().sent == sent);
+    CHECK(news.statistics().waiting == 0);
 }

@@ -14,26 +14,25 @@
 #include <creel/sync/pool.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/rate_limiter.hpp>
+#include <creel/sync/recursive_mutex.hpp>
 #include <creel/sync/select.hpp>
 #include <creel/sync/semaphore.hpp>
 #include <creel/sync/shared_mutex.hpp>
 #include <creel/sync/watch.hpp>
 
+#include "support/check.hpp"
 #include "support/fixture.hpp"
+#include "support/settle.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <array>
-#include <functional>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <string>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -41,300 +40,304 @@ using namespace creel::sync;
 
 namespace {
 
-void settle() {
-    for (int i = 0; i < 5; ++i)
-        creel::this_fiber::yield();
-}
-
 // Whom complete() lets through: the first only, all who wait, or all if nobody has left.
 enum class serves { one, all, all_together };
 
 struct race {
-    serves whom;
-    std::function<void(std::size_t who)> wait;            // blocks until complete() serves it
-    std::function<void()> complete;                       // does not switch
-    std::function<void()> give_back = [] {};              // by one who was served, at the end
-    std::function<bool()> balanced = [] { return true; }; // nothing is lost, nothing doubled
+    explicit race(serves w) : whom(w) {}
+    race(const race&) = delete;
+    race& operator=(const race&) = delete;
+    virtual ~race() = default;
+    virtual void wait(std::size_t who) = 0;    // blocks until complete() serves it
+    virtual void complete() = 0;               // does not switch
+    virtual void give_back() {}                // by one who was served, at the end
+    [[nodiscard]] virtual bool balanced() = 0; // nothing is lost, nothing doubled
+
+    const serves whom;
 };
 
-race event_race(event::reset_mode how) {
-    const auto e = std::make_shared<event>(how);
-    return {.whom = how == event::manual ? serves::all : serves::one,
-            .wait = [e](std::size_t) { e->wait(); },
-            .complete = [e] { e->set(); },
-            .balanced = [e, how] { return e->is_set() == (how == event::manual); }};
-}
+template <event::reset_mode How>
+struct event_race final : race {
+    event_race() : race(How == event::manual ? serves::all : serves::one) {}
+    void wait(std::size_t) override { e.wait(); }
+    void complete() override { e.set(); }
+    bool balanced() override { return e.is_set() == (How == event::manual); }
 
-race latch_race() {
-    const auto l = std::make_shared<latch>(1);
-    return {.whom = serves::all,
-            .wait = [l](std::size_t) { l->wait(); },
-            .complete = [l] { l->count_down(); },
-            .balanced = [l] { return l->try_wait(); }};
-}
+    event e{How};
+};
 
-race barrier_race() {
-    const auto b = std::make_shared<barrier>(3);
-    return {
-        .whom = serves::all_together,
-        .wait = [b](std::size_t) { b->arrive_and_wait(); },
-        .complete = [b] { static_cast<void>(b->arrive()); },
+struct latch_race final : race {
+    latch_race() : race(serves::all) {}
+    void wait(std::size_t) override { l.wait(); }
+    void complete() override { l.count_down(); }
+    bool balanced() override { return l.try_wait(); }
+
+    latch l{1};
+};
+
+struct barrier_race final : race {
+    barrier_race() : race(serves::all_together) {}
+    void wait(std::size_t) override { b.arrive_and_wait(); }
+    void complete() override { static_cast<void>(b.arrive()); }
+    bool balanced() override {
         // Who left has not arrived: the phase has ended with three, or one has arrived in it.
-        .balanced = [b] { return b->statistics().arrived == (b->statistics().phases ? 0 : 1); }};
-}
+        return b.statistics().arrived == (b.statistics().phases ? 0 : 1);
+    }
 
-race future_race() {
-    const auto p = std::make_shared<promise<int>>();
-    return {.whom = serves::all,
-            .wait =
-                [f = p->get_future()](std::size_t) {
-                    const int value = f.get();
-                    CHECK(value == 7);
-                },
-            .complete = [p] { p->set_value(7); },
-            .balanced = [f = p->get_future()] { return f.ready(); }};
-}
+    barrier b{3};
+};
 
-race broadcast_race() {
-    struct state {
-        broadcast<int> values{4};
-        std::array<broadcast<int>::subscriber, 2> subscribers{values.subscribe(),
-                                                              values.subscribe()};
-        std::array<bool, 2> seen{};
-    };
-    const auto s = std::make_shared<state>();
-    return {.whom = serves::all,
-            .wait =
-                [s](std::size_t who) {
-                    const auto value = s->subscribers.at(who).receive();
-                    CHECK(value == 5);
-                    s->seen.at(who) = true;
-                },
-            .complete = [s] { CHECK(s->values.send(5)); },
-            .balanced = [s] { // who was cancelled has the value before it still
-                s->values.close();
-                for (std::size_t i : {0U, 1U})
-                    if (s->subscribers.at(i).receive().has_value() == s->seen.at(i))
-                        return false;
-                return true;
-            }};
-}
+struct future_race final : race {
+    future_race() : race(serves::all) {}
+    void wait(std::size_t) override {
+        const int value = f.get();
+        CHECK(value == 7);
+    }
+    void complete() override { p.set_value(7); }
+    bool balanced() override { return f.ready(); }
 
-race watch_race() {
-    struct state {
-        watch<int> value{1};
-        std::array<watch<int>::observer, 2> observers{value.observe(), value.observe()};
-        std::array<bool, 2> seen{};
-    };
-    const auto s = std::make_shared<state>();
-    return {.whom = serves::all,
-            .wait =
-                [s](std::size_t who) {
-                    const auto value = s->observers.at(who).next();
-                    CHECK(value == 2);
-                    s->seen.at(who) = true;
-                },
-            .complete = [s] { s->value.set(2); },
-            .balanced =
-                [s] {
-                    s->value.close();
-                    for (std::size_t i : {0U, 1U})
-                        if (s->observers.at(i).next().has_value() == s->seen.at(i))
-                            return false;
-                    return true;
-                }};
-}
+    promise<int> p{};
+    future<int> f{p.get_future()};
+};
 
-race semaphore_race() {
-    const auto s = std::make_shared<semaphore>(1);
-    s->acquire();
-    return {.whom = serves::one,
-            .wait = [s](std::size_t) { s->acquire(); },
-            .complete = [s] { s->release(); },
-            .give_back = [s] { s->release(); },
-            .balanced = [s] { return s->statistics().available == 1; }};
-}
+struct broadcast_race final : race {
+    broadcast_race() : race(serves::all) {}
+    void wait(std::size_t who) override {
+        const auto value = subscribers.at(who).receive();
+        CHECK(value == 5);
+        seen.at(who) = true;
+    }
+    void complete() override {
+        const bool sent = values.send(5);
+        CHECK(sent);
+    }
+    bool balanced() override { // who was cancelled has the value before it still
+        values.close();
+        for (std::size_t i : {0U, 1U})
+            if (subscribers.at(i).receive().has_value() == seen.at(i))
+                return false;
+        return true;
+    }
 
-race reader_race() {
-    const auto m = std::make_shared<shared_mutex>();
-    m->lock();
-    return {.whom = serves::all,
-            .wait = [m](std::size_t) { m->lock_shared_cancellable(); },
-            .complete = [m] { m->unlock(); },
-            .give_back = [m] { m->unlock_shared(); },
-            .balanced = [m] { return m->statistics().readers == 0 && !m->statistics().locked; }};
-}
+    broadcast<int> values{4};
+    std::array<broadcast<int>::subscriber, 2> subscribers{values.subscribe(), values.subscribe()};
+    std::array<bool, 2> seen{};
+};
+
+struct watch_race final : race {
+    watch_race() : race(serves::all) {}
+    void wait(std::size_t who) override {
+        const auto value = observers.at(who).next();
+        CHECK(value == 2);
+        seen.at(who) = true;
+    }
+    void complete() override { newest.set(2); }
+    bool balanced() override { // likewise
+        newest.close();
+        for (std::size_t i : {0U, 1U})
+            if (observers.at(i).next().has_value() == seen.at(i))
+                return false;
+        return true;
+    }
+
+    watch<int> newest{1};
+    std::array<watch<int>::observer, 2> observers{newest.observe(), newest.observe()};
+    std::array<bool, 2> seen{};
+};
+
+struct semaphore_race final : race {
+    semaphore_race() : race(serves::one) { s.acquire(); }
+    void wait(std::size_t) override { s.acquire(); }
+    void complete() override { s.release(); }
+    void give_back() override { s.release(); }
+    bool balanced() override { return s.statistics().available == 1; }
+
+    semaphore s{1};
+};
+
+struct reader_race final : race {
+    reader_race() : race(serves::all) { m.lock(); }
+    void wait(std::size_t) override { m.lock_shared_cancellable(); }
+    void complete() override { m.unlock(); }
+    void give_back() override { m.unlock_shared(); }
+    bool balanced() override { return m.statistics().readers == 0 && !m.statistics().locked; }
+
+    shared_mutex m{};
+};
 
 template <typename Mutex>
-race writer_race() {
-    const auto m = std::make_shared<Mutex>();
-    m->lock();
-    return {.whom = serves::one,
-            .wait = [m](std::size_t) { m->lock_cancellable(); },
-            .complete = [m] { m->unlock(); },
-            .give_back = [m] { m->unlock(); },
-            .balanced = [m] { return !m->statistics().locked; }};
-}
+struct writer_race final : race {
+    writer_race() : race(serves::one) { m.lock(); }
+    void wait(std::size_t) override {
+        m.lock_cancellable();
+        CHECK(m.owned());
+    }
+    void complete() override { m.unlock(); }
+    void give_back() override { m.unlock(); }
+    bool balanced() override { return !m.statistics().locked; }
 
-race condition_race() {
-    struct state {
-        mutex m{};
-        condition_variable changed{};
-    };
-    const auto s = std::make_shared<state>();
-    return {.whom = serves::one,
-            .wait =
-                [s](std::size_t) {
-                    std::unique_lock hold{s->m};
-                    try {
-                        s->changed.wait(hold);
-                    } catch (const creel::cancelled&) {
-                        CHECK(s->m.owned());
-                        throw;
-                    }
-                    CHECK(s->m.owned());
-                },
-            .complete = [s] { s->changed.notify_one(); },
-            .balanced = [s] { return s->changed.statistics().waiting == 0; }};
-}
+    Mutex m{};
+};
 
-race pool_race() {
-    struct state {
-        // clang 16 cannot initialize a pool where it is declared here.
-        state() : p{{.limit = 1, .create = [] { return 1; }}}, held{p.acquire()} {}
-        pool<int> p;
-        std::optional<pool<int>::lease> held;
-    };
-    const auto s = std::make_shared<state>();
-    return {
-        .whom = serves::one,
-        .wait = [s](std::size_t) { s->held.emplace(s->p.acquire()); },
-        .complete = [s] { s->held.reset(); },
-        .give_back = [s] { s->held.reset(); },
-        .balanced = [s] { return s->p.statistics().in_use == 0 && s->p.statistics().idle == 1; }};
-}
+struct condition_race final : race {
+    condition_race() : race(serves::one) {}
+    void wait(std::size_t) override {
+        std::unique_lock hold{m};
+        try {
+            changed.wait(hold);
+        } catch (const creel::cancelled&) {
+            CHECK(m.owned());
+            throw;
+        }
+        CHECK(m.owned());
+    }
+    void complete() override { changed.notify_one(); }
+    bool balanced() override { return changed.statistics().waiting == 0; }
+
+    mutex m{};
+    condition_variable changed{};
+};
+
+struct pool_race final : race {
+    // clang 16 cannot initialize a pool where it is declared here.
+    pool_race()
+        : race(serves::one), p{{.limit = 1, .create = [] { return 1; }}}, held{p.acquire()} {}
+    void wait(std::size_t) override { held.emplace(p.acquire()); }
+    void complete() override { held.reset(); }
+    void give_back() override { held.reset(); }
+    bool balanced() override { return p.statistics().in_use == 0 && p.statistics().idle == 1; }
+
+    pool<int> p;
+    std::optional<pool<int>::lease> held;
+};
 
 // The waits of a queue. What went in is what came out and what is in it.
-struct account {
-    explicit account(std::size_t capacity) : q(capacity) {}
-    queue<int> q;
-    queue<int> other{0};
-    int in = 0;
-    int out = 0;
+struct queue_race : race {
+    explicit queue_race(std::size_t capacity) : race(serves::one), q(capacity) {}
     void took(std::optional<int> item) { out += item.value_or(0); }
-    bool balanced() {
+    bool balanced() override {
         while (const auto item = q.try_pop())
             took(item);
         return in == out && q.statistics().pushers + q.statistics().poppers == 0;
     }
+
+    queue<int> q;
+    queue<int> other{0};
+    int in = 0;
+    int out = 0;
 };
 
 enum class popping { pop, pop_some, select };
 
-race pop_race(popping how, std::size_t capacity) {
-    const auto a = std::make_shared<account>(capacity);
-    return {.whom = serves::one,
-            .wait =
-                [a, how](std::size_t) {
-                    std::array<int, 3> some{};
-                    if (how == popping::pop) {
-                        a->took(a->q.pop());
-                    } else if (how == popping::pop_some) {
-                        const auto count = a->q.pop_some(some);
-                        CHECK(count == 1);
-                        a->took(some[0]);
-                    } else {
-                        select(on_pop(a->other, [](std::optional<int>) {}),
-                               on_pop(a->q, [&](std::optional<int> item) { a->took(item); }));
-                    }
-                },
-            .complete = [a] { a->in += a->q.try_push(5) ? 5 : 0; },
-            .balanced = [a] { return a->in == 5 && a->balanced(); }};
-}
-
-race push_race(bool by_select, std::size_t capacity) {
-    const auto a = std::make_shared<account>(capacity);
-    if (capacity != 0) {
-        CHECK(a->q.push(100));
-        a->in = 100;
+template <popping How, std::size_t Capacity>
+struct pop_race final : queue_race {
+    pop_race() : queue_race(Capacity) {}
+    void wait(std::size_t) override {
+        std::array<int, 3> some{};
+        if constexpr (How == popping::pop) {
+            took(q.pop());
+        } else if constexpr (How == popping::pop_some) {
+            const auto count = q.pop_some(some);
+            CHECK(count == 1);
+            took(some[0]);
+        } else {
+            select(on_pop(other, [](std::optional<int>) {}),
+                   on_pop(q, [&](std::optional<int> item) { took(item); }));
+        }
     }
-    return {.whom = serves::one,
-            .wait =
-                [a, by_select](std::size_t who) {
-                    int item = 1 + static_cast<int>(who);
-                    bool in = false;
-                    if (by_select)
-                        select(on_push(a->q, item, [&](bool pushed) { in = pushed; }),
-                               on_pop(a->other, [](std::optional<int>) {}));
-                    else
-                        in = a->q.push(item);
-                    a->in += in ? item : 0;
-                },
-            .complete = [a] { a->took(a->q.try_pop()); },
-            .balanced = [a] { return a->out != 0 && a->balanced(); }};
-}
+    void complete() override { in += q.try_push(5) ? 5 : 0; }
+    bool balanced() override { return in == 5 && queue_race::balanced(); }
+};
 
-race join_race() {
-    const auto q = std::make_shared<queue<int>>(1);
-    CHECK(q->push(1));
-    CHECK(q->pop());
-    return {.whom = serves::all,
-            .wait = [q](std::size_t) { q->join(); },
-            .complete = [q] { q->task_done(); },
-            .balanced = [q] { return q->statistics().joiners == 0; }};
-}
+template <bool BySelect, std::size_t Capacity>
+struct push_race final : queue_race {
+    push_race() : queue_race(Capacity) {
+        if (Capacity != 0 && q.push(100))
+            in = 100;
+    }
+    void wait(std::size_t who) override {
+        int item = 1 + static_cast<int>(who);
+        bool pushed = false;
+        if constexpr (BySelect)
+            select(on_push(q, item, [&](bool in_it) { pushed = in_it; }),
+                   on_pop(other, [](std::optional<int>) {}));
+        else
+            pushed = q.push(item);
+        in += pushed ? item : 0;
+    }
+    void complete() override { took(q.try_pop()); }
+    bool balanced() override { return out != 0 && queue_race::balanced(); }
+};
 
-race select_event_race() {
-    const auto e = std::make_shared<event>(event::automatic);
-    return {.whom = serves::one,
-            .wait =
-                [e](std::size_t) {
-                    event never;
-                    const auto happened = select(on_set(never), on_set(*e));
-                    CHECK(happened == 1);
-                },
-            .complete = [e] { e->set(); },
-            .balanced = [e] { return !e->is_set() && e->statistics().waiting == 0; }};
+struct join_race final : race {
+    join_race() : race(serves::all) {
+        CHECK(q.push(1));
+        CHECK(q.pop());
+    }
+    void wait(std::size_t) override { q.join(); }
+    void complete() override { q.task_done(); }
+    bool balanced() override { return q.statistics().joiners == 0; }
+
+    queue<int> q{1};
+};
+
+struct select_event_race final : race {
+    select_event_race() : race(serves::one) {}
+    void wait(std::size_t) override {
+        event never;
+        const auto happened = select(on_set(never), on_set(e));
+        CHECK(happened == 1);
+    }
+    void complete() override { e.set(); }
+    bool balanced() override { return !e.is_set() && e.statistics().waiting == 0; }
+
+    event e{event::automatic};
+};
+
+template <typename Race>
+std::unique_ptr<race> make() {
+    return std::make_unique<Race>();
 }
 
 struct named_race {
     const char* name;
-    std::function<race()> make;
+    std::unique_ptr<race> (*make)();
 };
 
-const std::vector<named_race> races{
-    {"manual event", [] { return event_race(event::manual); }},
-    {"automatic event", [] { return event_race(event::automatic); }},
-    {"latch", &latch_race},
-    {"barrier", &barrier_race},
-    {"future", &future_race},
-    {"broadcast", &broadcast_race},
-    {"watch", &watch_race},
-    {"semaphore", &semaphore_race},
-    {"mutex", &writer_race<mutex>},
-    {"shared_mutex, readers", &reader_race},
-    {"shared_mutex, writers", &writer_race<shared_mutex>},
-    {"condition_variable", &condition_race},
-    {"pool", &pool_race},
-    {"pop", [] { return pop_race(popping::pop, 1); }},
-    {"pop at a rendezvous", [] { return pop_race(popping::pop, 0); }},
-    {"pop_some", [] { return pop_race(popping::pop_some, 1); }},
-    {"pop_some at a rendezvous", [] { return pop_race(popping::pop_some, 0); }},
-    {"select of pops", [] { return pop_race(popping::select, 1); }},
-    {"select of pops at a rendezvous", [] { return pop_race(popping::select, 0); }},
-    {"push", [] { return push_race(false, 1); }},
-    {"push at a rendezvous", [] { return push_race(false, 0); }},
-    {"select of a push", [] { return push_race(true, 1); }},
-    {"select of a push at a rendezvous", [] { return push_race(true, 0); }},
-    {"join", &join_race},
-    {"select of events", &select_event_race},
+constexpr named_race races[] = {
+    {"manual event", &make<event_race<event::manual>>},
+    {"automatic event", &make<event_race<event::automatic>>},
+    {"latch", &make<latch_race>},
+    {"barrier", &make<barrier_race>},
+    {"future", &make<future_race>},
+    {"broadcast", &make<broadcast_race>},
+    {"watch", &make<watch_race>},
+    {"semaphore", &make<semaphore_race>},
+    {"mutex", &make<writer_race<mutex>>},
+    {"recursive_mutex", &make<writer_race<recursive_mutex>>},
+    {"shared_mutex, readers", &make<reader_race>},
+    {"shared_mutex, writers", &make<writer_race<shared_mutex>>},
+    {"condition_variable", &make<condition_race>},
+    {"pool", &make<pool_race>},
+    {"pop", &make<pop_race<popping::pop, 1>>},
+    {"pop at a rendezvous", &make<pop_race<popping::pop, 0>>},
+    {"pop_some", &make<pop_race<popping::pop_some, 1>>},
+    {"pop_some at a rendezvous", &make<pop_race<popping::pop_some, 0>>},
+    {"select of pops", &make<pop_race<popping::select, 1>>},
+    {"select of pops at a rendezvous", &make<pop_race<popping::select, 0>>},
+    {"push", &make<push_race<false, 1>>},
+    {"push at a rendezvous", &make<push_race<false, 0>>},
+    {"select of a push", &make<push_race<true, 1>>},
+    {"select of a push at a rendezvous", &make<push_race<true, 0>>},
+    {"join", &make<join_race>},
+    {"select of events", &make<select_event_race>},
 };
 
 enum class cut { by_cancel, by_deadline };
 enum class first { completion, cut };
 
 // Does the two things in one instant: no fiber runs in between.
-void meet(const race& r, cut how, first which, creel::cancel_scope& scope, manual_poller& outside,
+void meet(race& r, cut how, first which, creel::cancel_scope& scope, manual_poller& outside,
           creel::time_point deadline) {
     if (which == first::completion && how == cut::by_cancel) {
         r.complete();
@@ -351,7 +354,7 @@ void meet(const race& r, cut how, first which, creel::cancel_scope& scope, manua
     }
 }
 
-void run(const race& r, cut how, first which, manual_poller& outside) {
+void run(race& r, cut how, first which, manual_poller& outside) {
     const auto deadline = creel::now() + 1s;
     creel::cancel_scope cut_short{how == cut::by_deadline ? deadline : creel::time_point::max()};
     creel::cancel_scope behind;
@@ -401,7 +404,7 @@ TEST_CASE("a wait that is served and then cancelled has happened, and one cancel
                 INFO(named.name << (how == cut::by_cancel ? ", a cancel" : ", a deadline")
                                 << (which == first::cut ? " comes first" : " comes second"));
                 const auto left = run_virtually(
-                    [&](manual_poller& outside) { run(named.make(), how, which, outside); });
+                    [&](manual_poller& outside) { run(*named.make(), how, which, outside); });
                 CHECK(left == nothing);
             }
 }

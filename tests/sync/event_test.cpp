@@ -1,22 +1,20 @@
 #include <creel/sync/event.hpp>
 
-#include "support/child_process.hpp"
+#include "support/becomes_true.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
-#include "support/seed.hpp"
+#include "support/relay.hpp"
+#include "support/time_limit.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
-#include <csignal>
 #include <memory>
-#include <random>
 #include <string>
 #include <thread>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -184,73 +182,48 @@ TEST_CASE("a plain thread's wait for an event ends with the deadline of its scop
     CHECK(never.statistics().waiting == 0);
 }
 
-TEST_CASE("an event destroyed while somebody waits is caught") {
-    const auto outcome = run_in_child([] {
-        run_virtually([] {
-            creel::with_nursery([&](creel::nursery& n) {
-                event e;
-                n.spawn([&] { e.wait(); });
-                creel::this_fiber::yield();
-            });
-        });
-    });
-    INFO(to_string(outcome));
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("event made at ") != std::string::npos);
-    CHECK(outcome.stderr_text.find("event_test.cpp:") != std::string::npos);
-}
-
 TEST_CASE("stress: each set of an automatic event lets exactly one through despite deadlines",
           "[stress]") {
-    const auto seed = printed_seed("event stress");
-    // Each takes about a turn of the threads, which all keep their cores busy.
-    const int sets = under_tsan ? 500 : 2'000;
     event e{event::automatic};
     std::atomic<int> through{0};
     std::atomic<bool> done{false};
-    auto wait = [&](unsigned salt) {
-        std::minstd_rand random{seed + salt};
-        while (!done.load())
-            creel::move_on_after(std::chrono::microseconds{random() % 50}, [&] {
+    const auto wait = [&](crowd_member& me) {
+        while (!done)
+            creel::move_on_after(std::chrono::microseconds{me.random() % 50}, [&] {
                 e.wait();
-                through.fetch_add(1);
+                ++through;
             });
     };
-    std::vector<std::thread> threads;
-    for (unsigned t = 0; t < 2; ++t)
-        threads.emplace_back([&, t] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (unsigned i = 0; i < 3; ++i)
-                            n.spawn([&, i] { wait(10 * t + i); });
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-    threads.emplace_back([&] { wait(100); });
-    const auto patience = std::chrono::steady_clock::now() + 60s; // then one was lost
-    const auto is_late = [&] { return std::chrono::steady_clock::now() > patience; };
-    for (int i = 0; i < sets && !is_late(); ++i) {
+    crowd waiters{
+        "event stress", {.fibers_each = 3, .plain_threads = 1, .virtual_time = true}, wait};
+    // Each takes about a turn of the threads, which all keep their cores busy.
+    const time_limit limit{1s};
+    int sets = 0;
+    bool came_through = true;
+    while (came_through && goes_on(sets, 2'000, limit)) {
+        ++sets;
         e.set();
-        while (through.load() != i + 1 && !is_late())
-            std::this_thread::yield();
+        came_through = becomes_true([&] { return through == sets; });
     }
-    done.store(true);
-    for (std::thread& t : threads)
-        t.join();
-    CHECK(through.load() == sets);
+    done = true;
+    waiters.join();
+    CHECK(came_through);
+    CHECK(sets > 0);
+    CHECK(through == sets);
 }
 
 TEST_CASE("stress: whoever an event lets through may destroy it at once", "[stress]") {
+    relay<event> events;
+    const auto set_each = [&](crowd_member&) { events.for_each([](event& e) { e.set(); }); };
+    crowd setter{"event destruction stress", {.schedulers = 0, .plain_threads = 1}, set_each};
+    const time_limit limit{1s};
     int rounds = 0;
-    for (int i = 0; i < 2'000; ++i) {
-        auto e = std::make_unique<event>();
-        std::thread setter{[shared = e.get()] { shared->set(); }};
+    for (; goes_on(rounds, 10'000, limit); ++rounds) {
+        const auto e = std::make_unique<event>();
+        events.pass_on(*e);
         e->wait();
-        e.reset();
-        setter.join();
-        ++rounds;
     }
-    CHECK(rounds == 2'000);
+    events.end();
+    setter.join();
+    CHECK(rounds > 0);
 }

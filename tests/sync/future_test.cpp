@@ -1,21 +1,23 @@
 #include <creel/sync/future.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
-#include <csignal>
+#include <atomic>
+#include <deque>
+#include <exception>
 #include <future>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
+#include <utility>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -206,33 +208,6 @@ TEST_CASE("a fiber waits for a std::future") {
         {}, manual_poller::other_threads::yes);
 }
 
-TEST_CASE("fibers of two threads and a plain thread wait for one future", "[stress]") {
-    for (int round = 0; round < 200; ++round) {
-        promise<int> p;
-        std::vector<std::thread> threads;
-        std::atomic<int> sum{0};
-        for (int i = 0; i < 2; ++i)
-            threads.emplace_back([&, f = p.get_future()] {
-                run_virtually([&] { sum += f.get(); }, {}, manual_poller::other_threads::yes);
-            });
-        threads.emplace_back([&, f = p.get_future()] { sum += f.get(); });
-        p.set_value(7);
-        for (auto& thread : threads)
-            thread.join();
-        CHECK(sum == 21);
-    }
-}
-
-TEST_CASE("a promise kept with no exception at all is caught") {
-    const auto child = run_in_child([] {
-        promise<int> p;
-        p.set_exception(nullptr);
-    });
-    INFO(to_string(child));
-    CHECK(child.signal == SIGABRT);
-    CHECK_THAT(child.stderr_text, Catch::Contains("future made at"));
-}
-
 TEST_CASE("the statistics of a future count those who wait") {
     run_virtually([] {
         promise<int> p;
@@ -247,4 +222,58 @@ TEST_CASE("the statistics of a future count those who wait") {
         CHECK(f.statistics().waiting == 0);
         CHECK(f.statistics().ready);
     });
+}
+
+TEST_CASE("stress: everybody who waits for a future gets its value, error or broken promise",
+          "[stress]") {
+    enum kind : unsigned { value, error, broken, unknown };
+    struct result {
+        promise<unsigned> from{};
+        future<unsigned> to{from.get_future()};
+    };
+    constexpr crowd_options who;
+    constexpr unsigned most_rounds = 2'000;
+    std::deque<result> results(most_rounds);
+    std::atomic<unsigned> got{0};
+    std::atomic<int> wrong{0};
+    const auto keep = [](result& r, unsigned number) {
+        if (number % 3 == value)
+            r.from.set_value(number);
+        else if (number % 3 == error)
+            r.from.set_exception(std::make_exception_ptr(std::runtime_error("no")));
+        else
+            const promise<unsigned> gone{std::move(r.from)};
+    };
+    const auto wait = [&](crowd_member& me, const future<unsigned>& f, unsigned number) {
+        kind seen = unknown;
+        while (seen == unknown) {
+            try {
+                me.perhaps_cut_short([&] {
+                    wrong += f.get() != number;
+                    seen = value;
+                });
+            } catch (const std::future_error&) {
+                seen = broken;
+            } catch (const std::runtime_error&) {
+                seen = error;
+            }
+        }
+        wrong += seen != number % 3;
+        ++got;
+    };
+    run_crowd("future stress", who, [&](crowd_member& me) {
+        for (unsigned i = 0; i < most_rounds; ++i) {
+            result& r = results[i];
+            if (i % members_of(who) == me.number) // its own, which others may wait for
+                keep(r, i);
+            if (!me.goes_on(i, most_rounds))
+                continue;
+            if (me.random() % 2 == 0)
+                wait(me, r.to, i);
+            else
+                wait(me, future<unsigned>{r.to}, i); // one of its own
+        }
+    });
+    CHECK(wrong == 0);
+    CHECK(got > 0);
 }

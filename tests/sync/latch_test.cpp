@@ -1,18 +1,19 @@
 #include <creel/sync/latch.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
+#include "support/relay.hpp"
+#include "support/time_limit.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
-#include <csignal>
+#include <atomic>
+#include <deque>
 #include <memory>
 #include <string>
-#include <thread>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -78,42 +79,6 @@ TEST_CASE("the wait for an open latch is a cancellation point") {
     CHECK(!passed);
 }
 
-TEST_CASE("counting a latch below zero is caught and names the latch") {
-    const auto outcome = run_in_child([] {
-        latch l{1};
-        l.count_down(2);
-    });
-    INFO(to_string(outcome));
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("latch made at ") != std::string::npos);
-    CHECK(outcome.stderr_text.find("latch_test.cpp:") != std::string::npos);
-}
-
-TEST_CASE("a negative latch is caught") {
-    const auto outcome = run_in_child([] { latch l{-1}; });
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("must not be negative") != std::string::npos);
-}
-
-TEST_CASE("stress: whoever a latch lets through may destroy it at once", "[stress]") {
-    int rounds = 0;
-    for (int i = 0; i < 2'000; ++i) {
-        auto l = std::make_unique<latch>(2);
-        latch* shared = l.get();
-        std::thread plain{[shared] { shared->count_down(); }};
-        std::thread fibers{[shared] {
-            run_virtually([shared] { shared->count_down(); }, {},
-                          manual_poller::other_threads::yes);
-        }};
-        l->wait();
-        l.reset();
-        plain.join();
-        fibers.join();
-        ++rounds;
-    }
-    CHECK(rounds == 2'000);
-}
-
 TEST_CASE("a cancelled arrive_and_wait has not arrived") {
     bool before = true;
     bool meanwhile = true;
@@ -137,4 +102,53 @@ TEST_CASE("a cancelled arrive_and_wait has not arrived") {
     CHECK(!before);
     CHECK(!meanwhile);
     CHECK(left == nothing);
+}
+
+TEST_CASE("stress: nobody passes a latch before all have counted it down", "[stress]") {
+    constexpr crowd_options who;
+    constexpr unsigned everybody = members_of(who);
+    struct step {
+        latch all{everybody};
+        std::atomic<unsigned> arrived{0};
+    };
+    constexpr unsigned most_rounds = 1'000;
+    std::deque<step> steps(most_rounds);
+    std::atomic<unsigned> passed{0};
+    std::atomic<int> wrong{0};
+    run_crowd("latch stress", who, [&](crowd_member& me) {
+        for (unsigned i = 0; i < most_rounds; ++i) {
+            step& s = steps[i];
+            ++s.arrived;
+            s.all.count_down();
+            if (!me.goes_on(i, most_rounds))
+                continue; // the others may wait for this member
+            me.persist([&] { s.all.wait(); });
+            wrong += s.arrived != everybody;
+            ++passed;
+        }
+    });
+    CHECK(wrong == 0);
+    CHECK(passed > 0);
+    for (const step& s : steps)
+        CHECK(s.all.statistics().count == 0);
+}
+
+TEST_CASE("stress: whoever a latch lets through may destroy it at once", "[stress]") {
+    constexpr crowd_options who{
+        .schedulers = 1, .fibers_each = 1, .plain_threads = 1, .virtual_time = true};
+    relay<latch> latches;
+    const auto count_each = [&](crowd_member&) {
+        latches.for_each([](latch& l) { l.count_down(); });
+    };
+    crowd counters{"latch destruction stress", who, count_each};
+    const time_limit limit{1s};
+    int rounds = 0;
+    for (; goes_on(rounds, 10'000, limit); ++rounds) {
+        const auto l = std::make_unique<latch>(members_of(who));
+        latches.pass_on(*l);
+        l->wait();
+    }
+    latches.end();
+    counters.join();
+    CHECK(rounds > 0);
 }

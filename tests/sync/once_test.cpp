@@ -1,23 +1,29 @@
 #include <creel/sync/once.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
+#include "support/occupancy.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
-#include <csignal>
+#include <deque>
 #include <stdexcept>
 #include <string>
-#include <thread>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
 using creel::sync::once;
+
+namespace {
+void yield_and_fail() {
+    creel::this_fiber::yield();
+    throw std::runtime_error("no");
+}
+} // namespace
 
 TEST_CASE("a once is called by the first and the others wait until it is done") {
     int calls = 0;
@@ -53,14 +59,8 @@ TEST_CASE("a call that throws is the thrower's alone and the next in line tries"
         once o;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
-                try {
-                    o.call([&] {
-                        creel::this_fiber::yield();
-                        throw std::runtime_error("no");
-                    });
-                } catch (const std::runtime_error&) {
-                    order += "failed ";
-                }
+                CHECK_THROWS_AS(o.call(&yield_and_fail), std::runtime_error);
+                order += "failed ";
             });
             for (char c : {'a', 'b'})
                 n.spawn([&, c] { o.call([&] { order += c; }); });
@@ -104,14 +104,8 @@ TEST_CASE("a waiter that is handed the turn and cancelled in the same instant ha
         creel::cancel_scope scope;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
-                try {
-                    o.call([&] {
-                        creel::this_fiber::yield();
-                        throw std::runtime_error("no");
-                    });
-                } catch (const std::runtime_error&) {
-                    scope.cancel(); // the turn is the next one's already
-                }
+                CHECK_THROWS_AS(o.call(&yield_and_fail), std::runtime_error);
+                scope.cancel(); // the turn is the next one's already
             });
             n.spawn([&] { scope.run([&] { o.call([] { creel::this_fiber::sleep_for(1h); }); }); });
             n.spawn([&] { o.call([&] { done = true; }); });
@@ -121,52 +115,40 @@ TEST_CASE("a waiter that is handed the turn and cancelled in the same instant ha
     CHECK(left == nothing);
 }
 
-TEST_CASE("a once called by its own function is caught") {
-    const auto outcome = run_in_child([] {
-        once o;
-        o.call([&] { o.call([] {}); });
-    });
-    INFO(to_string(outcome));
-    CHECK(outcome.signal == SIGABRT);
-    CHECK(outcome.stderr_text.find("once made at ") != std::string::npos);
-}
-
-TEST_CASE("stress: a once that fails at times is done once among fibers and plain threads",
-          "[stress]") {
-    int wrong = 0;
-    for (int round = 0; round < 300; ++round) {
-        once o;
-        std::atomic<int> done{0};
-        std::atomic<int> tries{0};
-        auto call = [&] {
-            for (;;) {
+TEST_CASE("stress: a once is done once whoever fails and whoever is cut short", "[stress]") {
+    struct step {
+        once done{};
+        occupancy running{1};
+        int times = 0; // written by the one who runs it, read by those who come after
+    };
+    constexpr unsigned most_rounds = 3'000;
+    std::deque<step> steps(most_rounds);
+    std::atomic<int> wrong{0};
+    run_crowd("once stress", {}, [&](crowd_member& me) {
+        const auto call = [&](step& s) {
+            s.done.call([&] {
+                const occupancy::stay mine{s.running};
+                let_others_run(); // may be cut short
+                if (me.random() % 3 == 0)
+                    throw std::runtime_error("not this time");
+                ++s.times;
+            });
+        };
+        for (unsigned i = 0; me.goes_on(i, most_rounds); ++i) {
+            step& s = steps[i];
+            for (bool over = false; !over;) {
                 try {
-                    o.call([&] {
-                        if (tries.fetch_add(1) < 3)
-                            throw std::runtime_error("not yet");
-                        done.fetch_add(1);
-                    });
-                    return;
-                } catch (const std::runtime_error&) {
+                    over = me.perhaps_cut_short([&] { call(s); });
+                } catch (const std::runtime_error&) { // it goes to the next, or comes back
                 }
             }
-        };
-        std::vector<std::thread> threads;
-        threads.emplace_back([&] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (int i = 0; i < 4; ++i)
-                            n.spawn(call);
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-        threads.emplace_back(call);
-        threads.emplace_back(call);
-        for (std::thread& t : threads)
-            t.join();
-        wrong += done.load() == 1 ? 0 : 1;
-    }
+            wrong += s.times != 1;
+        }
+    });
     CHECK(wrong == 0);
+    CHECK(steps.front().done.done());
+    for (const step& s : steps) {
+        CHECK(s.times == (s.done.done() ? 1 : 0));
+        CHECK(s.running.violations() == 0);
+    }
 }

@@ -1,35 +1,29 @@
 #include <creel/sync/pool.hpp>
 
+#include "support/check.hpp"
 #include "support/child_process.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
+#include "support/occupancy.hpp"
+#include "support/settle.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
 using creel::sync::pool;
-
-namespace {
-void settle() {
-    for (int i = 0; i < 5; ++i)
-        creel::this_fiber::yield();
-}
-} // namespace
 
 TEST_CASE("a pool makes what is needed and uses it again") {
     int made = 0;
@@ -167,18 +161,6 @@ TEST_CASE("what is not valid any more is disposed of and replaced") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a pool destroyed while something of it is in use is a bug that is caught") {
-    const auto child = run_in_child([] {
-        std::optional<pool<int>> p{
-            std::in_place, creel::sync::pool_options<int>{.limit = 1, .create = [] { return 1; }}};
-        const auto item = p->acquire();
-        p.reset();
-    });
-    INFO(to_string(child));
-    CHECK(child.signal == SIGABRT);
-    CHECK_THAT(child.stderr_text, Catch::Contains("pool made at"));
-}
-
 TEST_CASE("the dump names the pool that a fiber waits for") {
     run_virtually([] {
         pool<int> p{{.limit = 1, .create = [] { return 1; }}};
@@ -235,46 +217,65 @@ TEST_CASE("a lease that was moved from or discarded refers to nothing, which is 
     CHECK_THAT(child.stderr_text, Catch::Contains("lease of a pool"));
 }
 
-TEST_CASE("no more of a pool than its limit exist on several threads", "[stress]") {
-    std::atomic<int> alive{0};
-    std::atomic<int> too_many{0};
-    struct counted {
-        explicit counted(std::atomic<int>& c) : count(&c) { ++*count; }
-        counted(counted&& other) noexcept : count(std::exchange(other.count, nullptr)) {}
-        counted& operator=(counted&&) = delete;
-        ~counted() {
-            if (count != nullptr)
-                --*count;
+TEST_CASE("stress: no more of a pool than its limit exist and none has two owners", "[stress]") {
+    struct thing {
+        explicit thing(occupancy& o) : alive(&o), used(std::make_unique<occupancy>(1)) {
+            alive->enter();
         }
-        std::atomic<int>* count;
+        thing(thing&& other) noexcept
+            : alive(std::exchange(other.alive, nullptr)), used(std::move(other.used)) {}
+        thing& operator=(thing&&) = delete;
+        ~thing() {
+            if (alive != nullptr)
+                alive->leave();
+        }
+        occupancy* alive;
+        std::unique_ptr<occupancy> used;
     };
+    // Without a dispose function the destructor does it.
+    const bool disposes = GENERATE(true, false);
+    CAPTURE(disposes);
+    std::function<void(thing&&)> dispose;
+    if (disposes)
+        dispose = [](thing&& broken) { const thing gone{std::move(broken)}; };
+    constexpr int limit = 3;
+    occupancy alive{limit};
+    std::atomic<int> twice_owned{0};
+    std::atomic<unsigned> creations{0};
     {
-        pool<counted> p{{.limit = 2, .create = [&] { return counted{alive}; }}};
-        const auto use = [&] {
-            for (int i = 0; i < 300; ++i) {
-                auto item = p.acquire();
-                too_many += alive > 2;
-                if (i % 7 == 0)
-                    item.discard();
+        pool<thing> things{{.limit = limit,
+                            .create =
+                                [&] {
+                                    let_others_run();
+                                    if (++creations % 5 == 0)
+                                        throw std::runtime_error("refused");
+                                    return thing{alive};
+                                },
+                            .dispose = dispose}};
+        const auto use_one = [&](crowd_member& me) {
+            auto lease = things.acquire();
+            {
+                const occupancy::stay mine{*lease->used};
+                twice_owned += lease->used->violations();
+                let_others_run(); // may be cut short
             }
+            if (me.random() % 5 == 0)
+                lease.discard();
         };
-        std::vector<std::thread> threads;
-        for (int i = 0; i < 2; ++i) {
-            threads.emplace_back(use);
-            threads.emplace_back([&] {
-                run_virtually(
-                    [&] {
-                        creel::with_nursery([&](creel::nursery& n) {
-                            for (int j = 0; j < 3; ++j)
-                                n.spawn(use);
-                        });
-                    },
-                    {}, manual_poller::other_threads::yes);
-            });
-        }
-        for (auto& thread : threads)
-            thread.join();
+        run_crowd("pool stress", {}, [&](crowd_member& me) {
+            for (int i = 0; me.goes_on(i, 3'000); ++i) {
+                try {
+                    me.perhaps_cut_short([&] { use_one(me); });
+                } catch (const std::runtime_error&) { // the creation was refused
+                }
+            }
+        });
+        const auto s = things.statistics();
+        CHECK(s.in_use == 0);
+        CHECK(s.waiting == 0);
     }
-    CHECK(too_many == 0);
-    CHECK(alive == 0);
+    CHECK(creations > 0);
+    CHECK(alive.inside() == 0);
+    CHECK(alive.violations() == 0);
+    CHECK(twice_owned == 0);
 }

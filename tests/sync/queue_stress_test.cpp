@@ -4,36 +4,23 @@
 #include <creel/sync/queue.hpp>
 #include <creel/sync/stack_queue.hpp>
 
-#include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
-#include "support/seed.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
-#include <creel/fibers/nursery.hpp>
-#include <creel/fibers/this_fiber.hpp>
-
-#include <catch2/catch.hpp>
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <random>
 #include <span>
-#include <thread>
 #include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
-using creel::sync::priority_queue;
-using creel::sync::queue;
-using creel::sync::stack_queue;
+using namespace creel::sync;
 
 namespace {
-
-constexpr unsigned schedulers = 2;
-constexpr unsigned fibers_each = 6;
-constexpr unsigned plain_threads = 2;
-constexpr int items_each = under_tsan ? 300 : 2000;
 
 // One number in, one out: each is counted where it was pushed and where it was popped.
 struct account {
@@ -44,14 +31,13 @@ struct account {
 };
 
 template <typename Queue>
-void produce(Queue& q, account& all, unsigned seed) {
-    std::minstd_rand random{seed};
-    for (int i = 0; i < items_each; ++i) {
-        const int item = static_cast<int>(random() % 1000);
+void produce(Queue& q, account& all, crowd_member& me) {
+    for (int i = 0; me.goes_on(i, 10'000); ++i) {
+        const int item = static_cast<int>(me.random() % 1000);
         bool in = false;
-        switch (random() % 4) {
+        switch (me.random() % 4) {
         case 0: // with a deadline that often passes
-            static_cast<void>(creel::move_on_after(std::chrono::microseconds{random() % 30},
+            static_cast<void>(creel::move_on_after(std::chrono::microseconds{me.random() % 30},
                                                    [&] { in = q.push(item); }));
             break;
         case 1:
@@ -68,8 +54,7 @@ void produce(Queue& q, account& all, unsigned seed) {
 }
 
 template <typename Queue>
-void consume(Queue& q, account& all, unsigned seed) {
-    std::minstd_rand random{seed};
+void consume(Queue& q, account& all, crowd_member& me) {
     std::vector<int> some(3);
     const auto count = [&](int item) {
         ++all.popped;
@@ -77,9 +62,9 @@ void consume(Queue& q, account& all, unsigned seed) {
         q.task_done();
     };
     for (;;) {
-        switch (random() % 4) {
+        switch (me.random() % 4) {
         case 0: {
-            const auto item = creel::move_on_after(std::chrono::microseconds{random() % 30},
+            const auto item = creel::move_on_after(std::chrono::microseconds{me.random() % 30},
                                                    [&] { return q.pop(); });
             if (item && *item)
                 count(**item);
@@ -110,44 +95,26 @@ void consume(Queue& q, account& all, unsigned seed) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("what many threads push into a queue comes out once", "[queue][stress]",
+TEMPLATE_TEST_CASE("stress: what many threads push into a queue comes out once", "[queue][stress]",
                    queue<int>, priority_queue<int>, stack_queue<int>) {
     const std::size_t capacity = GENERATE(0U, 1U, 16U);
-    const unsigned seed = printed_seed("queue stress");
-    CAPTURE(capacity, seed);
+    CAPTURE(capacity);
+    const crowd_options who{
+        .fibers_each = 12, .plain_threads = 4, .virtual_time = true, .time = 600ms};
     account all;
     TestType q{capacity};
-    std::atomic<unsigned> producers{schedulers * fibers_each + plain_threads};
-    // Each has a number of its own, whoever begins first: with the seed it is what it draws from.
-    const auto producer = [&](unsigned number) {
-        produce(q, all, seed + 2 * number);
+    std::atomic<unsigned> producers{members_of(who) / 2};
+    run_crowd("queue stress", who, [&](crowd_member& me) {
+        if (me.number % 2 != 0) {
+            consume(q, all, me);
+            return;
+        }
+        produce(q, all, me);
         if (--producers == 0)
             q.close();
-    };
-    const auto consumer = [&](unsigned number) { consume(q, all, seed + 2 * number + 1); };
-    std::vector<std::thread> threads;
-    for (unsigned i = 0; i < schedulers; ++i)
-        threads.emplace_back([&, i] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (unsigned j = 0; j < fibers_each; ++j) {
-                            n.spawn(
-                                [&producer, number = i * fibers_each + j] { producer(number); });
-                            n.spawn(
-                                [&consumer, number = i * fibers_each + j] { consumer(number); });
-                        }
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-    for (unsigned i = 0; i < plain_threads; ++i) {
-        threads.emplace_back(producer, schedulers * fibers_each + i);
-        threads.emplace_back(consumer, schedulers * fibers_each + i);
-    }
-    for (auto& thread : threads)
-        thread.join();
+    });
     q.join();
+    CHECK(all.pushed > 0);
     CHECK(all.pushed == all.popped);
     CHECK(all.pushed_sum == all.popped_sum);
     const auto s = q.statistics();

@@ -1,61 +1,29 @@
 // One suite for all queues, and what only one of them promises. Closing is in queue_close_test.cpp,
-// threads in queue_stress_test.cpp.
+// threads in queue_stress_test.cpp, items whose moves throw in throwing_elements_test.cpp.
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/stack_queue.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
 #include "support/fixture.hpp"
+#include "support/settle.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <array>
-#include <csignal>
+#include <cstddef>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
-using creel::sync::priority_queue;
-using creel::sync::queue;
-using creel::sync::stack_queue;
+using namespace creel::sync;
 
 namespace {
-
-// Lets all who can go.
-void settle() {
-    for (int i = 0; i < 5; ++i)
-        creel::this_fiber::yield();
-}
-
-// Its moves throw while `armed`, and those of one that `fails_alone`.
-struct fragile {
-    explicit fragile(int v) noexcept : value(v) {}
-    fragile(fragile&& other) : value(other.value) {
-        if (armed || other.fails_alone)
-            throw std::runtime_error("a move failed");
-        other.value = -1;
-    }
-    fragile& operator=(fragile&& other) {
-        if (armed || other.fails_alone)
-            throw std::runtime_error("a move failed");
-        value = std::exchange(other.value, -1);
-        return *this;
-    }
-    ~fragile() = default;
-    friend bool operator<(const fragile& a, const fragile& b) { return a.value < b.value; }
-
-    static inline bool armed = false;
-    bool fails_alone = false;
-    int value;
-};
 
 struct by_target {
     bool operator()(const std::unique_ptr<int>& a, const std::unique_ptr<int>& b) const {
@@ -439,107 +407,6 @@ TEMPLATE_TEST_CASE("an argument that was not pushed was not moved from", "[queue
     CHECK(left == nothing);
 }
 
-TEMPLATE_TEST_CASE("a move that throws leaves the item where it was", "[queue]", queue<fragile>,
-                   priority_queue<fragile>, stack_queue<fragile>) {
-    const auto left = run_virtually([] {
-        TestType q{1};
-        fragile item{1};
-        const auto with_armed = [](auto f) {
-            fragile::armed = true;
-            CHECK_THROWS_AS(f(), std::runtime_error);
-            fragile::armed = false;
-        };
-        with_armed([&] { return q.push(std::move(item)); });
-        CHECK(item.value == 1);
-        CHECK(q.empty());
-        CHECK(q.push(std::move(item)));
-        with_armed([&] { return q.pop(); });
-        std::vector<fragile> some;
-        some.reserve(1);
-        some.emplace_back(0);
-        with_armed([&] { return q.pop_some(some); });
-        CHECK(q.size() == 1);
-        CHECK(q.pop()->value == 1);
-
-        creel::with_nursery([&](creel::nursery& n) { // to a popper that waits
-            n.spawn([&] { CHECK(q.pop()->value == 2); });
-            settle();
-            fragile two{2};
-            with_armed([&] { return q.push(std::move(two)); });
-            CHECK(q.statistics().poppers == 1);
-            CHECK(q.push(std::move(two)));
-        });
-        CHECK(q.statistics().unfinished == 2);
-    });
-    CHECK(left == nothing);
-}
-
-TEMPLATE_TEST_CASE("what moving a waiting pusher's item throws is thrown by its push", "[queue]",
-                   queue<fragile>, priority_queue<fragile>, stack_queue<fragile>) {
-    const auto left = run_virtually([] {
-        TestType q{1};
-        CHECK(q.push(fragile{1}));
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] {
-                fragile two{2};
-                two.fails_alone = true;
-                CHECK_THROWS_AS(q.push(std::move(two)), std::runtime_error);
-                CHECK(two.value == 2);
-            });
-            n.spawn([&] { CHECK(q.push(fragile{3})); });
-            settle();
-            CHECK(q.pop()->value == 1); // lets in the next whose item can be moved
-            CHECK(q.pop()->value == 3);
-        });
-        CHECK(q.statistics().pushed == 2);
-    });
-    CHECK(left == nothing);
-}
-
-TEST_CASE("a pusher whose item cannot be moved stands in nobody's way at a rendezvous", "[queue]") {
-    const auto left = run_virtually([] {
-        queue<fragile> q{0};
-        int got = 0;
-        const auto push_bad = [&] {
-            fragile bad{1};
-            bad.fails_alone = true;
-            CHECK_THROWS_AS(q.push(std::move(bad)), std::runtime_error);
-        };
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn(push_bad);
-            n.spawn([&] { CHECK(q.push(fragile{2})); });
-            settle();
-            CHECK(q.pop()->value == 2);
-            CHECK(q.statistics().pushers == 0);
-
-            n.spawn(push_bad); // alone: the popper waits for the next
-            settle();
-            n.spawn([&] { got = q.pop()->value; });
-            settle();
-            CHECK(q.statistics().pushers == 0);
-            CHECK(q.push(fragile{3}));
-            settle();
-            CHECK(got == 3);
-
-            n.spawn(push_bad);
-            settle();
-            CHECK(!q.try_pop());
-            n.spawn(push_bad);
-            settle();
-            n.spawn([&] {
-                fragile into{0};
-                CHECK(q.pop_some({&into, 1}) == 1);
-                got = into.value;
-            });
-            settle();
-            CHECK(q.push(fragile{4}));
-        });
-        CHECK(got == 4);
-        CHECK(q.statistics().pushed == 3);
-    });
-    CHECK(left == nothing);
-}
-
 TEST_CASE("a queue gives items in the order they came", "[queue]") {
     run_virtually([] {
         queue<int> q{3};
@@ -584,28 +451,6 @@ TEST_CASE("a priority_queue gives the least item first and equal ones in their o
     });
 }
 
-TEST_CASE("a comparison that throws changes nothing in a priority_queue", "[queue]") {
-    static bool armed = false;
-    struct picky {
-        bool operator()(int a, int b) const {
-            if (armed)
-                throw std::runtime_error("cannot compare");
-            return a < b;
-        }
-    };
-    run_virtually([] {
-        priority_queue<int, picky> q{8};
-        for (int i : {5, 3, 4, 1, 2})
-            CHECK(q.push(i));
-        armed = true;
-        CHECK_THROWS_AS(q.push(0), std::runtime_error);
-        CHECK_THROWS_AS(q.pop(), std::runtime_error);
-        armed = false;
-        for (int i : {1, 2, 3, 4, 5})
-            CHECK(*q.pop() == i);
-    });
-}
-
 TEST_CASE("statistics tell what a queue has done", "[queue]") {
     run_virtually([] {
         queue<int> q{4};
@@ -619,36 +464,11 @@ TEST_CASE("statistics tell what a queue has done", "[queue]") {
         CHECK(s.pushed == 3);
         CHECK(s.unfinished == 2);
         CHECK(!s.closed);
-        CHECK(q.close(creel::sync::now) == 2);
+        CHECK(q.close(now) == 2);
         s = q.statistics();
         CHECK(s.dropped == 2);
         CHECK(s.unfinished == 0);
         CHECK(s.closed);
-    });
-}
-
-TEST_CASE("misuse of a queue ends the process with its name and where it was made", "[queue]") {
-    const auto dies = [](const char* what, const std::function<void()>& body) {
-        const auto child = run_in_child(body);
-        INFO(to_string(child));
-        CHECK(child.signal == SIGABRT);
-        CHECK_THAT(child.stderr_text, Catch::Contains(what));
-        CHECK_THAT(child.stderr_text, Catch::Contains("queue_test.cpp"));
-    };
-    dies("capacity must not be negative", [] { queue<int> q{-1}; });
-    dies("task_done() more often", [] {
-        queue<int> q{1};
-        q.task_done();
-    });
-    dies("destroyed while somebody waits", [] {
-        run_virtually([] {
-            creel::with_nursery([](creel::nursery& n) {
-                std::unique_ptr<queue<int>> q{new queue<int>(1)}; // its place is this line
-                n.spawn([&q = *q] { static_cast<void>(q.pop()); });
-                creel::this_fiber::yield();
-                q.reset();
-            });
-        });
     });
 }
 

@@ -1,20 +1,18 @@
 #include <creel/sync/rate_limiter.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
 #include "support/sanitizers.hpp"
-#include "support/seed.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
-#include <csignal>
-#include <random>
+#include <chrono>
+#include <cstdint>
 #include <string>
-#include <thread>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -180,42 +178,6 @@ TEST_CASE("acquire of a rate_limiter is a cancellation point also when tokens ar
     CHECK(!passed);
 }
 
-TEST_CASE("a rate of nothing and a negative request are caught") {
-    const auto no_rate = run_in_child([] { rate_limiter limit{{.tokens = 0}}; });
-    CHECK(no_rate.signal == SIGABRT);
-    CHECK(no_rate.stderr_text.find("rate_limiter made at ") != std::string::npos);
-    const auto negative = run_in_child([] { rate_limiter{creel::sync::rate{}}.acquire(-1); });
-    CHECK(negative.signal == SIGABRT);
-}
-
-TEST_CASE("stress: fibers and plain threads get no more tokens than have come", "[stress]") {
-    const auto seed = printed_seed("rate_limiter stress");
-    constexpr std::int64_t per_ms = 100;
-    constexpr std::int64_t burst = 10;
-    const int rounds = under_tsan ? 200 : 1'000;
-    const auto begin = std::chrono::steady_clock::now();
-    rate_limiter limit{{.tokens = per_ms, .per = 1ms, .burst = burst}};
-    std::atomic<std::int64_t> taken{0};
-    auto work = [&](unsigned salt) {
-        std::minstd_rand random{seed + salt};
-        for (int i = 0; i < rounds; ++i)
-            creel::move_on_after(std::chrono::microseconds{random() % 200}, [&] {
-                const auto count = static_cast<std::int64_t>(random() % 4);
-                limit.acquire(count);
-                taken.fetch_add(count);
-            });
-    };
-    std::vector<std::thread> threads;
-    for (unsigned t = 0; t < 4; ++t)
-        threads.emplace_back([&, t] { work(t); });
-    for (std::thread& t : threads)
-        t.join();
-    const auto elapsed = std::chrono::steady_clock::now() - begin;
-    CHECK(taken.load() <= burst + (elapsed / 1us + 1) * per_ms / 1000 + 1);
-    CHECK(limit.statistics().granted == static_cast<std::uint64_t>(taken.load()));
-    CHECK(limit.statistics().waiting == 0);
-}
-
 TEST_CASE("a large request that is cancelled does not leave more than a burst to those behind it") {
     std::vector<creel::duration> times;
     const auto left = run_virtually([&](manual_poller& outside) {
@@ -237,4 +199,28 @@ TEST_CASE("a large request that is cancelled does not leave more than a burst to
     });
     CHECK(times == std::vector<creel::duration>{50s, 50s, 51s, 52s});
     CHECK(left == nothing);
+}
+
+TEST_CASE("stress: a rate_limiter grants no more than its rate and takes nothing for who gave up",
+          "[stress]") {
+    constexpr std::int64_t per_ms = 100;
+    constexpr std::int64_t burst = 5;
+    const auto begin = creel::clock::now();
+    rate_limiter limiter{{.tokens = per_ms, .per = 1ms, .burst = burst}};
+    std::atomic<std::int64_t> taken{0};
+    run_crowd("rate_limiter stress", {}, [&](crowd_member& me) {
+        for (int i = 0; me.goes_on(i, 1'000); ++i) {
+            const std::int64_t count = me.random() % 4;
+            if (me.random() % 4 == 0)
+                taken += limiter.try_acquire(count) ? count : 0;
+            else if (me.perhaps_cut_short([&] { limiter.acquire(count); }))
+                taken += count;
+        }
+    });
+    const auto elapsed = creel::clock::now() - begin;
+    const auto s = limiter.statistics();
+    CHECK(taken > 0);
+    CHECK(static_cast<std::int64_t>(s.granted) == taken);
+    CHECK(s.waiting == 0);
+    CHECK(taken <= burst + (elapsed / 1us + 1) * per_ms / 1000 + 1);
 }

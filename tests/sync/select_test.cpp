@@ -1,8 +1,9 @@
 #include <creel/sync/select.hpp>
 
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
-#include "support/seed.hpp"
+#include "support/settle.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -10,18 +11,18 @@
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <new>
 #include <optional>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -29,11 +30,6 @@ using namespace creel::test;
 using namespace creel::sync;
 
 namespace {
-
-void settle() {
-    for (int i = 0; i < 5; ++i)
-        creel::this_fiber::yield();
-}
 
 constexpr auto ignore_item = [](const auto&) {};
 
@@ -46,7 +42,7 @@ TEST_CASE("select takes what is ready and leaves the rest") {
         CHECK(b.push("text"));
         std::string got;
         const auto which =
-            select(on_pop(a, [&](std::optional<int>) { got = "a"; }),
+            select(on_pop(a, ignore_item),
                    on_pop(b, [&](std::optional<std::string> s) { got = s.value(); }));
         CHECK(which == 1);
         CHECK(got == "text");
@@ -356,50 +352,6 @@ TEST_CASE("those behind a select that has happened elsewhere are served") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a move that throws sends a waiting select back to wait") {
-    struct fragile {
-        explicit fragile(int v) noexcept : value(v) {}
-        fragile(fragile&& other) : value(other.value) {
-            if (other.fails)
-                throw std::runtime_error("a move failed");
-        }
-        fragile& operator=(fragile&&) = delete;
-        bool fails = false;
-        int value;
-    };
-    int got = 0;
-    const auto left = run_virtually([&] {
-        queue<fragile> q{1};
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] {
-                select(on_pop(q, [&](std::optional<fragile> f) { got = f->value; }),
-                       on_timer(1h, [&] { got = -1; }));
-            });
-            settle();
-            fragile bad{1};
-            bad.fails = true;
-            CHECK_THROWS_AS(q.push(std::move(bad)), std::runtime_error);
-            settle();
-            CHECK(got == 0);
-            CHECK(q.push(fragile{2}));
-        });
-        CHECK(got == 2);
-
-        CHECK(q.push(fragile{3})); // and the other way: the error is the select's own item's
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] {
-                fragile bad{4};
-                bad.fails = true;
-                CHECK_THROWS_AS(select(on_push(q, bad, [](bool) {})), std::runtime_error);
-            });
-            settle();
-            CHECK(q.pop()->value == 3);
-        });
-        CHECK(q.empty());
-    });
-    CHECK(left == nothing);
-}
-
 TEST_CASE("select works on plain threads") {
     queue<int> q{1};
     queue<int> never{1};
@@ -409,84 +361,6 @@ TEST_CASE("select works on plain threads") {
     other.join();
     CHECK(select(on_pop(q, ignore_item), on_timer(1ms)) == 1);
     CHECK(never.statistics().poppers == 0);
-}
-
-// Selects on both sides of rendezvous and buffers, on several threads: the case that livelocks or
-// loses wake-ups where claims are done wrong.
-TEST_CASE("what selects of many threads push and pop is neither lost nor doubled", "[stress]") {
-    const std::size_t capacity = GENERATE(0U, 1U, 4U);
-    const unsigned seed = printed_seed("select stress");
-    CAPTURE(capacity, seed);
-    constexpr int items_each = under_tsan ? 200 : 1500;
-    constexpr unsigned fibers_each = 3;
-    queue<int> a{capacity};
-    priority_queue<int> b{capacity};
-    std::atomic<std::uint64_t> in{0};
-    std::atomic<std::uint64_t> out{0};
-    std::atomic<unsigned> producers{2 * fibers_each + 1};
-    // Each has a number of its own, whoever begins first: with the seed it is what it draws from.
-    const auto produce = [&](unsigned number) {
-        std::minstd_rand random{seed + 2 * number};
-        for (int i = 0; i < items_each; ++i) {
-            int item = static_cast<int>(random() % 100);
-            const auto count = [&](bool pushed) {
-                in += pushed ? 1000U + static_cast<unsigned>(item) : 0U;
-            };
-            static_cast<void>(creel::move_on_after(std::chrono::microseconds{random() % 50}, [&] {
-                select(on_push(a, item, count), on_push(b, item, count));
-            }));
-            if (random() % 4 == 0 && a.push(item))
-                count(true);
-        }
-        if (--producers == 0) {
-            a.close();
-            b.close();
-        }
-    };
-    const auto consume = [&](unsigned number) {
-        std::minstd_rand random{seed + 2 * number + 1};
-        bool a_open = true;
-        bool b_open = true;
-        while (a_open || b_open) {
-            const auto take = [&](bool& open) {
-                return [&](std::optional<int> item) {
-                    open = open && item.has_value();
-                    if (item)
-                        out += 1000U + static_cast<unsigned>(*item);
-                };
-            };
-            if (!a_open)
-                take(b_open)(b.pop());
-            else if (!b_open)
-                take(a_open)(a.pop());
-            else if (random() % 2 == 0)
-                select(on_pop(a, take(a_open)), on_pop(b, take(b_open)));
-            else
-                select(on_pop(b, take(b_open)), on_timer(std::chrono::microseconds{random() % 50}),
-                       on_pop(a, take(a_open)));
-        }
-    };
-    std::vector<std::thread> threads;
-    for (unsigned i = 0; i < 2; ++i)
-        threads.emplace_back([&, i] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (unsigned j = 0; j < fibers_each; ++j) {
-                            n.spawn([&produce, number = i * fibers_each + j] { produce(number); });
-                            n.spawn([&consume, number = i * fibers_each + j] { consume(number); });
-                        }
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-    threads.emplace_back(produce, 2 * fibers_each);
-    threads.emplace_back(consume, 2 * fibers_each);
-    for (auto& thread : threads)
-        thread.join();
-    CHECK(in == out);
-    CHECK(a.statistics().poppers + a.statistics().pushers == 0);
-    CHECK(b.statistics().poppers + b.statistics().pushers == 0);
 }
 
 TEST_CASE("a select that waits for a child that can have no stack gives it up") {
@@ -571,4 +445,67 @@ TEST_CASE("the dump names what a select waits for") {
             settle();
         });
     });
+}
+
+// Selects on both sides of rendezvous and buffers, on several threads: the case that livelocks or
+// loses wake-ups where claims are done wrong.
+TEST_CASE("stress: what selects of many threads push and pop is neither lost nor doubled",
+          "[stress]") {
+    const std::size_t capacity = GENERATE(0U, 1U, 4U);
+    CAPTURE(capacity);
+    queue<int> a{capacity};
+    priority_queue<int> b{capacity};
+    std::atomic<std::uint64_t> in{0};
+    std::atomic<std::uint64_t> out{0};
+    const crowd_options who{.fibers_each = 6, .virtual_time = true, .time = 600ms};
+    std::atomic<unsigned> producers{members_of(who) / 2};
+    const auto produce = [&](crowd_member& me) {
+        for (int i = 0; me.goes_on(i, 6'000); ++i) {
+            int item = static_cast<int>(me.random() % 100);
+            const auto count = [&](bool pushed) {
+                in += pushed ? 1000U + static_cast<unsigned>(item) : 0U;
+            };
+            creel::move_on_after(std::chrono::microseconds{me.random() % 50},
+                                 [&] { select(on_push(a, item, count), on_push(b, item, count)); });
+            if (me.random() % 4 == 0 && a.push(item))
+                count(true);
+        }
+        if (--producers == 0) {
+            a.close();
+            b.close();
+        }
+    };
+    const auto consume = [&](crowd_member& me) {
+        bool a_open = true;
+        bool b_open = true;
+        while (a_open || b_open) {
+            const auto take = [&](bool& open) {
+                return [&](std::optional<int> item) {
+                    open = open && item.has_value();
+                    if (item)
+                        out += 1000U + static_cast<unsigned>(*item);
+                };
+            };
+            if (!a_open)
+                take(b_open)(b.pop());
+            else if (!b_open)
+                take(a_open)(a.pop());
+            else if (me.random() % 2 == 0)
+                select(on_pop(a, take(a_open)), on_pop(b, take(b_open)));
+            else
+                select(on_pop(b, take(b_open)),
+                       on_timer(std::chrono::microseconds{me.random() % 50}),
+                       on_pop(a, take(a_open)));
+        }
+    };
+    run_crowd("select stress", who, [&](crowd_member& me) {
+        if (me.number % 2 == 0)
+            produce(me);
+        else
+            consume(me);
+    });
+    CHECK(in > 0);
+    CHECK(in == out);
+    CHECK(a.statistics().poppers + a.statistics().pushers == 0);
+    CHECK(b.statistics().poppers + b.statistics().pushers == 0);
 }

@@ -1,23 +1,20 @@
 #include <creel/sync/semaphore.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
-#include "support/seed.hpp"
+#include "support/occupancy.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <csignal>
-#include <random>
+#include <chrono>
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -203,67 +200,28 @@ TEST_CASE("a permit goes back once: by itself or by release or from where it was
     });
 }
 
-TEST_CASE("misuse of a semaphore is caught and names it") {
-    std::string text;
-    const auto aborts = [&](auto misuse) {
-        const auto outcome = run_in_child(misuse);
-        text = to_string(outcome);
-        return outcome.signal == SIGABRT && text.find("semaphore made at ") != std::string::npos &&
-               text.find("semaphore_test.cpp:") != std::string::npos;
-    };
-    const bool negative = aborts([] { semaphore s{-1}; });
-    INFO(text);
-    CHECK(negative);
-    const bool released_too_often = aborts([] { semaphore{1}.release(); });
-    INFO(text);
-    CHECK(released_too_often);
-    const bool acquired_less_than_none = aborts([] { semaphore{1}.acquire(-1); });
-    INFO(text);
-    CHECK(acquired_less_than_none);
-    const bool shrunk_below_none = aborts([] { semaphore{1}.resize(-1); });
-    INFO(text);
-    CHECK(shrunk_below_none);
-}
-
 TEST_CASE("stress: permits never exceed the limit with fibers and plain threads and cancels",
           "[stress]") {
-    const auto seed = printed_seed("semaphore stress");
-    const int rounds = under_tsan ? 400 : 3'000;
     constexpr int limit = 5;
     semaphore s{limit};
-    std::atomic<int> held{0};
-    std::atomic<int> exceeded{0};
-    auto work = [&](unsigned salt) {
-        std::minstd_rand random{seed + salt};
-        for (int i = 0; i < rounds; ++i) {
-            const auto count = static_cast<int>(random() % limit) + 1;
-            creel::move_on_after(std::chrono::microseconds{random() % 100}, [&] {
-                const auto permit = s.hold(count);
-                if (held.fetch_add(count) + count > limit)
-                    exceeded.fetch_add(1);
-                if (random() % 4 == 0)
-                    std::this_thread::yield();
-                held.fetch_sub(count);
-            });
-        }
-    };
-    std::vector<std::thread> threads;
-    for (unsigned t = 0; t < 2; ++t)
-        threads.emplace_back([&, t] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (unsigned i = 0; i < 4; ++i)
-                            n.spawn([&, i] { work(10 * t + i); });
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
+    occupancy held{limit};
+    std::atomic<int> times{0};
+    const auto hold_some = [&](crowd_member& me) {
+        const auto count = static_cast<int>(me.random() % limit) + 1;
+        creel::move_on_after(std::chrono::microseconds{me.random() % 100}, [&] {
+            const auto permit = s.hold(count);
+            const occupancy::stay mine{held, count};
+            ++times;
+            if (me.random() % 4 == 0)
+                std::this_thread::yield();
         });
-    for (unsigned t = 0; t < 2; ++t)
-        threads.emplace_back([&, t] { work(100 + t); });
-    for (std::thread& t : threads)
-        t.join();
-    CHECK(exceeded.load() == 0);
+    };
+    run_crowd("semaphore stress", {.virtual_time = true}, [&](crowd_member& me) {
+        for (int i = 0; me.goes_on(i, 3'000); ++i)
+            hold_some(me);
+    });
+    CHECK(times > 0);
+    CHECK(held.violations() == 0);
     CHECK(s.statistics().available == limit);
     CHECK(s.statistics().waiting == 0);
 }

@@ -1,21 +1,20 @@
 #include <creel/sync/single_flight.hpp>
 
-#include "support/child_process.hpp"
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
+#include "support/occupancy.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include <catch2/catch.hpp>
-
 #include <array>
 #include <atomic>
-#include <csignal>
+#include <chrono>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -156,70 +155,58 @@ TEST_CASE("a leader and its heir cancelled at once hand over to the third") {
 TEST_CASE("stress: a follower may be cancelled while the leader on another thread lands",
           "[stress]") {
     single_flight<int, int> flights;
-    std::atomic<bool> stop{false};
+    std::atomic<bool> done{false};
     std::atomic<int> wrong{0};
-    std::thread leader{[&] {
-        while (!stop)
+    const auto lead = [&] {
+        while (!done)
             wrong += flights.run(1, [] {
                 std::this_thread::yield();
                 return 1;
             }) != 1;
-    }};
-    for (int i = 0; i < 2'000; ++i) {
-        const auto got = creel::move_on_after(std::chrono::microseconds{i % 20},
-                                              [&] { return flights.run(1, [] { return 1; }); });
-        wrong += got.value_or(1) != 1;
-    }
-    stop = true;
-    leader.join();
+    };
+    const auto follow = [&](const crowd_member& me) {
+        for (int i = 0; me.goes_on(i, 20'000); ++i) {
+            const auto got = creel::move_on_after(std::chrono::microseconds{i % 20},
+                                                  [&] { return flights.run(1, [] { return 1; }); });
+            wrong += got.value_or(1) != 1;
+        }
+        done = true;
+    };
+    const crowd_options who{.schedulers = 0, .plain_threads = 2};
+    run_crowd("single_flight stress", who, [&](crowd_member& me) {
+        if (me.number == 0)
+            lead();
+        else
+            follow(me);
+    });
     CHECK(wrong == 0);
     CHECK(flights.statistics().in_flight == 0);
     CHECK(flights.statistics().waiting == 0);
 }
 
-TEST_CASE("asking a single_flight for a key inside its own computation is caught") {
-    const auto child = run_in_child([] {
-        run_virtually([] {
-            single_flight<int, int> flights;
-            flights.run(1, [&] { return flights.run(2, [&] { return 1; }); });
-            flights.run(1, [&] { return flights.run(1, [] { return 1; }); });
-        });
-    });
-    INFO(to_string(child));
-    CHECK(child.signal == SIGABRT);
-    CHECK_THAT(child.stderr_text, Catch::Contains("single_flight made at"));
-    CHECK_THAT(child.stderr_text, Catch::Contains("by the function that computes it"));
-}
-
-TEST_CASE("threads share the flights of one single_flight", "[stress]") {
+TEST_CASE("stress: one at a time computes a key of a single_flight whoever is cut short",
+          "[stress]") {
     single_flight<int, int> flights;
-    std::array<std::atomic<int>, 3> computing{};
+    std::array<occupancy, 3> computing{occupancy{1}, occupancy{1}, occupancy{1}};
+    std::atomic<int> landed{0};
     std::atomic<int> wrong{0};
-    std::vector<std::thread> threads;
-    const auto ask = [&] {
-        for (int i = 0; i < 500; ++i)
-            wrong += flights.run(i % 3, [&] {
-                auto& here = computing[static_cast<std::size_t>(i % 3)];
-                wrong += here.fetch_add(1) != 0; // alone with its key
-                std::this_thread::yield();
-                here.fetch_sub(1);
-                return i % 3;
-            }) != i % 3;
-    };
-    for (int i = 0; i < 2; ++i) {
-        threads.emplace_back(ask);
-        threads.emplace_back([&] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        for (int j = 0; j < 3; ++j)
-                            n.spawn(ask);
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
+    const auto ask = [&](int key) {
+        const int value = flights.run(key, [&] {
+            const occupancy::stay alone{computing[static_cast<std::size_t>(key)]};
+            let_others_run(); // may be cut short
+            return key;
         });
-    }
-    for (auto& thread : threads)
-        thread.join();
+        wrong += value != key;
+        ++landed;
+    };
+    run_crowd("single_flight stress", {.virtual_time = true}, [&](crowd_member& me) {
+        for (int i = 0; me.goes_on(i, 10'000); ++i)
+            me.perhaps_cut_short([&] { ask(i % 3); });
+    });
     CHECK(wrong == 0);
+    CHECK(landed > 0);
+    for (const occupancy& each : computing)
+        CHECK(each.violations() == 0);
+    CHECK(flights.statistics().in_flight == 0);
+    CHECK(flights.statistics().waiting == 0);
 }

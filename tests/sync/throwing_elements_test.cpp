@@ -1,16 +1,16 @@
 // Elements whose moves, copies and comparisons throw: whoever gets the error, no item is lost and
-// none is there twice.
+// none is there twice. And elements that cannot be assigned.
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/stack_queue.hpp>
 
+#include "support/check.hpp"
+#include "support/crowd.hpp"
 #include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
+#include "support/settle.hpp"
 
 #include <creel/fibers/nursery.hpp>
-#include <creel/fibers/this_fiber.hpp>
-
-#include <catch2/catch.hpp>
+#include <creel/sync/select.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -19,16 +19,13 @@
 #include <optional>
 #include <span>
 #include <stdexcept>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
-using creel::sync::priority_queue;
-using creel::sync::queue;
-using creel::sync::stack_queue;
+using namespace creel::sync;
 
 namespace {
 
@@ -48,18 +45,24 @@ void count_move() {
 template <void (*Move)()>
 struct element {
     explicit element(int v) noexcept : value(v) {}
-    element(element&& other) {
-        Move();
-        value = std::exchange(other.value, 0);
-    }
+    element(element&& other) { take(other); }
     element& operator=(element&& other) {
-        Move();
-        value = std::exchange(other.value, 0);
+        take(other);
         return *this;
     }
     ~element() = default;
     friend bool operator<(const element& a, const element& b) { return a.value < b.value; }
+
     int value = 0;
+    bool is_stuck = false; // each move of this one throws
+
+private:
+    void take(element& other) {
+        Move();
+        if (other.is_stuck)
+            throw failure{};
+        value = std::exchange(other.value, 0);
+    }
 };
 using fragile = element<&count_move>;
 
@@ -95,11 +98,6 @@ bool persist_in_try_push(Queue& q, int value) {
     });
     CHECK(item.value == (in ? 0 : value));
     return in;
-}
-
-void settle() {
-    for (int i = 0; i < 5; ++i)
-        creel::this_fiber::yield();
 }
 
 std::vector<fragile> room(std::size_t count) {
@@ -327,6 +325,215 @@ TEST_CASE("a comparison that fails as a waiting pusher comes in is thrown by its
     CHECK(left == nothing);
 }
 
+TEMPLATE_TEST_CASE("a move that throws leaves the item where it was", "[queue]", EVERY_QUEUE) {
+    const auto left = run_virtually([] {
+        TestType q{1};
+        fragile item{1};
+        fuse = 1;
+        CHECK_THROWS_AS(q.push(std::move(item)), failure);
+        CHECK(item.value == 1);
+        CHECK(q.empty());
+        CHECK(q.push(std::move(item)));
+        fuse = 1;
+        CHECK_THROWS_AS(q.pop(), failure);
+        auto some = room(1);
+        fuse = 1;
+        CHECK_THROWS_AS(q.pop_some(some), failure);
+        CHECK(q.size() == 1);
+        CHECK(q.pop()->value == 1);
+
+        creel::with_nursery([&](creel::nursery& n) { // to a popper that waits
+            n.spawn([&] { CHECK(q.pop()->value == 2); });
+            settle();
+            fragile two{2};
+            fuse = 1;
+            CHECK_THROWS_AS(q.push(std::move(two)), failure);
+            CHECK(q.statistics().poppers == 1);
+            CHECK(q.push(std::move(two)));
+        });
+        CHECK(q.statistics().unfinished == 2);
+    });
+    CHECK(left == nothing);
+}
+
+TEMPLATE_TEST_CASE("what moving a waiting pusher's item throws is thrown by its push", "[queue]",
+                   EVERY_QUEUE) {
+    const auto left = run_virtually([] {
+        TestType q{1};
+        CHECK(q.push(fragile{1}));
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                fragile two{2};
+                two.is_stuck = true;
+                CHECK_THROWS_AS(q.push(std::move(two)), failure);
+                CHECK(two.value == 2);
+            });
+            n.spawn([&] { CHECK(q.push(fragile{3})); });
+            settle();
+            CHECK(q.pop()->value == 1); // lets in the next whose item can be moved
+            CHECK(q.pop()->value == 3);
+        });
+        CHECK(q.statistics().pushed == 2);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a pusher whose item cannot be moved stands in nobody's way at a rendezvous", "[queue]") {
+    const auto left = run_virtually([] {
+        queue<fragile> q{0};
+        int got = 0;
+        const auto push_bad = [&] {
+            fragile bad{1};
+            bad.is_stuck = true;
+            CHECK_THROWS_AS(q.push(std::move(bad)), failure);
+        };
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn(push_bad);
+            n.spawn([&] { CHECK(q.push(fragile{2})); });
+            settle();
+            CHECK(q.pop()->value == 2);
+            CHECK(q.statistics().pushers == 0);
+
+            n.spawn(push_bad); // alone: the popper waits for the next
+            settle();
+            n.spawn([&] { got = q.pop()->value; });
+            settle();
+            CHECK(q.statistics().pushers == 0);
+            CHECK(q.push(fragile{3}));
+            settle();
+            CHECK(got == 3);
+
+            n.spawn(push_bad);
+            settle();
+            CHECK(!q.try_pop());
+            n.spawn(push_bad);
+            settle();
+            n.spawn([&] {
+                fragile into{0};
+                CHECK(q.pop_some({&into, 1}) == 1);
+                got = into.value;
+            });
+            settle();
+            CHECK(q.push(fragile{4}));
+        });
+        CHECK(got == 4);
+        CHECK(q.statistics().pushed == 3);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a comparison that throws changes nothing in a priority_queue", "[queue]") {
+    static bool armed = false;
+    struct picky {
+        bool operator()(int a, int b) const {
+            if (armed)
+                throw failure{};
+            return a < b;
+        }
+    };
+    run_virtually([] {
+        priority_queue<int, picky> q{8};
+        for (int i : {5, 3, 4, 1, 2})
+            CHECK(q.push(i));
+        armed = true;
+        CHECK_THROWS_AS(q.push(0), failure);
+        CHECK_THROWS_AS(q.pop(), failure);
+        armed = false;
+        for (int i : {1, 2, 3, 4, 5})
+            CHECK(*q.pop() == i);
+    });
+}
+
+TEST_CASE("a move that throws sends a waiting select back to wait") {
+    int got = 0;
+    const auto left = run_virtually([&] {
+        queue<fragile> q{1};
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                select(on_pop(q, [&](std::optional<fragile> f) { got = f->value; }),
+                       on_timer(1h, [&] { got = -1; }));
+            });
+            settle();
+            fragile bad{1};
+            bad.is_stuck = true;
+            CHECK_THROWS_AS(q.push(std::move(bad)), failure);
+            settle();
+            CHECK(got == 0);
+            CHECK(q.push(fragile{2}));
+        });
+        CHECK(got == 2);
+
+        CHECK(q.push(fragile{3})); // and the other way: the error is the select's own item's
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                fragile bad{4};
+                bad.is_stuck = true;
+                CHECK_THROWS_AS(select(on_push(q, bad, [](bool) {})), failure);
+            });
+            settle();
+            CHECK(q.pop()->value == 3);
+        });
+        CHECK(q.empty());
+    });
+    CHECK(left == nothing);
+}
+
+namespace {
+
+struct unassignable {
+    explicit unassignable(int v) noexcept : value(v) {}
+    unassignable(unassignable&&) = default;
+    unassignable& operator=(unassignable&&) = delete;
+    ~unassignable() = default;
+    int value;
+};
+
+} // namespace
+
+TEMPLATE_TEST_CASE("a queue and a select need no assignment of an item", "[queue]",
+                   queue<unassignable>, stack_queue<unassignable>) {
+    const auto left = run_virtually([] {
+        TestType q{1};
+        CHECK(q.push(unassignable{1}));
+        CHECK(q.pop()->value == 1);
+        CHECK(q.try_push(unassignable{2}));
+        CHECK(q.try_pop()->value == 2);
+
+        bool pushed = false;
+        int got = 0;
+        const auto take = [&](std::optional<unassignable> item) { got = item->value; };
+        unassignable three{3};
+        select(on_push(q, three, [&](bool in) { pushed = in; }));
+        CHECK(pushed);
+        select(on_pop(q, take));
+        CHECK(got == 3);
+
+        creel::with_nursery([&](creel::nursery& n) { // to a select that waits
+            n.spawn([&] { select(on_pop(q, take), on_timer(1h, [&] { got = -1; })); });
+            settle();
+            CHECK(q.push(unassignable{4}));
+        });
+        CHECK(got == 4);
+
+        creel::with_nursery([&](creel::nursery& n) { // from a push and a select that wait
+            CHECK(q.push(unassignable{5}));
+            n.spawn([&] { CHECK(q.push(unassignable{6})); });
+            settle();
+            n.spawn([&] {
+                unassignable seven{7};
+                select(on_push(q, seven, [&](bool in) { pushed = in; }));
+            });
+            pushed = false;
+            settle();
+            CHECK(!pushed);
+            for (const int value : {5, 6, 7})
+                CHECK(q.pop()->value == value);
+        });
+        CHECK(pushed);
+    });
+    CHECK(left == nothing);
+}
+
 namespace {
 
 std::atomic<unsigned> moves{0};
@@ -337,15 +544,17 @@ void fail_now_and_then() {
 }
 using unreliable = element<&fail_now_and_then>;
 
-constexpr int values_each = under_tsan ? 200 : 1000;
+constexpr unsigned values_each = 4'000;
 
-// Pushes the values that are its own.
+// Pushes the values that are its own, as many as there is time for and a few. How many that was.
 template <typename Queue>
-void produce(Queue& q, int number) {
-    for (int i = 0; i < values_each; ++i) {
-        unreliable item{1 + number * values_each + i};
+unsigned produce(Queue& q, const crowd_member& me, unsigned first_value) {
+    unsigned pushed = 0;
+    for (; me.goes_on(pushed, values_each); ++pushed) {
+        unreliable item{static_cast<int>(first_value + pushed)};
         static_cast<void>(persist([&] { return q.push(std::move(item)); }));
     }
+    return pushed;
 }
 
 template <typename Queue>
@@ -356,37 +565,33 @@ void consume(Queue& q, std::vector<std::atomic<int>>& seen) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("moves that fail now and then between threads lose and double nothing",
+TEMPLATE_TEST_CASE("stress: moves that fail now and then between threads lose and double nothing",
                    "[queue][stress]", queue<unreliable>, priority_queue<unreliable>,
                    stack_queue<unreliable>) {
     const std::size_t capacity = GENERATE(0U, 1U, 8U);
-    constexpr int producers = 4; // two of them are fibers, each of a thread of its own
+    CAPTURE(capacity);
+    // Every other one produces: on each scheduler a fiber, and two plain threads.
+    const crowd_options who{
+        .fibers_each = 2, .plain_threads = 4, .virtual_time = true, .time = 600ms};
+    const unsigned producers = members_of(who) / 2;
     TestType q{capacity};
-    std::vector<std::atomic<int>> seen(producers * values_each + 1);
-    std::atomic<int> busy{producers};
-    const auto producer = [&](int number) {
-        produce(q, number);
+    std::vector<std::atomic<int>> seen(producers * values_each);
+    std::vector<unsigned> pushed(producers, 0);
+    std::atomic<unsigned> busy{producers};
+    run_crowd("throwing elements stress", who, [&](crowd_member& me) {
+        if (me.number % 2 != 0) {
+            consume(q, seen);
+            return;
+        }
+        const unsigned producer = me.number / 2;
+        pushed[producer] = produce(q, me, producer * values_each);
         if (--busy == 0)
             q.close();
-    };
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 2; ++i) {
-        threads.emplace_back(producer, i);
-        threads.emplace_back([&] { consume(q, seen); });
-        threads.emplace_back([&, i] {
-            run_virtually(
-                [&] {
-                    creel::with_nursery([&](creel::nursery& n) {
-                        n.spawn([&] { producer(2 + i); });
-                        n.spawn([&] { consume(q, seen); });
-                    });
-                },
-                {}, manual_poller::other_threads::yes);
-        });
-    }
-    for (std::thread& t : threads)
-        t.join();
-    CHECK(seen[0] == 0);
-    CHECK(std::all_of(seen.begin() + 1, seen.end(), [](const auto& times) { return times == 1; }));
+    });
+    CHECK(std::accumulate(pushed.begin(), pushed.end(), 0U) > 0);
+    bool each_once = true;
+    for (unsigned i = 0; i < seen.size(); ++i)
+        each_once = each_once && seen[i] == (i % values_each < pushed[i / values_each] ? 1 : 0);
+    CHECK(each_once);
     CHECK(q.empty());
 }

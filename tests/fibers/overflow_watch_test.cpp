@@ -1,12 +1,14 @@
 // What a stack overflow does: in child processes, which die of it.
+#include "support/check.hpp"
+#include "support/child_process.hpp"
+#include "support/fixture.hpp"
+#include "support/process_end.hpp"
+#include "support/sanitizers.hpp"
+#include "support/test_body.hpp"
+
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
-#include "support/child_process.hpp"
-#include "support/fixture.hpp"
-#include "support/sanitizers.hpp"
-
-#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstddef>
@@ -15,13 +17,9 @@
 
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
+using namespace creel::test;
 
 namespace {
-
-using creel::test::child_result;
-using creel::test::run_in_child;
-using creel::test::run_virtually;
 
 constexpr std::size_t kib = 1024;
 constexpr creel::scheduler_options reporting{.report_overflow = true};
@@ -46,22 +44,25 @@ template <std::size_t Bytes>
     return static_cast<int>(p[0]);
 }
 
-// The signal itself, or a sanitizer's exit.
-bool died_of_a_fault(const child_result& child) {
-    const bool sanitized = creel::test::under_asan || creel::test::under_tsan;
-    return child.signal == SIGSEGV || (sanitized && child.exited && child.exit_code != 0);
-}
-
 bool mentions(const child_result& child, const std::string& text) {
     return child.stderr_text.find(text) != std::string::npos;
 }
 
-template <typename F>
-child_result run_one(creel::spawn_options options, F f) {
+child_result run_one(const creel::spawn_options& options, test_body<> f) {
     return run_in_child([&] {
-        run_virtually([&] { creel::with_nursery([&](creel::nursery& n) { n.spawn(options, f); }); },
-                      reporting);
+        run_virtually(
+            [&] {
+                creel::with_nursery([&](creel::nursery& n) { n.spawn(options, [&] { f(); }); });
+            },
+            reporting);
     });
+}
+
+void check_overflow(const child_result& child, const std::string& fiber) {
+    INFO(to_string(child));
+    CHECK(died_of_a_fault(child));
+    if (!under_asan) // it reports by itself
+        CHECK(mentions(child, "creel: stack overflow in fiber \"" + fiber + "\" (#"));
 }
 
 void say(const char* text) {
@@ -85,11 +86,10 @@ void say(const char* text) {
 TEST_CASE("an overflow by recursion names the fiber and its spawn site and the remedy") {
     const auto child = run_one({.name = "deep one"}, [] { recurse(without_end); });
     INFO(to_string(child));
-    CHECK(died_of_a_fault(child));
-    if (creel::test::under_asan) // it reports by itself
+    check_overflow(child, "deep one");
+    if (under_asan)
         return;
-    CHECK(mentions(child, "creel: stack overflow in fiber \"deep one\" (#"));
-    CHECK(mentions(child, "overflow_test.cpp:"));
+    CHECK(mentions(child, "overflow_watch_test.cpp:"));
     CHECK(mentions(child, "its stack has 262144 bytes and 262"));
     CHECK(mentions(child, "n.spawn({.stack_bytes = 524288}, f)"));
 }
@@ -97,19 +97,13 @@ TEST_CASE("an overflow by recursion names the fiber and its spawn site and the r
 TEST_CASE("an overflow by one frame of up to 64 KiB is caught by the guard itself") {
     const auto child =
         run_one({.name = "broad one", .stack_bytes = 32 * kib}, [] { one_big_frame<60 * kib>(); });
-    INFO(to_string(child));
-    CHECK(died_of_a_fault(child));
-    if (!creel::test::under_asan)
-        CHECK(mentions(child, "stack overflow in fiber \"broad one\""));
+    check_overflow(child, "broad one");
 }
 
 TEST_CASE("an overflow by one frame larger than the guard is caught by -fstack-clash-protection") {
     const auto child =
         run_one({.name = "giant", .stack_bytes = 32 * kib}, [] { one_big_frame<1000 * kib>(); });
-    INFO(to_string(child));
-    CHECK(died_of_a_fault(child));
-    if (!creel::test::under_asan)
-        CHECK(mentions(child, "stack overflow in fiber \"giant\""));
+    check_overflow(child, "giant");
 }
 
 TEST_CASE("an overflow while many fibers run names the right one") {
@@ -128,10 +122,7 @@ TEST_CASE("an overflow while many fibers run names the right one") {
             },
             reporting);
     });
-    INFO(to_string(child));
-    CHECK(died_of_a_fault(child));
-    if (!creel::test::under_asan)
-        CHECK(mentions(child, "stack overflow in fiber \"f33\""));
+    check_overflow(child, "f33");
 }
 
 // A sanitizer writes its own report, and may write to stacks.

@@ -1,0 +1,23 @@
+#include "support/check.hpp"
+
+namespace creel::test {
+
+namespace {
+Catch::AssertionHandler handler_of(const assertion& a) {
+    return {a.macro, Catch::SourceLineInfo{a.file, a.line}, a.text, a.disposition};
+}
+} // namespace
+
+void assertion::check(const Catch::ITransientExpression& expression) {
+    evaluated = true;
+    auto handler = handler_of(*this);
+    handler.handleExpr(expression);
+    handler.complete();
+}
+
+assertion::~assertion() {
+    if (!evaluated)
+        static_cast<void>(handler_of(*this)); // one that is not completed is a failure
+}
+
+} // namespace creel::test

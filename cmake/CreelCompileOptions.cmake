@@ -36,9 +36,11 @@ function(creel_compile_options target)
     if(CREEL_WERROR)
         target_compile_options(${target} PRIVATE -Werror)
     endif()
-    # Messages and spawn sites then say fibers/park.cpp, on every machine the same.
-    target_compile_options(${target} PRIVATE
-        -fmacro-prefix-map=${PROJECT_BINARY_DIR}/include/creel/=
-        -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
+    # Messages and spawn sites then say fibers/park.cpp, on every machine the same. ccache makes the
+    # paths relative to the folder of the build.
+    file(RELATIVE_PATH relative ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
+    foreach(prefix ${PROJECT_BINARY_DIR}/include/creel/ ${PROJECT_SOURCE_DIR}/ include/creel/ ${relative})
+        target_compile_options(${target} PRIVATE -fmacro-prefix-map=${prefix}=)
+    endforeach()
     set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF CXX_STANDARD 20)
 endfunction()

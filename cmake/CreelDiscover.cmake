@@ -1,5 +1,6 @@
 # Read by ctest: adds one test per Catch2 case of ${executable}; see creel_discover_tests. Cases
-# tagged [stress] get the label stress; hidden ones, tagged [.], are left out.
+# tagged [stress] get the label stress; hidden ones, tagged [.], are left out. Those that take
+# seconds, tagged [stress] or [slow], start first, so that none is left alone at the end.
 
 # Sets ${result} to the names of the cases that match the spec, one per line.
 function(list_cases spec result)
@@ -12,7 +13,7 @@ function(list_cases spec result)
     set(${result} "${output}" PARENT_SCOPE)
 endfunction()
 
-function(add_cases spec labels)
+function(add_cases spec labels cost)
     list_cases(${spec} rest)
     # By hand, for a CMake list would split a name at ';' and swallow '['.
     while(rest MATCHES "^([^\n]*)\n(.*)$")
@@ -25,13 +26,14 @@ function(add_cases spec labels)
         # --warn NoTests fails a run whose name matched nothing.
         add_test("${prefix}: ${name}" ${launcher} ${executable} "${argument}" --warn NoTests)
         set_tests_properties("${prefix}: ${name}" PROPERTIES
-            TIMEOUT ${timeout} ENVIRONMENT "${environment}" LABELS "${labels}")
+            TIMEOUT ${timeout} ENVIRONMENT "${environment}" LABELS "${labels}" COST ${cost})
     endwhile()
 endfunction()
 
 if(EXISTS ${executable})
-    add_cases("~[.]~[stress]" "${prefix}")
-    add_cases("[stress]~[.]" "${prefix};stress")
+    add_cases("~[.]~[stress]~[slow]" "${prefix}" 0)
+    add_cases("[slow]~[.]~[stress]" "${prefix}" 20)
+    add_cases("[stress]~[.]" "${prefix};stress" 10)
 else()
     add_test("${prefix}: not built" ${executable})
 endif()

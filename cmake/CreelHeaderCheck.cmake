@@ -1,5 +1,6 @@
-# Each public header must compile alone, and be included twice without harm. io/asio.hpp needs Asio
-# and belongs to a target of its own.
+# Each public header must compile alone, and be included twice without harm: in one configuration of
+# each compiler, for a sanitizer changes nothing of it. io/asio.hpp needs Asio and belongs to a target
+# of its own.
 file(GLOB headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/creel.hpp
     ${PROJECT_SOURCE_DIR}/fibers/*.hpp ${PROJECT_SOURCE_DIR}/sync/*.hpp
     ${PROJECT_SOURCE_DIR}/io/*.hpp)

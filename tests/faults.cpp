@@ -1,5 +1,7 @@
 // Commits the fault named by its argument, on a fiber. A sanitized build runs it to see that its
 // sanitizer finds faults there: one that had lost track of the stacks would pass every test.
+#include "support/planted.hpp"
+
 #include <creel/creel.hpp>
 
 #include <climits>
@@ -63,6 +65,11 @@ void overflow() {
     largest = largest + 1;
 }
 
+void overflow_in_a_template() {
+    volatile int largest = INT_MAX;
+    largest = creel::test::one_more(largest);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -77,6 +84,8 @@ int main(int argc, char** argv) {
         on_a_fiber(leak);
     else if (fault == "overflow")
         on_a_fiber(overflow);
+    else if (fault == "overflow_in_a_template")
+        on_a_fiber(overflow_in_a_template);
     else
         return 2;
 }

@@ -1,0 +1,9 @@
+// The same and Boost.Fiber, for fibers/.
+#pragma once
+
+#include "standard.hpp"
+
+#include <boost/fiber/algo/algorithm.hpp>
+#include <boost/fiber/context.hpp>
+#include <boost/fiber/fiber.hpp>
+#include <boost/fiber/operations.hpp>

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Looks for tests that fail by chance: runs the tests of a preset N times, and lists each that failed
-# and each that took more than a third of its time limit, with how often and how long.
+# Looks for tests that fail by chance: runs tests N times, and lists each that failed and each that
+# took more than a third of its time limit, with how often and how long. Exit status 1 if there is one.
 # Usage: repeat.sh N [PRESET] ['NAME*']
 # CREEL_BUSY=4   beside so many processes that do nothing but keep a core busy
 # CREEL_JOBS=4   so many tests at a time
@@ -8,52 +8,75 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-times=${1:?Usage: repeat.sh N [PRESET] [\'NAME*\']}
-preset=${2:-release}
-pattern=${3:-*}
+if [[ ! ${1:-} =~ ^[1-9][0-9]*$ ]]; then
+    echo "Usage: tests/repeat.sh N [PRESET] ['NAME*']" >&2
+    exit 2
+fi
+times=$1
+shift
 logs=$(mktemp -d)
 busy=()
-trap 'kill "${busy[@]}" 2>/dev/null; rm -rf "$logs"' EXIT
+trap '((${#busy[@]} == 0)) || kill "${busy[@]}"' EXIT
+confine=()
+[[ -z ${CREEL_CPUS:-} ]] || confine=(taskset -c "$CREEL_CPUS")
 
+preset=release
+for argument; do
+    [[ ' release dev clang asan tsan ' != *" $argument "* ]] || preset=$argument
+done
 ./dev build "$preset" || exit
 for ((i = 0; i < ${CREEL_BUSY:-0}; ++i)); do
     sh -c 'while :; do :; done' &
     busy+=($!)
 done
-limit=$(sed -n 's/^set(timeout \([0-9]*\))$/\1/p' "build/$preset/tests/creel_tests_fibers.cmake")
-confine=()
-[[ -z ${CREEL_CPUS:-} ]] || confine=(taskset -c "$CREEL_CPUS")
 
 for ((i = 1; i <= times; ++i)); do
-    "${confine[@]}" ./dev test "$preset" "$pattern" >"$logs/$i" 2>&1
-    echo "run $i of $times: $(grep -E '^[0-9]+% tests passed' "$logs/$i" ||
-        echo 'no tests ran'), $(sed -n 's/^Total Test time (real) = *//p' "$logs/$i")"
-    # What a test that failed printed is worth keeping: it holds the seed.
-    grep -E 'seed [0-9]+$|: FAILED:|^creel: |Sanitizer' "$logs/$i" | grep -B 1 -E 'FAILED|^creel: |Sanitizer'
+    CREEL_JUNIT=$logs/$i.xml "${confine[@]}" ./dev test "$@" >"$logs/$i.log" 2>&1
+    if [[ ! -s $logs/$i.xml ]]; then
+        tail -n 20 "$logs/$i.log"
+        exit 1
+    fi
+    echo "run $i of $times: $(grep -E '^[0-9]+% tests passed' "$logs/$i.log"), in$(
+        sed -n 's/^Total Test time (real) =//p' "$logs/$i.log")"
 done
 
-# A ctest line: "  12/997 Test  #34: sync: a queue holds ... .....   Passed    0.01 sec", or ***Failed.
-cat "$logs"/* | awk -v limit="$limit" '
-    / Test +#[0-9]+: .* sec *$/ {
-        seconds = $(NF - 1)
-        name = $0
-        sub(/^.* Test +#[0-9]+: /, "", name)
-        passed = name ~ / Passed +[0-9.]+ sec *$/
-        sub(/ *\.*( |\*\*\*)(Passed|Failed|Timeout|Exception|Not Run|Skipped|Subprocess aborted).*$/, "", name)
-        ++runs[name]
-        failed[name] += !passed
-        if (seconds > longest[name])
-            longest[name] = seconds
+# The time limit of each test, then what became of it in each run.
+{
+    ctest --test-dir "build/$preset" --show-only=json-v1 | sed -n \
+        -e 's/^      "name" : "\(.*\)",$/name \1/p' \
+        -e '/^          "name" : "TIMEOUT",$/{n;s/^ *"value" : \([0-9]*\).*/limit \1/p}' |
+        sed 's/\\"/"/g; s/\\\\/\\/g'
+    sed -n 's/^.*<testcase name="\(.*\)" classname=.* time="\(.*\)" status="\(.*\)">.*/\3 \2 \1/p' \
+        "$logs"/*.xml | sed 's/&lt;/</g; s/&gt;/>/g; s/&quot;/"/g; s/&apos;/'"'"'/g; s/&amp;/\&/g'
+} | awk '
+    $1 == "name" { sub(/^name /, ""); name = $0; next }
+    $1 == "limit" { limit[name] = $2; next }
+    {
+        status = $1
+        seconds = $2
+        sub(/^[^ ]* [^ ]* /, "")
+        ++runs[$0]
+        failed[$0] += status != "run"
+        if (seconds > longest[$0])
+            longest[$0] = seconds
     }
     END {
         for (name in runs) {
-            if (failed[name] || longest[name] > limit / 3) {
-                printf "failed %d of %d, longest %.1f s of %d s: %s\n", failed[name], runs[name], \
-                    longest[name], limit, name
-                wavered = 1
-            }
+            ++tests
+            if (!failed[name] && longest[name] * 3 <= limit[name])
+                continue
+            wavers = 1
+            printf "failed %d of %d, longest %.1f s of %d s: %s\n", failed[name], runs[name], \
+                longest[name], limit[name], name
         }
-        if (!wavered)
-            print "no test failed, and none took more than a third of its " limit " s"
-        exit wavered
+        if (!wavers)
+            print "none of " tests " tests failed or took more than a third of its time limit"
+        exit wavers || !tests
     }'
+status=$?
+if ((status)); then
+    echo "what they printed: $logs"
+else
+    rm -rf "$logs"
+fi
+exit "$status"

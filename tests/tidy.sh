@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# clang-tidy over each source of the library that has changed since it last passed, in this clone or
+# another. build/clang must be configured: ./dev tidy does that.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+work=build/clang/tidy
+mkdir -p "$work"
+stamps=${XDG_CACHE_HOME:-~/.cache}/creel/tidy
+mkdir -p "$stamps" 2>/dev/null || { stamps=$work/stamps && mkdir -p "$stamps"; }
+# Without Debian's list of what is installed nobody knows what has changed.
+command -v dpkg-query >/dev/null || stamps=$(mktemp -d)
+
+say() { echo "== $*" >&2; }
+
+# The commands of the build, without its precompiled headers: nothing needs to have been built.
+sed -E 's# -include-pch (\\"[^"]*\\"|[^ ]*)##' build/clang/compile_commands.json >"$work/compile_commands.json"
+
+# What clang-tidy says of a source depends on its text, the headers of the tree that it reaches, how
+# it is compiled, the checks, and what is installed to compile with. The hash of all that names a
+# stamp: a file that is there once clang-tidy has passed. A line "HASH SOURCE" for each source.
+hashes() {
+    local source files command everywhere commands
+    everywhere=$(sha256sum .clang-tidy)
+    everywhere+=$(dpkg-query -W 'lib*-dev' linux-libc-dev 'clang*-16*')
+    everywhere+=$(ls -lR /usr/local/include)
+    commands=$(awk -F '"' '/"command":/ { command = $0 } /"file":/ { print $4 "\t" command }' \
+        "$work/compile_commands.json")
+    find fibers sync io -name '*.[hc]pp' -print0 | xargs -0 awk '
+        /^ *# *include <creel\// {
+            sub(/^[^\/]*\//, ""); sub(/>.*/, "")
+            included[FILENAME] = included[FILENAME] " " $0
+        }
+        { read[FILENAME] = 1 }
+        function reach(file,    names, count, i) {
+            if (reached[file]++)
+                return
+            printf " %s", file
+            count = split(included[file], names, " ")
+            for (i = 1; i <= count; ++i)
+                reach(names[i])
+        }
+        END {
+            for (source in read) {
+                if (source !~ /\.cpp$/)
+                    continue
+                delete reached
+                reach(source)
+                print ""
+            }
+        }' | while read -r source files; do
+        command=$(grep -F "$PWD/$source"$'\t' <<<"$commands") || {
+            say "tidy: build/clang does not compile $source"
+            return 1
+        }
+        # shellcheck disable=SC2086 # names without blanks
+        printf '%s %s\n' "$({ echo "$everywhere" "${command//"$PWD"/}" &&
+            sha256sum "$source" $files; } | sha256sum | cut -d ' ' -f 1)" "$source"
+    done
+}
+
+find "$stamps" -type f -atime +60 -delete
+hashes >"$work/hashes"
+while read -r hash source; do
+    if [[ -e $stamps/$hash ]]; then
+        touch -a "$stamps/$hash"
+    else
+        echo "$source"
+    fi
+done <"$work/hashes" >"$work/changed"
+say "clang-tidy over $(wc -l <"$work/changed") of $(wc -l <"$work/hashes") sources:" \
+    "the rest passed as it is"
+
+# at_once COMMAND...: with each argument that is read, one per line, on as many processes as may be.
+at_once() { xargs -r -d '\n' -n 1 -P "${CREEL_JOBS:-$(nproc)}" "$@"; }
+
+# Most of what clang-tidy does for a source, it does for the headers. So the changed sources of a
+# folder are checked as one first, and have passed if that passes. If not, for a fault or because they
+# cannot be compiled as one, each is checked alone. So are those that declare a name for their own
+# use, for the use that another source makes of it would count. The compiler's own warnings are the
+# business of ./dev build clang.
+for folder in fibers sync io; do
+    group=$work/$folder
+    grep "^$folder/" "$work/changed" | xargs -r grep -LE '^(using|namespace .*=) ' \
+        >"$group.list" || true # -L and nothing found is a failure to grep
+    [[ -s $group.list ]] || continue
+    sed "s|.*|#include \"$PWD/&\" // NOLINT(bugprone-suspicious-include)|" \
+        "$group.list" >"$group.cpp"
+    first=$PWD/$(head -n 1 "$group.list") # is compiled as the others are
+    {
+        echo '['
+        grep -F -B 2 -A 1 "\"file\": \"$first\"" "$work/compile_commands.json" |
+            sed "s|$first|$PWD/$group.cpp|g; s/^}\$/},/"
+        tail -n +2 "$work/compile_commands.json"
+    } >"$work/with_group.json"
+    mv "$work/with_group.json" "$work/compile_commands.json"
+    echo "$group"
+done | at_once sh -c '! clang-tidy-16 --quiet -p "$0" --extra-arg=-w "$1.cpp" >"$1.log" 2>&1 ||
+    cat "$1.list"' "$work" >"$work/passed"
+
+status=0
+grep -vxFf "$work/passed" "$work/changed" | at_once sh -c \
+    'clang-tidy-16 --quiet -p "$0" "$1" >&2 && echo "$1"' "$work" >"$work/passed_alone" || status=1
+
+# A stamp only for what was not edited meanwhile.
+grep -xFf <(hashes) "$work/hashes" | while read -r hash source; do
+    ! grep -qxF "$source" "$work/passed" "$work/passed_alone" || touch "$stamps/$hash"
+done
+exit "$status"

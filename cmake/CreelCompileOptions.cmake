@@ -36,11 +36,18 @@ function(creel_compile_options target)
     if(CREEL_WERROR)
         target_compile_options(${target} PRIVATE -Werror)
     endif()
-    # Messages and spawn sites then say fibers/park.cpp, on every machine the same. ccache makes the
-    # paths relative to the folder of the build.
-    file(RELATIVE_PATH relative ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
-    foreach(prefix ${PROJECT_BINARY_DIR}/include/creel/ ${PROJECT_SOURCE_DIR}/ include/creel/ ${relative})
-        target_compile_options(${target} PRIVATE -fmacro-prefix-map=${prefix}=)
+    # Messages and spawn sites then say fibers/park.cpp, on every machine the same. ccache makes
+    # paths relative to the folder in which the compiler is started.
+    file(RELATIVE_PATH source ${CMAKE_BINARY_DIR} ${PROJECT_SOURCE_DIR})
+    file(RELATIVE_PATH binary ${CMAKE_BINARY_DIR} ${PROJECT_BINARY_DIR})
+    foreach(prefix ${PROJECT_BINARY_DIR}/include/creel ${PROJECT_SOURCE_DIR}
+            ./${binary}/include/creel ${source})
+        string(REGEX REPLACE "^\\.//?|/$" "" prefix ${prefix})
+        target_compile_options(${target} PRIVATE -fmacro-prefix-map=${prefix}/=)
     endforeach()
+    if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
+        # What comes out of the cache may have been compiled in another clone, and must not name it.
+        target_compile_options(${target} PRIVATE -fdebug-prefix-map=${PROJECT_SOURCE_DIR}/=)
+    endif()
     set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF CXX_STANDARD 20)
 endfunction()

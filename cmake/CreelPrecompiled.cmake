@@ -1,31 +1,73 @@
-# Precompiled headers of creel's own tree: system headers only, so that an edit of a creel header
-# rebuilds what includes it and no more. They halve the compile time of a library source under GCC,
-# and gain clang nothing: its build shows that each source includes what it uses.
+# Precompiled headers of creel's own tree: system headers only, so that an edit of a creel
+# header rebuilds what includes it and no more. They halve the compile time of a source. The preset 'shared'
+# has none, and so shows that each source of the library includes what it uses.
+set(creel_precompiles OFF)
 if(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    set(creel_precompiles ON)
-else()
-    set(creel_precompiles OFF)
+    set(creel_precompiles GCC)
+elseif(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND NOT CREEL_SANITIZE)
+    set(creel_precompiles clang) # it refuses one for a source with another sanitizer, switch.cpp
 endif()
 
-# GCC bug 105651 (see CreelCompileOptions.cmake) takes this form too where std::string is precompiled.
-# For what builds strings, which are tests and examples; the library is compiled with the warning.
+# GCC bug 105651 (see CreelCompileOptions.cmake) takes this form too where std::string is
+# precompiled. For tests and examples, which build strings; the library is compiled with the
+# warning.
 set(creel_quiet_strings "")
-if(creel_precompiles AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+if(creel_precompiles STREQUAL "GCC" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     set(creel_quiet_strings -Wno-stringop-overflow)
 endif()
 
-# creel_precompile(target header): makes the header, spelt <folder/name.hpp>. Not by its path, which
-# differs from clone to clone, and with it what ccache compares.
-function(creel_precompile target header)
-    if(creel_precompiles)
+# creel_precompile(target NAME... [TREE header]): makes one header of cmake/precompiled/NAME.hpp for
+# the target. GCC takes the header of the tree instead, if there is one.
+function(creel_precompile target)
+    cmake_parse_arguments(PARSE_ARGV 1 ARG "" TREE "")
+    set(names ${ARG_UNPARSED_ARGUMENTS})
+    if(creel_precompiles STREQUAL "GCC")
+        # Spelt <folder/name.hpp>, not by its path, which differs from clone to clone, and with it
+        # what ccache compares.
+        list(TRANSFORM names REPLACE "(.+)" "<precompiled/\\1.hpp>" OUTPUT_VARIABLE headers)
+        if(ARG_TREE)
+            set(headers <${ARG_TREE}>)
+        endif()
         target_include_directories(${target} PRIVATE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cmake>)
-        target_precompile_headers(${target} PRIVATE ${header})
+        target_precompile_headers(${target} PRIVATE ${headers})
+    elseif(creel_precompiles STREQUAL "clang")
+        list(TRANSFORM names REPLACE "(.+)" "${PROJECT_SOURCE_DIR}/cmake/precompiled/\\1.hpp"
+            OUTPUT_VARIABLE headers)
+        set(script ${PROJECT_SOURCE_DIR}/cmake/precompile.sh)
+        set(output ${PROJECT_BINARY_DIR}/precompiled/${target}.pch)
+        set(definitions $<TARGET_PROPERTY:${target},COMPILE_DEFINITIONS>)
+        string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+        separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}}")
+        add_custom_command(OUTPUT ${output}
+            COMMAND ${script} ${output} ${headers} -- ${CMAKE_CXX_COMPILER} -std=c++20 ${flags}
+                $<FILTER:$<TARGET_PROPERTY:${target},COMPILE_OPTIONS>,EXCLUDE,include-pch>
+                "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>"
+            DEPENDS ${script} ${headers} DEPFILE ${output}.d VERBATIM COMMAND_EXPAND_LISTS)
+        file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/precompiled)
+        add_custom_target(${target}_precompiled DEPENDS ${output})
+        creel_reuse_precompiled(${target} ${target})
     endif()
 endfunction()
 
 # creel_reuse_precompiled(target owner): takes the owner's; both compile with the same options.
 function(creel_reuse_precompiled target owner)
-    if(creel_precompiles)
+    if(creel_precompiles STREQUAL "GCC")
         target_precompile_headers(${target} REUSE_FROM ${owner})
+    elseif(creel_precompiles STREQUAL "clang")
+        add_dependencies(${target} ${owner}_precompiled)
+        target_compile_options(${target} PRIVATE
+            "SHELL:-include-pch ${PROJECT_BINARY_DIR}/precompiled/${owner}.pch")
     endif()
+endfunction()
+
+# creel_example_options(target): of a program that shows the library. With a sanitizer it is not
+# optimized, as the tests are not; the header precompiled for the optimized library does not fit it.
+function(creel_example_options target)
+    creel_compile_options(${target})
+    if(CREEL_SANITIZE)
+        target_compile_options(${target} PRIVATE -O0 -g1)
+    else()
+        creel_reuse_precompiled(${target} creel_sync)
+    endif()
+    target_compile_options(${target} PRIVATE ${creel_quiet_strings})
 endfunction()

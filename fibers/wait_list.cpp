@@ -67,8 +67,8 @@ wait_list* wait_node::lock_list() noexcept {
     return nullptr;
 }
 
-// Acquires also where it reads null: who took the node off has let go of it, and of the claim,
-// which may end now.
+// Acquires also where it reads null: the thread that took the node off has let go of it, and of the
+// claim, which may end now.
 wait_list* wait_node::hold_list() const noexcept {
     place seen = list_.load(std::memory_order_acquire);
     while (seen != 0 &&

@@ -21,7 +21,7 @@ void rate_limiter::check(const rate& limit) const noexcept {
 }
 
 rate_limiter::rate_limiter(rate limit, std::source_location made_at)
-    : lock_("rate_limiter", made_at), limit_(limit), as_of_(now()) {
+    : lock_("rate_limiter", made_at), limit_(limit), as_of_(creel::now()) {
     check(limit);
     saved_ = price(limit.burst);
 }
@@ -75,7 +75,7 @@ void rate_limiter::pass_on(time_point t, wake_batch& woken) noexcept {
 void rate_limiter::acquire(std::int64_t count) {
     check_cancel();
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of tokens was asked for").c_str());
-    const time_point t = now();
+    const time_point t = creel::now();
     lock_.lock();
     if (!somebody_is_first_) {
         accrue(t);
@@ -101,7 +101,7 @@ void rate_limiter::acquire(std::int64_t count) {
 
 bool rate_limiter::try_acquire(std::int64_t count) noexcept {
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of tokens was asked for").c_str());
-    const time_point t = now();
+    const time_point t = creel::now();
     const std::lock_guard hold{lock_};
     if (somebody_is_first_)
         return false;
@@ -120,7 +120,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
         turn(const turn&) = delete;
         turn& operator=(const turn&) = delete;
         ~turn() {
-            const time_point t = now();
+            const time_point t = creel::now();
             wake_batch woken;
             const std::lock_guard hold{of.lock_};
             if (!served)
@@ -132,7 +132,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
     turn mine{*this};
     for (;;) {
         list_waiter me{plain_wait};
-        const time_point t = now();
+        const time_point t = creel::now();
         time_point at;
         {
             const std::lock_guard hold{lock_};
@@ -150,7 +150,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
 
 void rate_limiter::set_rate(rate limit) noexcept {
     check(limit);
-    const time_point t = now();
+    const time_point t = creel::now();
     wake_batch woken;
     const std::lock_guard hold{lock_};
     if (somebody_is_first_) {
@@ -169,7 +169,7 @@ void rate_limiter::set_rate(rate limit) noexcept {
 }
 
 rate_limiter_statistics rate_limiter::statistics() const noexcept {
-    const time_point t = now();
+    const time_point t = creel::now();
     const std::lock_guard hold{lock_};
     wide saved = saved_ + wide{std::max(t - as_of_, duration::zero()).count()} * limit_.tokens;
     saved = std::min(saved, price(limit_.burst));

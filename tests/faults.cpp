@@ -70,6 +70,12 @@ void overflow_in_a_template() {
     largest = creel::test::one_more(largest);
 }
 
+void misaligned_in_a_template() {
+    alignas(int) char bytes[2 * sizeof(int)] = {};
+    char* volatile one = bytes + 1;
+    [[maybe_unused]] volatile int value = creel::test::read_at<int>(one);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -86,6 +92,8 @@ int main(int argc, char** argv) {
         on_a_fiber(overflow);
     else if (fault == "overflow_in_a_template")
         on_a_fiber(overflow_in_a_template);
+    else if (fault == "misaligned_in_a_template")
+        on_a_fiber(misaligned_in_a_template);
     else
         return 2;
 }

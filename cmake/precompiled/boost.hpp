@@ -1,7 +1,5 @@
-// The same and Boost.Fiber, for fibers/.
+// Boost.Fiber, for fibers/.
 #pragma once
-
-#include "standard.hpp"
 
 #include <boost/fiber/algo/algorithm.hpp>
 #include <boost/fiber/context.hpp>

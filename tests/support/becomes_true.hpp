@@ -8,7 +8,7 @@
 
 namespace creel::test {
 
-// False if it does not hold for so long that it never will: a lost wake fails, it does not hang.
+// False if it does not hold within 20 s: a lost wake fails, it does not hang.
 template <typename Condition>
 [[nodiscard]] bool becomes_true(Condition holds) {
     const time_limit patience{std::chrono::seconds{20}};

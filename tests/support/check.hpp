@@ -35,10 +35,11 @@ struct assertion {
 #undef INTERNAL_CATCH_TEST
 #define INTERNAL_CATCH_TEST(macro_name, result_disposition, ...)                                   \
     do {                                                                                           \
-        creel::test::assertion creel_assertion{macro_name, __FILE__, __LINE__, #__VA_ARGS__,       \
-                                               result_disposition};                                \
+        ::creel::test::assertion creel_assertion{macro_name, __FILE__, __LINE__, #__VA_ARGS__,     \
+                                                 result_disposition};                              \
         CATCH_INTERNAL_START_WARNINGS_SUPPRESSION                                                  \
         CATCH_INTERNAL_SUPPRESS_PARENTHESES_WARNINGS                                               \
+        CATCH_INTERNAL_IGNORE_BUT_WARN(__VA_ARGS__); /* of a comparison of signs, for one */       \
         creel_assertion.check(Catch::Decomposer() <= __VA_ARGS__);                                 \
         CATCH_INTERNAL_STOP_WARNINGS_SUPPRESSION                                                   \
     } while (false)

@@ -9,6 +9,9 @@
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
 #include <utility>
 
 namespace creel::test {
@@ -33,6 +36,14 @@ crowd::crowd(const char* test, const crowd_options& options, std::function<void(
         threads_.emplace_back([this, s] { run_scheduler(s); });
     for (unsigned t = 0; t < options_.plain_threads; ++t)
         threads_.emplace_back([this, number = fibers + t] { take_part(number, false); });
+}
+
+crowd::~crowd() {
+    if (!threads_.empty() && std::uncaught_exceptions() > 0) {
+        std::fputs("an exception has ended the test before its crowd was done\n", stderr);
+        std::abort();
+    }
+    join();
 }
 
 void crowd::join() {

@@ -23,10 +23,10 @@
 
 namespace creel::test {
 
-// So many rounds a stress test does also when its time is up before.
+// A stress test does at least this many rounds, also when its time is up.
 inline constexpr unsigned least_rounds = under_tsan ? 10 : 50;
 
-// True while a loop that has done so many rounds does another.
+// True if a loop that has done this many rounds does another.
 [[nodiscard]] inline bool goes_on(std::int64_t rounds, std::int64_t most, const time_limit& limit) {
     return rounds < most && (rounds < least_rounds || !limit.passed());
 }
@@ -68,7 +68,8 @@ public:
     crowd(const char* test, const crowd_options& options, std::function<void(crowd_member&)> f);
     crowd(const crowd&) = delete;
     crowd& operator=(const crowd&) = delete;
-    ~crowd() { join(); }
+    // Joins; but a test that an exception ends would wait for members it no longer serves: aborts.
+    ~crowd();
 
     // Returns when every member has returned.
     void join();

@@ -1,5 +1,5 @@
-// A fault in a template of a header, for faults.cpp: there it is compiled as the tests are, and
-// must be found as it would be in a template of the library.
+// Faults in templates of a header, for faults.cpp: there they are compiled as the tests are, and
+// must be found as they would be in a template of the library.
 #pragma once
 
 namespace creel::test {
@@ -7,6 +7,13 @@ namespace creel::test {
 template <typename T>
 T one_more(volatile T& value) {
     return value + 1;
+}
+
+// Its reference may be misaligned.
+template <typename T>
+T read_at(const void* address) {
+    const T& value = *static_cast<const T*>(address);
+    return value;
 }
 
 } // namespace creel::test

@@ -1,6 +1,6 @@
-// Passes one object after another to the members of a crowd, who use each once: for tests that
-// whoever a primitive lets through may destroy it at once. The one who makes the objects destroys
-// each when all have begun to use it, and passes on the next.
+// Passes one object after another to the members of a crowd. Each member uses each object once. The
+// test's own thread destroys an object as soon as the object has let it through, and passes on the
+// next: for primitives that the thread they let through may destroy at once.
 #pragma once
 
 #include "support/crowd.hpp"

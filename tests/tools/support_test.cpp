@@ -1,4 +1,4 @@
-// The tools of tests/support that touch the kernel: each sees the fault it is there to find.
+// The tools of tests/support that touch the kernel: each sees the fault that it is there to find.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/memory.hpp"

@@ -1,0 +1,18 @@
+#!/bin/sh
+# precompile.sh OUTPUT HEADER... -- CLANG OPTION...: writes OUTPUT, one precompiled header of these
+# headers, and OUTPUT.d, a list of what they include. Clang writes the paths of its sources into it,
+# relative ones from the folder it runs in. So it runs in / and reads its standard input: then the same
+# headers give the same bytes in every clone, and ccache finds what was compiled with them.
+set -eu
+output=$1
+shift
+headers=$(mktemp)
+trap 'rm "$headers"' EXIT
+while [ "$1" != -- ]; do
+    cat "$1"
+    shift
+done >"$headers"
+shift
+cd /
+"$@" -Wno-pragma-once-outside-header -Xclang -fno-pch-timestamp -fpch-instantiate-templates \
+    -MD -MT "$output" -MF "$output.d" -x c++-header - -o "$output" <"$headers"

@@ -20,7 +20,7 @@ using namespace creel::test;
 
 TEST_CASE("a million tasks that never wait need one stack") {
     run_virtually([] {
-        const int count = 1'000'000;
+        const int count = under_tsan ? 200'000 : 1'000'000;
         int ran = 0;
         creel::with_nursery([&](creel::nursery& n) {
             for (int i = 0; i < count; ++i)
@@ -122,7 +122,7 @@ TEST_CASE("the closure of a task that gets no stack is destroyed on its nursery'
 
 TEST_CASE("a burst of fibers gives its memory back during the run") {
     run_virtually([](manual_poller&) {
-        const int count = under_tsan ? 2'000 : 20'000;
+        const int count = under_tsan ? 500 : 20'000;
         gate g;
         creel::with_nursery([&](creel::nursery& n) {
             for (int i = 0; i < count; ++i)
@@ -137,7 +137,7 @@ TEST_CASE("a burst of fibers gives its memory back during the run") {
 }
 
 TEST_CASE("30,000 children spawned and cancelled leave memory and mappings where they were") {
-    const std::size_t count = under_tsan ? 1'000 : 30'000;
+    const std::size_t count = under_tsan ? 300 : 30'000;
     auto burst = [&] {
         std::size_t ended = 0;
         const auto left = run_virtually([&] {

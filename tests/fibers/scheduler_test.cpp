@@ -80,7 +80,7 @@ TEST_CASE("one fiber that yields for ever starves neither timers, nor I/O, nor c
 }
 
 TEST_CASE("thousands of fibers that yield for ever starve neither timers nor events") {
-    run_beside(under_tsan ? 2'000 : 10'000, 1ns, [] { creel::this_fiber::yield(); });
+    run_beside(under_tsan ? 500 : 10'000, 1ns, [] { creel::this_fiber::yield(); });
 }
 
 TEST_CASE("a poll comes once in a round of the ready queue, not in the middle of a short one") {
@@ -224,7 +224,7 @@ std::string list_inside(int nurseries) {
 
 TEST_CASE("nurseries 10,000 deep are listed without running out of stack") {
     run_virtually([] {
-        const int depth = under_tsan ? 2'000 : 10'000;
+        const int depth = under_tsan ? 500 : 10'000;
         const std::string text = list_inside(depth);
         CHECK(std::count(text.begin(), text.end(), '\n') == 1 + depth);
     });

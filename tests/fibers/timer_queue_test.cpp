@@ -2,6 +2,7 @@
 
 #include "support/check.hpp"
 #include "support/malloc_count.hpp"
+#include "support/sanitizers.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -333,7 +334,7 @@ TEST_CASE("random operations agree with a multimap") {
     const auto below = [&random](std::uint64_t limit) { return random() % limit; };
 
     // Few durations and many, long waits and short, ties and none: each round draws its own mix.
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < (creel::test::under_tsan ? 6 : 30); ++round) {
         CAPTURE(round);
         timer_queue queue;
         std::multimap<time_point, timer*> reference;

@@ -447,7 +447,7 @@ public:
             while (g->entered() < 2)
                 std::this_thread::yield();
             for (auto i = me.random() % 4'000; i > 0; --i)
-                __builtin_ia32_pause();
+                std::atomic_signal_fence(std::memory_order_seq_cst); // so that the loop stays
             g->open();
             ++opened;
             while (are_back_ < opened || are_ended_ < opened)

@@ -101,7 +101,8 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
     const auto seed = printed_seed("receives cancelled");
     INFO("seed " << seed);
     clean_run([&] {
-        constexpr std::size_t rounds = 100'000 / batch;
+        constexpr std::size_t receives = under_tsan ? 20'000 : 100'000;
+        constexpr std::size_t rounds = receives / batch;
         std::mt19937 random{seed};
         std::deque<counting_pair> connections(batch);
         // Half of them receive one by one, straight into the array; the others' receives stand.
@@ -161,7 +162,7 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
         CHECK(succeeded > 0);
         CHECK(was_cancelled > 0);
         CHECK(outlasted > 0);
-        CHECK(succeeded + was_cancelled == 100'000);
+        CHECK(succeeded + was_cancelled == receives);
     });
 }
 

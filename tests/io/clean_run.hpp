@@ -24,7 +24,7 @@
 namespace creel::test {
 
 // TSan takes part in at most 8,128 threads and fibers.
-inline constexpr int many_fibers = under_tsan ? 2'000 : 10'000;
+inline constexpr int many_fibers = under_tsan ? 500 : 10'000;
 
 // The counters of the thread's last run that must be zero, and the descriptors. "in debug mode a
 // fiber that resumed ..." in run_test.cpp sees the first fail.

@@ -1,11 +1,14 @@
-# Precompiled headers of creel's own tree: system headers only, so that an edit of a creel
-# header rebuilds what includes it and no more. They halve the compile time of a source. The preset 'shared'
-# has none, and so shows that each source of the library includes what it uses.
+# Precompiled headers of creel's own tree. They halve the compile time of a source. The library's hold
+# system headers only, so that an edit of a creel header rebuilds what includes it and no more. The
+# preset shared has none, and so shows that each source of the library includes what it uses.
 set(creel_precompiles OFF)
 if(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(creel_precompiles GCC)
-elseif(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND NOT CREEL_SANITIZE)
-    set(creel_precompiles clang) # it refuses one for a source with another sanitizer, switch.cpp
+elseif(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang"
+        AND NOT CREEL_SANITIZE AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize"
+        AND NOT CREEL_BOOST STREQUAL "shared" AND NOT CMAKE_POSITION_INDEPENDENT_CODE)
+    # It refuses one for a source with other sanitizers, as switch.cpp is, or with -fPIC.
+    set(creel_precompiles clang)
 endif()
 
 # GCC bug 105651 (see CreelCompileOptions.cmake) takes this form too where std::string is
@@ -54,9 +57,12 @@ function(creel_reuse_precompiled target owner)
     if(creel_precompiles STREQUAL "GCC")
         target_precompile_headers(${target} REUSE_FROM ${owner})
     elseif(creel_precompiles STREQUAL "clang")
+        set(header ${PROJECT_BINARY_DIR}/precompiled/${owner}.pch)
         add_dependencies(${target} ${owner}_precompiled)
-        target_compile_options(${target} PRIVATE
-            "SHELL:-include-pch ${PROJECT_BINARY_DIR}/precompiled/${owner}.pch")
+        target_compile_options(${target} PRIVATE "SHELL:-include-pch \"${header}\"")
+        get_target_property(sources ${target} SOURCES)
+        list(FILTER sources INCLUDE REGEX "\\.cpp$")
+        set_property(SOURCE ${sources} APPEND PROPERTY OBJECT_DEPENDS ${header})
     endif()
 endfunction()
 

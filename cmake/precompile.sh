@@ -15,4 +15,4 @@ done >"$headers"
 shift
 cd /
 "$@" -Wno-pragma-once-outside-header -Xclang -fno-pch-timestamp -fpch-instantiate-templates \
-    -MD -MT "$output" -MF "$output.d" -x c++-header - -o "$output" <"$headers"
+    -MD -MQ "$output" -MF "$output.d" -x c++-header - -o "$output" <"$headers"

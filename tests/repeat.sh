@@ -22,7 +22,7 @@ confine=()
 
 preset=release
 for argument; do
-    [[ ' release dev clang asan tsan ' != *" $argument "* ]] || preset=$argument
+    [[ ' release dev clang asan tsan shared ' != *" $argument "* ]] || preset=$argument
 done
 ./dev build "$preset" || exit
 for ((i = 0; i < ${CREEL_BUSY:-0}; ++i)); do

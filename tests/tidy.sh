@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=build/clang/tidy
 mkdir -p "$work"
 stamps=${XDG_CACHE_HOME:-~/.cache}/creel/tidy
-mkdir -p "$stamps" 2>/dev/null || { stamps=$work/stamps && mkdir -p "$stamps"; }
+{ mkdir -p "$stamps" && [[ -w $stamps ]]; } 2>/dev/null ||
+    { stamps=$work/stamps && mkdir -p "$stamps"; }
 # Without Debian's list of what is installed nobody knows what has changed.
 command -v dpkg-query >/dev/null || stamps=$(mktemp -d)
 
@@ -21,9 +22,9 @@ sed -E 's# -include-pch (\\"[^"]*\\"|[^ ]*)##' build/clang/compile_commands.json
 # stamp: a file that is there once clang-tidy has passed. A line "HASH SOURCE" for each source.
 hashes() {
     local source files command everywhere commands
-    everywhere=$(sha256sum .clang-tidy)
-    everywhere+=$(dpkg-query -W 'lib*-dev' linux-libc-dev 'clang*-16*')
-    everywhere+=$(ls -lR /usr/local/include)
+    everywhere=$(sha256sum .clang-tidy tests/tidy.sh)
+    everywhere+=$(dpkg-query -W 'lib*-dev' linux-libc-dev 'clang*-16*' 2>/dev/null || true)
+    everywhere+=$(ls -lR /usr/local/include 2>/dev/null || true)
     commands=$(awk -F '"' '/"command":/ { command = $0 } /"file":/ { print $4 "\t" command }' \
         "$work/compile_commands.json")
     find fibers sync io -name '*.[hc]pp' -print0 | xargs -0 awk '
@@ -76,12 +77,14 @@ at_once() { xargs -r -d '\n' -n 1 -P "${CREEL_JOBS:-$(nproc)}" "$@"; }
 
 # Most of what clang-tidy does for a source, it does for the headers. So the changed sources of a
 # folder are checked as one first, and have passed if that passes. If not, for a fault or because they
-# cannot be compiled as one, each is checked alone. So are those that declare a name for their own
-# use, for the use that another source makes of it would count. The compiler's own warnings are the
+# cannot be compiled as one, each is checked alone. So is a source with a using-declaration or a
+# namespace alias: clang-tidy does not look for unused aliases in what is included, and another
+# source's use of a name would hide that its own does not use it. The compiler's own warnings are the
 # business of ./dev build clang.
+names='^[[:space:]]*(using [^=]*(;|$)|namespace [A-Za-z_0-9]+[[:space:]]*(=|$))'
 for folder in fibers sync io; do
     group=$work/$folder
-    grep "^$folder/" "$work/changed" | xargs -r grep -LE '^(using|namespace .*=) ' \
+    grep "^$folder/" "$work/changed" | xargs -r grep -LE "$names" \
         >"$group.list" || true # -L and nothing found is a failure to grep
     [[ -s $group.list ]] || continue
     sed "s|.*|#include \"$PWD/&\" // NOLINT(bugprone-suspicious-include)|" \
@@ -89,14 +92,18 @@ for folder in fibers sync io; do
     first=$PWD/$(head -n 1 "$group.list") # is compiled as the others are
     {
         echo '['
-        grep -F -B 2 -A 1 "\"file\": \"$first\"" "$work/compile_commands.json" |
+        grep -F -B 3 -A 1 "\"file\": \"$first\"" "$work/compile_commands.json" |
             sed "s|$first|$PWD/$group.cpp|g; s/^}\$/},/"
         tail -n +2 "$work/compile_commands.json"
     } >"$work/with_group.json"
     mv "$work/with_group.json" "$work/compile_commands.json"
     echo "$group"
-done | at_once sh -c '! clang-tidy-16 --quiet -p "$0" --extra-arg=-w "$1.cpp" >"$1.log" 2>&1 ||
-    cat "$1.list"' "$work" >"$work/passed"
+done | at_once sh -c '
+    if clang-tidy-16 --quiet -p "$0" --extra-arg=-w "$1.cpp" >"$1.log" 2>&1; then
+        cat "$1.list"
+    else
+        echo "== ${1##*/} did not pass as one source, see $1.log: each of its sources is read alone" >&2
+    fi' "$work" >"$work/passed"
 
 status=0
 { grep -vxFf "$work/passed" "$work/changed" || true; } | at_once sh -c \

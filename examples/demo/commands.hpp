@@ -1,6 +1,8 @@
 // The processes of the demo; each is this program with another first argument.
 #pragma once
 
+#include "page.hpp"
+
 #include <chrono>
 #include <cstddef>
 #include <optional>
@@ -18,13 +20,14 @@ struct server_options {
     int port = 8080;
     bool port_given = false; // otherwise a busy port is exchanged for a free one
     std::vector<int> backend_ports{};
-    std::chrono::milliseconds deadline{50};
+    std::chrono::milliseconds deadline = page_deadline;
 };
 
 struct load_options {
     int port = 8080;
     unsigned seconds = 5;
     unsigned connections = 64;
+    std::chrono::milliseconds deadline = page_deadline; // of the server's pages
 };
 
 struct demo_options {
@@ -32,6 +35,7 @@ struct demo_options {
     unsigned seconds = 5;
     unsigned connections = 64;
     std::optional<int> port{};
+    std::chrono::milliseconds deadline = page_deadline;
 };
 
 // Each runs its process and returns the exit status. The two servers print "listening on

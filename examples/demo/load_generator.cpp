@@ -73,9 +73,10 @@ std::optional<std::array<bool, backends.size()>> check_page(std::uint64_t id,
     return text.empty() ? std::optional{late} : std::nullopt;
 }
 
-void count_late(std::uint64_t id, const std::array<bool, backends.size()>& late, results& to) {
+void count_late(std::uint64_t id, const std::array<bool, backends.size()>& late,
+                std::chrono::milliseconds deadline, results& to) {
     for (std::size_t i = 0; i < backends.size(); ++i) {
-        bool owed = thinking_time(i, id) < page_deadline;
+        bool owed = thinking_time(i, id) < deadline;
         to.late_parts += late[i] ? 1 : 0;
         to.of_backend[i].owed += owed ? 1 : 0;
         to.of_backend[i].late += owed && late[i] ? 1 : 0;
@@ -116,7 +117,7 @@ private:
                 ++to.replies;
                 auto late = check_page(id, response.body);
                 if (response.status == 200 && late)
-                    count_late(id, *late, to);
+                    count_late(id, *late, options_.deadline, to);
                 else
                     to.complain(to.wrong, "page " + std::to_string(id) + " came with status " +
                                               std::to_string(response.status) + " as:\n" +
@@ -172,8 +173,8 @@ void print_report(const load_options& options, const results& of, std::string_vi
               << to_text(of.latencies.percentile(0.999)) << "   max " << to_text(of.latencies.max())
               << "\n"
               << "  timeouts             " << with_commas(of.late_parts) << " of "
-              << with_commas(parts) << " parts came later than " << to_text(page_deadline) << " ("
-              << share.data() << ") and were left out\n"
+              << with_commas(parts) << " parts came later than " << to_text(options.deadline)
+              << " (" << share.data() << ") and were left out\n"
               << "  fibers               " << with_commas(lived) << " lived in the server, "
               << with_commas(number_in(stats, "fibers_peak")) << " at most at a time, on "
               << with_commas(number_in(stats, "stacks")) << " stacks\n"

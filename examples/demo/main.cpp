@@ -13,18 +13,19 @@
 namespace {
 
 constexpr std::string_view help =
-    R"(demo [--once] [--seconds N] [--connections N] [--port N]
+    R"(demo [--once] [--seconds N] [--connections N] [--port N] [--deadline-ms N]
     Starts three slow backends and an HTTP server that asks all of them for every page, drives it
     with a load generator, prints a report, and goes on serving until Ctrl-C.
     --once           end after the report; the exit status tells whether every reply was right
     --seconds N      how long the load lasts (5)
     --connections N  of the load generator (64)
     --port N         of the server; without it 8080 or, if that is taken, a free one
+    --deadline-ms N  how long a page waits for its backends (50)
 
 Its processes, to be run by hand:
 demo backend INDEX [--port N] [--latency-ms N]
 demo server --backends PORT,PORT,PORT [--port N] [--deadline-ms N]
-demo load [--port N] [--seconds N] [--connections N]
+demo load [--port N] [--seconds N] [--connections N] [--deadline-ms N]
 )";
 
 struct usage_error : std::runtime_error {
@@ -119,6 +120,8 @@ int load(words& line) {
             options.seconds = line.seconds();
         else if (option == "--connections")
             options.connections = line.connections();
+        else if (option == "--deadline-ms")
+            options.deadline = line.milliseconds();
         else
             unknown(option);
     }
@@ -137,6 +140,8 @@ int show(words& line) {
             options.connections = line.connections();
         } else if (option == "--port") {
             options.port = line.port();
+        } else if (option == "--deadline-ms") {
+            options.deadline = line.milliseconds();
         } else if (option == "--help" || option == "-h") {
             std::cout << help;
             return 0;

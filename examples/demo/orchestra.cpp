@@ -55,13 +55,14 @@ public:
                       << ", but " << backends[i].late_per_mille << " of 1,000 replies take "
                       << to_text(backends[i].late_by) << std::endl;
         }
-        std::vector<std::string> arguments{"server", "--backends", ports};
+        std::vector<std::string> arguments{"server", "--backends", ports, "--deadline-ms",
+                                           std::to_string(options_.deadline.count())};
         if (options_.port)
             arguments.insert(arguments.end(), {"--port", std::to_string(*options_.port)});
         port_ = port_of(servers_.emplace_front("server", arguments));
         started_ = true;
         std::cout << "server on 127.0.0.1:" << port_ << ": each page asks all three, and waits for "
-                  << to_text(page_deadline) << " at most" << std::endl;
+                  << to_text(options_.deadline) << " at most" << std::endl;
     }
 
     // Loads the server, reports, and unless it is once() leaves it to the public. Returns only if
@@ -109,7 +110,8 @@ private:
         child_process load{"load generator",
                            {"load", "--port", std::to_string(port_), "--seconds",
                             std::to_string(options_.seconds), "--connections",
-                            std::to_string(options_.connections)}};
+                            std::to_string(options_.connections), "--deadline-ms",
+                            std::to_string(options_.deadline.count())}};
         forward_output(load);
         if (load.wait() != 0)
             throw std::runtime_error{"the load generator was not content"};

@@ -134,9 +134,10 @@ endless=$pid
 exec {unanswered}<>"/dev/tcp/127.0.0.1/$port"
 printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$unanswered"
 
-# The show, once. Few connections, for under a sanitizer on a busy machine each must still have its
-# pages in time.
-timeout 120 "$demo" --once --seconds 1 --connections 8 >"$directory/once.out" \
+# The show, once. Few connections and a long deadline, for under a sanitizer on a busy machine each
+# must still have its pages in time.
+patiently=(--deadline-ms 5000)
+timeout 120 "$demo" --once --seconds 1 --connections 8 "${patiently[@]}" >"$directory/once.out" \
     2>"$directory/once.err" || fail "--once failed with status $?"
 for words in 'requests per second' 'p99.9' 'timeouts' 'lived in the server' 'drained'; do
     grep -q -- "$words" "$directory/once.out" || fail "the report does not say: $words"
@@ -144,7 +145,7 @@ done
 [[ ! -s $directory/once.err ]] || fail "--once complained"
 
 # It goes on serving until a signal, and leaves nobody behind.
-start show 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0
+start show 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 ((${#children[@]} == 4)) || fail "not four processes but ${#children[@]}"
 [[ $(<"$directory/show.out") =~ "server on 127.0.0.1:"([0-9]+) ]] || fail 'where is the server?'
@@ -155,7 +156,7 @@ grep -q '^drained' "$directory/show.out" || fail 'the show did not drain'
 gone "${children[@]}"
 
 # When one of its processes dies it says which, and fails.
-start broken 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0
+start broken 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "${children[1]}"
 ended 1 "$pid" 'the show without a backend'
@@ -163,7 +164,7 @@ grep -q 'backend .* ended with status 137' "$directory/broken.err" || fail 'it d
 gone "${children[@]}"
 
 # When it is killed itself, the others go too.
-start killed 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0
+start killed 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null || true
@@ -172,7 +173,7 @@ gone "${children[@]}"
 # A signal at any moment of the start ends it soon, and as that signal. (TSan forgets some: then it
 # plays to the end.)
 for delay in 0.004 0.008 0.012 0.016 0.024 0.032 0.048 0.064; do
-    "$demo" --once --seconds 1 --connections 1 --port 0 >"$directory/early.out" \
+    "$demo" --once --seconds 1 --connections 1 --port 0 "${patiently[@]}" >"$directory/early.out" \
         2>"$directory/early.err" &
     pid=$!
     processes+=("$pid")

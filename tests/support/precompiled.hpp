@@ -1,5 +1,5 @@
 // What nearly every test includes, parsed once for all of them. A test names what it uses all the
-// same: it compiles with -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON too.
+// same; no preset shows that it does.
 #pragma once
 
 #include "support/check.hpp"

@@ -53,22 +53,19 @@ write sync/a.cpp "$clean" "$unused"
 expect 1 1 misc-unused-parameters 'a fault in one source'
 expect 1 1 misc-unused-parameters 'the same fault again'
 write sync/shared.hpp '#pragma once' 'namespace creel { long shared(); }'
-sed -i 's/ int \([abd]\)()/ long \1()/' sync/?.cpp fibers/d.cpp
-sed -i 's/ int c()/ long c()/' sync/c.cpp
+sed -i 's/ int \([abcd]\)()/ long \1()/' sync/?.cpp fibers/d.cpp
 expect 1 4 misc-unused-parameters 'a fault beside sources that pass'
 expect 1 1 misc-unused-parameters 'those that passed are left out'
 
-clean=$(sed 1,1p -n sync/b.cpp)
-write sync/a.cpp "$clean" 'namespace creel { long a() {' '    namespace alias = creel;' \
+write sync/a.cpp "$include" 'namespace creel { long a() {' '    namespace alias = creel;' \
     '    return shared(); } }'
 expect 1 1 misc-unused-alias-decls 'an unused alias, alone'
-touch sync/shared.hpp
-write sync/b.cpp "$clean" 'namespace creel { namespace { long same() { return shared(); } }' \
+write sync/b.cpp "$include" 'namespace creel { namespace { long same() { return shared(); } }' \
     'long b() { return same(); } }'
-write sync/c.cpp "$clean" 'namespace creel { namespace { long same() { return shared(); } }' \
+write sync/c.cpp "$include" 'namespace creel { namespace { long same() { return shared(); } }' \
     'long c() { return same(); } }'
 expect 1 3 'as one' 'sources that cannot be compiled as one'
-write sync/a.cpp "$clean" 'namespace creel { long a() { return shared(); } }'
+write sync/a.cpp "$include" 'namespace creel { long a() { return shared(); } }'
 expect 0 1 '' 'the last fault mended'
 expect 0 0 '' 'nothing changed since'
 echo "tidy.sh finds what is planted, and leaves out what has passed"

@@ -68,18 +68,14 @@ void cancel_scope::enter(duration span) {
             throw;
         }
     }
-    effective_ = own_;
-    if (parent_ != nullptr && !shielded_)
-        effective_ = std::max(effective_, parent_->effective_);
     entered_ = true;
     me.scope = this;
+    (me.outermost != nullptr ? parent_->inner_ : me.outermost) = this;
     if (parent_ == nullptr && me.home != nullptr)
         me.home->outermost_entered(me);
-    if (links_ != nullptr && effective_ != level::none) [[unlikely]] {
-        detail::spread_work work;
-        detail::scope_access::tell_tokens(*this, work);
-        detail::scope_access::spread(work);
-    }
+    if (own_ != level::none || (parent_ != nullptr && parent_->sight_level_ != level::none))
+        [[unlikely]]
+        detail::scope_access::spread(*this);
 }
 
 // `span` is the duration the deadline was just made from, and saves reading the clock again.
@@ -89,21 +85,20 @@ void cancel_scope::arm(duration span) {
     const bool is_fresh = span != duration{} && deadline_ <= takes_effect_;
     const bool passed = is_fresh ? span < duration{} : next_event() <= now();
     if (passed)
-        expire();
+        static_cast<void>(expire());
     else if (owner_->home != nullptr)
         owner_->home->arm(timer_, next_event(), is_fresh ? span : duration{});
 }
 
-void cancel_scope::expire() noexcept {
+bool cancel_scope::expire() noexcept {
     if (own_ == level::cancelled)
-        return;
+        return false;
     own_ = level::cancelled;
     if (reason_ == nullptr) {
         reason_ = deadline_reason.get();
         requested_at_ = deadline_;
     }
-    if (entered_)
-        detail::scope_access::spread(*this);
+    return true;
 }
 
 void cancel_scope::leave() noexcept {
@@ -122,19 +117,20 @@ void cancel_scope::leave() noexcept {
             me.home->count_cancel(now() - std::max(requested_at_, time_point{}));
     }
     me.scope = parent_;
+    (me.outermost != this ? parent_->inner_ : me.outermost) = nullptr;
     if (parent_ == nullptr && me.home != nullptr)
-        me.home->outermost_left(*this);
+        me.home->outermost_left(me);
     owner_ = nullptr;
+    parent_ = nullptr; // which may go now
+    sight_ = own_ != level::none ? this : nullptr;
+    sight_level_ = own_;
 }
 
 bool cancel_scope::leave_absorbing() noexcept {
     if (owner_->home == nullptr)
         detail::scope_access::notice(*owner_);
     // A shield hides the parent's cancel here as it did inside (Trio does the same).
-    const bool absorbs =
-        own_ == level::cancelled &&
-        (shielded_ || parent_ == nullptr ||
-         detail::scope_access::visible_cancel(*owner_, parent_, entry_count_) == nullptr);
+    const bool absorbs = own_ == level::cancelled && sight_ == this;
     leave();
     return absorbs;
 }
@@ -152,15 +148,8 @@ void cancel_scope::cancel(cancel_reason reason, duration grace) {
 }
 
 void cancel_scope::request(const detail::cancel_request& request) noexcept {
-    if (!take(request))
-        return;
-    if (owner_ != nullptr) {
+    if (take(request))
         detail::scope_access::spread(*this);
-    } else if (links_ != nullptr) {
-        detail::spread_work work;
-        detail::scope_access::tell_tokens(*this, work);
-        detail::scope_access::spread(work);
-    }
 }
 
 bool cancel_scope::take(const detail::cancel_request& request) noexcept {
@@ -193,15 +182,22 @@ cancel_token cancel_scope::token() {
 void cancel_scope::set_deadline(time_point deadline) {
     require_own_thread("the deadline of a cancel_scope is moved on the thread that entered it; "
                        "elsewhere, cancel its token()");
-    deadline_ = deadline;
-    if (links_ != nullptr)
-        detail::scope_access::set_token_deadline(*this);
-    if (owner_ == nullptr)
+    if (own_ == level::cancelled || (entered_ && owner_ == nullptr))
         return;
-    if (timer_.armed())
-        owner_->home->cancel(timer_);
-    if (next_event() != time_point::max() && own_ != level::cancelled)
-        arm(duration{});
+    const time_point t = now();
+    const time_point next = std::min(deadline, takes_effect_);
+    // First of all, for that may fail. Should the deadline stay, it fires once too often.
+    if (owner_ != nullptr && owner_->home != nullptr && next > t) {
+        timer_.scope = this;
+        timer_.fire = detail::scope_access::fire_deadline;
+        owner_->home->rearm(timer_, next);
+    }
+    const bool had_passed = (deadline_ != time_point::max() && deadline_ <= t) ||
+                            !detail::scope_access::set_token_deadline(*this, deadline);
+    if (!had_passed)
+        deadline_ = deadline;
+    if ((had_passed || (owner_ != nullptr && next <= t)) && expire())
+        detail::scope_access::spread(*this);
 }
 
 void cancel_scope::set_shielded(bool shielded) {
@@ -221,11 +217,8 @@ bool cancel_scope::cancel_called() const noexcept {
 
 // As if it had been noticed at the last moment: its token, too, says so.
 void cancel_scope::note_passed_deadline() noexcept {
-    if (own_ != level::none || deadline_ == time_point::max() || deadline_ > now())
-        return;
-    own_ = level::cancelled;
-    reason_ = deadline_reason.get();
-    requested_at_ = deadline_;
+    if (own_ == level::none && deadline_ != time_point::max() && deadline_ <= now())
+        static_cast<void>(expire());
 }
 
 void cancel_scope::require_own_thread(const char* rule) const {

@@ -83,8 +83,10 @@ public:
     // first time; scopes that were never asked for a token pay nothing.
     [[nodiscard]] cancel_token token();
 
-    // Moves the deadline; time_point::max() means none. One that has passed cancels.
-    // Threads: the one that entered the scope.
+    // Moves the deadline; time_point::max() means none. One that has passed cancels, and one that
+    // had passed before, noticed or not, stays: to be cancelled is final.
+    // Threads: the one that entered the scope. Throws: std::bad_alloc; the old deadline stands
+    // then.
     void set_deadline(time_point deadline);
     [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
 
@@ -114,29 +116,37 @@ private:
     void arm(duration span);
     void request(const detail::cancel_request& request) noexcept;
     void note_passed_deadline() noexcept; // after it was left
-    void expire() noexcept;               // its deadline, or its grace, has passed
-    bool take(const detail::cancel_request& request) noexcept; // false: nothing new
+    // Both change only what this scope itself is, and return whether that is news: then the caller
+    // spreads it. Deadline or grace has passed; a cancel that was called.
+    bool expire() noexcept;
+    bool take(const detail::cancel_request& request) noexcept;
     [[nodiscard]] time_point next_event() const noexcept {
         return deadline_ < takes_effect_ ? deadline_ : takes_effect_;
     }
     void require_own_thread(const char* rule) const;
 
     cancel_scope* parent_ = nullptr;
-    detail::parker* owner_ = nullptr;         // who entered it; null outside run()
+    cancel_scope* inner_ = nullptr;           // that its fiber entered next, while it is in it
+    detail::parker* owner_ = nullptr;         // the fiber that entered it; null outside run()
     detail::nursery_core* nursery_ = nullptr; // set for the scope of a nursery
-    cancel_scope* inner_ = nullptr;           // scratch of the walk that spreads a cancel
     detail::token_link* links_ = nullptr;     // to the tokens that know it; null for most scopes
     std::shared_ptr<const cancel_reason> reason_; // set together with own_
     time_point requested_at_{};                   // likewise
     time_point deadline_ = time_point::max();
     time_point takes_effect_ = time_point::max(); // the end of a grace
     deadline_timer timer_;                        // armed for next_event()
-    int entry_count_ = 0;                         // uncaught_exceptions() of the owner at entry
+
+    // In sight of a wait directly in this scope: the outermost of the scopes whose cancel has come
+    // furthest, and how far. See cancel_tree.cpp, which alone writes it.
+    cancel_scope* sight_ = nullptr;
+    time_point sight_takes_effect_ = time_point::max(); // while it is `asked`
+    cancel_scope* next_to_spread_ = nullptr;            // on the work list of a cancel
+    int entry_count_ = 0; // uncaught_exceptions() of the owner at entry
     bool entered_ = false;
     bool shielded_ = false;
+    std::uint8_t to_spread_ = 0; // what the work list is to do with it; 0: it is not on it
     detail::cancel_level own_ = detail::cancel_level::none;
-    // The higher of own_ and, unless shielded, the parent's effective_; kept up to date.
-    detail::cancel_level effective_ = detail::cancel_level::none;
+    detail::cancel_level sight_level_ = detail::cancel_level::none;
 };
 
 namespace detail {
@@ -162,8 +172,8 @@ struct absorbable<void> {
     using type = bool;
 };
 
-// The private side of a scope, for nurseries, tokens and the scheduler. The walks over the tree of
-// scopes are in cancel_tree.cpp.
+// The private side of a scope, for nurseries, tokens and the scheduler. What a wait sees of the
+// tree of scopes, and how a cancel spreads through it, is in cancel_tree.cpp.
 struct scope_access {
     static void enter(cancel_scope& scope, duration span) { scope.enter(span); }
     static void request(cancel_scope& scope, const cancel_request& r) noexcept { scope.request(r); }
@@ -172,38 +182,59 @@ struct scope_access {
     static void set_nursery(cancel_scope& scope, nursery_core* core) noexcept {
         scope.nursery_ = core;
     }
-    static bool effective(const cancel_scope& scope) noexcept {
-        return scope.effective_ == cancel_level::cancelled;
-    }
     static const cancel_scope* parent(const cancel_scope& scope) noexcept { return scope.parent_; }
-    static const parker* owner(const cancel_scope& scope) noexcept { return scope.owner_; }
+    static const cancel_scope* inner(const cancel_scope& scope) noexcept { return scope.inner_; }
     static nursery_core* nursery(const cancel_scope& scope) noexcept { return scope.nursery_; }
-    static int entry_count(const cancel_scope& scope) noexcept { return scope.entry_count_; }
+    static std::shared_ptr<const cancel_reason> reason_of(const cancel_scope& scope) noexcept {
+        return scope.reason_;
+    }
 
+    // True if a wait directly in this scope sees a cancel. Cost: a load.
+    static bool sees_cancel(const cancel_scope& scope) noexcept {
+        return scope.sight_level_ == cancel_level::cancelled;
+    }
     // Necessary for visible_cancel, and cheap to ask.
     static bool may_be_cancelled(const parker& who) noexcept {
-        return who.scope != nullptr && effective(*who.scope);
+        return who.scope != nullptr && sees_cancel(*who.scope);
     }
-
     // The cancel that a wait in `who` sees now: the outermost cancelled scope in sight, or null.
-    // The second form looks from `innermost` on, as `who` does at `count` uncaught exceptions.
     static cancel_scope* visible_cancel(const parker& who) noexcept;
-    static cancel_scope* visible_cancel(const parker& who, cancel_scope* innermost,
-                                        int count) noexcept;
+    // True if `who`, at as many uncaught exceptions as it has now, sees its innermost scope.
+    static bool sees_innermost(const parker& who) noexcept;
+    // The scope `who` is in; for a native that has entered none, the one of main that it waits
+    // under.
+    static cancel_scope* innermost_entered(const parker& who) noexcept {
+        return who.scope == nullptr || who.scope->entered_ ? who.scope : who.scope->parent_;
+    }
     // The earliest deadline, or end of a grace, that a wait in `who` sees.
     static time_point visible_deadline(const parker& who) noexcept;
+    // What is in effect or asked for in this scope, by itself or from outside.
+    static cancel_request request_of(const cancel_scope& scope) noexcept;
+
     // Plain threads have neither a timer queue nor an inbox: deadlines and the cancels of other
     // threads are noticed when the thread itself looks.
     static void notice(parker& who) noexcept;
     static time_point earliest_event(const parker& who) noexcept;
 
-    // Brings effective_ up to date in and below a scope, tells its tokens, and interrupts who now
-    // sees a cancel.
+    // The scope has changed by itself, or lies under another now: brings everything below it up to
+    // date, tells the tokens, and interrupts the waits that now see a cancel.
     static void spread(cancel_scope& scope) noexcept;
-    static void spread(spread_work& work) noexcept;
     static void fire_deadline(timer& fired) noexcept;
-    static void update_chain(parker& who, const cancel_scope* from, const cancel_scope* changed,
-                             spread_work& work) noexcept;
+    // A fiber goes from the nursery it was spawned into to another.
+    static void move_fiber(parker& who, cancel_scope& to) noexcept;
+
+    // The parts of a spread.
+    static void spread(spread_work& work) noexcept;
+    static void add_changed(cancel_scope& scope, spread_work& work) noexcept;
+    static void add(cancel_scope& scope, std::uint8_t what, spread_work& work) noexcept;
+    static bool look(cancel_scope& scope, spread_work& work) noexcept;
+    static void look_below(cancel_scope& scope, spread_work& work) noexcept;
+    static void look_inwards(parker& who, cancel_scope* from, spread_work& work) noexcept;
+    static bool is_in_sight_of(const cancel_scope& scope, const cancel_scope& parent) noexcept;
+
+    // Puts a scope that is never entered under `parent` (null: under none), as if its fiber had
+    // entered it: the one that natives wait in.
+    static void hang(cancel_scope& scope, cancel_scope* parent) noexcept;
 
     // Tokens.
     static cancel_token token_of(cancel_scope& scope);
@@ -213,24 +244,10 @@ struct scope_access {
     static void bind(cancel_scope& scope, const std::shared_ptr<token_state>& state);
     static void enter_links(cancel_scope& scope, parker& who) noexcept;
     static void tell_tokens(cancel_scope& scope, spread_work& work) noexcept;
-    static void set_token_deadline(cancel_scope& scope) noexcept;
+    static bool set_token_deadline(cancel_scope& scope, time_point deadline) noexcept;
     static void drop_links(cancel_scope& scope) noexcept;
     static bool take(cancel_scope& scope, const cancel_request& request) noexcept {
         return scope.take(request);
-    }
-    // What is in effect or asked for in this scope, by itself or from outside.
-    static cancel_request request_of(const cancel_scope& scope) noexcept;
-
-    // A fiber's outermost scope, or the fiber itself, goes from one nursery's scope to another's.
-    static void move_fiber(parker& who, const cancel_scope& from, cancel_scope& to) noexcept;
-
-    // For a scope whose parent is about to be left, and which lives on under another: a native's.
-    static void set_parent(cancel_scope& scope, cancel_scope* parent) noexcept {
-        scope.parent_ = parent;
-    }
-    static cancel_scope* parent(cancel_scope& scope) noexcept { return scope.parent_; }
-    static std::shared_ptr<const cancel_reason> reason_of(const cancel_scope& scope) noexcept {
-        return scope.reason_;
     }
 
     template <typename F>

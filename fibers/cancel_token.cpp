@@ -60,15 +60,17 @@ void cancel_token::cancel(cancel_reason reason, duration grace) const {
 }
 
 bool cancel_token::cancelled() const noexcept {
-    if (state_->level.load(std::memory_order_acquire) != detail::cancel_level::none)
-        return true;
-    const time_point deadline{duration{state_->deadline.load(std::memory_order_relaxed)}};
-    return deadline != time_point::max() && deadline <= now();
+    return state_->is_cancelled();
 }
 
+// One that a wait here and now does not obey, while unwinding, is none to the caller: its token
+// would cut short what a wait may do.
 cancel_token current_token() {
     const detail::parker& me = detail::this_parker();
-    return me.scope != nullptr ? detail::scope_access::token_of(*me.scope) : cancel_token{};
+    cancel_scope* innermost = detail::scope_access::innermost_entered(me);
+    if (innermost == nullptr || !detail::scope_access::sees_innermost(me))
+        return cancel_token{};
+    return detail::scope_access::token_of(*innermost);
 }
 
 } // namespace creel

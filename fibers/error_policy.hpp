@@ -3,19 +3,25 @@
 
 #include <creel/fibers/task_info.hpp>
 
+#include <concepts>
 #include <exception>
 #include <functional>
+#include <utility>
 
 namespace creel {
 
+class error_policy;
+class nursery;
+
 namespace detail {
 struct nursery_core;
-}
+using report_handler = std::function<void(nursery&, std::exception_ptr, const task_info&)>;
+[[nodiscard]] error_policy report_to(report_handler handler);
+} // namespace detail
 
 class error_policy {
 public:
     enum class kind_type : unsigned char { cancel, collect, report };
-    using handler = std::function<void(std::exception_ptr, const task_info&)>;
 
     // The default: the first failure cancels the siblings.
     error_policy() = default;
@@ -24,11 +30,11 @@ public:
 
 private:
     friend error_policy collect();
-    friend error_policy report(handler);
+    friend error_policy detail::report_to(detail::report_handler);
     friend struct detail::nursery_core;
 
     kind_type kind_ = kind_type::cancel;
-    handler handler_{};
+    detail::report_handler handler_{};
 };
 
 // Siblings go on; all errors are thrown at the end: one as it is, several as an exception_group,
@@ -38,10 +44,25 @@ private:
 
 // For servers: a child's error goes to the handler at once, is stored nowhere and cancels nobody;
 // without a handler one line goes to stderr. The body's own error still cancels the children and
-// is thrown. The handler runs on the failed child's fiber (for a child that never got a stack, on
-// that of whoever waits for it), when what the child owned is gone and before it has ended: it may
-// wait, sees the child's locals, may drop its task<R>, and holds up the nursery and get(). A cancel
-// of the nursery ends it quietly; any other exception of its own ends the process.
-[[nodiscard]] error_policy report(error_policy::handler handler = {});
+// is thrown.
+//
+// The handler is void(std::exception_ptr, const task_info&), or takes the nursery& first. It runs
+// on the failed child's fiber, when what the child owned is gone and its place among max_children
+// is free, but before the nursery counts it as ended: so it may spawn another in its place, which
+// supervisors do, or fail() the nursery to escalate. It may wait, sees the child's locals, may drop
+// its task<R>, and holds up the nursery's end and get(). A cancel of the nursery ends it quietly;
+// any other exception of its own ends the process. One that is empty is as none.
+[[nodiscard]] error_policy report();
+[[nodiscard]] error_policy
+report(std::function<void(std::exception_ptr, const task_info&)> handler);
+template <std::invocable<nursery&, std::exception_ptr, const task_info&> F>
+    requires(!std::invocable<F&, std::exception_ptr, const task_info&>)
+[[nodiscard]] error_policy report(F handler) {
+    return detail::report_to(std::move(handler));
+}
+template <std::invocable<std::exception_ptr, const task_info&> F>
+[[nodiscard]] error_policy report(F handler) {
+    return report(std::function<void(std::exception_ptr, const task_info&)>{std::move(handler)});
+}
 
 } // namespace creel

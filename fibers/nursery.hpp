@@ -141,6 +141,23 @@ public:
         core_.scope.cancel(std::move(text), grace);
     }
 
+    // Fails the group: its scope is cancelled, whatever the policy, and with_nursery throws the
+    // error, as one of a child. For report()'s handler, to give up. Not null. Threads: the
+    // nursery's; does not switch.
+    void fail(std::exception_ptr error) noexcept;
+
+    // Waits for all children, as the end of the nursery does: for a body whose locals they use.
+    //
+    //     std::string text = read();
+    //     n.spawn([&] { use(text); });
+    //     n.join(); // without it `text` would be gone before the child runs
+    //
+    // An exception that leaves the body before it gets here destroys such locals all the same; what
+    // is declared outside with_nursery outlives the children whatever happens.
+    // Parks: until they have ended. Cancel: no, the children are cancelled and awaited; then it
+    // throws. Threads: the body's fiber only. Throws: cancelled. Cost: a switch if there are any.
+    void join() { core_.join_in_body(); }
+
     // Cancels it from any thread: <cancel_token.hpp>. Threads: the nursery's. Throws:
     // std::bad_alloc.
     [[nodiscard]] cancel_token token();
@@ -155,7 +172,9 @@ private:
     friend struct detail::nursery_access;
 
     nursery(nursery_options options, std::source_location where)
-        : core_(std::move(options.on_error), options.name, options.max_children, where) {}
+        : core_(std::move(options.on_error), options.name, options.max_children, where) {
+        core_.face = this;
+    }
     explicit nursery(std::source_location where) : core_({}, {}, 0, where) {}
 
     // A child that is not submitted yet; null if the nursery is cancelled, and f has gone then.

@@ -17,6 +17,10 @@ public:
     // The clock, read afresh. Threads: the scheduler's own.
     virtual time_point now() noexcept = 0;
 
+    // The same to within 5 ms, and never ahead of now(): for checkpoints, which ask often.
+    // Threads: the scheduler's own.
+    virtual time_point coarse_now() noexcept { return now(); }
+
     // Hands over what is waiting to be submitted and delivers what has completed; never blocks.
     // Called once in a round of the ready queue, at least 64 switches apart while fibers are ready,
     // on the stack of whichever fiber parks, so it must be cheap when there is nothing to do and

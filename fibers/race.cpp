@@ -24,8 +24,8 @@ void race_core::finish() {
     core_.throw_errors();
     if (won_)
         return; // also when the caller was cancelled meanwhile: success beats that
-    if (core_.a_cancelled != nullptr && !absorbs)
-        std::rethrow_exception(core_.a_cancelled);
+    if (!absorbs)
+        core_.throw_cancelled_members();
     throw_unfinished();
 }
 

@@ -34,10 +34,13 @@ void list_task(const detail::task& t, std::size_t depth, std::string& text) {
         text += " in ";
         text += t.home->name;
     }
-    if (t.runner == nullptr)
-        text += " has not started";
-    else
+    if (t.runner != nullptr)
         add_state(*t.runner, text);
+    else if (t.in_line)
+        text += " has not started: it waits for one of the " +
+                std::to_string(t.home->opener->home->max_fibers()) + " fibers to end";
+    else
+        text += " has not started";
     text += '\n';
 }
 
@@ -55,16 +58,18 @@ std::string list_fibers() {
     std::string text{"main"};
     add_state(s->main(), text);
     text += '\n';
-    detail::for_each_task(s->main(), [&text](const detail::task& t, std::size_t depth) {
+    const auto list = [&text](const detail::task& t, std::size_t depth) {
         list_task(t, depth, text);
-    });
-    if (const std::size_t count = s->tasks_without_stack(); count != 0)
-        text += "no stack can be had now for " + std::to_string(count) +
-                " of those that have not started\n";
-    s->for_each_native_wait([&text](std::uint64_t id, const waiter& w) {
-        text += "Boost fiber #" + std::to_string(id) + " waits for ";
-        w.kind().describe(w, text);
+    };
+    detail::for_each_task(s->main(), list);
+    s->for_each_native([&](const detail::fiber_record& f) {
+        if (f.waiting_on == nullptr && f.outermost == nullptr)
+            return; // it is in no creel call
+        text += "Boost fiber #" + std::to_string(f.id);
+        add_state(f, text);
         text += '\n';
+        detail::for_each_task(
+            f, [&list](const detail::task& t, std::size_t depth) { list(t, depth + 1); });
     });
     return text;
 }

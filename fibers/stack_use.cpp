@@ -16,10 +16,13 @@ std::vector<stack_use> stack_uses() {
     CREEL_ASSERT(ended != nullptr,
                  "stack_uses() needs a run that measures: io::run({.measure_stacks = true}, f)");
     detail::stack_meter meter = *ended;
-    detail::for_each_task(s->main(), [&meter](const detail::task& t, std::size_t) {
+    const auto measure = [&meter](const detail::task& t, std::size_t) {
         if (t.runner != nullptr)
             meter.measure_living(t, t.runner->stack);
-    });
+    };
+    detail::for_each_task(s->main(), measure);
+    s->for_each_native(
+        [&measure](const detail::fiber_record& f) { detail::for_each_task(f, measure); });
     std::vector<stack_use> result;
     for (const auto& [site, use] : meter.uses())
         result.push_back(use);

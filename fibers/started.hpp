@@ -99,7 +99,8 @@ private:
 
 namespace detail {
 
-// What start() puts into a node. The child's own part outlives the caller's frame.
+// What start() puts into a node. The child's own part outlives the caller's frame. It has a scope
+// of its own, whose token stays good when the child moves to the nursery.
 template <typename F, typename T>
 struct start_closure {
     template <typename G>
@@ -109,7 +110,9 @@ struct start_closure {
     static constexpr closure_kind kind{
         [](void* c) {
             auto& self = *static_cast<start_closure*>(c);
-            static_cast<void>(std::invoke(self.f, self.status));
+            cancel_scope own;
+            const auto body = [&self] { static_cast<void>(std::invoke(self.f, self.status)); };
+            static_cast<void>(scope_access::run(own, duration{}, body));
         },
         [](void* c) noexcept { std::destroy_at(static_cast<start_closure*>(c)); }};
 

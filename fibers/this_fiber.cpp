@@ -39,7 +39,7 @@ void yield() {
     if (s == nullptr || detail::scope_access::may_be_cancelled(s->running())) [[unlikely]]
         throw_if_cancelled();
     if (s != nullptr) [[likely]]
-        s->yield();
+        s->yield_or_poll();
     else
         std::this_thread::yield();
     if (s == nullptr || detail::scope_access::may_be_cancelled(s->running())) [[unlikely]]
@@ -48,6 +48,8 @@ void yield() {
 
 void checkpoint() {
     check_cancel();
+    if (detail::scheduler* s = detail::this_scheduler)
+        s->keep_time();
     throw_if_cancelled();
 }
 

@@ -14,12 +14,16 @@ namespace creel {
 
 namespace this_fiber {
 
-// Goes to the back of the ready queue. Checks for cancel before and after.
-// Parks: always lets the others run. Cancel: yes. Threads: any. Throws: cancelled. Cost: a switch.
+// Goes to the back of the ready queue; if no other fiber is ready it polls for I/O, timers and
+// cancels at once. Checks for cancel before and after.
+// Parks: always lets the others run. Cancel: yes. Threads: any. Throws: cancelled. Cost: a switch,
+// or a poll.
 void yield();
 
-// Spends one unit of the fiber's budget and yields only when it is used up. Checks for cancel
-// before and after. For loops that compute for long. Cancel: yes. Threads: any. Throws: cancelled.
+// For loops that compute for long. Spends one unit of the fiber's budget and yields only when it is
+// used up, or when the thread has not polled for 5 ms: so a deadline, or another thread's cancel,
+// is seen within 10 ms and the time between two calls. Checks for cancel before and after. Parks:
+// when it yields. Cancel: yes. Threads: any. Throws: cancelled. Cost: a coarse clock, 5 ns.
 void checkpoint();
 
 // Sleeps, never less than asked. A duration that is zero or less, or a time that has passed, only

@@ -59,10 +59,6 @@ struct waiter_kind {
 
     // False for the few waits that no cancel may end: close(), waiting for children, plain lock().
     bool cancellable = true;
-
-    // True for the waits that nothing but the end of children can end: when all who wait do so, a
-    // child that cannot have a stack is given up.
-    bool awaits_children = false;
 };
 
 // What one park waits on. Lives on the stack of the fiber that parks; belongs to one park.

@@ -3,6 +3,7 @@
 #include <creel/fibers/detail/scheduler.hpp>
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/token.hpp>
 
 #include <boost/fiber/scheduler.hpp>
 
@@ -25,40 +26,27 @@ void guess_context_stack(fiber_record& f) {
 
 } // namespace
 
-// The outermost scope of the main fiber, which natives wait under.
-cancel_scope* scheduler::root_scope() noexcept {
-    cancel_scope* root = main_->scope;
-    while (root != nullptr && scope_access::parent(*root) != nullptr)
-        root = const_cast<cancel_scope*>(scope_access::parent(*root));
-    return root;
-}
-
-void scheduler::update_natives(spread_work& work) noexcept {
+void scheduler::look_at_natives(const parker& who, spread_work& work) noexcept {
+    if (&who != &*main_ || !scope_access::look(natives_scope_, work))
+        return;
     for (auto& [c, f] : natives_)
-        scope_access::update_chain(f, nullptr, nullptr, work);
+        scope_access::look_inwards(f, f.outermost, work);
 }
 
-// The outermost scope of main is entered, or left, while natives live on.
-void scheduler::move_natives(const cancel_scope* from, cancel_scope* to) noexcept {
-    for (auto& [c, f] : natives_) {
-        cancel_scope* outermost = nullptr; // of its own
-        for (cancel_scope* s = f.scope; s != nullptr && scope_access::owner(*s) == &f;
-             s = scope_access::parent(*s))
-            outermost = s;
-        if (outermost == nullptr) {
-            if (f.scope == from)
-                f.scope = to;
-        } else if (scope_access::parent(*outermost) == from) {
-            scope_access::set_parent(*outermost, to);
-        }
-    }
+void scheduler::outermost_left(const parker& who) noexcept {
+    if (&who != &*main_)
+        return;
+    scope_access::hang(natives_scope_, nullptr);
+    spread_work work;
+    look_at_natives(who, work);
+    scope_access::spread(work);
 }
 
 // True while a Boost fiber is inside a creel call: parked in one, or in a scope or nursery of its
 // own.
 bool scheduler::natives_inside() const noexcept {
     for (const auto& [c, f] : natives_)
-        if (f.waiting_on != nullptr || (f.scope != nullptr && scope_access::owner(*f.scope) == &f))
+        if (f.waiting_on != nullptr || f.outermost != nullptr)
             return true;
     return false;
 }
@@ -81,7 +69,7 @@ fiber_record& scheduler::record_of(context* c) {
     if (is_new) {
         f.context = c;
         f.home = this;
-        f.scope = root_scope();
+        f.scope = &natives_scope_;
         f.id = next_id_++;
         guess_context_stack(f);
     }

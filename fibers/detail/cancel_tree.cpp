@@ -1,4 +1,31 @@
-// The walks over the tree of scopes: what a wait sees of it, and how a cancel spreads through it.
+// The tree of cancel scopes: what a wait sees of it, and how a cancel spreads through it.
+//
+// Sight. A wait of a fiber that has `count` uncaught exceptions obeys, from its innermost scope
+// outwards, the scopes that it entered at that count. Past its outermost scope lies the scope of
+// its nursery, which another fiber entered: that is in sight only if the fiber is not unwinding (0
+// is the count it began with), and from there on counts what the nursery's opener saw when it
+// entered it. A shielded scope is the last in sight.
+//
+// So what lies in sight of a scope, at the count it was entered at, depends on nothing but the
+// scope itself and what is in sight of its parent. Each scope keeps it (sight_, sight_level_): the
+// outermost of the scopes whose cancel has come furthest. look() brings one scope up to date from
+// its parent, and a wait asks its innermost scope only, whatever the depth.
+//
+// Spreading. One work list of scopes, each with a mark of what is to be done with it, which is also
+// what keeps a scope from being on the list twice:
+//   look_at_it  its own level has changed (a token cancels it): look at it, and if that is news,
+//               below it
+//   look_beneath it has been looked at and has changed: look below it
+// Below a scope lie the scopes that its fiber entered later and, if it is a nursery's, the fibers
+// of its children. Where a scope turns out unchanged, nothing below it changes either, and the walk
+// turns back: so a cancel costs what it touches. The list is a stack: of nested scopes that one
+// token cancels the outermost was entered first and is listed last, so it is looked at first, and
+// the others then turn out unchanged.
+//
+// It ends: within one spread levels only rise, and at one level what is in sight only moves
+// outwards. (A shield raised, or a fiber moved, changes one scope before the spread begins.) It
+// needs no stack, however deep scopes, nurseries and chains of tokens are, for the caller may be a
+// fiber. It runs no user code: tokens are told under their mutex, withdrawals only unlink or mark.
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/remote_entry.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
@@ -12,85 +39,99 @@ namespace creel::detail {
 
 namespace {
 
-// The destructor rule. `count` is what the scopes of one fiber must have been entered at to be
-// obeyed. Within a fiber entry counts only grow inwards, so the first that differs ends the walk.
-// Past the fiber's outermost scope lies its nursery, opened by another fiber: it is in sight only
-// if this fiber is not unwinding (0 is the count it began with), and then as far as the opener saw
-// when it opened it. A shield ends the walk behind the scope that has it.
-//
-// Calls see(scope) for each scope in sight, from the innermost on.
-template <typename See>
-void walk(const parker& who, cancel_scope* innermost, int count, See see) noexcept {
-    const parker* owner = &who;
-    for (cancel_scope* s = innermost; s != nullptr; s = scope_access::parent(*s)) {
-        if (scope_access::owner(*s) != owner) {
-            if (count != 0)
-                break;
-            owner = scope_access::owner(*s);
-            count = scope_access::entry_count(*s);
-        }
-        if (scope_access::entry_count(*s) != count)
-            break;
-        see(*s);
-        if (s->shielded())
-            break;
-    }
-}
+constexpr std::uint8_t look_at_it = 1;
+constexpr std::uint8_t look_beneath = 2;
 
 } // namespace
 
+// ---- what a wait sees ---------------------------------------------------------------------------
+
+bool scope_access::sees_innermost(const parker& who) noexcept {
+    const cancel_scope& innermost = *who.scope;
+    return uncaught_exceptions_of(who) == (innermost.owner_ == &who ? innermost.entry_count_ : 0);
+}
+
 cancel_scope* scope_access::visible_cancel(const parker& who) noexcept {
-    if (!may_be_cancelled(who))
-        return nullptr;
-    return visible_cancel(who, who.scope, uncaught_exceptions_of(who));
+    return may_be_cancelled(who) && sees_innermost(who) ? who.scope->sight_ : nullptr;
 }
 
-cancel_scope* scope_access::visible_cancel(const parker& who, cancel_scope* innermost,
-                                           int count) noexcept {
-    cancel_scope* found = nullptr;
-    walk(who, innermost, count, [&](cancel_scope& s) {
-        if (s.own_ == cancel_level::cancelled)
-            found = &s;
-    });
-    return found;
+cancel_request scope_access::request_of(const cancel_scope& scope) noexcept {
+    const cancel_scope* s = scope.sight_;
+    if (s == nullptr)
+        return {};
+    return {scope.sight_level_, s->reason_, s->requested_at_,
+            scope.sight_level_ == cancel_level::asked ? s->takes_effect_ : s->requested_at_};
 }
 
+// Deadlines move too often to be kept in each scope, and are seldom asked for: this one walks.
 time_point scope_access::visible_deadline(const parker& who) noexcept {
     time_point earliest = time_point::max();
-    walk(who, who.scope, uncaught_exceptions_of(who), [&](const cancel_scope& s) {
-        earliest = std::min(earliest,
-                            s.own_ == cancel_level::cancelled ? time_point::min() : s.next_event());
-    });
-    return earliest;
+    if (who.scope == nullptr || !sees_innermost(who))
+        return earliest;
+    for (const cancel_scope* s = who.scope;;) {
+        earliest = std::min(earliest, s->own_ == cancel_level::cancelled ? time_point::min()
+                                                                         : s->next_event());
+        const cancel_scope* outside = s->parent_;
+        if (outside == nullptr || s->shielded_ || !is_in_sight_of(*s, *outside))
+            return earliest;
+        s = outside;
+    }
 }
 
-// Brings one fiber's scopes up to date, from `from` (null: its outermost) inwards, and interrupts
-// its wait if that now sees a cancel. Nurseries and tokens whose state changed are put on the work
-// list.
-void scope_access::update_chain(parker& who, const cancel_scope* from, const cancel_scope* changed,
-                                spread_work& work) noexcept {
-    cancel_scope* outermost = nullptr;
-    for (cancel_scope* s = who.scope; s != nullptr && s->owner_ == &who; s = s->parent_) {
-        s->inner_ = outermost;
-        outermost = s;
-        if (s == from)
-            break;
+// ---- how a cancel spreads -----------------------------------------------------------------------
+
+bool scope_access::is_in_sight_of(const cancel_scope& scope, const cancel_scope& parent) noexcept {
+    return scope.entry_count_ == (parent.owner_ == scope.owner_ ? parent.entry_count_ : 0);
+}
+
+void scope_access::add(cancel_scope& scope, std::uint8_t what, spread_work& work) noexcept {
+    if (scope.to_spread_ == 0) {
+        scope.next_to_spread_ = work.first;
+        work.first = &scope;
     }
-    for (cancel_scope* s = outermost; s != nullptr; s = s->inner_) {
-        cancel_level effective = s->own_;
-        if (s->parent_ != nullptr && !s->shielded_)
-            effective = std::max(effective, s->parent_->effective_);
-        // One that was effective already may only now be in sight (the destructor rule), so only
-        // what is not cancelled at all ends the walk.
-        if (effective == cancel_level::none && s->effective_ == cancel_level::none && s != changed)
-            break;
-        s->effective_ = effective;
-        if (s->links_ != nullptr && effective != cancel_level::none) [[unlikely]]
-            tell_tokens(*s, work);
-        if (s->nursery_ != nullptr) {
-            s->nursery_->next_to_spread = work.nurseries;
-            work.nurseries = s->nursery_;
-        }
+    scope.to_spread_ |= what;
+}
+
+void scope_access::add_changed(cancel_scope& scope, spread_work& work) noexcept {
+    add(scope, look_at_it, work);
+}
+
+// Brings what is in sight of the scope up to date; true if that has changed. Then its own token is
+// told, and the caller looks below it.
+bool scope_access::look(cancel_scope& scope, spread_work& work) noexcept {
+    cancel_scope* sight = nullptr;
+    cancel_level level = cancel_level::none;
+    time_point takes_effect = time_point::max();
+    if (const cancel_scope* p = scope.parent_;
+        p != nullptr && !scope.shielded_ && is_in_sight_of(scope, *p)) {
+        sight = p->sight_;
+        level = p->sight_level_;
+        takes_effect = p->sight_takes_effect_;
+    }
+    if (scope.own_ > level) {
+        sight = &scope;
+        level = scope.own_;
+        takes_effect = level == cancel_level::asked ? scope.takes_effect_ : time_point::max();
+    }
+    if (sight == scope.sight_ && level == scope.sight_level_ &&
+        takes_effect == scope.sight_takes_effect_)
+        return false;
+    scope.sight_ = sight;
+    scope.sight_level_ = level;
+    scope.sight_takes_effect_ = takes_effect;
+    if (scope.links_ != nullptr && level != cancel_level::none) [[unlikely]]
+        tell_tokens(scope, work);
+    return true;
+}
+
+// The scopes that this fiber has entered, from one of them on inwards (null: none), and then its
+// wait. Nurseries among them are put on the list, for their children.
+void scope_access::look_inwards(parker& who, cancel_scope* from, spread_work& work) noexcept {
+    for (cancel_scope* s = from; s != nullptr; s = s->inner_) {
+        if (!look(*s, work))
+            return;
+        if (s->nursery_ != nullptr)
+            add(*s, look_beneath, work);
     }
     waiter* w = who.waiting_on;
     if (w != nullptr && who.home != nullptr && w->kind().cancellable &&
@@ -98,69 +139,83 @@ void scope_access::update_chain(parker& who, const cancel_scope* from, const can
         who.home->interrupt(*w, wake_reason::cancelled);
 }
 
-void scope_access::spread(cancel_scope& scope) noexcept {
-    spread_work work;
-    update_chain(*scope.owner_, &scope, &scope, work);
-    if (scope.owner_->home != nullptr)
-        scope.owner_->home->update_natives(work);
-    spread(work);
+void scope_access::look_below(cancel_scope& scope, spread_work& work) noexcept {
+    if (scope.owner_ == nullptr)
+        return; // it is not entered: there are only its tokens
+    if (nursery_core* n = scope.nursery_) {
+        const bool cancelled = sees_cancel(scope);
+        if (n->entry != nullptr)
+            n->entry->refuse(cancelled);
+        for (task* t = n->first_child; t != nullptr; t = t->next) {
+            if (t->runner != nullptr)
+                look_inwards(*t->runner, t->runner->outermost, work);
+            else if (cancelled && t->in_line) [[unlikely]]
+                n->opener->home->drop_from_line(*t);
+        }
+    }
+    parker& owner = *scope.owner_;
+    if (owner.outermost == &scope && owner.home != nullptr)
+        owner.home->look_at_natives(owner, work);
+    look_inwards(owner, scope.inner_, work);
 }
 
-// Iterative, so that neither deep scopes, nor deep nurseries, nor chains of tokens need stack: the
-// caller may be a fiber. Runs no user code; withdrawals only unlink or mark.
 void scope_access::spread(spread_work& work) noexcept {
-    for (;;) {
-        if (token_link* link = work.links) {
-            work.links = link->next_to_take;
-            link->to_take = false;
-            cancel_scope& s = *link->scope;
-            if (!s.take(link->state->current(*link)))
-                continue;
-            update_chain(*s.owner_, &s, &s, work);
-            if (s.owner_->home != nullptr)
-                s.owner_->home->update_natives(work);
-        } else if (nursery_core* n = work.nurseries) {
-            work.nurseries = n->next_to_spread;
-            if (n->entry != nullptr)
-                n->entry->refuse(n->cancelled_for_children());
-            for (task* t = n->first_child; t != nullptr; t = t->next)
-                if (t->runner != nullptr)
-                    update_chain(*t->runner, nullptr, nullptr, work);
-        } else {
-            return;
-        }
+    while (cancel_scope* s = work.first) {
+        work.first = s->next_to_spread_;
+        const std::uint8_t what = s->to_spread_;
+        s->to_spread_ = 0;
+        const bool changed = (what & look_at_it) != 0 && look(*s, work);
+        if (changed || (what & look_beneath) != 0)
+            look_below(*s, work);
     }
 }
 
-void scope_access::move_fiber(parker& who, const cancel_scope& from, cancel_scope& to) noexcept {
-    cancel_scope** link = &who.scope;
-    while (*link != &from)
-        link = &(*link)->parent_;
-    *link = &to;
+void scope_access::spread(cancel_scope& scope) noexcept {
     spread_work work;
-    update_chain(who, nullptr, nullptr, work);
+    add_changed(scope, work);
     spread(work);
+}
+
+void scope_access::move_fiber(parker& who, cancel_scope& to) noexcept {
+    if (who.outermost != nullptr)
+        who.outermost->parent_ = &to;
+    else
+        who.scope = &to;
+    spread_work work;
+    look_inwards(who, who.outermost, work);
+    spread(work);
+}
+
+void scope_access::hang(cancel_scope& scope, cancel_scope* parent) noexcept {
+    scope.parent_ = parent;
+    scope.owner_ = parent != nullptr ? parent->owner_ : nullptr;
+    scope.entry_count_ = parent != nullptr ? parent->entry_count_ : 0;
 }
 
 void scope_access::fire_deadline(timer& fired) noexcept {
-    static_cast<cancel_scope::deadline_timer&>(fired).scope->expire();
+    cancel_scope& scope = *static_cast<cancel_scope::deadline_timer&>(fired).scope;
+    if (scope.expire())
+        spread(scope);
 }
 
+// ---- plain threads ------------------------------------------------------------------------------
+
+// What has changed is listed from the innermost scope outwards, so the outermost is looked at
+// first.
 void scope_access::notice(parker& who) noexcept {
     spread_work work;
-    for (cancel_scope* s = who.scope; s != nullptr; s = s->parent_)
-        for (token_link* l = s->links_; l != nullptr; l = l->next_of_scope)
-            work.add(*l);
-    spread(work);
     const time_point earliest = earliest_event(who);
-    if (earliest == time_point::max())
-        return;
-    const time_point t = now();
-    if (t < earliest)
-        return;
-    for (cancel_scope* s = who.scope; s != nullptr; s = s->parent_)
+    const time_point t = earliest == time_point::max() ? time_point::min() : now();
+    for (cancel_scope* s = who.scope; s != nullptr; s = s->parent_) {
+        bool changed = false;
+        for (token_link* l = s->links_; l != nullptr; l = l->next_of_scope)
+            changed = s->take(l->state->current(*l)) || changed;
         if (s->next_event() <= t)
-            s->expire();
+            changed = s->expire() || changed;
+        if (changed)
+            add_changed(*s, work);
+    }
+    spread(work);
 }
 
 time_point scope_access::earliest_event(const parker& who) noexcept {
@@ -169,20 +224,6 @@ time_point scope_access::earliest_event(const parker& who) noexcept {
         if (s->own_ != cancel_level::cancelled)
             earliest = std::min(earliest, s->next_event());
     return earliest;
-}
-
-cancel_request scope_access::request_of(const cancel_scope& scope) noexcept {
-    const cancel_scope* found = &scope;
-    const auto see = [&found](const cancel_scope& s) {
-        if (s.own_ >= found->own_)
-            found = &s;
-    };
-    if (scope.owner_ != nullptr)
-        walk(*scope.owner_, const_cast<cancel_scope*>(&scope), scope.entry_count_, see);
-    if (found->own_ == cancel_level::none)
-        return {};
-    return {found->own_, found->reason_, found->requested_at_,
-            found->own_ == cancel_level::asked ? found->takes_effect_ : found->requested_at_};
 }
 
 } // namespace creel::detail

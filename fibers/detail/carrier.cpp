@@ -29,26 +29,11 @@ constexpr std::size_t most_warm_tasks = 1024;
 // How often those beyond kept_while_waiting are looked at when nothing is going on.
 constexpr duration trim_interval = std::chrono::seconds{1};
 
-// True if all that this fiber waits for is its children, or results of children; puts its nurseries
-// on the work list.
-bool awaits_children(const parker& who, nursery_core*& work) noexcept {
-    const waiter* w = who.waiting_on;
-    if (w == nullptr || !w->kind().awaits_children)
-        return false;
-    for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
-         s = scope_access::parent(*s))
-        if (nursery_core* n = scope_access::nursery(*s)) {
-            n->next_to_spread = work;
-            work = n;
-        }
-    return true;
-}
-
 class no_stack final : public std::bad_alloc {
 public:
     [[nodiscard]] const char* what() const noexcept override {
-        return "no stack for a child: memory or max_fibers is used up, and all fibers wait for "
-               "children";
+        return "no memory for the stack of a child: {.max_fibers = ...} makes it wait until "
+               "another has ended";
     }
 };
 
@@ -85,6 +70,7 @@ void scheduler::adopt_task(task& t, nursery_core& home) noexcept {
     t.next = nullptr;
     t.runner = nullptr;
     t.result = nullptr;
+    t.no_memory = false;
     if (!t.given_name.empty())
         t.given_name = std::string{}; // and what it may have allocated
     t.next_ready = warm_tasks_;
@@ -125,20 +111,34 @@ void scheduler::free_kept_task(task& t, std::uint64_t run) noexcept {
     }
 }
 
+// No idle carrier has a stack for this task. Null: it waits for one, or is dropped.
 fiber_record* scheduler::bind_new(task& t) {
+    if (options_.max_fibers != 0 && carriers_ >= options_.max_fibers) {
+        if (t.home->cancelled_for_children()) // while it was queued
+            drop(t);
+        else
+            wait_in_line(t);
+        return nullptr;
+    }
     fiber_record* f = create_carrier(t.stack_bytes);
-    if (f == nullptr)
-        starve(t);
-    else
+    if (f != nullptr) {
         give(*f, t);
-    return f;
+        return f;
+    }
+    // What idle carriers hold comes first: they end, the task looks again once they have.
+    end_idle(idle_count_);
+    if (ending_ != 0) {
+        awaiting_memory_.push(t);
+    } else {
+        t.no_memory = true;
+        drop(t);
+    }
+    return nullptr;
 }
 
 fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
-    if (options_.max_fibers != 0 && carriers_ >= options_.max_fibers)
-        return nullptr;
     try {
-        fiber_record& f = start_context(stacks_->allocate(stack_bytes));
+        fiber_record& f = start_context(stacks_->allocate(stack_bytes), &scheduler::run_carrier);
         f.has_default_stack = stack_bytes == options_.stack_bytes;
         ++carriers_;
         ++counters_.fibers_created;
@@ -146,25 +146,74 @@ fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
     } catch (const std::bad_alloc&) {
         if (!std::exchange(told_of_no_memory_, true))
             std::fprintf(stderr,
-                         "creel: no memory for another stack, of %zu bytes, beside %zu: what is "
-                         "spawned waits until a fiber ends; {.max_fibers = ...} limits them\n",
+                         "creel: no memory for another stack, of %zu bytes, beside %zu: what has "
+                         "none fails; {.max_fibers = ...} makes it wait until a fiber ends\n",
                          stack_bytes, carriers_);
         return nullptr;
     }
 }
 
 void scheduler::carrier_ended(stack_memory memory) noexcept {
+    if (memory.top == reserve_stack_.top) {
+        reserve_is_there_ = false;
+        if (!dropped_.empty())
+            start_reserve();
+        return;
+    }
     stacks_->release(memory);
     --carriers_;
-    // There may be room for those who wait for a stack: they go first, in their order.
-    if (!starved_.empty())
-        ready_.prepend(starved_);
+    if (--ending_ == 0 && !awaiting_memory_.empty())
+        ready_.prepend(awaiting_memory_);
+    call_from_line();
 }
 
-// No stack for this task now. An idle carrier that it cannot use makes room by ending.
-void scheduler::starve(task& t) noexcept {
-    starved_.push(t);
-    end_idle(1);
+// ---- tasks that get no fiber --------------------------------------------------------------------
+
+void scheduler::wait_in_line(task& t) noexcept {
+    line_.push(t);
+    end_idle(1); // if there is one its stack is too small, and it makes room
+}
+
+// The oldest goes before all that is ready.
+void scheduler::call_from_line() noexcept {
+    if (task* first = line_.front()) {
+        line_.erase(*first);
+        ready_.push_front(*first);
+    }
+}
+
+// It will not run. What is the user's (the closure's destructor, report()'s handler) needs a fiber
+// all the same, and there may be none: that is what the reserve is for.
+void scheduler::drop(task& t) noexcept {
+    dropped_.push(t);
+    if (!reserve_is_there_)
+        start_reserve();
+}
+
+void scheduler::drop_from_line(task& t) noexcept {
+    line_.erase(t);
+    drop(t);
+}
+
+void scheduler::start_reserve() noexcept {
+    reserve_is_there_ = true;
+    make_ready(start_context(reserve_stack_, &scheduler::run_reserve));
+}
+
+// The body of the reserve fiber, which ends when nothing is left to drop.
+void scheduler::run_reserve(fiber_record& self) noexcept {
+    while (runnable* r = dropped_.pop()) {
+        auto& t = static_cast<task&>(*r);
+        give(self, t);
+        t.destroy_closure();
+        if (t.no_memory && !t.home->cancelled_for_children())
+            end_with(t, ending::failed, std::make_exception_ptr(no_stack{}));
+        else
+            end_with(t, ending::never_ran, nullptr);
+        self.current = nullptr;
+        self.scope = nullptr;
+        spend_budget(); // there may be many
+    }
 }
 
 void scheduler::end_idle(std::size_t count) noexcept {
@@ -173,6 +222,7 @@ void scheduler::end_idle(std::size_t count) noexcept {
         idle_ = f.next_idle;
         --idle_count_;
         f.current = nullptr;
+        ++ending_;
         make_ready(f);
     }
     idle_low_ = std::min(idle_low_, idle_count_);
@@ -193,21 +243,21 @@ void scheduler::trim() noexcept {
 }
 
 [[gnu::always_inline]] inline void scheduler::run_task(task& t) noexcept {
-    if (scope_access::may_be_cancelled(*current_) &&
-        scope_access::visible_cancel(*current_) != nullptr) [[unlikely]] { // it never starts
+    if (t.home->cancelled_for_children()) [[unlikely]] { // it never starts
         t.destroy_closure();
-        end_with(t, nullptr, true);
+        end_with(t, ending::never_ran, nullptr);
         return;
     }
     std::exception_ptr error;
-    bool was_cancelled = false;
+    auto how = ending::returned;
     try {
         t.kind_of_closure->invoke(t.closure());
     } catch (const cancelled&) {
         error = std::current_exception();
-        was_cancelled = true;
+        how = ending::cancelled;
     } catch (...) {
         error = std::current_exception();
+        how = ending::failed;
     }
     // What f owned is released before the nursery hears of the end.
     t.destroy_closure();
@@ -217,10 +267,10 @@ void scheduler::trim() noexcept {
     if (error == nullptr && t.result == nullptr && t.locals == nullptr) [[likely]]
         end_task(t);
     else
-        end_with(t, std::move(error), was_cancelled);
+        end_with(t, how, std::move(error));
 }
 
-// It has returned, and nobody asks what.
+// It has returned, and nothing asks what.
 [[gnu::always_inline]] inline void scheduler::end_task(task& t) noexcept {
     t.home->child_ended(t);
     recycle_task(t);
@@ -228,17 +278,17 @@ void scheduler::trim() noexcept {
     --tasks_alive_;
 }
 
-// Also for tasks that never ran: then without an error, or with bad_alloc; and for those of async()
-// that returned.
-//
-// What is the user's comes first, while t is a child like any other: report()'s handler may wait,
-// be cancelled, read locals and drop the handle, as others may meanwhile. From there on nothing
+// What is the user's comes first, while t is a child like any other, but for its place among
+// max_children, which a supervisor needs to spawn another: report()'s handler may wait, be
+// cancelled, read locals and drop the handle, as others may meanwhile. From there on nothing
 // switches.
-void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) noexcept {
+void scheduler::end_with(task& t, ending how, std::exception_ptr error) noexcept {
     nursery_core& home = *t.home;
-    const bool by_cancel = was_cancelled && home.cancelled_for_children();
+    const bool by_cancel =
+        how == ending::never_ran || (how == ending::cancelled && home.cancelled_for_children());
     const bool reported = error != nullptr && !by_cancel && home.reports();
     if (reported) {
+        home.free_slot();
         home.report(error, t);
         if (t.result == nullptr)
             error = nullptr; // its destructor is the user's, too
@@ -247,17 +297,21 @@ void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) 
         drop_locals(std::exchange(t.locals, nullptr));
     t.runner = nullptr;
     task_result* result = t.result;
-    // Whoever waits in get() is woken before the nursery may cancel him: he has his result.
+    // What waits in get() is woken before the nursery may cancel it: it has its result.
     if (result != nullptr)
         result->end(error, by_cancel);
-    if (error != nullptr && !reported)
-        home.failed(std::move(error), was_cancelled, &t);
-    if (result == nullptr) {
-        end_task(t);
-        return;
-    }
-    home.child_ended(t);
-    result->forget_if_dropped(); // else the handle frees the task
+    if (how == ending::never_ran)
+        home.child_never_ran();
+    else if (error != nullptr && !reported)
+        home.failed(std::move(error), how == ending::cancelled, &t);
+    if (reported)
+        home.child_without_slot_ended(t);
+    else
+        home.child_ended(t);
+    if (result == nullptr)
+        recycle_task(t);
+    else
+        result->forget_if_dropped(); // else the handle frees the task
     ++counters_.tasks_finished;
     --tasks_alive_;
 }
@@ -265,8 +319,8 @@ void scheduler::end_with(task& t, std::exception_ptr error, bool was_cancelled) 
 // The usual case of rest(): the next one in the queue is a task, and no poll is due.
 inline bool scheduler::take_next_task(fiber_record& self) noexcept {
     runnable* r = ready_.front();
-    if (r == nullptr || r->kind != runnable::kind_type::task || polls_in_ <= 0 ||
-        !starved_.empty() || !can_run(self, static_cast<task&>(*r)))
+    if (r == nullptr || r->kind != runnable::kind_type::task || polls_in_ <= 0 || !line_.empty() ||
+        !can_run(self, static_cast<task&>(*r)))
         return false;
     --polls_in_;
     ready_.pop();
@@ -289,26 +343,26 @@ void scheduler::rest(fiber_record& self) noexcept {
     self.current = nullptr;
     self.scope = nullptr;
     bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
-    if (!starved_.empty()) {
-        if (can_run(self, static_cast<task&>(*starved_.front())))
-            ready_.push_front(*starved_.pop());
+    if (task* first = line_.front()) {
+        if (can_run(self, *first))
+            call_from_line();
         else
-            surplus = true; // its stack may be what that task waits for
+            surplus = true; // it makes room for a larger stack
     }
     for (;;) {
         if (--polls_in_ < 0 && poll_is_due())
             poll_round();
         if (dispatcher_due_) {
-            if (!surplus) {
-                dispatcher_held_ = false;
-                lie_idle(self, *dispatcher_);
-            }
-            return; // surplus: Boost ends it, and then runs the dispatcher
+            if (surplus)
+                break; // Boost ends it, and then runs the dispatcher
+            dispatcher_held_ = false;
+            lie_idle(self, *dispatcher_);
+            return;
         }
         runnable* r = pop_ready();
         if (r == nullptr) {
             if (surplus)
-                return;
+                break;
             idle_round();
             continue;
         }
@@ -319,7 +373,7 @@ void scheduler::rest(fiber_record& self) noexcept {
         }
         if (surplus) {
             ready_.push_front(*r);
-            return;
+            break;
         }
         fiber_record* next = r->kind == runnable::kind_type::task ? bind(static_cast<task&>(*r))
                                                                   : static_cast<fiber_record*>(r);
@@ -328,6 +382,7 @@ void scheduler::rest(fiber_record& self) noexcept {
             return;
         }
     }
+    ++ending_;
 }
 
 // Until bind() gives it a task, or leave() tells it to end.
@@ -366,62 +421,6 @@ bool scheduler::explain_fault(const std::byte* address, const std::byte* stack_p
         stack_pointer != nullptr ? std::min(stack_pointer, address) : address;
     found.used_bytes = static_cast<std::size_t>(stack.top - reached);
     return true;
-}
-
-// Everybody who is parked waits for children, and no timer will cancel anybody: only tasks that
-// have no stack could go on, so waiting longer is of no use. Operations under way belong to fibers
-// that are parked on them, so none is forgotten here.
-bool scheduler::only_children_are_awaited() noexcept {
-    for (const auto& [context, f] : natives_)
-        if (f.waiting_on != nullptr)
-            return false;
-    nursery_core* work = nullptr;
-    if (!awaits_children(*main_, work))
-        return false;
-    while (work != nullptr) {
-        nursery_core* n = work;
-        work = n->next_to_spread;
-        for (task* t = n->first_child; t != nullptr; t = t->next)
-            if (t->runner != nullptr && !awaits_children(*t->runner, work))
-                return false;
-    }
-    return true;
-}
-
-std::size_t scheduler::tasks_without_stack() const noexcept {
-    std::size_t count = 0;
-    for (const runnable* r = starved_.front(); r != nullptr; r = r->next_ready)
-        ++count;
-    return count;
-}
-
-// A cancelled nursery does not run what has not started, and must not wait for it either.
-void scheduler::drop_cancelled_starved() noexcept {
-    ready_queue others;
-    while (runnable* r = starved_.pop()) {
-        auto& t = static_cast<task&>(*r);
-        if (t.home->cancelled_for_children())
-            t.home->child_starved(t);
-        else
-            others.push(t);
-    }
-    if (!others.empty())
-        starved_.prepend(others);
-}
-
-// The oldest fails; its nursery's opener does that, on its own stack, once it is in join().
-void scheduler::give_up_on_starved() noexcept {
-    auto& t = static_cast<task&>(*starved_.pop());
-    t.home->child_starved(t);
-}
-
-void scheduler::fail_unstarted(task& t) noexcept {
-    t.destroy_closure();
-    std::exception_ptr error;
-    const bool was_cancelled = t.home->cancelled_for_children();
-    if (!was_cancelled)
-        error = std::make_exception_ptr(no_stack{});
-    end_with(t, std::move(error), was_cancelled);
 }
 
 } // namespace creel::detail

@@ -19,8 +19,14 @@ namespace {
 // their data falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to 1.7 times
 // the CPU of one that polls once a round.
 constexpr int looks_per_round = 32;
-// A round of slow fibers ends sooner.
+// A round of slow fibers ends sooner, and so many switches are looked after at a time that they
+// take no longer than this (at first, after quick ones, the usual number of them).
 constexpr duration longest_round = std::chrono::milliseconds{10};
+constexpr duration longest_unlooked = std::chrono::milliseconds{2};
+
+// After so long without a poll a checkpoint polls. With a coarse clock that is up to 5 ms late, a
+// fiber that calls it between short slices sees its deadline within 10 ms.
+constexpr duration longest_unpolled = std::chrono::milliseconds{5};
 
 struct park_timer : timer {
     waiter* who;
@@ -89,6 +95,25 @@ void scheduler::yield_spent() {
     yield();
 }
 
+void scheduler::keep_time() {
+    if (outside_->coarse_now() - last_poll_ >= longest_unpolled) [[unlikely]]
+        yield_spent();
+}
+
+// One that finds no other fiber ready polls at once, which may make some ready: else a fiber that
+// yields alone would see deadlines, completions and other threads' cancels once in 64 yields,
+// however long it computes between them.
+void scheduler::yield_or_poll() {
+    if (!anything_ready() && !dispatcher_due_) {
+        poll_round();
+        if (!anything_ready() && !dispatcher_due_) {
+            renew_budget(*current_);
+            return;
+        }
+    }
+    yield();
+}
+
 // With nothing ready it polls and waits on the parking fiber's own stack: if its own wake comes
 // first, it returns without a switch.
 void scheduler::suspend_slowly() {
@@ -131,15 +156,29 @@ bool scheduler::poll_is_due() noexcept {
     const time_point t = outside_->now();
     if (t - last_poll_ >= longest_round)
         return true;
-    polls_in_ = switches_per_look;
+    pace(t);
+    polls_in_ = unlooked_switches_;
     drain_inbox();
     fire_timers(t);
     look_at_boost();
     return false;
 }
 
+// How many switches go by until the next look at the clock, and with it the budget of each fiber:
+// fewer while slices are long. What ends now, at t, began at last_look_ with nothing but switches
+// in between, unless that is max(): then the thread has slept.
+void scheduler::pace(time_point t) noexcept {
+    const duration took = last_look_ == time_point::max() ? duration{} : t - last_look_;
+    last_look_ = t;
+    if (took > longest_unlooked)
+        unlooked_switches_ = static_cast<int>(
+            std::max<duration::rep>(1, unlooked_switches_ * longest_unlooked / took));
+    else
+        unlooked_switches_ = std::min(2 * unlooked_switches_, switches_per_look);
+}
+
 void scheduler::begin_round() noexcept {
-    polls_in_ = switches_per_look;
+    polls_in_ = unlooked_switches_;
     looks_ = 0;
     if (!marker_queued_ && !ready_.empty()) {
         marker_queued_ = true;
@@ -158,6 +197,7 @@ void scheduler::take_in() noexcept {
     drain_inbox();
     last_poll_ = outside_->now();
     fire_timers(last_poll_);
+    pace(last_poll_);
     begin_round();
     look_at_boost();
 }
@@ -165,17 +205,12 @@ void scheduler::take_in() noexcept {
 // Nothing is ready. The store to sleeping_ and the loads after it pair with the push and the load
 // in post() and notify(), all seq_cst: either we see their work, or they see us asleep and kick.
 void scheduler::idle_round() noexcept {
-    if (!starved_.empty()) [[unlikely]] {
-        drop_cancelled_starved();
-        if (!anything_ready() && !starved_.empty() && timers_.empty() &&
-            only_children_are_awaited())
-            give_up_on_starved();
-    }
     if (idle_count_ > kept_while_waiting)
         trim();
     if (anything_ready()) // those that end for the trim are among them
         return;
     if (spinning_.enabled() && spinning_.try_it() && spin()) {
+        last_look_ = time_point::max(); // what went by were no slices
         take_in();
         return;
     }
@@ -188,6 +223,7 @@ void scheduler::idle_round() noexcept {
         outside_->poll(); // other threads that keep us busy must not starve the I/O
     }
     sleeping_.store(false, std::memory_order_relaxed); // a needless kick is harmless
+    last_look_ = time_point::max();
     take_in();
 }
 

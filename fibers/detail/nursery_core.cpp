@@ -30,7 +30,7 @@ struct join_waiter : waiter {
         if (core.pending_starts != 0)
             text += " and " + std::to_string(core.pending_starts) + " that are starting";
     }
-    static constexpr waiter_kind kind{&withdraw, &describe, false, true};
+    static constexpr waiter_kind kind{&withdraw, &describe, false};
 
     explicit join_waiter(const nursery_core& c) noexcept : waiter(kind), core(&c) {}
     const nursery_core* core;
@@ -39,7 +39,7 @@ struct join_waiter : waiter {
 } // namespace
 
 // The wait of spawn() for a place among max_children. Woken with the place already taken for it,
-// so that nobody who comes later gets in between; or without, to look after starved children.
+// so that no later caller gets in between.
 struct slot_waiter : waiter {
     static withdrawal withdraw(waiter& w, wake_reason) noexcept {
         auto& self = static_cast<slot_waiter&>(w);
@@ -50,7 +50,7 @@ struct slot_waiter : waiter {
         const nursery_core& core = *static_cast<const slot_waiter&>(w).core;
         text += "a place among " + std::to_string(core.max_children) + " children";
     }
-    static constexpr waiter_kind kind{&withdraw, &describe, true, true};
+    static constexpr waiter_kind kind{&withdraw, &describe};
 
     explicit slot_waiter(nursery_core& c) noexcept
         : waiter(kind), core(&c), previous(c.last_in_line) {
@@ -65,7 +65,6 @@ struct slot_waiter : waiter {
     nursery_core* core;
     slot_waiter* previous;
     slot_waiter* next = nullptr;
-    bool has_slot = false;
 };
 
 nursery_core::nursery_core(error_policy on_error, std::string_view called, std::size_t most,
@@ -86,12 +85,6 @@ nursery_core::~nursery_core() {
     CREEL_ASSERT(children == 0 && !open, "a nursery was destroyed before it was joined");
 }
 
-bool nursery_core::cancelled_for_children() const noexcept {
-    return scope_access::effective(scope) &&
-           scope_access::visible_cancel(*opener, const_cast<cancel_scope*>(&scope),
-                                        scope_access::entry_count(scope)) != nullptr;
-}
-
 // ---- places among max_children ------------------------------------------------------------------
 
 bool nursery_core::take_slot() noexcept {
@@ -108,14 +101,11 @@ bool nursery_core::take_slot() noexcept {
 // While somebody is in line no slot is free, so nobody overtakes here.
 void nursery_core::wait_for_slot() {
     check_cancel();
-    while (!take_slot()) {
-        slot_waiter w{*this};
-        if (park(w) == wake_reason::cancelled)
-            throw_cancelled();
-        if (w.has_slot)
-            return;
-        fail_starved();
-    }
+    if (take_slot())
+        return;
+    slot_waiter w{*this};
+    if (park(w) == wake_reason::cancelled)
+        throw_cancelled();
 }
 
 void nursery_core::free_slot() noexcept {
@@ -127,7 +117,6 @@ void nursery_core::free_slot() noexcept {
     }
     slot_waiter& next = *first_in_line;
     next.unlink();
-    next.has_slot = true;
     wake(next);
 }
 
@@ -139,14 +128,17 @@ task* nursery_core::make_task(const spawn_options& options, std::size_t closure_
         assertion_failed("spawn", used_elsewhere, from);
     if (!open) [[unlikely]]
         assertion_failed("spawn", has_ended, from);
-    if (cancelled_for_children()) [[unlikely]]
+    if (cancelled_for_children()) [[unlikely]] {
+        child_never_ran();
         return nullptr;
+    }
     if (options.stack_bytes != 0) [[unlikely]]
         check_stack_bytes(options.stack_bytes, "a spawn");
     if (!take_slot()) [[unlikely]] {
         wait_for_slot();
         if (cancelled_for_children()) { // meanwhile, unseen by a caller who is shielded
             free_slot();
+            child_never_ran();
             return nullptr;
         }
     }
@@ -178,7 +170,7 @@ void nursery_core::discard_task(task& t) noexcept {
 task* nursery_core::submit_warm(const closure_kind& kind, std::source_location from) noexcept {
     scheduler& home = *opener->home;
     if (scheduler::current() != &home || !open || max_children != unlimited ||
-        scope_access::effective(scope) || home.locals() != nullptr) [[unlikely]]
+        cancelled_for_children() || home.locals() != nullptr) [[unlikely]]
         return nullptr;
     task* t = home.take_warm_task();
     if (t == nullptr) [[unlikely]]
@@ -213,27 +205,6 @@ void nursery_core::wake_joiner() noexcept {
     wake(w);
 }
 
-void nursery_core::child_starved(task& t) noexcept {
-    t.next_ready = starved;
-    starved = &t;
-    if (joiner != nullptr) {
-        wake_joiner();
-    } else if (t.result != nullptr && t.result->getter != nullptr) {
-        t.result->wake_getter();
-    } else if (first_in_line != nullptr) {
-        slot_waiter& w = *first_in_line;
-        w.unlink();
-        wake(w);
-    }
-}
-
-void nursery_core::fail_starved() noexcept {
-    while (runnable* r = starved) {
-        starved = r->next_ready;
-        opener->home->fail_unstarted(static_cast<task&>(*r));
-    }
-}
-
 // ---- start() ------------------------------------------------------------------------------------
 
 void nursery_core::begin_start() {
@@ -264,33 +235,45 @@ void nursery_core::take_over(task& t) noexcept {
     t.next = nullptr;
     link(t);
     t.home = this;
-    scope_access::move_fiber(*t.runner, from.scope, scope);
+    scope_access::move_fiber(*t.runner, scope);
     if (from.children == 0 && from.joiner != nullptr)
         from.wake_joiner();
 }
 
 // ---- the end ------------------------------------------------------------------------------------
 
-bool nursery_core::settle() {
-    if (children == 0 && pending_starts == 0)
-        opener->home->yield(); // a schedule point even when there is nothing to wait for
-    for (;;) {
+// What another thread has handed in until here becomes a child. A cancel that it sent before lies
+// in the inbox, and goes first.
+void nursery_core::wait_for_children() {
+    do {
         while (children != 0 || pending_starts != 0) {
-            fail_starved();
-            if (children == 0 && pending_starts == 0)
-                break;
             join_waiter w{*this};
             joiner = &w;
             static_cast<void>(park(w));
         }
-        // What another thread has handed in until here becomes a child, what comes later is
-        // refused. A cancel that it sent before lies in the inbox, and goes first.
         if (entry == nullptr)
-            break;
+            return;
         opener->home->drain_inbox();
-        if (children == 0 && entry->close())
-            break;
-    }
+        entry->adopt();
+    } while (children != 0);
+}
+
+void nursery_core::join_in_body() {
+    CREEL_ASSERT(&this_parker() == opener,
+                 "join() is called by the body of the nursery: a child that calls it would wait "
+                 "for itself");
+    CREEL_ASSERT(open, has_ended);
+    wait_for_children();
+    throw_if_cancelled();
+}
+
+// What other threads hand in from the close of the entry on is refused.
+bool nursery_core::settle() {
+    if (children == 0 && pending_starts == 0)
+        opener->home->yield(); // a schedule point even when there is nothing to wait for
+    do
+        wait_for_children();
+    while (entry != nullptr && !entry->close());
     open = false;
     if (entry != nullptr)
         std::exchange(entry, nullptr)->drop_reference();
@@ -303,8 +286,8 @@ bool nursery_core::settle() {
 void nursery_core::join() {
     const bool absorbs = settle();
     throw_errors();
-    if (a_cancelled != nullptr && !absorbs)
-        std::rethrow_exception(a_cancelled);
+    if (!absorbs)
+        throw_cancelled_members();
 }
 
 void nursery_core::abandon() noexcept {

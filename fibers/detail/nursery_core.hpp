@@ -14,6 +14,10 @@
 #include <string_view>
 #include <vector>
 
+namespace creel {
+class nursery;
+}
+
 namespace creel::detail {
 
 class remote_entry;
@@ -42,7 +46,9 @@ struct nursery_core {
     task* submit_warm(const closure_kind& kind, std::source_location where) noexcept;
     void adopt(task& t) noexcept; // the same for one that another thread has made
 
-    [[nodiscard]] bool cancelled_for_children() const noexcept;
+    [[nodiscard]] bool cancelled_for_children() const noexcept {
+        return scope_access::sees_cancel(scope);
+    }
 
     // Places among max_children. One that is freed goes to who has waited longest for it.
     // take_slot: any thread that knows the nursery to be open; false if there is none.
@@ -55,29 +61,39 @@ struct nursery_core {
     [[nodiscard]] bool reports() const noexcept {
         return policy.kind() == error_policy::kind_type::report;
     }
-    void report(std::exception_ptr error, const task& child) const noexcept;
+    void report(std::exception_ptr error, const task& child) noexcept;
 
-    // Notes how a child (null: the body) failed; then, for a child, that it has ended.
+    // Notes how a child (null: the body) failed.
     void failed(std::exception_ptr error, bool was_cancelled, const task* child) noexcept;
+    // Fails the group, whatever its policy.
+    void fail(std::exception_ptr error) noexcept;
+    // A child was dropped by a cancel: it counts as one that ended with `cancelled`.
+    void child_never_ran() noexcept { a_child_never_ran = true; }
+    // The last of a child.
     void child_ended(task& t) noexcept {
-        unlink(t);
         if (max_children != unlimited) [[unlikely]]
             free_slot();
+        child_without_slot_ended(t);
+    }
+    void child_without_slot_ended(task& t) noexcept {
+        unlink(t);
         if (children == 0 && joiner != nullptr && pending_starts == 0)
             wake_joiner();
     }
-    // A child that will never have a stack; who waits for it reports that, on his own fiber.
-    void child_starved(task& t) noexcept;
-    void fail_starved() noexcept; // on the calling fiber
 
     // For start(): a child that is somebody else's until it is taken over keeps the nursery open.
     void begin_start();
     void end_start(bool taken_over) noexcept;
     void take_over(task& t) noexcept; // from t's nursery, with the scopes below it
 
+    // Waits for all children, also those that other threads have handed in until now.
+    void wait_for_children();
+    // The body's own wait for them; throws if it is cancelled then.
+    void join_in_body();
     // Waits for all children and leaves the scope. True: a cancel stops here.
     bool settle();
-    void throw_errors(); // if there are any
+    void throw_errors();            // if there are any
+    void throw_cancelled_members(); // if a child or the body has ended so, or never ran
     void forget_errors() noexcept;
     // The same, and throws what is to be thrown.
     void join();
@@ -97,20 +113,21 @@ struct nursery_core {
     std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles take some, too
     slot_waiter* first_in_line = nullptr;    // parked in wait_for_slot(), oldest first
     slot_waiter* last_in_line = nullptr;
-    runnable* starved = nullptr;              // children given up for want of a stack, linked
-    waiter* joiner = nullptr;                 // parked in settle()
+    waiter* joiner = nullptr;                 // parked in wait_for_children()
     remote_entry* entry = nullptr;            // if remote() was called
-    nursery_core* next_to_spread = nullptr;   // scratch of the walk that spreads a cancel
+    nursery* face = nullptr;                  // for report()'s handler; null without one
     std::vector<std::exception_ptr> errors{}; // in their order; some may be there repeatedly
     std::exception_ptr a_cancelled{};         // one `cancelled` that a member ended with
     error_policy policy;
     std::string_view name;
     std::source_location where;
-    bool open = true;              // false once settle() has seen the last child
+    bool open = true; // false once settle() has seen the last child
+    bool a_child_never_ran = false;
     bool cancelled_astray = false; // a_cancelled came without a cancel: an error, if the only one
     bool errors_lost = false;      // there was no memory to keep them
 
 private:
+    void keep(const std::exception_ptr& error) noexcept;
     void cancel_siblings(const std::exception_ptr& error) noexcept;
     void wake_joiner() noexcept;
     void link(task& t) noexcept {

@@ -47,13 +47,13 @@ task_info info_of(const task& t) noexcept {
 
 } // namespace
 
-void nursery_core::report(std::exception_ptr error, const task& child) const noexcept {
+void nursery_core::report(std::exception_ptr error, const task& child) noexcept {
     note_origin(error, child);
     opener->home->count_reported_error();
     const task_info info = info_of(child);
     if (policy.handler_) {
         try {
-            policy.handler_(std::move(error), info);
+            policy.handler_(*face, std::move(error), info);
         } catch (const cancelled&) { // it waited, and the nursery is ending
         } catch (...) {
             refuse_throwing_handler(info);
@@ -79,15 +79,26 @@ void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
         cancelled_astray = cancelled_astray || astray;
         if (!astray)
             return;
-    } else if (errors.empty() || errors.back() != error) {
-        try {
-            errors.push_back(error);
-        } catch (const std::bad_alloc&) {
-            errors_lost = true;
-        }
+    } else {
+        keep(error);
     }
     if (policy.kind_ != error_policy::kind_type::collect)
         cancel_siblings(error);
+}
+
+void nursery_core::fail(std::exception_ptr error) noexcept {
+    keep(error);
+    cancel_siblings(error);
+}
+
+void nursery_core::keep(const std::exception_ptr& error) noexcept {
+    if (!errors.empty() && errors.back() == error)
+        return;
+    try {
+        errors.push_back(error);
+    } catch (const std::bad_alloc&) {
+        errors_lost = true;
+    }
 }
 
 void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
@@ -112,9 +123,19 @@ void nursery_core::throw_errors() {
         std::rethrow_exception(a_cancelled);
 }
 
+// After the scope was left: a child that was dropped without a `cancelled` of its own gets the one
+// that the opener sees.
+void nursery_core::throw_cancelled_members() {
+    if (a_cancelled != nullptr)
+        std::rethrow_exception(a_cancelled);
+    if (a_child_never_ran)
+        throw_cancelled();
+}
+
 void nursery_core::forget_errors() noexcept {
     errors.clear();
     a_cancelled = nullptr;
+    a_child_never_ran = false;
     cancelled_astray = false;
     errors_lost = false;
 }

@@ -19,9 +19,10 @@ struct scope_access;
 
 // Everything here belongs to the parker's own thread, save `futex_word`.
 struct parker {
-    scheduler* home = nullptr;                   // null for a plain thread
-    cancel_scope* scope = nullptr;               // the innermost one entered
-    waiter* waiting_on = nullptr;                // null while it runs or is ready
+    scheduler* home = nullptr;         // null for a plain thread
+    cancel_scope* scope = nullptr;     // the innermost one, its nursery's if it entered none
+    cancel_scope* outermost = nullptr; // of those it entered itself
+    waiter* waiting_on = nullptr;      // null while it runs or is ready
     wake_reason reason = wake_reason::signalled; // how the last park ended
     int budget = 0;                              // cancellation points left before it must yield
     bool swallow_reported = false;               // as the next two

@@ -83,7 +83,12 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     report_other_boost_fiber();
     scheduler& s = acquire();
     static_cast<void>(&no_exit); // makes it, after Boost's own
-    s.enter(outside, options);
+    try {
+        s.enter(outside, options);
+    } catch (...) {
+        release(s);
+        throw;
+    }
     body();
     s.leave();
     release(s);
@@ -102,11 +107,18 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     told_of_no_memory_ = false;
     dispatcher_held_ = false;
     pass_polled_ = false;
+    unlooked_switches_ = switches_per_look;
     polls_in_ = switches_per_look;
     looks_ = 0;
     boost_deadline_ = time_point::max();
     exceptions_ = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
     stacks_.emplace();
+    try {
+        reserve_stack_ = stacks_->allocate(options.stack_bytes);
+    } catch (...) {
+        stacks_.reset();
+        throw; // nothing else has begun
+    }
     nodes_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
@@ -121,6 +133,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     renew_budget(*main_);
     main_->id = next_id_++;
     last_poll_ = outside.now();
+    last_look_ = last_poll_;
     next_trim_ = last_poll_;
     idle_low_ = 0;
     dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
@@ -141,7 +154,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
 // carriers get a null task and return; each dies in Boost's dispatcher, which gives its stack back.
 // None may be left to the thread's exit: Boost would wait there for ever.
 void scheduler::drain() noexcept {
-    while (carriers_ != 0 || natives_inside()) {
+    while (carriers_ != 0 || reserve_is_there_ || natives_inside()) {
         end_idle(idle_count_);
         if (!anything_ready() && !dispatcher_due_)
             idle_round(); // natives in creel calls: wait with them
@@ -176,6 +189,7 @@ void scheduler::leave() noexcept {
     dispatcher_.reset();
     overflow_watch_.reset();
     meter_.reset();
+    stacks_->release(reserve_stack_);
     stacks_.reset();
     cool_tasks();
     nodes_.reset();

@@ -12,12 +12,14 @@
 // thread may have left its run.
 #pragma once
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/fiber_record.hpp>
 #include <creel/fibers/detail/node_pool.hpp>
 #include <creel/fibers/detail/overflow_watch.hpp>
 #include <creel/fibers/detail/ready_queue.hpp>
 #include <creel/fibers/detail/spin_policy.hpp>
 #include <creel/fibers/detail/stack_meter.hpp>
+#include <creel/fibers/detail/task_line.hpp>
 #include <creel/fibers/detail/timer_queue.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
@@ -49,6 +51,8 @@ public:
     wake_reason park(waiter& w);
     wake_reason park_until(waiter& w, time_point deadline, duration span);
     void yield();
+    void yield_or_poll(); // the user's yield
+    void keep_time();     // the user's checkpoint: polls if it has not for some ms
     void spend_budget() { // one cancellation point; yields at zero
         if (--current_->budget <= 0) [[unlikely]]
             yield_spent();
@@ -67,31 +71,30 @@ public:
     void submit(task& t) noexcept;
     void keep_task(task& t, task_result& r) noexcept; // until its handle has gone, too
     void free_kept_task(task& t, std::uint64_t run) noexcept;
-    void fail_unstarted(task& t) noexcept; // with bad_alloc, on the calling fiber
+    void drop_from_line(task& t) noexcept; // its nursery is cancelled: it never runs
 
-    // Natives wait under the outermost scope of main. Threads: own.
-    void update_natives(spread_work& work) noexcept;
+    // Natives wait in a scope that hangs under the outermost one of main, as its children do.
+    // Threads: own.
     void outermost_entered(const parker& who) noexcept {
-        if (!natives_.empty() && &who == &*main_) [[unlikely]]
-            move_natives(nullptr, who.scope);
+        if (&who == &*main_)
+            scope_access::hang(natives_scope_, who.outermost);
     }
-    void outermost_left(const cancel_scope& scope) noexcept {
-        if (!natives_.empty()) [[unlikely]]
-            move_natives(&scope, nullptr);
-    }
+    void outermost_left(const parker& who) noexcept;
+    // What is in sight of main's outermost scope has changed; else nothing is done.
+    void look_at_natives(const parker& who, spread_work& work) noexcept;
 
-    // visit(id, waiter) for each that is parked in a creel call.
+    // visit(const fiber_record&).
     template <typename Visit>
-    void for_each_native_wait(Visit visit) const {
+    void for_each_native(Visit visit) const {
         for (const auto& [c, f] : natives_)
-            if (f.waiting_on != nullptr)
-                visit(f.id, *f.waiting_on);
+            visit(f);
     }
     // Until idle carriers have ended and no native is inside a creel call. By the main fiber.
     void drain() noexcept;
 
     // Timers. Threads: own.
     void arm(timer& t, time_point deadline, duration span) { timers_.arm(t, deadline, span); }
+    void rearm(timer& t, time_point deadline) { timers_.rearm(t, deadline); }
     void cancel(timer& t) noexcept { timers_.cancel(t); }
 
     // Threads: any.
@@ -104,7 +107,7 @@ public:
     [[nodiscard]] int uncaught_exceptions_of(const parker& who) const noexcept;
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
-    [[nodiscard]] std::size_t tasks_without_stack() const noexcept; // walks them
+    [[nodiscard]] std::size_t max_fibers() const noexcept { return options_.max_fibers; }
     // Differs for each run of this object. Threads: any.
     [[nodiscard]] std::uint64_t run_number() const noexcept {
         return run_number_.load(std::memory_order_relaxed);
@@ -144,9 +147,9 @@ private:
     friend struct carrier_stack; // Boost's stack allocator for carriers, in switch.cpp
 
     // Cancellation points between two switches before a fiber yields; tokio's budget is the model.
-    static constexpr int full_budget = 128;
+    static constexpr int budget_per_unlooked_switch = 2;
 
-    static constexpr int switches_per_look = 64; // see longest_round in loop.cpp
+    static constexpr int switches_per_look = 64; // at most; see longest_round in loop.cpp
 
     // Idle carriers that stay warm when nothing is going on; see trim().
     static constexpr std::size_t kept_while_waiting = 64;
@@ -176,6 +179,7 @@ private:
     bool spin() noexcept;
     [[nodiscard]] time_point next_deadline() noexcept;
     void begin_round() noexcept;
+    void pace(time_point t) noexcept;
     runnable* pop_ready() noexcept;
     [[nodiscard]] bool anything_ready() const noexcept {
         const runnable* first = ready_.front();
@@ -186,24 +190,28 @@ private:
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
 
     // carrier.cpp
-    fiber_record* bind(task& t); // null: no stack to be had, the task waits
+    enum class ending : std::uint8_t { returned, failed, cancelled, never_ran }; // of a task
+    fiber_record* bind(task& t); // null: there is no fiber for the task now
     fiber_record* bind_new(task& t);
     fiber_record* create_carrier(std::size_t stack_bytes);
     void run_carrier(fiber_record& self) noexcept; // the body of a carrier
     void run_task(task& t) noexcept;
     void end_task(task& t) noexcept;
-    void end_with(task& t, std::exception_ptr error, bool was_cancelled) noexcept;
+    void end_with(task& t, ending how, std::exception_ptr error) noexcept;
     void recycle_task(task& t) noexcept;
     void cool_tasks() noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
-    static void renew_budget(fiber_record& f) noexcept { f.budget = full_budget; }
-    void starve(task& t) noexcept;
-    void give_up_on_starved() noexcept;
-    void drop_cancelled_starved() noexcept;
-    [[nodiscard]] bool only_children_are_awaited() noexcept;
+    void renew_budget(fiber_record& f) const noexcept {
+        f.budget = budget_per_unlooked_switch * unlooked_switches_;
+    }
+    void wait_in_line(task& t) noexcept;
+    void call_from_line() noexcept;
+    void drop(task& t) noexcept;
+    void start_reserve() noexcept;
+    void run_reserve(fiber_record& self) noexcept;
     void end_idle(std::size_t count) noexcept;
     void trim() noexcept;
     void carrier_ended(stack_memory memory) noexcept;
@@ -215,14 +223,13 @@ private:
     void note_departure(fiber_record& from) noexcept;
     void look_at_boost() noexcept;
     void forget_natives() noexcept;
-    void move_natives(const cancel_scope* from, cancel_scope* to) noexcept;
     [[nodiscard]] bool natives_inside() const noexcept;
-    cancel_scope* root_scope() noexcept;
 
     // switch.cpp: built without sanitizer instrumentation, for they lose track across a switch.
     void switch_to(fiber_record& next) noexcept;
     void arrive(fiber_record& next) noexcept;
-    fiber_record& start_context(stack_memory memory);
+    fiber_record& start_context(stack_memory memory,
+                                void (scheduler::*body)(fiber_record& self) noexcept);
     static void adopt_sanitizer_state(fiber_record& main) noexcept;
     static void drop_sanitizer_state(fiber_record& f) noexcept;
 
@@ -231,6 +238,7 @@ private:
     exception_state* exceptions_ = nullptr; // the thread's live state
     ready_queue ready_;
     spin_policy spinning_;
+    int unlooked_switches_ = switches_per_look; // from one look to the next, see pace()
     int polls_in_ = 0; // switches left before a poll is considered; 0: at the next
     int looks_ = 0;    // times it was considered, and put off, in this round
     runnable marker_{runnable::kind_type::marker}; // ends a round, see poll_is_due()
@@ -248,20 +256,27 @@ private:
     std::size_t idle_low_ = 0; // least idle_count_ since the last trim: not needed meanwhile
     time_point next_trim_{};
     time_point last_poll_{};
+    time_point last_look_{};
     time_point boost_deadline_ = time_point::max();
     std::optional<fiber_record> main_;
     std::optional<fiber_record> dispatcher_;
+    cancel_scope natives_scope_;
     std::unordered_map<boost::fibers::context*, fiber_record> natives_;
     std::vector<decltype(natives_)::node_type> ended_natives_; // until they have been left
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
     std::optional<overflow_watch> overflow_watch_;
     std::optional<stack_meter> meter_; // where stacks are measured
-    ready_queue starved_;              // tasks that found no stack, oldest first
+    task_line line_;                   // tasks that wait for one of max_fibers to end
+    ready_queue awaiting_memory_;      // tasks that wait for the stacks of carriers that are ending
+    ready_queue dropped_;              // tasks that will not run; the reserve fiber ends them
+    stack_memory reserve_stack_;       // held for the whole run, whatever memory there is
+    bool reserve_is_there_ = false;    // has not ended: it gets to what is dropped meanwhile
     task* warm_tasks_ = nullptr;       // freed, and as good as new, linked by next_ready
     std::size_t warm_task_count_ = 0;
     std::uint64_t tasks_alive_ = 0;
-    std::size_t carriers_ = 0;
+    std::size_t carriers_ = 0;   // without the reserve
+    std::size_t ending_ = 0;     // of these, told to end
     std::size_t kept_tasks_ = 0; // of async(), with a handle that has not gone
     std::uint64_t next_id_ = 0;  // of a task; goes on from run to run
     scheduler_options options_{};

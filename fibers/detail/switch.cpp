@@ -118,7 +118,8 @@ struct carrier_stack {
     }
 };
 
-fiber_record& scheduler::start_context(stack_memory memory) {
+fiber_record& scheduler::start_context(stack_memory memory,
+                                       void (scheduler::*body)(fiber_record& self) noexcept) {
     auto* f =
         ::new (memory.top - carrier_record_bytes) fiber_record(fiber_record::fiber_kind::carrier);
     f->home = this;
@@ -130,7 +131,7 @@ fiber_record& scheduler::start_context(stack_memory memory) {
 #endif
     auto context = boost::fibers::make_worker_context_with_properties(
         boost::fibers::launch::post, f, carrier_stack{this, memory, f->sanitizer_state},
-        [this, f] { run_carrier(*f); });
+        [this, f, body] { (this->*body)(*f); });
     f->context = context.get();
     boost::fibers::context::active()->attach(f->context);
     return *f; // the context keeps a reference to itself until it has ended

@@ -3,6 +3,10 @@
 // Owner: the nursery it was spawned into, from submit() to child_ended(). States, in order:
 //   made      spawn() is constructing the closure in it
 //   queued    in the scheduler's ready queue; no fiber yet (`runner` is null)
+//   in line   its turn has come, but there are max_fibers: in the scheduler's line until one ends,
+//             and then queued again, in front
+//   dropped   it will not run: cancelled while in line, or there is no memory for its stack. Among
+//             the scheduler's dropped tasks, until the reserve fiber ends it
 //   running   bound to `runner`, which calls the closure
 //   done      closure destroyed, nursery told, node returned to the pool (that of async() when its
 //             handle has gone too)
@@ -94,6 +98,8 @@ struct alignas(std::max_align_t) task : runnable {
             kind_of_closure->destroy(closure());
     }
 
+    bool in_line = false;         // see above
+    bool no_memory = false;       // for its stack: it is dropped for that
     std::uint32_t node_bytes = 0; // what the pool handed out
     std::uint32_t offset = 0;     // from the node to the closure
     std::size_t stack_bytes = 0;  // needed
@@ -104,6 +110,7 @@ struct alignas(std::max_align_t) task : runnable {
     const closure_kind* kind_of_closure = nullptr;
     task_result* result = nullptr; // of async(): in this node, which it keeps while it is asked for
     std::uint64_t id = 0;
+    task* previous_in_line = nullptr;
     local_binding* locals = nullptr; // what its spawner saw, then its own; we hold a reference
     std::source_location spawned_at;
     std::string given_name{};

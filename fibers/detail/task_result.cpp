@@ -16,7 +16,7 @@ struct result_waiter : waiter {
     static void describe(const waiter& w, std::string& text) {
         static_cast<const result_waiter&>(w).asked->describe(text);
     }
-    static constexpr waiter_kind kind{&withdraw, &describe, true, true};
+    static constexpr waiter_kind kind{&withdraw, &describe};
 
     explicit result_waiter(task_result& r) noexcept : waiter(kind), asked(&r) {}
     task_result* asked;
@@ -43,23 +43,15 @@ void task_result::await() {
     CREEL_ASSERT(this_scheduler == home, "task<R>::get() is called on its nursery's thread");
     CREEL_ASSERT(getter == nullptr, "two fibers wait in get() of one task<R>");
     CREEL_ASSERT(node->runner != &home->running(), "a child waits in get() for its own end");
-    do {
-        result_waiter w{*this};
-        getter = &w;
-        if (park(w) == wake_reason::cancelled)
-            throw_cancelled();
-    } while (!ended_after_wake());
+    result_waiter w{*this};
+    getter = &w;
+    if (park(w) == wake_reason::cancelled)
+        throw_cancelled();
 }
 
 void task_result::describe(std::string& text) const {
     text += "the result of " +
             to_string(task_info{node->id, std::string{node->name()}, node->spawned_at});
-}
-
-bool task_result::ended_after_wake() noexcept {
-    if (!ended)
-        node->home->fail_starved(); // the child will never have a stack, and is among these
-    return ended;
 }
 
 void task_result::throw_failure() const {

@@ -54,10 +54,6 @@ struct task_result {
     void watch(waiter& who, task_watcher& w) noexcept;
     void unwatch(const task_watcher& w) noexcept;
 
-    // Lets who waits look again, by the second: has the child ended, or been given up, which ends
-    // it? On the waiter's own fiber.
-    void wake_getter() noexcept;
-    [[nodiscard]] bool ended_after_wake() noexcept;
     // For the dump: "the result of" and which child.
     void describe(std::string& text) const;
 
@@ -74,6 +70,7 @@ struct task_result {
     bool dropped = false;   // nobody will ask
 
 private:
+    void wake_getter() noexcept;
     void free() noexcept;
 };
 

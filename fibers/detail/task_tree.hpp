@@ -6,6 +6,7 @@
 #include <creel/fibers/detail/nursery_core.hpp>
 #include <creel/fibers/nursery.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -20,14 +21,14 @@ void for_each_task(const parker& root, Visit visit) {
         std::size_t depth;
     };
     std::vector<siblings> stack;
-    // A fiber's nurseries, the innermost first, so that the outermost is visited first.
     const auto push_nurseries = [&stack](const parker& who, std::size_t depth) {
-        for (const cancel_scope* s = who.scope; s != nullptr && scope_access::owner(*s) == &who;
-             s = scope_access::parent(*s))
+        const std::size_t outside = stack.size();
+        for (const cancel_scope* s = who.outermost; s != nullptr; s = scope_access::inner(*s))
             if (const nursery_core* n = scope_access::nursery(*s))
                 stack.push_back({n->first_child, depth});
+        std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(outside), stack.end());
     };
-    push_nurseries(root, 0);
+    push_nurseries(root, 0); // its outermost nursery is visited first
     while (!stack.empty()) {
         const task* t = stack.back().next;
         if (t == nullptr) {

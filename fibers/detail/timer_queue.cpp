@@ -70,9 +70,21 @@ void timer_queue::lower_key(list& target, const timer& first) noexcept {
     sift_up(in_heap ? target.position : heap_size_++, {target.deadline, &target});
 }
 
-void timer_queue::arm_in_heap(timer& added) {
+// For one more timer in the heap.
+void timer_queue::make_room() {
     if (timers_in_heap_ == capacity_) [[unlikely]]
         resize(capacity_ * 2);
+}
+
+void timer_queue::rearm(timer& moved, time_point deadline) {
+    if (moved.where != place::heap && deadline != time_point::max())
+        make_room();
+    cancel(moved);
+    arm(moved, deadline, duration{});
+}
+
+void timer_queue::arm_in_heap(timer& added) {
+    make_room();
     ++timers_in_heap_;
     added.where = place::heap;
     sift_up(heap_size_++, {added.deadline(), &added});

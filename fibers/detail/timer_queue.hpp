@@ -70,6 +70,10 @@ public:
     // 10 ns, no allocation once the heap has had its largest size.
     void arm(timer& added, time_point deadline, duration span);
 
+    // Arms a timer anew, armed or not, without a span.
+    // Throws: std::bad_alloc, and then it is armed as it was.
+    void rearm(timer& moved, time_point deadline);
+
     // Does nothing to a timer that is not armed. Cost: as arm.
     void cancel(timer& removed) noexcept;
 
@@ -125,6 +129,7 @@ private:
     bool append(timer& added, duration span) noexcept;
     void lower_key(list& target, const timer& first) noexcept;
     void arm_in_heap(timer& added);
+    void make_room();
     void resize(std::size_t capacity);
     void put(std::uint32_t position, heap_entry entry) noexcept;
     void sift_up(std::uint32_t position, heap_entry entry) noexcept;

@@ -54,13 +54,41 @@ bool token_state::was_cancelled() noexcept {
     return called_.level == cancel_level::cancelled;
 }
 
+bool token_state::is_cancelled() noexcept {
+    if (level.load(std::memory_order_acquire) != cancel_level::none)
+        return true;
+    time_point::rep known = deadline_.load(std::memory_order_relaxed);
+    for (;;) {
+        if (known == no_deadline)
+            return false;
+        if (known == has_passed)
+            return true;
+        if (now() < time_point{duration{known}})
+            return false;
+        // relaxed, as in move_deadline: only the order of the changes of this one word counts.
+        if (deadline_.compare_exchange_weak(known, has_passed, std::memory_order_relaxed))
+            return true;
+    }
+}
+
+bool token_state::move_deadline(time_point deadline) noexcept {
+    time_point::rep known = deadline_.load(std::memory_order_relaxed);
+    do {
+        if (known == has_passed)
+            return false;
+    } while (!deadline_.compare_exchange_weak(known, deadline.time_since_epoch().count(),
+                                              std::memory_order_relaxed));
+    return true;
+}
+
 // With the mutex held. A link that is listed has a scope that is not left yet, so its owner's run
 // goes on and its inbox will be drained: remove() takes the same mutex.
 void token_state::send(token_link& link, spread_work& work) noexcept {
     if (link.owner == nullptr)
         return; // not entered yet: it looks when it is
     if (is_own_thread(*link.owner)) {
-        work.add(link);
+        if (scope_access::take(*link.scope, meant_for(link)))
+            scope_access::add_changed(*link.scope, work);
     } else if (link.owner->home == nullptr) {
         poke(static_cast<thread_parker&>(*link.owner));
     } else if (!link.in_flight) {
@@ -78,9 +106,8 @@ void token_state::send(token_link& link, spread_work& work) noexcept {
                 delete &delivered;
                 return;
             }
-            spread_work own;
-            own.add(delivered);
-            scope_access::spread(own);
+            if (scope_access::take(*delivered.scope, state.current(delivered)))
+                scope_access::spread(*delivered.scope);
         };
         link.owner->home->post(link);
     }
@@ -139,8 +166,8 @@ const std::shared_ptr<token_state>& scope_access::own_token(cancel_scope& scope)
         if (l->is_own)
             return l->state;
     token_link& l = link(scope, std::make_shared<token_state>(), true);
-    set_token_deadline(scope);
-    if (scope.own_ != cancel_level::none || scope.effective_ != cancel_level::none) {
+    static_cast<void>(l.state->move_deadline(scope.deadline_)); // nobody has asked it yet
+    if (scope.sight_level_ != cancel_level::none) {
         spread_work work;
         tell_tokens(scope, work);
         spread(work);
@@ -163,11 +190,11 @@ void scope_access::tell_tokens(cancel_scope& scope, spread_work& work) noexcept 
             l->state->follow(request_of(scope), work);
 }
 
-void scope_access::set_token_deadline(cancel_scope& scope) noexcept {
+bool scope_access::set_token_deadline(cancel_scope& scope, time_point deadline) noexcept {
     for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
         if (l->is_own)
-            l->state->deadline.store(scope.deadline_.time_since_epoch().count(),
-                                     std::memory_order_relaxed);
+            return l->state->move_deadline(deadline);
+    return true;
 }
 
 // The scope is left, or was never entered. What its token says from now on does not change by
@@ -175,16 +202,10 @@ void scope_access::set_token_deadline(cancel_scope& scope) noexcept {
 void scope_access::drop_links(cancel_scope& scope) noexcept {
     while (token_link* l = scope.links_) {
         scope.links_ = l->next_of_scope;
-        if (l->is_own) {
-            const std::shared_ptr<token_state> state = l->state; // remove() may delete the link
-            if (scope.deadline_ > now())
-                state->deadline.store(time_point::max().time_since_epoch().count(),
-                                      std::memory_order_relaxed);
-            state->remove(*l);
-        } else {
-            const std::shared_ptr<token_state> state = l->state;
-            state->remove(*l);
-        }
+        const std::shared_ptr<token_state> state = l->state; // remove() may delete the link
+        if (l->is_own && scope.deadline_ > now())
+            static_cast<void>(state->move_deadline(time_point::max()));
+        state->remove(*l);
     }
 }
 

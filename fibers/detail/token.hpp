@@ -23,8 +23,6 @@ struct token_link : inbox_node {
     cancel_scope* scope = nullptr;
     bool is_own = false;                 // the state is of scope's own token, and follows it
     token_link* next_of_scope = nullptr; // own thread
-    token_link* next_to_take = nullptr;  // own thread: scratch of the walk that spreads a cancel
-    bool to_take = false;                // own thread: is on that list
 
     // Guarded by the state's mutex.
     parker* owner = nullptr; // of the scope; null until it is entered
@@ -36,7 +34,7 @@ struct token_link : inbox_node {
 
 struct token_state {
     // Takes over a cancel of the token, unless it says nothing new, and sends it on to all scopes.
-    // Those of this thread are put on the work list. Threads: any.
+    // Those of this thread take it at once, and are put on the work list. Threads: any.
     void request(const cancel_request& r, spread_work& work) noexcept;
 
     // The same for what the token's own scope has seen happen, by itself or from outside: that
@@ -46,17 +44,25 @@ struct token_state {
     // True if it was cancelled itself, and not only its scope from outside. Threads: any.
     [[nodiscard]] bool was_cancelled() noexcept;
 
+    // From the call of a cancel on, or once the deadline has passed; then it stays so: who asks
+    // first fixes a deadline that has passed, and move_deadline() finds it fixed. Threads: any.
+    [[nodiscard]] bool is_cancelled() noexcept;
+    // False if the old deadline was seen to have passed. Threads: the scope's.
+    [[nodiscard]] bool move_deadline(time_point deadline) noexcept;
+
     // Threads: the scope's.
     void add(token_link& link, parker* owner) noexcept;
     [[nodiscard]] cancel_request enter(token_link& link, parker& owner) noexcept;
     void remove(token_link& link) noexcept; // and deletes it, in the end
     [[nodiscard]] cancel_request current(const token_link& link) noexcept;
 
-    // Both may be read without the mutex: they only ever tell of a cancel that has been called.
+    // May be read without the mutex: it only ever tells of a cancel that has been called.
     std::atomic<cancel_level> level{cancel_level::none};
-    std::atomic<time_point::rep> deadline{time_point::max().time_since_epoch().count()};
 
 private:
+    static constexpr time_point::rep no_deadline = time_point::max().time_since_epoch().count();
+    static constexpr time_point::rep has_passed = time_point::min().time_since_epoch().count();
+
     void send(token_link& link, spread_work& work) noexcept;
     [[nodiscard]] const cancel_request& meant_for(const token_link& link) const noexcept {
         return link.is_own ? called_ : request_;
@@ -66,20 +72,12 @@ private:
     cancel_request called_;  // on the token
     cancel_request request_; // on the token, or what its scope has seen
     token_link* links_ = nullptr;
+    std::atomic<time_point::rep> deadline_{no_deadline};
 };
 
-// What remains to be done while a cancel spreads; lists, so that no depth needs stack.
+// The scopes of this thread that a cancel has yet to be spread from, see cancel_tree.cpp.
 struct spread_work {
-    nursery_core* nurseries = nullptr; // whose children must be looked at
-    token_link* links = nullptr;       // whose scopes must take over what the state says
-
-    void add(token_link& link) noexcept {
-        if (link.to_take)
-            return;
-        link.to_take = true;
-        link.next_to_take = links;
-        links = &link;
-    }
+    cancel_scope* first = nullptr;
 };
 
 } // namespace creel::detail

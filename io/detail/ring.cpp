@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <source_location>
 #include <string>
 
@@ -231,6 +232,20 @@ void ring::wait_until(time_point deadline) noexcept {
     }
     reap();
     attend();
+}
+
+// CLOCK_MONOTONIC_COARSE is the steady clock as of the last timer tick: 5 ns to read instead of 24.
+// Its resolution is a tick, 10 ms on a kernel of 100 Hz, which is too coarse.
+time_point ring::coarse_now() noexcept {
+    static const bool fine_enough = [] {
+        timespec tick{};
+        return clock_getres(CLOCK_MONOTONIC_COARSE, &tick) == 0 && tick.tv_sec == 0 &&
+               tick.tv_nsec <= 5'000'000;
+    }();
+    timespec t{};
+    if (!fine_enough || clock_gettime(CLOCK_MONOTONIC_COARSE, &t) != 0) [[unlikely]]
+        return clock::now();
+    return time_point{std::chrono::seconds{t.tv_sec} + std::chrono::nanoseconds{t.tv_nsec}};
 }
 
 // The cheapest is a message: a completion that the kernel makes for us. Measured in

@@ -56,6 +56,7 @@ public:
     ~ring();
 
     time_point now() noexcept override { return clock::now(); }
+    time_point coarse_now() noexcept override;
     void poll() noexcept override;
     void wait_until(time_point deadline) noexcept override;
     void wake() noexcept override; // Threads: any.

@@ -273,9 +273,8 @@ struct task_case final : select_case, creel::detail::task_watcher {
             static_cast<task_case&>(c).child.unwatch(static_cast<task_case&>(c));
             c.node = nullptr;
         },
-        [](select_case& c) { return static_cast<task_case&>(c).child.ended_after_wake(); },
+        [](select_case&) { return true; },
         [](select_case& c, std::string& text) { static_cast<task_case&>(c).child.describe(text); },
-        true,
     };
     creel::detail::task_result& child;
     F then;

@@ -99,15 +99,6 @@ std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
 } // namespace
 
 constinit const waiter_kind select_waiter::kind{&select_waiter::withdraw, &select_waiter::describe};
-constinit const waiter_kind select_waiter::kind_for_children{&select_waiter::withdraw,
-                                                             &select_waiter::describe, true, true};
-
-const waiter_kind& select_waiter::kind_for(std::span<select_case* const> cases) noexcept {
-    for (const select_case* c : cases)
-        if (!c->kind->awaits_child)
-            return kind;
-    return kind_for_children;
-}
 
 // A cancel or the timer is one more party that claims. Nodes are taken off their lists afterwards.
 withdrawal select_waiter::withdraw(waiter& w, wake_reason) noexcept {

@@ -27,17 +27,14 @@ struct select_case;
 
 class select_waiter final : public waiter {
 public:
-    explicit select_waiter(std::span<select_case* const> all) noexcept
-        : waiter(kind_for(all)), cases(all) {}
+    explicit select_waiter(std::span<select_case* const> all) noexcept : waiter(kind), cases(all) {}
     wait_claim claim;
     std::span<select_case* const> cases;
 
 private:
     static withdrawal withdraw(waiter& w, wake_reason why) noexcept;
     static void describe(const waiter& w, std::string& text);
-    static const waiter_kind& kind_for(std::span<select_case* const> cases) noexcept;
     static const waiter_kind kind;
-    static const waiter_kind kind_for_children; // if no case but the ends of children
 };
 
 inline constexpr std::size_t most_cases = 32;
@@ -58,11 +55,10 @@ struct select_kind {
     // Takes the node off its list, if it is still there.
     void (*withdraw)(select_case&) noexcept;
     // After the wake, for the one whose node was claimed. False: it did not happen after all (a
-    // move threw in the other party; a child has not ended). Throws: what moving the item threw.
+    // move threw in the other party). Throws: what moving the item threw.
     bool (*woken)(select_case&);
     // What it waits for, as waiter_kind::describe.
     void (*describe)(select_case&, std::string& text);
-    bool awaits_child = false;
 };
 
 struct select_case {

@@ -257,3 +257,19 @@ TEST_CASE("a Boost fiber outlives the nursery it waited under and goes on") {
     });
     CHECK(done == "done");
 }
+
+TEST_CASE("the list of fibers has the children of a nursery that a Boost fiber opened") {
+    std::string text;
+    run_virtually([&] {
+        boost::fibers::fiber native{[] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn({.name = "stuck child"}, [] { creel::this_fiber::sleep_for(1s); });
+            });
+        }};
+        creel::this_fiber::sleep_for(1ms);
+        text = creel::list_fibers();
+        native.join();
+    });
+    CHECK_THAT(text, Catch::Contains(" waits for its child\n  stuck child (#") &&
+                         Catch::Contains(" waits for a sleep\n"));
+}

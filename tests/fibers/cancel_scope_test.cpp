@@ -4,6 +4,7 @@
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
+#include "support/malloc_count.hpp"
 #include "support/outcome.hpp"
 #include "support/process_end.hpp"
 #include "support/when_cancelled.hpp"
@@ -15,6 +16,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -574,4 +576,80 @@ TEST_CASE("current_deadline is the earliest in sight, up to the nearest shield")
             CHECK(creel::current_deadline() == creel::time_point::min());
         });
     });
+}
+
+TEST_CASE("a deadline that has passed is final: it cannot be moved any more, noticed or not") {
+    const auto left = run_virtually([](manual_poller& outside) {
+        creel::cancel_scope unentered{outside.now() - 1s};
+        CHECK(unentered.cancel_called());
+        unentered.set_deadline(outside.now() + 1h);
+        CHECK(unentered.cancel_called());
+        CHECK(!unentered.run([] { creel::this_fiber::sleep_for(1ms); }));
+
+        creel::cancel_scope s{outside.now() + 5ms};
+        const auto token = s.token();
+        CHECK(!s.run([&] {
+            outside.advance(10ms); // no poll has seen it pass
+            CHECK(token.cancelled());
+            s.set_deadline(outside.now() + 1h);
+            CHECK(s.cancel_called());
+            CHECK(token.cancelled());
+            creel::this_fiber::sleep_for(1ms);
+        }));
+
+        creel::cancel_scope moved{outside.now() + 5ms};
+        CHECK(moved.run([&] {
+            outside.advance(4ms);
+            CHECK(!moved.cancel_called());
+            moved.set_deadline(creel::time_point::max());
+            creel::this_fiber::sleep_for(1h);
+        }));
+        CHECK(!moved.cancel_called());
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a deadline that another thread's look at the token has found passed stays passed") {
+    creel::cancel_scope s{creel::now() + 1ms};
+    const auto token = s.token();
+    s.run([&] {
+        std::thread{[&] {
+            while (!token.cancelled())
+                std::this_thread::yield();
+        }}.join();
+        s.set_deadline(creel::time_point::max());
+        CHECK(s.cancel_called());
+        CHECK(token.cancelled());
+    });
+}
+
+TEST_CASE("set_deadline without memory throws, and the old deadline stands") {
+    if (!counts_malloc)
+        return;
+    const auto left = run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        bool refused = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 192; ++i) // the timer queue is full then
+                n.spawn([i] { creel::this_fiber::sleep_until(creel::now() + 1h + i * 1ms); });
+            creel::this_fiber::yield();
+            CHECK(!creel::move_on_after(300ms, [&](creel::cancel_scope& s) {
+                const auto before = s.deadline();
+                {
+                    const no_memory any;
+                    try {
+                        s.set_deadline(outside.now() + 100ms);
+                    } catch (const std::bad_alloc&) {
+                        refused = true;
+                    }
+                }
+                CHECK(s.deadline() == before);
+                creel::this_fiber::sleep_for(2s);
+            }));
+            CHECK(outside.now() - begin == 300ms);
+            n.cancel();
+        });
+        CHECK(refused);
+    });
+    CHECK(left == nothing);
 }

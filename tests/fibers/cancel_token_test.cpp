@@ -547,3 +547,28 @@ TEST_CASE("a token taken while unwinding tells of the scopes that a wait there o
         CHECK(log == "fresh fresh ran cancelled ");
     });
 }
+
+TEST_CASE("current_token while unwinding is of the scope that a wait there obeys, or of none") {
+    struct cleanup {
+        ~cleanup() {
+            const auto token = creel::current_token();
+            CHECK(!token.cancelled());
+            bool ran = false;
+            CHECK(token.run([&] {
+                creel::this_fiber::sleep_for(1ms);
+                ran = true;
+            }));
+            CHECK(ran);
+            creel::move_on_after(1s, [](creel::cancel_scope& s) {
+                CHECK(creel::current_token() == s.token());
+                CHECK(!creel::current_token().cancelled());
+            });
+        }
+    };
+    run_virtually([] {
+        CHECK(!creel::move_on_after(1ms, [] {
+            const cleanup last;
+            creel::this_fiber::sleep_for(1h);
+        }));
+    });
+}

@@ -80,21 +80,55 @@ TEST_CASE("a deadline ends a nursery whose children wait for a stack") {
         {.max_fibers = 1});
 }
 
-TEST_CASE("when all fibers wait for children that can have no stack, the oldest such child fails") {
+TEST_CASE("a cancel takes its children out of the line behind max_fibers, and the others go on") {
+    std::string order;
+    const auto left = run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                creel::with_nursery([&](creel::nursery& dropped) {
+                    n.spawn([&] { creel::this_fiber::sleep_for(1s); }); // the only fiber
+                    for (const char c : {'a', 'b', 'c', 'd'})
+                        (c == 'a' || c == 'd' ? dropped : n).spawn([&order, c] { order += c; });
+                    creel::this_fiber::sleep_for(1ms); // all are in line
+                    dropped.cancel();
+                });
+                CHECK(order.empty()); // it has ended before there was a fiber
+            });
+        },
+        {.max_fibers = 1});
+    CHECK(order == "bc");
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a deadline drops what is in line behind max_fibers while the fibers are busy") {
     run_virtually(
-        [] {
-            CHECK_THROWS_AS(creel::with_nursery([](creel::nursery& n) {
-                                n.spawn([] {
-                                    creel::with_nursery(
-                                        [](creel::nursery& inner) { inner.spawn([] {}); });
-                                });
-                            }),
-                            std::bad_alloc);
+        [](manual_poller& outside) {
+            bool ran = false;
+            bool stop = false;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    while (!stop) {
+                        outside.advance(1ms);
+                        creel::this_fiber::yield();
+                    }
+                });
+                creel::this_fiber::yield();
+                CHECK(!creel::move_on_after(100ms, [&] {
+                    creel::with_nursery([&](creel::nursery& inner) {
+                        auto t = inner.async([&] { ran = true; });
+                        CHECK_THROWS_AS(t.get(), creel::cancelled);
+                        creel::shield([&] { CHECK_THROWS_AS(t.get(), creel::task_cancelled); });
+                        creel::this_fiber::yield();
+                    });
+                }));
+                stop = true;
+            });
+            CHECK(!ran);
         },
         {.max_fibers = 1});
 }
 
-TEST_CASE("the closure of a task that gets no stack is destroyed on its nursery's own fiber") {
+TEST_CASE("the closure of a task that a cancel drops from the line is destroyed in its own name") {
     const auto body = [] {
         std::string where;
         struct told {
@@ -108,16 +142,45 @@ TEST_CASE("the closure of a task that gets no stack is destroyed on its nursery'
             void operator()() const {}
         };
         creel::with_nursery([&](creel::nursery& n) {
-            n.spawn({.name = "opener"}, [&] {
-                try {
-                    creel::with_nursery([&](creel::nursery& inner) { inner.spawn(told{&where}); });
-                } catch (const std::bad_alloc&) {
-                }
-            });
+            n.spawn([] { creel::this_fiber::sleep_for(1h); });
+            n.spawn({.name = "in line"}, told{&where});
+            creel::this_fiber::sleep_for(1ms);
+            n.cancel();
         });
-        CHECK(where == "opener");
+        CHECK(where == "in line");
     };
     run_virtually(body, {.max_fibers = 1});
+}
+
+TEST_CASE("a cancel drops thousands from the line, and others run meanwhile") {
+    const int count = 5000;
+    const auto left = run_virtually(
+        [&] {
+            int ran = 0;
+            int turns = 0;
+            bool ended = false;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    while (!ended) {
+                        ++turns;
+                        creel::this_fiber::yield();
+                    }
+                });
+                creel::with_nursery([&](creel::nursery& dropped) {
+                    for (int i = 0; i < count; ++i)
+                        dropped.spawn([&] { ++ran; });
+                    creel::this_fiber::yield();
+                    creel::this_fiber::yield();
+                    turns = 0;
+                    dropped.cancel();
+                });
+                ended = true;
+            });
+            CHECK(ran == 0);
+            CHECK(turns > 10);
+        },
+        {.max_fibers = 1});
+    CHECK(left == nothing);
 }
 
 TEST_CASE("a burst of fibers gives its memory back during the run") {

@@ -4,16 +4,21 @@
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/memory.hpp"
+#include "support/outcome.hpp"
 #include "support/process_end.hpp"
 #include "support/sanitizers.hpp"
 
+#include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <exception>
 #include <new>
+#include <string>
+#include <vector>
 
 // Sanitizers map address space of their own, and cannot live without it.
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
@@ -30,27 +35,38 @@ void leave_little_room() {
 
 } // namespace
 
-TEST_CASE("fibers for which there is no address space wait for the stacks of those that end") {
+TEST_CASE("a child for whose stack there is no memory fails at once, the others go on") {
     const auto child = run_in_child([] {
         leave_little_room();
-        int ran = 0;
-        std::size_t most_alive = 0;
         for (int run = 0; run < 2; ++run) {
+            int ran = 0;
+            int refused = 0;
+            std::string why;
             const auto left = run_virtually([&] {
-                creel::with_nursery([&](creel::nursery& n) {
+                const auto handler = [&](const std::exception_ptr& error, const creel::task_info&) {
+                    why = creel::describe_exception(error);
+                    creel::this_fiber::sleep_for(1us); // it has a fiber to wait on
+                    ++refused;
+                };
+                creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
                     for (int i = 0; i < 500; ++i)
                         n.spawn([&] {
-                            creel::this_fiber::sleep_for(1ms);
+                            creel::this_fiber::sleep_for(1h);
                             ++ran;
-                            most_alive =
-                                std::max<std::size_t>(most_alive, creel::statistics().fibers_alive);
                         });
+                    creel::this_fiber::sleep_for(1min);
+                    expect(ran == 0 && refused > 400 && refused < 480);
                 });
+                expect(ran + refused == 500);
+                expect(why == "no memory for the stack of a child: {.max_fibers = ...} makes it "
+                              "wait until another has ended");
+                creel::with_nursery([&](creel::nursery& n) {
+                    n.spawn([&] { ran = -1; }); // there are stacks again
+                });
+                expect(ran == -1);
             });
             expect(left == nothing);
         }
-        expect(ran == 1000);
-        expect(most_alive > 20 && most_alive < 100);
     });
     INFO(to_string(child));
     CHECK((child.exited && child.exit_code == 0));
@@ -59,7 +75,53 @@ TEST_CASE("fibers for which there is no address space wait for the stacks of tho
     CHECK(std::count(child.stderr_text.begin(), child.stderr_text.end(), '\n') == 2);
 }
 
-TEST_CASE("where only fibers without a stack could go on, their nursery throws and the run does") {
+TEST_CASE("idle fibers give their stacks to a child that needs more before it fails") {
+    CHECK(failure_of([] {
+              leave_little_room();
+              bool ran = false;
+              const auto left = run_virtually([&] {
+                  creel::with_nursery([](creel::nursery& n) { // 40 fibers, idle afterwards
+                      for (int i = 0; i < 40; ++i)
+                          n.spawn([] { creel::this_fiber::yield(); });
+                  });
+                  expect(creel::statistics().fibers_idle > 30);
+                  creel::with_nursery([&](creel::nursery& n) {
+                      n.spawn({.stack_bytes = 512 << 10}, [&] { ran = true; });
+                  });
+              });
+              expect(ran);
+              expect(left == nothing);
+          }) == "");
+}
+
+TEST_CASE("a child without memory for its stack fails its nursery, and get() tells the same") {
+    CHECK(failure_of([] {
+              leave_little_room();
+              int got = 0;
+              int refused = 0;
+              const auto left = run_virtually([&] {
+                  expect(outcome_of([&] {
+                             creel::with_nursery([&](creel::nursery& n) {
+                                 std::vector<creel::task<void>> all;
+                                 for (int i = 0; i < 100; ++i)
+                                     all.push_back(
+                                         n.async([] { creel::this_fiber::sleep_for(1h); }));
+                                 creel::shield([&] {
+                                     for (auto& t : all)
+                                         ++(outcome_of([&] { t.get(); }).starts_with("no memory")
+                                                ? refused
+                                                : got);
+                                 });
+                             });
+                         }).starts_with("no memory for the stack of a child"));
+              });
+              expect(refused >= 1); // the first of them cancels the rest
+              expect(got + refused == 100);
+              expect(left == nothing);
+          }) == "");
+}
+
+TEST_CASE("nurseries nested as deep as there is memory for stacks fail, and the run goes on") {
     CHECK(failure_of([] {
               leave_little_room();
               int ended = 0;

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -145,20 +146,21 @@ TEST_CASE("a shielded spawner waits for a place in a cancelled nursery and spawn
     CHECK(left == nothing);
 }
 
-TEST_CASE("a spawner that waits behind a child that never gets a stack goes on") {
-    run_virtually(
-        [] {
-            CHECK_THROWS_AS(creel::with_nursery([&](creel::nursery& n) {
-                                n.spawn([&] {
-                                    creel::with_nursery(
-                                        {.on_error = creel::collect(), .max_children = 1},
-                                        [](creel::nursery& inner) {
-                                            inner.spawn([] {});
-                                            inner.spawn([] {});
-                                        });
-                                });
-                            }),
-                            std::exception);
-        },
-        {.max_fibers = 1});
+TEST_CASE("a report() handler may spawn another child in the place of the one that failed") {
+    const auto left = run_virtually([] {
+        int restarts = 0;
+        std::size_t alive = 0;
+        const std::function<void()> worker = [] { throw std::runtime_error("crash"); };
+        const auto restart = [&](creel::nursery& n, const std::exception_ptr&,
+                                 const creel::task_info&) {
+            alive = n.children();
+            if (++restarts < 3)
+                n.spawn(worker);
+        };
+        creel::with_nursery({.on_error = creel::report(restart), .max_children = 1},
+                            [&](creel::nursery& n) { n.spawn(worker); });
+        CHECK(restarts == 3);
+        CHECK(alive == 1); // the child keeps the nursery open until its handler has returned
+    });
+    CHECK(left == nothing);
 }

@@ -383,6 +383,35 @@ TEST_CASE("a child whose report() handler waits has not ended: its handle may go
     CHECK(left == nothing);
 }
 
+TEST_CASE("a report() handler may fail its nursery with the error, or with one of its own") {
+    const auto left = run_virtually([] {
+        int reported = 0;
+        bool sibling_cancelled = false;
+        const auto handler = [&](creel::nursery& n, const std::exception_ptr& error,
+                                 const creel::task_info& who) {
+            if (++reported == 2)
+                n.fail(error);
+            CHECK(who.name == "worker");
+        };
+        CHECK(outcome_of([&] {
+                  creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
+                      n.spawn([&] { when_cancelled([&] { sibling_cancelled = true; }); });
+                      for (const char* what : {"first", "second"})
+                          n.spawn({.name = "worker"}, [what] { throw std::runtime_error(what); });
+                  });
+              }) == "second");
+        CHECK(reported == 2);
+        CHECK(sibling_cancelled);
+        CHECK(outcome_of([] { // whatever the policy
+                  creel::with_nursery({.on_error = creel::collect()}, [](creel::nursery& n) {
+                      n.spawn([] { creel::this_fiber::sleep_for(1h); });
+                      n.fail(std::make_exception_ptr(std::runtime_error("given up")));
+                  });
+              }) == "given up");
+    });
+    CHECK(left == nothing);
+}
+
 TEST_CASE("a report() handler may drop the handle of the child that failed") {
     const auto left = run_virtually([] {
         creel::task<std::string> handle;

@@ -7,6 +7,7 @@
 #include "support/sanitizers.hpp"
 #include "support/when_cancelled.hpp"
 
+#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -126,6 +127,154 @@ TEST_CASE("a child that has not started when its nursery is cancelled never runs
         CHECK(!ran);
         CHECK(owned.use_count() == 1);
     });
+}
+
+TEST_CASE("a child that a cancel from outside has dropped counts as cancelled") {
+    const auto left = run_virtually([](manual_poller& outside) {
+        bool ran = false;
+        bool went_on = false;
+        const auto child = [&] { ran = true; };
+        const auto group = [&](auto body) {
+            creel::with_nursery(body);
+            went_on = true;
+        };
+        creel::cancel_scope before;
+        CHECK(!before.run([&] {
+            before.cancel();
+            group([&](creel::nursery& n) { n.spawn(child); });
+        }));
+        creel::cancel_scope between;
+        CHECK(!between.run([&] {
+            group([&](creel::nursery& n) {
+                n.spawn(child);
+                between.cancel();
+            });
+        }));
+        CHECK_THROWS_AS(creel::fail_after(5ms,
+                                          [&] {
+                                              group([&](creel::nursery& n) {
+                                                  for (int i = 0; i < 500; ++i)
+                                                      n.spawn([&] { outside.advance(100us); });
+                                              });
+                                          }),
+                        creel::timed_out);
+        creel::task<int> handle;
+        creel::cancel_scope with_handle;
+        CHECK(!with_handle.run([&] {
+            group([&](creel::nursery& n) {
+                handle = n.async([] { return 1; });
+                with_handle.cancel();
+            });
+        }));
+        CHECK_THROWS_AS(handle.get(), creel::task_cancelled);
+        creel::cancel_scope with_value;
+        CHECK(!with_value
+                   .run([&] {
+                       return creel::with_nursery([&](creel::nursery& n) {
+                           n.spawn(child);
+                           with_value.cancel();
+                           return 7;
+                       });
+                   })
+                   .has_value());
+        CHECK(!ran);
+        CHECK(!went_on);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a child that the nursery's own cancel has dropped is absorbed by it") {
+    run_virtually([] {
+        bool ran = false;
+        bool went_on = false;
+        creel::cancel_scope around;
+        const bool finished = around.run([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { ran = true; });
+                n.cancel();
+                n.spawn([&] { ran = true; });
+            });
+            went_on = true;
+        });
+        CHECK(finished);
+        CHECK(went_on);
+        CHECK(!ran);
+    });
+}
+
+TEST_CASE("a child dropped under a nursery's shield that was raised too late still counts") {
+    run_virtually([] {
+        bool went_on = false;
+        creel::cancel_scope around;
+        const bool finished = around.run([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                around.cancel("outside");
+                n.spawn([] {});
+                n.scope().set_shielded(true);
+                creel::this_fiber::sleep_for(1s); // does not see it
+            });
+            went_on = true;
+        });
+        CHECK(!finished);
+        CHECK(!went_on);
+    });
+}
+
+TEST_CASE("join() in the body waits for the children, so that they may use its locals") {
+    const auto left = run_virtually([](manual_poller& outside) {
+        const auto begin = outside.now();
+        std::string seen;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.join(); // of none
+            const std::string local(100, 'x');
+            for (int i = 0; i < 3; ++i)
+                n.spawn([&] {
+                    creel::this_fiber::sleep_for(1s);
+                    seen = local;
+                });
+            n.join();
+            CHECK(seen == local);
+            CHECK(outside.now() - begin == 1s);
+            n.spawn([&] { seen = "later"; }); // it is open as before
+        });
+        CHECK(seen == "later");
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("join() in a cancelled nursery waits for the children all the same, and then throws") {
+    run_virtually([] {
+        bool child_ended = false;
+        bool joined = false;
+        const auto slow_to_end = [&] {
+            when_cancelled([&] {
+                creel::shield([] { creel::this_fiber::sleep_for(1s); });
+                child_ended = true;
+            });
+        };
+        CHECK(outcome_of([&] {
+                  creel::with_nursery([&](creel::nursery& n) {
+                      n.spawn(slow_to_end);
+                      n.spawn([] { throw std::runtime_error("boom"); });
+                      try {
+                          n.join();
+                          joined = true;
+                      } catch (const creel::cancelled&) {
+                          CHECK(child_ended);
+                          throw;
+                      }
+                  });
+              }) == "boom");
+        CHECK(!joined);
+        CHECK(child_ended);
+    });
+}
+
+TEST_CASE("join() by a child is a clear error") {
+    CHECK_THAT(abort_of_run([] {
+                   creel::with_nursery([](creel::nursery& n) { n.spawn([&] { n.join(); }); });
+               }),
+               Catch::Contains("join() is called by the body of the nursery"));
 }
 
 TEST_CASE("a closure is destroyed before its nursery ends") {

@@ -183,7 +183,7 @@ TEST_CASE("the fibers are listed as a tree with what they wait for") {
     });
 }
 
-TEST_CASE("the list says what the main fiber waits for, and how many have no stack") {
+TEST_CASE("the list says what the main fiber waits for, and who waits in line for a fiber") {
     run_virtually(
         [] {
             gate g;
@@ -196,8 +196,8 @@ TEST_CASE("the list says what the main fiber waits for, and how many have no sta
                 text = creel::list_fibers();
                 g.open();
             });
-            CHECK_THAT(text, Catch::Contains("no stack can be had now for 1 of those that have "
-                                             "not started\n"));
+            CHECK_THAT(text, Catch::Contains(" has not started: it waits for one of the 2 fibers "
+                                             "to end\n"));
         },
         {.max_fibers = 2});
     run_virtually([] {

@@ -7,6 +7,7 @@
 #include "support/process_end.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -414,5 +415,60 @@ TEST_CASE("a value that cannot be moved in is not set") {
                           n.start<bad>([](creel::started<bad>& ready) { ready.set(bad{}); }));
                   }) == "no move");
         });
+    });
+}
+
+TEST_CASE("a token that a child of start takes before set() goes on with it to the nursery") {
+    run_virtually([](manual_poller& outside) {
+        for (const bool before : {true, false}) {
+            const auto begin = outside.now();
+            creel::with_nursery([&](creel::nursery& n) {
+                n.start([&](creel::started<void>& ready) {
+                    std::optional<creel::cancel_token> stop;
+                    if (before)
+                        stop = creel::current_token();
+                    ready.set();
+                    if (!before)
+                        stop = creel::current_token();
+                    while (!stop->cancelled())
+                        creel::this_fiber::sleep_for(1ms);
+                });
+                creel::this_fiber::sleep_for(5ms);
+                n.cancel("shutting down", 1s);
+            });
+            CHECK(outside.now() - begin <= 6ms);
+        }
+    });
+}
+
+TEST_CASE("the token of a child of start cancels that child alone, before and after set()") {
+    run_virtually([] {
+        bool sibling_cancelled = false;
+        bool went_on = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                try {
+                    creel::this_fiber::sleep_for(1s);
+                } catch (const creel::cancelled&) {
+                    sibling_cancelled = true;
+                    throw;
+                }
+            });
+            auto stop =
+                n.start<creel::cancel_token>([&](creel::started<creel::cancel_token>& ready) {
+                    ready.set(creel::current_token());
+                    creel::this_fiber::sleep_for(1h);
+                    went_on = true;
+                });
+            stop.cancel();
+            CHECK(!n.scope().cancel_called());
+            CHECK_THROWS_AS(n.start([&](creel::started<void>&) {
+                creel::current_token().cancel();
+                creel::this_fiber::sleep_for(1h);
+            }),
+                            std::logic_error);
+        });
+        CHECK(!sibling_cancelled);
+        CHECK(!went_on);
     });
 }

@@ -252,25 +252,6 @@ TEST_CASE("get outside the run throws task_cancelled for a child that was cancel
     CHECK(outcome_of([&] { static_cast<void>(t->get()); }) == "task_cancelled: cancelled: late");
 }
 
-TEST_CASE("an async child without a stack gives bad_alloc to get") {
-    run_virtually(
-        [] {
-            std::string got;
-            CHECK_THROWS_AS(creel::with_nursery([&](creel::nursery& n) {
-                                n.spawn([&] {
-                                    creel::with_nursery([&](creel::nursery& inner) {
-                                        auto starved = inner.async([] { return 1; });
-                                        got = outcome_of([&] { static_cast<void>(starved.get()); });
-                                    });
-                                });
-                            }),
-                            std::bad_alloc);
-            CHECK(got == "no stack for a child: memory or max_fibers is used up, and all fibers "
-                         "wait for children");
-        },
-        {.max_fibers = 1});
-}
-
 TEST_CASE("a task handle is used up by get") {
     CHECK_THAT(abort_of_run([] {
                    creel::with_nursery([](creel::nursery& n) {

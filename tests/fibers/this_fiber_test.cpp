@@ -5,6 +5,7 @@
 #include "support/outcome.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <boost/fiber/fiber.hpp>
@@ -223,4 +224,81 @@ TEST_CASE("a plain thread yields and sleeps like a fiber, and none of its sleeps
     const auto later = creel::now() + 1ms;
     creel::this_fiber::sleep_until(later);
     CHECK(creel::now() >= later);
+}
+
+namespace {
+
+// How many turns a loop makes under a limit of 20 ms, that computes for so long in each and then
+// calls `rest`. Nothing of it polls but `rest`.
+int turns_within_20ms(manual_poller& outside, creel::duration slice, void (*rest)()) {
+    int turns = 0;
+    CHECK(!creel::move_on_after(20ms, [&] {
+        for (; turns < 10'000; ++turns) {
+            outside.advance(slice);
+            rest();
+        }
+    }));
+    return turns;
+}
+
+} // namespace
+
+TEST_CASE("a checkpoint and a yield see a deadline by time, however long the slices are") {
+    run_virtually([](manual_poller& outside) {
+        for (const auto rest : {&creel::this_fiber::checkpoint, &creel::this_fiber::yield}) {
+            CHECK(turns_within_20ms(outside, 10ms, rest) <= 2);
+            CHECK(turns_within_20ms(outside, 1ms, rest) <= 30); // 10 ms late at most
+            CHECK(turns_within_20ms(outside, 100us, rest) <= 300);
+        }
+    });
+}
+
+TEST_CASE("a checkpoint lets another thread's cancel and a sleeper in by time") {
+    run_virtually([](manual_poller& outside) {
+        int ticks = 0;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                for (;;) {
+                    creel::this_fiber::sleep_for(1ms);
+                    ++ticks;
+                }
+            });
+            creel::this_fiber::yield();
+            outside.after(50ms, [&n] { n.cancel(); }); // as a poller delivers it
+            int turns = 0;
+            CHECK_THROWS_AS(
+                [&] {
+                    for (; turns < 1000; ++turns) {
+                        outside.advance(5ms);
+                        creel::this_fiber::checkpoint();
+                    }
+                }(),
+                creel::cancelled);
+            CHECK(turns <= 12);
+            CHECK(ticks >= 5);
+        });
+    });
+}
+
+TEST_CASE("fibers that yield to each other after long slices see a deadline in time, too") {
+    run_virtually([](manual_poller& outside) {
+        bool stop = false;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                while (!stop) {
+                    outside.advance(10ms);
+                    creel::this_fiber::yield();
+                }
+            });
+            for (int i = 0; i < 200; ++i) // long enough for the scheduler to learn of it
+                creel::this_fiber::yield();
+            int turns = 0;
+            CHECK(!creel::move_on_after(20ms, [&] {
+                for (; turns < 1000; ++turns)
+                    creel::this_fiber::yield();
+            }));
+            CHECK(turns <= 4);
+            stop = true;
+        });
+    });
 }

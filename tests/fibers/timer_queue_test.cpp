@@ -327,6 +327,35 @@ TEST_CASE("when the heap cannot grow, arm throws, nothing is armed, and the queu
     CHECK(queue.empty());
 }
 
+TEST_CASE("a timer is armed anew, or stays as it was when the heap cannot grow") {
+    timer_queue queue;
+    timer moved;
+    queue.rearm(moved, start + 5s); // it was not armed
+    queue.rearm(moved, start + 7s);
+    CHECK(queue.size() == 1);
+    CHECK(queue.pop_due(start + 6s) == nullptr);
+    CHECK(queue.pop_due(start + 7s) == &moved);
+    if (!creel::test::counts_malloc)
+        return;
+    queue.arm(moved, start + 1s, 1s); // in a list
+    std::vector<timer> many(1'000);
+    std::size_t armed = 0;
+    const auto move_without_memory = [&] {
+        const creel::test::no_memory any;
+        try {
+            for (; armed != many.size(); ++armed)
+                queue.arm(many[armed], start + 1h, 0ns);
+        } catch (const std::bad_alloc&) { // the heap is full
+        }
+        queue.rearm(moved, start + 2s);
+    };
+    CHECK_THROWS_AS(move_without_memory(), std::bad_alloc);
+    REQUIRE(armed < many.size());
+    CHECK(queue.size() == armed + 1);
+    CHECK(queue.pop_due(start + 1s) == &moved);
+    CHECK(pop_all(queue, start + 1h).size() == armed);
+}
+
 TEST_CASE("random operations agree with a multimap") {
     const auto seed = GENERATE(std::random_device{}(), 1U);
     std::mt19937_64 random{seed};

@@ -4,6 +4,7 @@
 
 #include "support/child_process.hpp"
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
@@ -70,6 +71,23 @@ TEST_CASE("SIGTERM cancels everything, and ends the process once all has drained
     CHECK(child.signal == SIGTERM);
     CHECK_THAT(child.stderr_text, Catch::Contains("reason ") && Catch::Contains("drained ") &&
                                       !Catch::Contains("survived"));
+}
+
+TEST_CASE("SIGTERM ends a run whose work is bound to the root's own token") {
+    const auto child = run_in_child([] {
+        io::run([](creel::nursery& root) {
+            root.token().run([] {
+                creel::with_nursery([](creel::nursery& n) {
+                    n.spawn([] { sleep_long(); });
+                    settle_and_poll();
+                    std::raise(SIGTERM);
+                });
+            });
+        });
+    });
+    INFO(to_string(child));
+    CHECK_FALSE(child.exited);
+    CHECK(child.signal == SIGTERM);
 }
 
 TEST_CASE("a signal ends the process although the run's thread blocks it") {

@@ -363,31 +363,6 @@ TEST_CASE("select works on plain threads") {
     CHECK(never.statistics().poppers == 0);
 }
 
-TEST_CASE("a select that waits for a child that can have no stack gives it up") {
-    bool ready = false;
-    bool failed = false;
-    const auto left = run_virtually(
-        [&] {
-            creel::with_nursery([&](creel::nursery& n) {
-                n.spawn([&] { // holds the only fiber
-                    try {
-                        creel::with_nursery([&](creel::nursery& m) {
-                            auto t = m.async([] { return 1; });
-                            select(on_task(t));
-                            ready = t.ready();
-                        });
-                    } catch (const std::bad_alloc&) {
-                        failed = true;
-                    }
-                });
-            });
-        },
-        {.max_fibers = 1});
-    CHECK(ready);
-    CHECK(failed);
-    CHECK(left == nothing);
-}
-
 TEST_CASE("a shielded select learns that a child of a cancelled nursery has ended once it has") {
     bool ready = false;
     const auto left = run_virtually(

@@ -1,0 +1,41 @@
+// The tasks that wait for a fiber because there are max_fibers: a FIFO that each can leave.
+#pragma once
+
+#include <creel/fibers/detail/task.hpp>
+
+#include <cstddef>
+
+namespace creel::detail {
+
+// Threads: the scheduler's own. Cost: some stores each.
+class task_line {
+public:
+    [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+    [[nodiscard]] task* front() const noexcept { return first_; } // null when empty
+
+    void push(task& t) noexcept {
+        t.in_line = true;
+        t.next_ready = nullptr;
+        t.previous_in_line = last_;
+        if (last_ != nullptr)
+            last_->next_ready = &t;
+        else
+            first_ = &t;
+        last_ = &t;
+    }
+    void erase(task& t) noexcept {
+        auto* const next = static_cast<task*>(t.next_ready);
+        if (t.previous_in_line != nullptr)
+            t.previous_in_line->next_ready = next;
+        else
+            first_ = next;
+        (next != nullptr ? next->previous_in_line : last_) = t.previous_in_line;
+        t.in_line = false;
+    }
+
+private:
+    task* first_ = nullptr;
+    task* last_ = nullptr;
+};
+
+} // namespace creel::detail

@@ -121,9 +121,10 @@ void cancel_scope::leave() noexcept {
     if (parent_ == nullptr && me.home != nullptr)
         me.home->outermost_left(me);
     owner_ = nullptr;
-    parent_ = nullptr; // which may go now
-    sight_ = own_ != level::none ? this : nullptr;
-    sight_level_ = own_;
+    if (sight_ != nullptr) [[unlikely]] { // it may be a scope that is about to go
+        sight_ = own_ != level::none ? this : nullptr;
+        sight_level_ = own_;
+    }
 }
 
 bool cancel_scope::leave_absorbing() noexcept {

@@ -102,7 +102,7 @@ bool scope_access::look(cancel_scope& scope, spread_work& work) noexcept {
     cancel_scope* sight = nullptr;
     cancel_level level = cancel_level::none;
     time_point takes_effect = time_point::max();
-    if (const cancel_scope* p = scope.parent_;
+    if (const cancel_scope* p = scope.owner_ != nullptr ? scope.parent_ : nullptr;
         p != nullptr && !scope.shielded_ && is_in_sight_of(scope, *p)) {
         sight = p->sight_;
         level = p->sight_level_;

@@ -101,9 +101,9 @@ void scheduler::keep_time() {
 }
 
 // One that finds no other fiber ready polls at once, which may make some ready: else a fiber that
-// yields alone would see deadlines, completions and other threads' cancels once in 64 yields,
-// however long it computes between them.
-void scheduler::yield_or_poll() {
+// yields alone would see deadlines, completions and other threads' cancels once in 64 yields, however
+// long it computes between them.
+void scheduler::yield_alone() {
     if (!anything_ready() && !dispatcher_due_) {
         poll_round();
         if (!anything_ready() && !dispatcher_due_) {
@@ -175,6 +175,7 @@ void scheduler::pace(time_point t) noexcept {
             std::max<duration::rep>(1, unlooked_switches_ * longest_unlooked / took));
     else
         unlooked_switches_ = std::min(2 * unlooked_switches_, switches_per_look);
+    full_budget_ = budget_per_unlooked_switch * unlooked_switches_;
 }
 
 void scheduler::begin_round() noexcept {

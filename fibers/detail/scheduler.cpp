@@ -108,6 +108,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     dispatcher_held_ = false;
     pass_polled_ = false;
     unlooked_switches_ = switches_per_look;
+    full_budget_ = budget_per_unlooked_switch * switches_per_look;
     polls_in_ = switches_per_look;
     looks_ = 0;
     boost_deadline_ = time_point::max();

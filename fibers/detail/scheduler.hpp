@@ -52,7 +52,7 @@ public:
     wake_reason park_until(waiter& w, time_point deadline, duration span);
     void yield();
     void yield_or_poll(); // the user's yield
-    void keep_time();     // the user's checkpoint: polls if it has not for some ms
+    void keep_time();     // the user's checkpoint: yields if there was no poll for some ms
     void spend_budget() { // one cancellation point; yields at zero
         if (--current_->budget <= 0) [[unlikely]]
             yield_spent();
@@ -164,6 +164,7 @@ private:
     void remove_marker() noexcept;
 
     void yield_spent();
+    void yield_alone();
 
     // loop.cpp
     void suspend_current();           // runs others until the current fiber is popped again
@@ -205,7 +206,7 @@ private:
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
     void renew_budget(fiber_record& f) const noexcept {
-        f.budget = budget_per_unlooked_switch * unlooked_switches_;
+        f.budget = full_budget_;
     }
     void wait_in_line(task& t) noexcept;
     void call_from_line() noexcept;
@@ -239,6 +240,7 @@ private:
     ready_queue ready_;
     spin_policy spinning_;
     int unlooked_switches_ = switches_per_look; // from one look to the next, see pace()
+    int full_budget_ = budget_per_unlooked_switch * switches_per_look;
     int polls_in_ = 0; // switches left before a poll is considered; 0: at the next
     int looks_ = 0;    // times it was considered, and put off, in this round
     runnable marker_{runnable::kind_type::marker}; // ends a round, see poll_is_due()
@@ -364,6 +366,19 @@ inline runnable* scheduler::pop_ready() noexcept {
 inline void scheduler::yield() {
     make_ready(*current_);
     suspend_current();
+}
+
+// The usual case: another fiber is ready, and no poll is due.
+inline void scheduler::yield_or_poll() {
+    const runnable* first = ready_.front();
+    if (polls_in_ > 0 && first != nullptr && first->kind == runnable::kind_type::fiber) [[likely]] {
+        --polls_in_;
+        switch_to(*static_cast<fiber_record*>(ready_.exchange(*current_)));
+    } else if (first != nullptr && first != &marker_) {
+        yield();
+    } else {
+        yield_alone();
+    }
 }
 
 } // namespace creel::detail

@@ -21,10 +21,13 @@ const detail::standing_reason deadline_reason{cancel_cause::deadline, "the deadl
 namespace detail {
 
 time_point deadline_after(time_point t, duration d) noexcept {
-    return d > time_point::max() - t ? time_point::max() : t + d;
+    duration::rep sum{};
+    if (__builtin_add_overflow(t.time_since_epoch().count(), d.count(), &sum))
+        return d > duration{} ? time_point::max() : time_point::min();
+    return time_point{duration{sum}};
 }
 
-time_point deadline_after(duration d) noexcept {
+saturating_time_point deadline_after(duration d) noexcept {
     return deadline_after(now(), d);
 }
 
@@ -136,11 +139,11 @@ bool cancel_scope::leave_absorbing() noexcept {
     return absorbs;
 }
 
-void cancel_scope::cancel(std::string text, duration grace) {
+void cancel_scope::cancel(std::string text, saturating_duration grace) {
     cancel(cancel_reason{cancel_cause::requested, std::move(text), 0}, grace);
 }
 
-void cancel_scope::cancel(cancel_reason reason, duration grace) {
+void cancel_scope::cancel(cancel_reason reason, saturating_duration grace) {
     require_own_thread("a cancel_scope is cancelled on the thread that entered it; elsewhere, "
                        "cancel its token()");
     if (own_ == level::cancelled)
@@ -180,7 +183,7 @@ cancel_token cancel_scope::token() {
     return detail::scope_access::token_of(*this);
 }
 
-void cancel_scope::set_deadline(time_point deadline) {
+void cancel_scope::set_deadline(saturating_time_point deadline) {
     require_own_thread("the deadline of a cancel_scope is moved on the thread that entered it; "
                        "elsewhere, cancel its token()");
     if (own_ == level::cancelled || (entered_ && owner_ == nullptr))

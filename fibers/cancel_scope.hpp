@@ -58,7 +58,7 @@ class cancel_scope {
 public:
     // A scope with no deadline, or with an absolute one. It takes effect when run() enters it.
     cancel_scope() noexcept = default;
-    explicit cancel_scope(time_point deadline) noexcept : deadline_(deadline) {}
+    explicit cancel_scope(saturating_time_point deadline) noexcept : deadline_(deadline) {}
     ~cancel_scope();
 
     cancel_scope(const cancel_scope&) = delete;
@@ -75,8 +75,8 @@ public:
     // tokens' cancelled() tell of it, so that cooperative code may finish. Idempotent: the first
     // reason is kept, and a later cancel may only shorten the grace. Does not switch.
     // Threads: the one that entered the scope; others use its token(). Throws: std::bad_alloc.
-    void cancel(std::string text = {}, duration grace = {});
-    void cancel(cancel_reason reason, duration grace = {});
+    void cancel(std::string text = {}, saturating_duration grace = {});
+    void cancel(cancel_reason reason, saturating_duration grace = {});
 
     // A handle that cancels this scope from any thread and may outlive it: <cancel_token.hpp>.
     // Threads: the one that entered the scope. Throws: std::bad_alloc. Cost: two allocations the
@@ -87,7 +87,7 @@ public:
     // had passed before, noticed or not, stays: to be cancelled is final.
     // Threads: the one that entered the scope. Throws: std::bad_alloc; the old deadline stands
     // then.
-    void set_deadline(time_point deadline);
+    void set_deadline(saturating_time_point deadline);
     [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
 
     // A shielded scope does not see the cancels around it. May be toggled at any time.
@@ -277,9 +277,10 @@ struct scope_access {
     }
 };
 
-// The time d after t, saturating; d may be negative. The second form counts from now.
+// The time d after t, saturating; d may be negative. The second form counts from now, and returns
+// what a scope is made of: GCC does not inline fail_after() if a temporary comes in between.
 [[nodiscard]] time_point deadline_after(time_point t, duration d) noexcept;
-[[nodiscard]] time_point deadline_after(duration d) noexcept;
+[[nodiscard]] saturating_time_point deadline_after(duration d) noexcept;
 
 // A cancel called now.
 [[nodiscard]] cancel_request make_request(cancel_reason reason, duration grace);
@@ -308,12 +309,12 @@ auto cancel_scope::run(F&& f) {
 // in f is cancelled and the result is empty (false for void).
 // Parks: as f does. Threads: any. Cost: one clock read and one timer.
 template <typename F>
-auto move_on_after(duration d, F&& f) {
+auto move_on_after(saturating_duration d, F&& f) {
     cancel_scope scope{detail::deadline_after(d)};
     return detail::scope_access::run(scope, d, f);
 }
 template <typename F>
-auto move_on_at(time_point deadline, F&& f) {
+auto move_on_at(saturating_time_point deadline, F&& f) {
     cancel_scope scope{deadline};
     return detail::scope_access::run(scope, duration{}, f);
 }
@@ -336,12 +337,13 @@ auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source
 // Parks: as f does. Threads: any. Throws: timed_out, task_cancelled, and what f throws. Cost: one
 // clock read and one timer.
 template <typename F>
-auto fail_after(duration d, F&& f, std::source_location where = std::source_location::current()) {
+auto fail_after(saturating_duration d, F&& f,
+                std::source_location where = std::source_location::current()) {
     cancel_scope scope{detail::deadline_after(d)};
     return detail::fail_in(scope, &d, f, where);
 }
 template <typename F>
-auto fail_at(time_point deadline, F&& f,
+auto fail_at(saturating_time_point deadline, F&& f,
              std::source_location where = std::source_location::current()) {
     cancel_scope scope{deadline};
     return detail::fail_in(scope, nullptr, f, where);

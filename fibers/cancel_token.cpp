@@ -50,11 +50,11 @@ void cancel_for_stop(const cancel_token& token) noexcept {
 
 cancel_token::cancel_token() : state_(std::make_shared<detail::token_state>()) {}
 
-void cancel_token::cancel(std::string text, duration grace) const {
+void cancel_token::cancel(std::string text, saturating_duration grace) const {
     cancel(cancel_reason{cancel_cause::requested, std::move(text), 0}, grace);
 }
 
-void cancel_token::cancel(cancel_reason reason, duration grace) const {
+void cancel_token::cancel(cancel_reason reason, saturating_duration grace) const {
     if (state_->level.load(std::memory_order_acquire) != detail::cancel_level::cancelled)
         detail::scope_access::request(*this, detail::make_request(std::move(reason), grace));
 }

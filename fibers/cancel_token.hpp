@@ -25,8 +25,8 @@ public:
     // cancel_scope::cancel does on its own thread. Idempotent, never switches, returns at once:
     // work on other threads hears of it a moment later. Threads: any. Throws: std::bad_alloc. Cost:
     // an allocation, and a wake for each scope.
-    void cancel(std::string text = {}, duration grace = {}) const;
-    void cancel(cancel_reason reason, duration grace = {}) const;
+    void cancel(std::string text = {}, saturating_duration grace = {}) const;
+    void cancel(cancel_reason reason, saturating_duration grace = {}) const;
 
     // True from the call of cancel() on, whatever the grace, and once its scope's deadline has
     // passed. Threads: any. Cost: a load; a clock read if there is a deadline.

@@ -18,7 +18,7 @@ struct latency_histogram {
     std::array<std::uint64_t, bucket_count> counts{};
 
     // A negative duration counts as zero.
-    void add(duration d) noexcept {
+    void add(saturating_duration d) noexcept {
         const auto ns = d > duration{} ? static_cast<std::uint64_t>(d.count()) : 0;
         const auto bucket = static_cast<std::size_t>(std::bit_width(ns));
         ++counts[bucket < bucket_count ? bucket : bucket_count - 1];

@@ -137,7 +137,7 @@ public:
     // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it. With a
     // grace they see it only when that has passed, see cancel_scope::cancel; until then spawn goes
     // on as before. Idempotent. Threads: the nursery's. Does not switch.
-    void cancel(std::string text = {}, duration grace = {}) {
+    void cancel(std::string text = {}, saturating_duration grace = {}) {
         core_.scope.cancel(std::move(text), grace);
     }
 

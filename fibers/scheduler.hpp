@@ -26,7 +26,7 @@ struct scheduler_options {
     bool measure_stacks = false; // for stack_uses(): see stack_use.hpp
     // How long to look for work before the thread goes to sleep; at most 25 us. It spins only while
     // that has lately paid, so an idle thread uses no CPU all the same.
-    duration idle_spin{};
+    saturating_duration idle_spin{};
     // Reports what is probably a mistake on stderr. CREEL_DEBUG=1 in the environment does the same.
     bool debug = false;
 };

@@ -53,7 +53,7 @@ void checkpoint() {
     throw_if_cancelled();
 }
 
-void sleep_for(duration d) {
+void sleep_for(saturating_duration d) {
     if (d <= duration{}) {
         yield();
         return;
@@ -62,7 +62,7 @@ void sleep_for(duration d) {
     sleep(detail::deadline_after(d), d);
 }
 
-void sleep_until(time_point deadline) {
+void sleep_until(saturating_time_point deadline) {
     if (deadline <= now()) {
         yield();
         return;

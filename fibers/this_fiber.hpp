@@ -28,8 +28,8 @@ void checkpoint();
 
 // Sleeps, never less than asked. A duration that is zero or less, or a time that has passed, only
 // yields. Parks: yes. Cancel: yes. Threads: any. Throws: cancelled. Cost: a timer and a switch.
-void sleep_for(duration d);
-void sleep_until(time_point deadline);
+void sleep_for(saturating_duration d);
+void sleep_until(saturating_time_point deadline);
 
 // A number unique in the process; 0 on a thread without a scheduler.
 [[nodiscard]] std::uint64_t id() noexcept;

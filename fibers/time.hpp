@@ -1,6 +1,9 @@
 #pragma once
 
 #include <chrono>
+#include <concepts>
+#include <ratio>
+#include <type_traits>
 
 namespace creel {
 
@@ -9,5 +12,63 @@ namespace creel {
 using clock = std::chrono::steady_clock;
 using time_point = clock::time_point;
 using duration = clock::duration;
+
+namespace detail {
+
+static_assert(std::same_as<duration, std::chrono::nanoseconds>);
+
+// A std::chrono::duration whose conversion to ours multiplies built-in integers.
+template <typename Duration>
+concept may_overflow =
+    std::convertible_to<Duration, duration> && !std::is_class_v<typename Duration::rep>;
+
+template <typename Rep, typename Period>
+    requires may_overflow<std::chrono::duration<Rep, Period>>
+constexpr duration saturated(const std::chrono::duration<Rep, Period>& d) noexcept {
+    constexpr auto nanoseconds = std::ratio_divide<Period, duration::period>::num;
+    duration::rep count{};
+    if (__builtin_mul_overflow(d.count(), nanoseconds, &count))
+        return d.count() > 0 ? duration::max() : duration::min();
+    return duration{count};
+}
+constexpr duration saturated(duration d) noexcept {
+    return d;
+}
+
+template <typename Duration>
+    requires may_overflow<Duration>
+constexpr time_point saturated(const std::chrono::time_point<clock, Duration>& t) noexcept {
+    return time_point{saturated(t.time_since_epoch())};
+}
+constexpr time_point saturated(time_point t) noexcept {
+    return t;
+}
+
+} // namespace detail
+
+// A duration as a parameter or an option: every function of creel that takes a duration takes this.
+// Whatever converts to creel::duration converts to it, and it is a creel::duration. But std::chrono
+// converts hours::max(), 300 years or 10'000'000'000s by a product that overflows, perhaps to a
+// negative number; here what does not fit in 64 bits of nanoseconds, which are 292 years, becomes
+// duration::max(), which never passes, or duration::min().
+// Threads: any. Cost: none for nanoseconds and constants, else a multiplication.
+struct saturating_duration : duration {
+    constexpr saturating_duration() noexcept : duration{} {}
+    template <typename D>
+        requires std::convertible_to<const D&, duration>
+    constexpr saturating_duration(const D& d) noexcept(noexcept(detail::saturated(d)))
+        : duration{detail::saturated(d)} {}
+};
+
+// The same for a point in time: one of the steady clock, whatever its unit; time_point::max() never
+// comes. A sum that the caller writes is std::chrono's: now() + hours::max() has overflown before
+// creel sees it. Give such a limit as a duration.
+struct saturating_time_point : time_point {
+    constexpr saturating_time_point() noexcept : time_point{} {}
+    template <typename T>
+        requires std::convertible_to<const T&, time_point>
+    constexpr saturating_time_point(const T& t) noexcept(noexcept(detail::saturated(t)))
+        : time_point{detail::saturated(t)} {}
+};
 
 } // namespace creel

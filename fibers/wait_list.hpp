@@ -353,7 +353,7 @@ public:
 
     // The same with a timer of its own: false if that was first. Throws: std::bad_alloc, and the
     // waiter is off the list then; see park_until.
-    [[nodiscard]] bool wait_until(time_point deadline, duration span = {}) {
+    [[nodiscard]] bool wait_until(saturating_time_point deadline, saturating_duration span = {}) {
         const wake_reason reason = park_until(*this, deadline, span);
         if (reason == wake_reason::cancelled) [[unlikely]]
             throw_cancelled();

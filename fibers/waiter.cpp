@@ -146,7 +146,7 @@ wake_reason park(waiter& w) {
     return w.park_thread(time_point::max());
 }
 
-wake_reason park_until(waiter& w, time_point deadline, duration span) {
+wake_reason park_until(waiter& w, saturating_time_point deadline, saturating_duration span) {
     if (w.home_ != nullptr)
         return w.home_->park_until(w, deadline, span);
     return w.park_thread(deadline);

@@ -83,7 +83,7 @@ public:
 private:
     friend class detail::scheduler;
     friend wake_reason park(waiter&);
-    friend wake_reason park_until(waiter&, time_point, duration);
+    friend wake_reason park_until(waiter&, saturating_time_point, saturating_duration);
     friend void wake(waiter&) noexcept;
 
     wake_reason park_thread(time_point own_deadline);
@@ -110,7 +110,8 @@ using party_number = std::uint64_t;
 // from, if there was one; equal spans share a FIFO list in the timer queue, which makes the usual
 // constant timeouts cheap. Nothing fires early. Throws: std::bad_alloc when there is no memory for
 // the timer; the waiter is withdrawn then (or was woken, and that is returned instead).
-[[nodiscard]] wake_reason park_until(waiter&, time_point deadline, duration span = {});
+[[nodiscard]] wake_reason park_until(waiter&, saturating_time_point deadline,
+                                     saturating_duration span = {});
 
 // Wakes the one who parks, or is about to park, on this waiter: see the protocol above. Exactly
 // once per waiter, and not after a withdrawal. The waiter may be gone when this returns.

@@ -117,12 +117,10 @@ struct run_session::state : supervisor {
         if (!watching || everything->reason() == nullptr)
             return;
         const time_point time = uring.now();
-        if (deadline == time_point::max()) {
-            if (options.shutdown_timeout < time_point::max() - time)
-                deadline = time + options.shutdown_timeout;
-        } else if (time >= deadline) {
+        if (deadline == time_point::max())
+            deadline = creel::detail::deadline_after(time, options.shutdown_timeout);
+        else if (time >= deadline)
             give_up();
-        }
     }
 
     void cancel_for(int number) noexcept {

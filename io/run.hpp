@@ -54,7 +54,7 @@ struct run_options {
     signal_action on_signal = raise_again;
     // From the cancel of the root, whoever cancelled it. When it has passed, the fibers that are
     // left are listed on stderr and the process aborts.
-    duration shutdown_timeout = duration::max();
+    saturating_duration shutdown_timeout = duration::max();
     std::size_t stack_bytes = std::size_t{256} * 1024; // of a fiber, virtual
     std::size_t max_fibers = 0; // with stacks at one time; 0: as memory allows
     // While a run is on, a handler of SIGSEGV names a fiber whose stack overflows, where it was
@@ -65,7 +65,7 @@ struct run_options {
     // Looks for work so long before the thread sleeps, at most 25 us, and only while that has
     // lately paid: a wake from another thread, or a reply, that comes within it is met several
     // times sooner. Worth it where the wait is short and a core is to spare.
-    duration idle_spin{};
+    saturating_duration idle_spin{};
     bool debug = false; // reports what is probably a mistake on stderr; so does CREEL_DEBUG=1
     unsigned ring_entries = 4096;    // of the submission queue; what one round submits fits in it
     unsigned completion_entries = 0; // of the completion queue; 0: 16384

@@ -19,9 +19,9 @@
 namespace creel::sync {
 
 struct rate {
-    std::int64_t tokens = 1;                // so many
-    duration per = std::chrono::seconds{1}; // in this time
-    std::int64_t burst = 1;                 // saved up at most; what it begins with
+    std::int64_t tokens = 1;                           // so many
+    saturating_duration per = std::chrono::seconds{1}; // in this time
+    std::int64_t burst = 1;                            // saved up at most; what it begins with
 };
 
 struct rate_limiter_statistics {

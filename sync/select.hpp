@@ -65,11 +65,11 @@ template <std::invocable F = detail::do_nothing_type>
 
 // So much time has passed since this was written, or it is so late. f().
 template <std::invocable F = detail::do_nothing_type>
-[[nodiscard]] auto on_timer(duration after, F f = {}) {
+[[nodiscard]] auto on_timer(saturating_duration after, F f = {}) {
     return detail::timer_case<F>{creel::detail::deadline_after(after), after, std::move(f)};
 }
 template <std::invocable F = detail::do_nothing_type>
-[[nodiscard]] auto on_timer(time_point at, F f = {}) {
+[[nodiscard]] auto on_timer(saturating_time_point at, F f = {}) {
     return detail::timer_case<F>{at, duration{}, std::move(f)};
 }
 

@@ -101,6 +101,7 @@ TEST_CASE("a timer of select fires when nothing else has happened") {
               2);
         CHECK(creel::now() - begin == 1s);
         CHECK(select(on_timer(begin), on_pop(q, ignore_item)) == 0); // it has passed
+        CHECK(select(on_timer(std::chrono::hours::max()), on_timer(1s)) == 1);
         CHECK(q.statistics().poppers == 0);
     });
     CHECK(left == nothing);

@@ -217,11 +217,12 @@ void ring::wait_until(time_point deadline) noexcept {
     if (deadline == time_point::max()) {
         enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
     } else {
-        const duration left = deadline - now();
-        if (left <= duration::zero()) {
+        const time_point t = now();
+        if (deadline <= t) { // first, for the difference overflows where that is time_point::min()
             poll();
             return;
         }
+        const duration left = deadline - t;
         const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
         __kernel_timespec timeout{};
         timeout.tv_sec = seconds.count();

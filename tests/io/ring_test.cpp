@@ -275,6 +275,15 @@ TEST_CASE("wake makes the current or else the next wait return, from any thread"
     CHECK(open_descriptors() == before);
 }
 
+TEST_CASE("a ring does not wait for a time that has passed, be it before the clock's beginning") {
+    io::detail::ring ring{8, 0};
+    ring.wait_until(ring.now()); // the first wait has something to hand over; the next ones do not
+    ring.wait_until(creel::time_point{});
+    ring.wait_until(creel::time_point::min());
+    CHECK(ring.statistics().completions == 0); // it was the time that ended them
+    ring.end();
+}
+
 TEST_CASE("a thousand wakes of a ring that is busy make one completion") {
     io::detail::ring ring{8, 0};
     ring.poll(); // hands over the wake read

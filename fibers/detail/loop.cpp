@@ -256,8 +256,10 @@ bool scheduler::spin() noexcept {
 
 time_point scheduler::next_deadline() noexcept {
     time_point next = timers_.next_deadline();
-    if (boost_deadline_ != time_point::max()) // Boost's clock is real, the poller's may not be
-        next = std::min(next, outside_->now() + (boost_deadline_ - clock::now()));
+    if (boost_deadline_ != time_point::max()) { // Boost's clock is real, the poller's may not be
+        const time_point real = std::min(clock::now(), boost_deadline_);
+        next = std::min(next, deadline_after(outside_->now(), boost_deadline_ - real));
+    }
     return next;
 }
 

@@ -140,6 +140,28 @@ TEST_CASE("a Boost condition variable with a timeout works across creel threads"
     CHECK(seen);
 }
 
+// The poller's clock is ahead of Boost's, so that the deadline is out of its range.
+TEST_CASE("a Boost wait until the end of time holds up no timer") {
+    const auto left = run_virtually([](manual_poller& outside) {
+        outside.advance(1'000'000h);
+        const auto begin = outside.now();
+        boost::fibers::mutex m;
+        boost::fibers::condition_variable changed;
+        bool came = false;
+        boost::fibers::fiber waiting{[&] {
+            std::unique_lock lock{m};
+            came = changed.wait_until(lock, creel::time_point::max() - 1ns) ==
+                   boost::fibers::cv_status::no_timeout;
+        }};
+        creel::this_fiber::sleep_for(1s);
+        CHECK(outside.now() - begin == 1s);
+        changed.notify_all();
+        waiting.join();
+        CHECK(came);
+    });
+    CHECK(left == nothing);
+}
+
 TEST_CASE("a Boost channel carries messages from a stock thread to a creel thread") {
     boost::fibers::buffered_channel<int> channel{16};
     long sum = 0;

@@ -161,7 +161,10 @@ void rate_limiter::set_rate(rate limit) noexcept {
     } else {
         accrue(t);
     }
-    saved_ = saved_ * limit.per.count() / limit_.per.count(); // as many tokens as before
+    // As many tokens as before; the whole ones apart, for the product of all would overflow.
+    const wide old_price = limit_.per.count();
+    const wide new_price = limit.per.count();
+    saved_ = saved_ / old_price * new_price + saved_ % old_price * new_price / old_price;
     limit_ = limit;
     if (!somebody_is_first_)
         saved_ = std::min(saved_, price(limit.burst));

@@ -166,6 +166,20 @@ TEST_CASE("a new rate holds for those who wait already") {
     CHECK(left == nothing);
 }
 
+TEST_CASE("a token in more than 292 years never comes, and a new rate keeps those that are there") {
+    const auto left = run_virtually([] {
+        rate_limiter limit{{.tokens = 1, .per = std::chrono::hours::max(), .burst = 1000}};
+        limit.acquire();
+        CHECK(!creel::move_on_after(1h, [&] { limit.acquire(1000); }));
+        limit.set_rate({.tokens = 1, .per = std::chrono::years{300}, .burst = 1000});
+        CHECK(limit.statistics().available == 999);
+        limit.set_rate({.tokens = 1, .per = 1s, .burst = 1000});
+        CHECK(limit.statistics().available == 999);
+        CHECK(creel::move_on_after(2s, [&] { limit.acquire(1000); }));
+    });
+    CHECK(left == nothing);
+}
+
 TEST_CASE("acquire of a rate_limiter is a cancellation point also when tokens are there") {
     bool passed = true;
     run_virtually([&] {

@@ -2,6 +2,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_token.hpp>
+#include <creel/fibers/detail/audit.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/detail/text.hpp>
@@ -47,10 +48,17 @@ void throw_cut_short(const cancel_scope& scope) {
 } // namespace detail
 
 cancel_scope::~cancel_scope() {
-    CREEL_ASSERT(owner_ == nullptr,
-                 "a cancel_scope was destroyed while its run() goes on: let it outlive that call");
+    if (owner_ != nullptr) [[unlikely]]
+        destroyed_inside();
     if (links_ != nullptr)
         detail::scope_access::drop_links(*this);
+}
+
+void cancel_scope::destroyed_inside() const noexcept {
+    const std::string text = "a cancel_scope was destroyed while " + detail::name_of(*owner_) +
+                             " is inside its run(): declare it outside with_nursery, or join() "
+                             "the nursery before it goes";
+    detail::assertion_failed("nobody is inside", text.c_str(), std::source_location::current());
 }
 
 void cancel_scope::enter(duration span) {
@@ -189,7 +197,7 @@ void cancel_scope::set_deadline(saturating_time_point deadline) {
     if (own_ == level::cancelled || (entered_ && owner_ == nullptr))
         return;
     const time_point t = now();
-    const time_point next = std::min(deadline, takes_effect_);
+    const time_point next = std::min<time_point>(deadline, takes_effect_);
     // First of all, for that may fail. Should the deadline stay, it fires once too often.
     if (owner_ != nullptr && owner_->home != nullptr && next > t) {
         timer_.scope = this;

@@ -109,6 +109,7 @@ private:
         cancel_scope* scope = nullptr;
     };
 
+    [[noreturn]] void destroyed_inside() const noexcept;
     void enter(duration span);
     void leave() noexcept;
     [[nodiscard]] bool

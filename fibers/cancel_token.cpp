@@ -55,7 +55,9 @@ void cancel_token::cancel(std::string text, saturating_duration grace) const {
 }
 
 void cancel_token::cancel(cancel_reason reason, saturating_duration grace) const {
-    if (state_->level.load(std::memory_order_acquire) != detail::cancel_level::cancelled)
+    // One that has only followed a cancel outside of its scope can still be cancelled itself: a
+    // shield may have been raised since.
+    if (!state_->was_cancelled())
         detail::scope_access::request(*this, detail::make_request(std::move(reason), grace));
 }
 

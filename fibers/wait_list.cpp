@@ -1,6 +1,7 @@
 #include <creel/fibers/wait_list.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/audit.hpp>
 
 #include <mutex>
 #include <sched.h>
@@ -153,8 +154,10 @@ std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {
 }
 
 void wait_list::destroyed_while_waited_on() const noexcept {
-    const std::string text =
-        guard_->says("destroyed while somebody waits on it; end those who wait first");
+    const std::string text = guard_->name() + ": destroyed while somebody waits on it, " +
+                             detail::name_of_waiting(first_->who()) +
+                             ": declare it outside with_nursery, or join() the nursery before it "
+                             "goes";
     detail::assertion_failed("nobody waits", text.c_str(), std::source_location::current());
 }
 

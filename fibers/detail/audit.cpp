@@ -16,15 +16,23 @@
 
 namespace creel::detail {
 
-namespace {
-
-// "worker (#17, spawned at server.cpp:42)"
-std::string name_of(const fiber_record& f) {
+std::string name_of(const parker& who) {
+    if (who.home == nullptr)
+        return "a plain thread";
+    if (who.home != this_scheduler)
+        return "a fiber of another thread";
+    const auto& f = static_cast<const fiber_record&>(who);
     if (const task* t = f.current)
         return escaped(to_string(task_info{t->id, std::string{t->name()}, t->spawned_at}));
     return (f.what == fiber_record::fiber_kind::main ? "main (#" : "a Boost fiber (#") +
            std::to_string(f.id) + ')';
 }
+
+std::string name_of_waiting(const waiter& w) {
+    return name_of(scheduler::owner_of(w));
+}
+
+namespace {
 
 // True inside `catch (const cancelled&)`, or a `catch (...)` that has caught one. A wait there that
 // throws again only replaces the exception.

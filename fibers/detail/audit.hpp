@@ -1,6 +1,10 @@
 // What debug mode and the audit of cancels need beside the scheduler.
 #pragma once
 
+#include <creel/fibers/waiter.hpp>
+
+#include <string>
+
 namespace creel::detail {
 
 // CREEL_DEBUG=1
@@ -10,5 +14,10 @@ namespace creel::detail {
 // function, is first named on stderr with its fiber. The previous terminate handler is called then.
 // Threads: any.
 void name_unhandled_cancels() noexcept;
+
+// "worker (#17, spawned at server.cpp:42)"; of another thread's, for which nothing is read that it
+// may change, only that it is one. Throws: std::bad_alloc.
+[[nodiscard]] std::string name_of(const parker& who);
+[[nodiscard]] std::string name_of_waiting(const waiter& w);
 
 } // namespace creel::detail

@@ -61,6 +61,7 @@ public:
     [[nodiscard]] bool spend_budget_in_place() noexcept { return --current_->budget > 0; }
     void woken(waiter& w) noexcept;
     void interrupt(waiter& w, wake_reason why) noexcept;
+    [[nodiscard]] static const parker& owner_of(const waiter& w) noexcept { return *w.owner_; }
 
     // Tasks. Threads: own.
     task* make_task(nursery_core& home, std::size_t bytes, std::size_t align,

@@ -55,7 +55,7 @@ struct acceptor::accept_waiter : waiter, link {
 const waiter_kind acceptor::accept_waiter::kind{&accept_waiter::withdraw, &accept_waiter::describe,
                                                 true};
 const descriptor_kind acceptor::kind{"listener", &acceptor::interrupt, &acceptor::let_go,
-                                     &acceptor::destroy};
+                                     &acceptor::destroy, &acceptor::first_wait};
 
 acceptor::acceptor(int fd) : descriptor(kind, fd) {
     accept_.self = this;
@@ -208,6 +208,15 @@ void acceptor::interrupt(descriptor& d) noexcept {
     auto& self = static_cast<acceptor&>(d);
     self.tell_all(-EBADF);
     self.disarm();
+}
+
+const waiter* acceptor::first_wait(descriptor& d) noexcept {
+    const waiter* first = nullptr;
+    static_cast<acceptor&>(d).waiters_.for_each([&first](const accept_waiter& w) {
+        if (first == nullptr)
+            first = &w;
+    });
+    return first;
 }
 
 // Nothing is left to undo: accept() sees to it that a ring has let go of it before the next.

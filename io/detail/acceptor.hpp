@@ -45,6 +45,7 @@ private:
     static void interrupt(descriptor& d) noexcept;
     static void let_go(descriptor& d, detail::mail& done) noexcept;
     static void destroy(descriptor& d) noexcept;
+    static const waiter* first_wait(descriptor& d) noexcept;
     static const descriptor_kind kind;
 
     ring* where_ = nullptr; // from the first accept to the end of that ring

@@ -48,7 +48,7 @@ void two_fibers_at_once(const char* verb, int fd) noexcept {
 constexpr unsigned operations_before_registration = 64;
 
 const descriptor_kind connection::kind{"stream", &connection::interrupt, &connection::let_go,
-                                       &connection::destroy};
+                                       &connection::destroy, &connection::first_wait};
 
 connection* connection::adopt(owned_fd fd) {
     auto* made = new connection(fd.get());
@@ -192,6 +192,14 @@ void connection::interrupt(descriptor& d) noexcept {
             op->home->cancel(*op);
     }
     self.standing_.interrupt();
+}
+
+const waiter* connection::first_wait(descriptor& d) noexcept {
+    const auto& self = static_cast<const connection&>(d);
+    for (const operation* op : self.busy_)
+        if (op != nullptr)
+            return op;
+    return self.standing_.waiting();
 }
 
 void connection::register_with(ring& r) noexcept {

@@ -67,6 +67,7 @@ private:
     static void interrupt(descriptor& d) noexcept;
     static void let_go(descriptor& d, detail::mail& done) noexcept;
     static void destroy(descriptor& d) noexcept;
+    static const waiter* first_wait(descriptor& d) noexcept;
     static const descriptor_kind kind;
 
     operation* busy_[2] = {nullptr, nullptr}; // by direction

@@ -1,8 +1,12 @@
 #include <creel/io/detail/descriptor.hpp>
+
+#include <creel/fibers/detail/audit.hpp>
+#include <creel/fibers/scheduler.hpp>
 #include <creel/io/detail/sockaddr.hpp>
 #include <creel/io/error.hpp>
 
 #include <cerrno>
+#include <cstdio>
 #include <new>
 
 #include <unistd.h>
@@ -86,7 +90,26 @@ void descriptor::drop(descriptor& d) noexcept {
     d.drop_here();
 }
 
+// The usual cause is a local of a nursery's body that a child uses. Its call ends with an error, far
+// from where the mistake is.
+void descriptor::name_user() noexcept {
+    const waiter* w = kind_->first_wait(*this);
+    if (w == nullptr)
+        return;
+    try {
+        std::string wait;
+        w->kind().describe(*w, wait);
+        std::fprintf(stderr,
+                     "creel: debug: a %s is destroyed while %s waits for %s: declare it outside "
+                     "with_nursery, or join() the nursery before it goes\n",
+                     kind_->name, creel::detail::name_of_waiting(*w).c_str(), wait.c_str());
+    } catch (const std::bad_alloc&) { // a hint less
+    }
+}
+
 void descriptor::drop_here() noexcept {
+    if (holds_ != 0 && on_scheduler() && creel::detail::in_debug_mode()) [[unlikely]]
+        name_user();
     if (!begin_close())
         finish();
 }

@@ -34,6 +34,8 @@ struct descriptor_kind {
     void (*let_go)(descriptor&, mail&) noexcept;
     // Frees the record, and leaves the descriptor itself alone.
     void (*destroy)(descriptor&) noexcept;
+    // Of the calls inside, one that waits; null if there is none.
+    const waiter* (*first_wait)(descriptor&) noexcept;
 };
 
 // A descriptor that nothing else owns yet.
@@ -117,6 +119,7 @@ private:
     bool begin_close() noexcept;
     void end_waits() noexcept;
     void drop_here() noexcept;
+    void name_user() noexcept;
     void last_left() noexcept;
     void finish() noexcept;
 

@@ -60,6 +60,7 @@ public:
     void let_go(mail& done) noexcept;
 
     [[nodiscard]] bool is_waited_for() const noexcept { return receiver_ != nullptr; }
+    [[nodiscard]] const waiter* waiting() const noexcept { return receiver_; } // null if none is
     // Bytes received that no recv has had yet.
     [[nodiscard]] std::size_t pending() const noexcept;
     // The error it ended with, once, if no recv has had it yet; else 0. The kernel tells it to

@@ -16,6 +16,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -652,4 +653,17 @@ TEST_CASE("set_deadline without memory throws, and the old deadline stands") {
         CHECK(refused);
     });
     CHECK(left == nothing);
+}
+
+TEST_CASE("a scope of a nursery's body that dies while a child is inside names that child") {
+    CHECK_THAT(abort_of_run([] {
+                   creel::with_nursery([](creel::nursery& n) {
+                       const auto local = std::make_unique<creel::cancel_scope>();
+                       n.spawn({.name = "worker"},
+                               [&s = *local] { s.run([] { creel::this_fiber::sleep_for(1h); }); });
+                       creel::this_fiber::yield();
+                   });
+               }),
+               Catch::Contains("a cancel_scope was destroyed while worker (#") &&
+                   Catch::Contains("join() the nursery before it goes"));
 }

@@ -572,3 +572,26 @@ TEST_CASE("current_token while unwinding is of the scope that a wait there obeys
         }));
     });
 }
+
+TEST_CASE("a token that has followed a cancel from outside can still be cancelled itself") {
+    run_virtually([] {
+        bool went_on = false;
+        creel::cancel_scope outer;
+        outer.run([&] {
+            creel::cancel_scope inner;
+            const auto token = inner.token();
+            const bool finished = inner.run([&] {
+                outer.cancel("outside");
+                CHECK(token.cancelled());
+                inner.set_shielded(true);
+                creel::this_fiber::sleep_for(1ms);
+                token.cancel("itself");
+                creel::this_fiber::sleep_for(1ms);
+                went_on = true;
+            });
+            CHECK(!finished);
+            CHECK(inner.reason()->text == "itself");
+        });
+        CHECK(!went_on);
+    });
+}

@@ -318,7 +318,8 @@ TEST_CASE("a primitive destroyed while somebody waits on it is named with where 
     });
     CHECK_THAT(message, Catch::Contains("hand_over made at "));
     CHECK_THAT(message, Catch::Contains("wait_list_test.cpp:"));
-    CHECK_THAT(message, Catch::Contains("destroyed while somebody waits on it"));
+    CHECK_THAT(message, Catch::Contains("destroyed while somebody waits on it, task (#") &&
+                            Catch::Contains("join() the nursery before it goes"));
 }
 
 TEST_CASE("the dump names the primitive a fiber waits on and where it was made") {

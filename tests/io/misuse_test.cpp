@@ -3,9 +3,11 @@
 #include "support/child_process.hpp"
 #include "support/settle.hpp"
 
+#include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/io/tcp_listener.hpp>
 
+#include <array>
 #include <csignal>
 #include <cstddef>
 #include <functional>
@@ -97,4 +99,26 @@ TEST_CASE("calls that need a ring are caught on a thread without one while the o
         a.send_all(bytes_of("x"));
         meanwhile([&, &a = a] { call(a); });
     });
+}
+
+TEST_CASE("in debug mode a listener or stream that dies while a child waits in it is named") {
+    const auto child = run_in_child([] {
+        io::run({.debug = true}, [] {
+            creel::with_nursery({.on_error = creel::collect()}, [](creel::nursery& n) {
+                auto [a, b] = stream_pair();
+                io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+                n.spawn({.name = "acceptor"}, [&] { static_cast<void>(listener.accept()); });
+                n.spawn({.name = "reader"}, [&, &s = a] {
+                    std::array<std::byte, 4> bytes{};
+                    static_cast<void>(s.recv(bytes));
+                });
+                settle_and_poll();
+            });
+        });
+    });
+    INFO(to_string(child));
+    CHECK_THAT(child.stderr_text,
+               Catch::Contains("a listener is destroyed while acceptor (#") &&
+                   Catch::Contains(" waits for accept on 127.0.0.1:") &&
+                   Catch::Contains("a stream is destroyed while reader (#"));
 }

@@ -4,7 +4,9 @@
 
 #include <limits>
 #include <mutex>
+#include <new>
 #include <string>
+#include <utility>
 
 namespace creel::sync::detail {
 
@@ -21,44 +23,135 @@ struct flight_core::follower final : list_waiter {
     bool leads = false;
 };
 
-flight_core::~flight_core() {
-    CREEL_ASSERT(flying_ == 0, lock_.says("destroyed while somebody computes for it").c_str());
+// ---- the table ----------------------------------------------------------------------------------
+
+flight*& flight_table::chain(std::size_t number) noexcept {
+    if (number < fewest)
+        return first_[number];
+    const std::size_t in = block_of(number);
+    return more_[in][number - (fewest << in)];
 }
 
-// Where the leader for this key is linked, or null is. With the lock held. Throws: what equal does.
-flight** flight_core::find(const flight& like) {
-    flight** place = &chains_[like.hash % chains];
+// By as many low bits of the hash as there are chains for; by one less where that chain is not
+// made yet.
+flight*& flight_table::chain_of(std::size_t hash) noexcept {
+    const std::size_t low = std::bit_floor(chains_);
+    const std::size_t number = hash & (2 * low - 1);
+    return chain(number < chains_ ? number : number - low);
+}
+
+flight** flight_table::find(const flight& like) {
+    flight** place = &chain_of(like.hash);
     while (*place != nullptr &&
            ((*place)->hash != like.hash || !like.equal((*place)->key, like.key)))
         place = &(*place)->next;
     return place;
 }
 
+// Two splits for each leader: what was not made while there was no memory is caught up with.
+void flight_table::add(flight*& place, flight& leader) noexcept {
+    place = &leader;
+    ++size_;
+    for (int i = 0; i < 2 && size_ > chains_ && missing() == 0; ++i)
+        split();
+}
+
+void flight_table::replace(flight& leader, flight* instead) noexcept {
+    flight** place = &chain_of(leader.hash);
+    while (*place != &leader)
+        place = &(*place)->next;
+    if (instead != nullptr) {
+        instead->next = leader.next;
+        *place = instead;
+    } else {
+        *place = leader.next;
+        --size_;
+    }
+}
+
+std::size_t flight_table::missing() const noexcept {
+    if (size_ < chains_)
+        return 0;
+    const std::size_t in = block_of(chains_);
+    return in < more_.size() && more_[in] == nullptr ? fewest << in : 0;
+}
+
+flight_table::block flight_table::make_block(std::size_t chains) noexcept {
+    return block{new (std::nothrow) flight*[chains]{}};
+}
+
+// Another may have given one meanwhile, or all may have landed.
+flight_table::block flight_table::give_block(block made, std::size_t chains) noexcept {
+    if (missing() == chains)
+        more_[block_of(chains_)].swap(made);
+    return made;
+}
+
+// The chain whose turn it is keeps those whose next bit of the hash is 0.
+void flight_table::split() noexcept {
+    const std::size_t low = std::bit_floor(chains_);
+    flight** stay = &chain(chains_ - low);
+    flight** go = &chain(chains_);
+    ++chains_;
+    for (flight* f = std::exchange(*stay, nullptr); f != nullptr;) {
+        flight**& end = (f->hash & low) == 0 ? stay : go;
+        flight* const next = std::exchange(f->next, nullptr);
+        *end = f;
+        end = &f->next;
+        f = next;
+    }
+}
+
+void flight_table::shrink(std::optional<blocks>& unused) noexcept {
+    if (size_ != 0 || more_[0] == nullptr)
+        return;
+    more_.swap(unused.emplace());
+    chains_ = fewest;
+}
+
+// ---- flights ------------------------------------------------------------------------------------
+
+flight_core::~flight_core() {
+    CREEL_ASSERT(flying_.size() == 0,
+                 lock_.says("destroyed while somebody computes for it").c_str());
+}
+
 bool flight_core::join(flight& me) {
     follower waiting{*this, me};
+    std::size_t missing = 0;
     {
         const std::lock_guard hold{lock_};
-        flight** place = find(me);
-        if (*place == nullptr) {
-            *place = &me;
-            ++flying_;
-            return true;
+        flight*& place = *flying_.find(me);
+        if (place != nullptr) {
+            CREEL_ASSERT(place->party != me.party,
+                         lock_.says("run() for a key by the function that computes it").c_str());
+            place->followers.push_back(waiting);
+            ++waiting_;
+        } else {
+            flying_.add(place, me);
+            missing = flying_.missing();
+            waiting.leads = true;
         }
-        CREEL_ASSERT((*place)->party != me.party,
-                     lock_.says("run() for a key by the function that computes it").c_str());
-        (*place)->followers.push_back(waiting);
-        ++waiting_;
     }
-    waiting.wait();
+    if (!waiting.leads)
+        waiting.wait();
+    else if (missing != 0) [[unlikely]]
+        grow(missing);
     return waiting.leads;
 }
 
+void flight_core::grow(std::size_t chains) noexcept {
+    flight_table::block made = flight_table::make_block(chains);
+    if (made == nullptr)
+        return; // the next leader tries again
+    const std::lock_guard hold{lock_};
+    made = flying_.give_block(std::move(made), chains);
+}
+
 void flight_core::land(flight& leader) noexcept {
+    std::optional<flight_table::blocks> unused;
     wake_batch woken;
     const std::lock_guard hold{lock_};
-    flight** place = &chains_[leader.hash % chains];
-    while (*place != &leader)
-        place = &(*place)->next;
     if (leader.value == nullptr && leader.error == nullptr) {
         // Whoever takes over is off the list, so a cancel finds it `pending`: it computes, and its
         // first wait hands over again.
@@ -66,14 +159,13 @@ void flight_core::land(flight& leader) noexcept {
             next->leads = true;
             --waiting_;
             leader.followers.requeue(next->me.followers, std::numeric_limits<std::size_t>::max());
-            next->me.next = leader.next;
-            *place = &next->me;
+            flying_.replace(leader, &next->me);
             woken.add(*next);
             return;
         }
     }
-    *place = leader.next;
-    --flying_;
+    flying_.replace(leader, nullptr);
+    flying_.shrink(unused);
     while (auto* next = static_cast<follower*>(leader.followers.take_front())) {
         --waiting_;
         next->me.value = leader.value;
@@ -84,12 +176,12 @@ void flight_core::land(flight& leader) noexcept {
 
 std::size_t flight_core::in_flight() const noexcept {
     const std::lock_guard hold{lock_};
-    return flying_;
+    return flying_.size();
 }
 
 single_flight_statistics flight_core::statistics() const noexcept {
     const std::lock_guard hold{lock_};
-    return {flying_, waiting_};
+    return {flying_.size(), waiting_};
 }
 
 } // namespace creel::sync::detail

@@ -3,22 +3,32 @@
 #include "support/check.hpp"
 #include "support/crowd.hpp"
 #include "support/fixture.hpp"
+#include "support/malloc_count.hpp"
 #include "support/occupancy.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
 using creel::sync::single_flight;
+using creel::sync::detail::flight;
+using creel::sync::detail::flight_core;
 
 TEST_CASE("concurrent callers of a single_flight share one computation") {
     int computed = 0;
@@ -149,6 +159,141 @@ TEST_CASE("a leader and its heir cancelled at once hand over to the third") {
         });
     });
     CHECK(got == 2);
+    CHECK(left == nothing);
+}
+
+namespace {
+
+// Callers of different keys, all of them leaders.
+struct many_flights {
+    explicit many_flights(std::size_t count) : keys(count), flights(count) {}
+    ~many_flights() { land(); }
+
+    void join_all() {
+        for (std::size_t i = 0; i < flights.size(); ++i)
+            join(i);
+    }
+    void join(std::size_t i) {
+        keys[i] = i * 4'096; // as addresses of pages are
+        auto& f = flights[i].emplace(
+            core, &keys[i], std::hash<std::size_t>{}(keys[i]), [](const void* a, const void* b) {
+                return *static_cast<const std::size_t*>(a) == *static_cast<const std::size_t*>(b);
+            });
+        led += core.join(f) ? 1 : 0;
+    }
+    void land() {
+        for (auto& f : flights) {
+            if (f)
+                core.land(*f);
+            f.reset();
+        }
+    }
+    [[nodiscard]] std::size_t longest_chain() const {
+        std::size_t longest = 0;
+        for (const auto& first : flights) {
+            std::size_t length = 0;
+            for (const flight* f = first ? &*first : nullptr; f != nullptr; f = f->next)
+                ++length;
+            longest = std::max(longest, length);
+        }
+        return longest;
+    }
+
+    flight_core core{std::source_location::current()};
+    std::vector<std::size_t> keys;
+    std::vector<std::optional<flight>> flights;
+    std::size_t led = 0;
+};
+
+} // namespace
+
+TEST_CASE("however many keys are in flight a single_flight compares few of them") {
+    many_flights many{10'000};
+    for (int round = 0; round < 2; ++round) {
+        many.join_all();
+        CHECK(many.core.in_flight() == 10'000);
+        CHECK(many.longest_chain() < 16); // 156 in 64 chains, however well they are mixed
+        many.land();
+        CHECK(many.core.in_flight() == 0);
+    }
+    CHECK(many.led == 20'000);
+}
+
+TEST_CASE("without memory for its chains a single_flight loses nothing and later catches up") {
+    many_flights many{5'000};
+    {
+        const no_memory any;
+        for (std::size_t i = 0; i < 2'500; ++i)
+            many.join(i);
+    }
+    for (std::size_t i = 2'500; i < 5'000; ++i)
+        many.join(i);
+    CHECK(many.led == 5'000);
+    CHECK(many.core.in_flight() == 5'000);
+    CHECK(many.longest_chain() < 16);
+    many.land();
+    CHECK(many.core.in_flight() == 0);
+}
+
+TEST_CASE("the memory for many keys goes when none is in flight and few keys need none") {
+    if (!counts_malloc)
+        return;
+    constexpr std::size_t few = 63;
+    many_flights many{2 * few};
+    const auto calls_of = [&](auto&& f) {
+        const auto before = malloc_calls();
+        f();
+        return malloc_calls() - before;
+    };
+    const auto join = [&](std::size_t begin, std::size_t end) {
+        return [&many, begin, end] {
+            for (std::size_t i = begin; i < end; ++i)
+                many.join(i);
+        };
+    };
+    for (int round = 0; round < 2; ++round) {
+        CHECK(calls_of(join(0, few)) == 0);
+        CHECK(calls_of(join(few, 2 * few)) == 1);
+        many.land();
+    }
+}
+
+TEST_CASE("among many keys each leader that is cancelled is followed by its own heir") {
+    constexpr int keys = 300;
+    int computed = 0;
+    int wrong = 0;
+    const auto left = run_virtually([&] {
+        single_flight<int, int> flights;
+        std::deque<creel::cancel_scope> doomed;
+        const auto ask = [&](int key) {
+            const int got = flights.run(key, [&, key] {
+                creel::this_fiber::sleep_for(1s);
+                ++computed;
+                return key;
+            });
+            wrong += got != key ? 1 : 0;
+        };
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < keys; ++i)
+                if (i % 3 == 0)
+                    n.spawn([&, i, &scope = doomed.emplace_back()] {
+                        CHECK(!scope.run([&] { ask(i); }));
+                    });
+                else
+                    n.spawn([&, i] { ask(i); });
+            for (int i = 0; i < 2 * keys; ++i)
+                n.spawn([&, i] { ask(i % keys); });
+            creel::this_fiber::yield();
+            CHECK(flights.in_flight() == keys);
+            CHECK(flights.statistics().waiting == 2 * keys);
+            for (creel::cancel_scope& scope : doomed)
+                scope.cancel();
+        });
+        CHECK(flights.statistics().in_flight == 0);
+        CHECK(flights.statistics().waiting == 0);
+    });
+    CHECK(computed == keys);
+    CHECK(wrong == 0);
     CHECK(left == nothing);
 }
 

@@ -4,6 +4,7 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 
 namespace creel::sync {
@@ -30,13 +31,16 @@ rate_limiter::wide rate_limiter::price(std::int64_t count) const noexcept {
     return wide{count} * limit_.per.count();
 }
 
+// What has come since as_of_: nothing if another thread has read its clock later, and was first at
+// the lock.
+rate_limiter::wide rate_limiter::earned(time_point t) const noexcept {
+    return t > as_of_ ? wide{(t - as_of_).count()} * limit_.tokens : 0;
+}
+
 // While nobody waits, or who waited gives up: saves no more than the burst.
 void rate_limiter::accrue(time_point t) noexcept {
-    if (t > as_of_) { // else another thread read its clock later, and was first at the lock
-        saved_ += wide{(t - as_of_).count()} * limit_.tokens;
-        as_of_ = t;
-    }
-    saved_ = std::min(saved_, price(limit_.burst));
+    saved_ = std::min(saved_ + earned(t), price(limit_.burst));
+    as_of_ = std::max(as_of_, t);
 }
 
 // When so many will be there; as_of_ if they are.
@@ -53,9 +57,10 @@ time_point rate_limiter::due(std::int64_t count) const noexcept {
 // At the moment they were due, however late the one who gets them is served: the time since then
 // works for the next. Bounds nothing by the burst, for somebody waits.
 void rate_limiter::take(std::int64_t count, time_point at) noexcept {
-    saved_ += wide{(at - as_of_).count()} * limit_.tokens - price(count);
+    saved_ += earned(at) - price(count);
     as_of_ = at;
-    granted_ += static_cast<std::uint64_t>(count);
+    if (__builtin_add_overflow(granted_, static_cast<std::uint64_t>(count), &granted_)) [[unlikely]]
+        granted_ = std::numeric_limits<std::uint64_t>::max();
 }
 
 // The first has been served, or gives up: serves those whose tokens are there too, and makes the
@@ -153,29 +158,25 @@ void rate_limiter::set_rate(rate limit) noexcept {
     const time_point t = creel::now();
     wake_batch woken;
     const std::lock_guard hold{lock_};
-    if (somebody_is_first_) {
-        if (t > as_of_) {
-            saved_ += wide{(t - as_of_).count()} * limit_.tokens;
-            as_of_ = t;
-        }
-    } else {
-        accrue(t);
-    }
-    // As many tokens as before; the whole ones apart, for the product of all would overflow.
-    const wide old_price = limit_.per.count();
-    const wide new_price = limit.per.count();
-    saved_ = saved_ / old_price * new_price + saved_ % old_price * new_price / old_price;
+    saved_ += earned(t);
+    as_of_ = std::max(as_of_, t);
+    // For one who waits, and is served late, more than the burst may have come, but to count more
+    // than one can ask for is of no use.
+    constexpr wide most = std::numeric_limits<std::int64_t>::max();
+    const wide bound = somebody_is_first_ ? most : std::min(limit_.burst, limit.burst);
+    const wide tokens = saved_ / limit_.per.count();
+    const wide part = saved_ % limit_.per.count();
+    saved_ = tokens < bound
+                 ? tokens * limit.per.count() + part * limit.per.count() / limit_.per.count()
+                 : bound * limit.per.count();
     limit_ = limit;
-    if (!somebody_is_first_)
-        saved_ = std::min(saved_, price(limit.burst));
     first_.take_all(woken);
 }
 
 rate_limiter_statistics rate_limiter::statistics() const noexcept {
     const time_point t = creel::now();
     const std::lock_guard hold{lock_};
-    wide saved = saved_ + wide{std::max(t - as_of_, duration::zero()).count()} * limit_.tokens;
-    saved = std::min(saved, price(limit_.burst));
+    const wide saved = std::min(saved_ + earned(t), price(limit_.burst));
     return {static_cast<std::int64_t>(saved / limit_.per.count()),
             waiting_.size() + (somebody_is_first_ ? 1 : 0), granted_, waited_};
 }

@@ -48,8 +48,8 @@ public:
     // False if they are not there, or somebody waits already. Never parks. Threads: any.
     [[nodiscard]] bool try_acquire(std::int64_t count = 1) noexcept;
 
-    // From now on another rate; tokens saved stay, up to the new burst. Whoever waits is served by
-    // the new rate. Never parks. Threads: any.
+    // From now on another rate; tokens saved stay, up to the new burst, and the part of one that
+    // had come. Whoever waits is served by the new rate. Never parks. Threads: any.
     void set_rate(rate limit) noexcept;
 
     // Threads: any.
@@ -60,10 +60,12 @@ private:
     __extension__ using wide = __int128; // tokens times nanoseconds
 
     void check(const rate& limit) const noexcept;
-    [[nodiscard]] wide price(std::int64_t count) const noexcept;
     void wait_as_first(std::int64_t count);
 
-    // All of these with the lock held.
+    // All of these with the lock held. A product of two 64-bit numbers is less than 2^126, and
+    // saved_ is never more than one, so a sum of two fits into wide.
+    [[nodiscard]] wide price(std::int64_t count) const noexcept;
+    [[nodiscard]] wide earned(time_point t) const noexcept;
     void accrue(time_point t) noexcept;
     [[nodiscard]] time_point due(std::int64_t count) const noexcept;
     void take(std::int64_t count, time_point at) noexcept;

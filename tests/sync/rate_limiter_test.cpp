@@ -12,6 +12,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -176,6 +177,69 @@ TEST_CASE("a token in more than 292 years never comes, and a new rate keeps thos
         limit.set_rate({.tokens = 1, .per = 1s, .burst = 1000});
         CHECK(limit.statistics().available == 999);
         CHECK(creel::move_on_after(2s, [&] { limit.acquire(1000); }));
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a new rate keeps the tokens of a large quota and the part of one that had come") {
+    constexpr std::int64_t terabyte = 1'000'000'000'000;
+    run_virtually([&](manual_poller& outside) {
+        const creel::sync::rate a_day{.tokens = terabyte, .per = 24h, .burst = terabyte};
+        rate_limiter limit{a_day};
+        limit.set_rate(a_day);
+        CHECK(limit.statistics().available == terabyte);
+        limit.set_rate({.tokens = terabyte, .per = 1h, .burst = terabyte / 2});
+        CHECK(limit.statistics().available == terabyte / 2);
+
+        const bool all = limit.try_acquire(terabyte / 2);
+        CHECK(all);
+        limit.set_rate({.tokens = 1, .per = 3s, .burst = 1});
+        outside.advance(1s);
+        limit.set_rate({.tokens = 1, .per = 24h, .burst = 1});
+        outside.advance(16h - 1ns);
+        const bool early = limit.try_acquire();
+        CHECK(!early);
+        outside.advance(1ns);
+        const bool in_time = limit.try_acquire();
+        CHECK(in_time);
+    });
+}
+
+TEST_CASE("a rate_limiter counts right with the largest numbers there are") {
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+    constexpr creel::duration longest{most};
+    const auto left = run_virtually([&](manual_poller& outside) {
+        constexpr creel::duration years = 219'000h;
+        const creel::sync::rate all_largest{.tokens = most, .per = longest, .burst = most};
+        rate_limiter limit{all_largest}; // one token each nanosecond
+        for (int i = 0; i < 2; ++i) {
+            outside.advance(years); // it stays full
+            limit.set_rate(all_largest);
+            CHECK(limit.statistics().available == most);
+        }
+        limit.acquire(most);
+        CHECK(limit.statistics().available == 0);
+        outside.advance(years);
+        CHECK(limit.statistics().available == years.count());
+        limit.set_rate({.tokens = 1, .per = longest, .burst = most});
+        CHECK(limit.statistics().available == years.count());
+
+        // Who waits for as many as can be is served when they have come, and what had come for it
+        // beyond that is not counted further than one can ask for.
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { limit.acquire(most); });
+            creel::this_fiber::yield();
+            for (int i = 0; i < 2; ++i) {
+                limit.set_rate({.tokens = most, .per = 1ns, .burst = 1});
+                outside.advance(i * years / 2);
+                limit.set_rate({.tokens = 1, .per = longest, .burst = 1});
+            }
+        });
+        CHECK(limit.statistics().available == 0);
+        limit.set_rate({.tokens = most, .per = 1ns, .burst = most});
+        limit.acquire(most);
+        limit.acquire(most);
+        CHECK(limit.statistics().granted == std::numeric_limits<std::uint64_t>::max());
     });
     CHECK(left == nothing);
 }

@@ -44,7 +44,7 @@ public:
 
     // The value, which all futures of the promise share, valid as long as any of them.
     // Parks, Cancel, Threads: as wait. Throws: cancelled; the promise's exception;
-    // std::future_error if it was broken.
+    // std::future_error if it was broken, or std::bad_alloc for want of memory to say so.
     std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>> get() const {
         required().wait();
         if constexpr (std::is_void_v<T>)

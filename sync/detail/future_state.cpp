@@ -62,6 +62,7 @@ void future_base::finish() noexcept {
 void future_base::set_exception(std::exception_ptr error) {
     CREEL_ASSERT(error != nullptr, guard.says("set_exception() needs an exception").c_str());
     begin();
+    failed_ = true;
     error_ = std::move(error);
     finish();
 }
@@ -73,8 +74,24 @@ void future_base::abandon() noexcept {
             return;
         stage_ = stage::being_set;
     }
-    error_ = std::make_exception_ptr(std::future_error{std::future_errc::broken_promise});
+    failed_ = true;
     finish();
+}
+
+void future_base::throw_failure() const {
+    const auto known = [this] {
+        const std::lock_guard hold{guard};
+        return error_;
+    };
+    std::exception_ptr error = known();
+    if (error == nullptr) {
+        auto broken = std::make_exception_ptr(std::future_error{std::future_errc::broken_promise});
+        const std::lock_guard hold{guard};
+        if (error_ == nullptr)
+            error_ = std::move(broken);
+        error = error_;
+    }
+    std::rethrow_exception(error);
 }
 
 void future_base::when_ready(std::unique_ptr<future_link> link) {

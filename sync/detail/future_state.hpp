@@ -49,8 +49,8 @@ public:
 
     // Once it is ready: throws the exception, if it is one.
     void throw_error() const {
-        if (error_ != nullptr) [[unlikely]]
-            std::rethrow_exception(error_);
+        if (failed_) [[unlikely]]
+            throw_failure();
     }
 
     mutable wait_lock guard;
@@ -67,9 +67,14 @@ protected:
 private:
     enum class stage : std::uint8_t { open, being_set, ready };
 
-    stage stage_ = stage::open; // guarded by guard, as is links_
+    [[noreturn]] void throw_failure() const;
+
+    stage stage_ = stage::open; // guarded by guard, as are links_ and error_
+    bool failed_ = false;       // written before `ready`, and never again
     std::unique_ptr<future_link> links_{};
-    std::exception_ptr error_{}; // written before `ready`, and never again
+    // Of a broken promise null until somebody asks: to break it must need no memory. All who ask
+    // are thrown the same one.
+    mutable std::exception_ptr error_{};
 };
 
 template <typename T>

@@ -3,6 +3,8 @@
 #include "support/check.hpp"
 #include "support/crowd.hpp"
 #include "support/fixture.hpp"
+#include "support/malloc_count.hpp"
+#include "support/outcome.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -13,6 +15,7 @@
 #include <exception>
 #include <future>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -25,9 +28,21 @@ using creel::sync::future;
 using creel::sync::promise;
 
 namespace {
+
 std::future_errc code_of(const std::future_error& e) {
     return static_cast<std::future_errc>(e.code().value());
 }
+
+template <typename F>
+std::exception_ptr thrown_by(const F& f) {
+    try {
+        f();
+    } catch (...) {
+        return std::current_exception();
+    }
+    return nullptr;
+}
+
 } // namespace
 
 TEST_CASE("all who wait for a future get its value") {
@@ -93,6 +108,46 @@ TEST_CASE("a promise that goes without a value is broken") {
         replaced = promise<int>{};
         CHECK_THROWS_AS(old.get(), std::future_error);
     });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a promise is broken also when there is no memory and all see the same exception") {
+    std::string outcomes;
+    std::exception_ptr first;
+    std::exception_ptr second;
+    const auto left = run_virtually([&] {
+        promise<int> kept;
+        const auto f = kept.get_future();
+        std::future<int> theirs = f.to_std();
+        const auto ask = [&] { static_cast<void>(f.get()); };
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { outcomes += outcome_of(ask) + '\n'; });
+            creel::this_fiber::yield();
+            const no_memory any;
+            const promise<int> broken{std::move(kept)};
+        });
+        std::optional<std::bad_alloc> refused;
+        {
+            promise<int> again;
+            const auto without = again.get_future();
+            const no_memory any;
+            {
+                const promise<int> broken{std::move(again)};
+            }
+            try {
+                static_cast<void>(without.get());
+            } catch (const std::bad_alloc& e) {
+                refused = e;
+            } catch (const std::future_error&) {
+            }
+        }
+        CHECK(refused.has_value() == counts_malloc);
+        first = thrown_by(ask);
+        second = thrown_by(ask);
+        CHECK_THROWS(theirs.get());
+    });
+    CHECK(outcomes == "std::future_error: Broken promise\n");
+    CHECK(first == second);
     CHECK(left == nothing);
 }
 

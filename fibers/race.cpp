@@ -4,15 +4,23 @@
 #include <creel/fibers/detail/standing_reason.hpp>
 
 #include <exception>
+#include <utility>
 
 namespace creel::detail {
 
 namespace {
 const standing_reason another_won{cancel_cause::requested, "another has won the race"};
+const standing_reason unmanned{cancel_cause::sibling_failed, "not all of the race can be spawned"};
 } // namespace
 
+void race_core::fail(std::exception_ptr error) noexcept {
+    not_begun_ = true;
+    core_.failed(std::move(error), false, nullptr);
+    scope_access::request(core_.scope, make_request(unmanned.get(), duration{}));
+}
+
 void race_core::win() noexcept {
-    if (won_)
+    if (is_over())
         return;
     won_ = true;
     core_.forget_errors();

@@ -29,23 +29,27 @@ class race_core {
 public:
     explicit race_core(nursery& n) noexcept : core_(nursery_access::core(n)) {}
 
-    [[nodiscard]] bool is_won() const noexcept { return won_; }
+    // One has won, or not all could be spawned: a value that comes now is dropped.
+    [[nodiscard]] bool is_over() const noexcept { return won_ || not_begun_; }
     void win() noexcept;
-    // Notes what spawning throws: the children that are there are awaited first.
+    // What spawning throws is the result: the children that are there are cancelled, and awaited.
     template <typename Spawn>
     void begin(Spawn&& spawn_all) {
         try {
             spawn_all();
         } catch (...) {
-            core_.failed(std::current_exception(), false, nullptr);
+            fail(std::current_exception());
         }
     }
     // Waits for all. Throws what is to be thrown; returns only if the race is won.
     void finish();
 
 private:
+    void fail(std::exception_ptr error) noexcept;
+
     nursery_core& core_;
     bool won_ = false;
+    bool not_begun_ = false;
 };
 
 // What a child of race() runs; R is std::monostate for functions without a result.
@@ -56,7 +60,7 @@ struct runner {
     void operator()() const {
         std::optional<filled_result<F>> value;
         fill(value, f);
-        if (race.is_won())
+        if (race.is_over())
             return;
         winner.emplace(std::move(*value));
         race.win();

@@ -51,7 +51,7 @@ bool scheduler::natives_inside() const noexcept {
     return false;
 }
 
-fiber_record& scheduler::record_of(context* c) {
+fiber_record& scheduler::record_of(context* c) noexcept {
     if (c == main_->context)
         return *main_;
     if (c->is_context(boost::fibers::type::dispatcher_context)) {
@@ -64,8 +64,7 @@ fiber_record& scheduler::record_of(context* c) {
     boost::fibers::fiber_properties* p = c->get_properties();
     if (p != nullptr && typeid(*p) == typeid(fiber_record))
         return static_cast<fiber_record&>(*p);
-    const auto [found, is_new] = natives_.try_emplace(c, fiber_record::fiber_kind::native);
-    fiber_record& f = found->second;
+    const auto [f, is_new] = natives_.of(c);
     if (is_new) {
         f.context = c;
         f.home = this;
@@ -85,7 +84,7 @@ void scheduler::note_departure(fiber_record& from) noexcept {
     if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
         call_dispatcher();
         if (from.what == fiber_record::fiber_kind::native)
-            ended_natives_.push_back(natives_.extract(from.context));
+            natives_.end(from.context);
     }
 }
 
@@ -113,9 +112,7 @@ fiber_record* scheduler::pick_next_record() noexcept {
 }
 
 void scheduler::forget_natives() noexcept {
-    for (auto& ended : ended_natives_)
-        drop_sanitizer_state(ended.mapped());
-    ended_natives_.clear();
+    natives_.forget_ended([](fiber_record& ended) { drop_sanitizer_state(ended); });
 }
 
 bool scheduler::has_ready_fibers() const noexcept {

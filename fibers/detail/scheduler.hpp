@@ -14,6 +14,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/fiber_record.hpp>
+#include <creel/fibers/detail/native_records.hpp>
 #include <creel/fibers/detail/node_pool.hpp>
 #include <creel/fibers/detail/overflow_watch.hpp>
 #include <creel/fibers/detail/ready_queue.hpp>
@@ -32,8 +33,6 @@
 #include <functional>
 #include <mutex>
 #include <optional>
-#include <unordered_map>
-#include <vector>
 
 namespace creel::detail {
 
@@ -221,7 +220,7 @@ private:
 
     // boost_side.cpp
     fiber_record* pick_next_record() noexcept;
-    fiber_record& record_of(boost::fibers::context* c);
+    fiber_record& record_of(boost::fibers::context* c) noexcept;
     void note_departure(fiber_record& from) noexcept;
     void look_at_boost() noexcept;
     void forget_natives() noexcept;
@@ -264,8 +263,7 @@ private:
     std::optional<fiber_record> main_;
     std::optional<fiber_record> dispatcher_;
     cancel_scope natives_scope_;
-    std::unordered_map<boost::fibers::context*, fiber_record> natives_;
-    std::vector<decltype(natives_)::node_type> ended_natives_; // until they have been left
+    native_records natives_;
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
     std::optional<overflow_watch> overflow_watch_;

@@ -4,6 +4,8 @@
 #include <creel/fibers/detail/audit.hpp>
 
 #include <mutex>
+#include <new>
+
 #include <sched.h>
 
 namespace creel {
@@ -13,8 +15,12 @@ std::string wait_label::text() const {
            std::to_string(made_at.line());
 }
 
-std::string wait_lock::says(const char* text) const {
-    return name() + ": " + text;
+std::string wait_lock::says(const char* text) const noexcept {
+    try {
+        return name() + ": " + text;
+    } catch (const std::bad_alloc&) {
+        detail::assertion_failed(label_.what, text, label_.made_at);
+    }
 }
 
 namespace {

@@ -92,8 +92,9 @@ public:
     // "queue made at server.cpp:12". Cost: allocates.
     [[nodiscard]] std::string name() const { return label_.text(); }
 
-    // For CREEL_ASSERT: "queue made at server.cpp:12: " and the text. Cost: allocates.
-    [[nodiscard]] std::string says(const char* text) const;
+    // For CREEL_ASSERT: "queue made at server.cpp:12: " and the text. Cost: allocates; without
+    // memory it ends the process itself, as the assertion that has failed would.
+    [[nodiscard]] std::string says(const char* text) const noexcept;
 
 private:
     void lock_slowly() noexcept;

@@ -10,29 +10,42 @@
 #include <cxxabi.h>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 #include <typeinfo>
 
 namespace creel::detail {
 
-std::string name_of(const parker& who) {
+std::string name_of(const parker& who) noexcept {
     if (who.home == nullptr)
-        return "a plain thread";
+        return "a plain thread"; // short: allocates nothing
     if (who.home != this_scheduler)
-        return "a fiber of another thread";
+        return "another's fiber";
     const auto& f = static_cast<const fiber_record&>(who);
-    if (const task* t = f.current)
-        return escaped(to_string(task_info{t->id, std::string{t->name()}, t->spawned_at}));
-    return (f.what == fiber_record::fiber_kind::main ? "main (#" : "a Boost fiber (#") +
-           std::to_string(f.id) + ')';
+    try {
+        if (const task* t = f.current)
+            return escaped(to_string(task_info{t->id, std::string{t->name()}, t->spawned_at}));
+        return (f.what == fiber_record::fiber_kind::main ? "main (#" : "a Boost fiber (#") +
+               std::to_string(f.id) + ')';
+    } catch (const std::bad_alloc&) {
+        return "a fiber";
+    }
 }
 
-std::string name_of_waiting(const waiter& w) {
+std::string name_of_waiting(const waiter& w) noexcept {
     return name_of(scheduler::owner_of(w));
 }
 
 namespace {
+
+std::string text_of(const cancel_reason& why) noexcept {
+    try {
+        return escaped(why.text);
+    } catch (const std::bad_alloc&) {
+        return "no memory"; // allocates nothing
+    }
+}
 
 // True inside `catch (const cancelled&)`, or a `catch (...)` that has caught one. A wait there that
 // throws again only replaces the exception.
@@ -88,7 +101,7 @@ void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept 
     std::fprintf(stderr,
                  "creel: debug: %s swallowed `cancelled` (%s) and waits again: rethrow it after "
                  "cleaning up, or let it pass\n",
-                 name_of(self).c_str(), escaped(absorber->reason()->text).c_str());
+                 name_of(self).c_str(), text_of(*absorber->reason()).c_str());
 }
 
 } // namespace creel::detail

@@ -16,8 +16,8 @@ namespace creel::detail {
 void name_unhandled_cancels() noexcept;
 
 // "worker (#17, spawned at server.cpp:42)"; of another thread's, for which nothing is read that it
-// may change, only that it is one. Throws: std::bad_alloc.
-[[nodiscard]] std::string name_of(const parker& who);
-[[nodiscard]] std::string name_of_waiting(const waiter& w);
+// may change, only that it is one. Without memory: "a fiber".
+[[nodiscard]] std::string name_of(const parker& who) noexcept;
+[[nodiscard]] std::string name_of_waiting(const waiter& w) noexcept;
 
 } // namespace creel::detail

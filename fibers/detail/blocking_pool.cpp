@@ -53,6 +53,13 @@ std::string blocking_job::describe() const {
 
 namespace {
 
+// Allocates nothing.
+void name_abandoned_call(const blocking_job& job) noexcept {
+    std::fprintf(stderr, "creel: the blocking call%s%s%s at %s:%u was abandoned and still runs\n",
+                 job.name.empty() ? "" : " \"", job.name.c_str(), job.name.empty() ? "" : "\"",
+                 job.where.file_name(), static_cast<unsigned>(job.where.line()));
+}
+
 // Of what is being handled: that no thread could be started.
 [[noreturn]] void throw_without_thread(const blocking_job& job) {
     try {
@@ -245,8 +252,7 @@ void blocking_pool::name_abandoned(const scheduler& home) noexcept {
     const std::lock_guard lock{mutex_};
     for (const blocking_job* job = abandoned_.first; job != nullptr; job = job->next)
         if (job->home == &home)
-            std::fprintf(stderr, "creel: the %s was abandoned and still runs\n",
-                         job->describe().c_str());
+            name_abandoned_call(*job);
 }
 
 std::size_t blocking_pool::threads() {

@@ -34,14 +34,14 @@ task_info info_of(const task& t) noexcept {
 
 // There is nobody who could be told but the one that wrote the handler.
 [[noreturn]] void refuse_throwing_handler(const task_info& child) noexcept {
-    std::string text = "creel: the handler given to report() threw";
+    std::string text;
     try {
-        text += ' ' + describe_exception(std::current_exception()) + " when told of " +
-                to_string(child);
-        text = escaped(text);
+        text = escaped(' ' + describe_exception(std::current_exception()) + " when told of " +
+                       to_string(child));
     } catch (const std::bad_alloc&) {
     }
-    std::fprintf(stderr, "%s: it must not throw\n", text.c_str());
+    std::fprintf(stderr, "creel: the handler given to report() threw%s: it must not throw\n",
+                 text.c_str());
     std::terminate();
 }
 

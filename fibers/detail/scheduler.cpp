@@ -95,6 +95,8 @@ void scheduler::run(poller& outside, const scheduler_options& options,
 }
 
 void scheduler::enter(poller& outside, const scheduler_options& options) {
+    if (between_runs == nullptr) // here, where it may throw, for leave()
+        between_runs.reset(new boost::fibers::algo::round_robin);
     outside_ = &outside;
     options_ = options;
     options_.debug = options.debug || debug_is_in_environment();
@@ -169,8 +171,6 @@ void scheduler::leave() noexcept {
     drain_inbox();
     remove_marker();
     leaving_ = true;
-    if (between_runs == nullptr)
-        between_runs.reset(new boost::fibers::algo::round_robin);
     main_->context->get_scheduler()->set_algo(between_runs);
     this_scheduler = nullptr;
     {

@@ -114,7 +114,7 @@ public:
 
 template <typename T>
 struct std_link final : future_link {
-    explicit std_link(future_state<T>& s) noexcept : from(&s) {}
+    explicit std_link(future_state<T>& s) : from(&s) {} // std::promise allocates
     void ready() noexcept override {
         try {
             if constexpr (std::is_void_v<T>) {

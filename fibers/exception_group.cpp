@@ -58,7 +58,9 @@ std::string describe_exception(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const std::exception& e) {
-        return e.what();
+        if (const char* const text = e.what())
+            return text;
+        return "an exception of type " + type_name_in_flight();
     } catch (const cancelled& c) {
         return "cancelled: " + c.reason().text;
     } catch (...) {

@@ -22,7 +22,8 @@ private:
     std::string what_;
 };
 
-// The message of any exception: what() of a std::exception, else the type's name or "unknown".
+// The message of any exception: what() of a std::exception, and for want of one the type's name or
+// "unknown".
 [[nodiscard]] std::string describe_exception(const std::exception_ptr& error);
 
 } // namespace creel

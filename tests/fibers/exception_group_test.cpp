@@ -16,6 +16,10 @@ std::exception_ptr error(const char* what) {
     return std::make_exception_ptr(std::runtime_error(what));
 }
 
+struct silent : std::exception {
+    [[nodiscard]] const char* what() const noexcept override { return nullptr; }
+};
+
 } // namespace
 
 TEST_CASE("a group dissolves the groups in it, drops null errors, and counts the same one once") {
@@ -42,6 +46,8 @@ TEST_CASE("any exception is described: by its text, by its type, or by why it wa
     CHECK(creel::describe_exception(error("boom")) == "boom");
     CHECK(creel::describe_exception(std::make_exception_ptr(7)) == "an exception of type int");
     CHECK(creel::describe_exception(nullptr) == "no exception");
+    const std::string by_type = creel::describe_exception(std::make_exception_ptr(silent{}));
+    CHECK_THAT(by_type, Catch::StartsWith("an exception of type ") && Catch::EndsWith("silent"));
     const creel::cancelled enough{std::make_shared<const creel::cancel_reason>(
         creel::cancel_reason{creel::cancel_cause::requested, "enough", 0})};
     CHECK(creel::describe_exception(std::make_exception_ptr(enough)) == "cancelled: enough");

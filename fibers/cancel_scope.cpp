@@ -16,7 +16,9 @@ namespace creel {
 using level = detail::cancel_level;
 
 namespace {
-const detail::standing_reason deadline_reason{cancel_cause::deadline, "the deadline has passed"};
+constinit detail::standing_reason deadline_reason{cancel_cause::deadline,
+                                                  "the deadline has passed"};
+const detail::standing_reasons_made at_start{deadline_reason};
 } // namespace
 
 namespace detail {

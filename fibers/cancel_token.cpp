@@ -12,7 +12,8 @@ namespace creel {
 namespace detail {
 
 namespace {
-const standing_reason stop_requested{cancel_cause::requested, "a stop was requested"};
+constinit standing_reason stop_requested{cancel_cause::requested, "a stop was requested"};
+const standing_reasons_made at_start{stop_requested};
 } // namespace
 
 cancel_request make_request(cancel_reason reason, duration grace) {

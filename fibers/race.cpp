@@ -9,8 +9,10 @@
 namespace creel::detail {
 
 namespace {
-const standing_reason another_won{cancel_cause::requested, "another has won the race"};
-const standing_reason unmanned{cancel_cause::sibling_failed, "not all of the race can be spawned"};
+constinit standing_reason another_won{cancel_cause::requested, "another has won the race"};
+constinit standing_reason unmanned{cancel_cause::sibling_failed,
+                                   "not all of the race can be spawned"};
+const standing_reasons_made at_start{another_won, unmanned};
 } // namespace
 
 void race_core::fail(std::exception_ptr error) noexcept {

@@ -1,6 +1,7 @@
 #include <creel/fibers/waiter.hpp>
 
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
@@ -170,6 +171,9 @@ void wake(waiter& w) noexcept {
 
 namespace {
 
+constinit detail::standing_reason unknown_reason{cancel_cause::requested, ""};
+const detail::standing_reasons_made at_start{unknown_reason};
+
 void throw_if_cancelled(const detail::parker& me) {
     if (detail::scope_access::may_be_cancelled(me)) [[unlikely]]
         if (detail::scope_access::visible_cancel(me) != nullptr)
@@ -216,8 +220,7 @@ void throw_cancelled() {
             s = c;
     if (me.home != nullptr)
         me.home->about_to_throw_cancelled(s);
-    throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s)
-                                 : std::make_shared<const cancel_reason>()};
+    throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s) : unknown_reason.get()};
 }
 
 } // namespace creel

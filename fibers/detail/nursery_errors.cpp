@@ -20,7 +20,8 @@ namespace creel::detail {
 
 namespace {
 
-const standing_reason untold{cancel_cause::sibling_failed, "out of memory"};
+constinit standing_reason untold{cancel_cause::sibling_failed, "out of memory"};
+const standing_reasons_made at_start{untold};
 
 // Without memory rather without its name than not at all.
 task_info info_of(const task& t) noexcept {

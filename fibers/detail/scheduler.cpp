@@ -38,11 +38,13 @@ void find_thread_stack(fiber_record& f) {
 }
 
 // exit() destroys thread_locals first. Boost's would wait for ever for our idle carriers; this one,
-// made later and so destroyed before it, says so instead.
+// made later and so destroyed before it, says so instead. After it no run can be: Boost's are gone.
+constinit thread_local bool thread_has_ended = false;
 struct exit_guard {
     ~exit_guard() {
         CREEL_ASSERT(this_scheduler == nullptr,
                      "exit() inside io::run: let its function return instead, or call _exit()");
+        thread_has_ended = true;
     }
 };
 thread_local exit_guard no_exit;
@@ -78,6 +80,10 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     CREEL_ASSERT(this_scheduler == nullptr,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
+    CREEL_ASSERT(!thread_has_ended,
+                 "io::run on a thread that is ending, where Boost's part of it has gone (after "
+                 "main, in the destructor of a global or thread_local object): call it on a "
+                 "std::thread made there");
     CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
                  "io::run must be called from the thread's own stack, not from a Boost fiber");
     report_other_boost_fiber();

@@ -1,24 +1,46 @@
-// The reason of a cancel that may come when there is no memory: made as the program starts.
+// The reason of a cancel that may come when there is no memory: made as the program starts, or when
+// a global object's constructor needs it before.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <memory>
 
 namespace creel::detail {
 
-// For namespace scope. Never destroyed: a fiber of another thread may be told it at exit.
+// For namespace scope, `constinit`, with a `standing_reasons_made` behind it. Never destroyed: a
+// fiber of another thread may be told it at exit. Threads: any.
 class standing_reason {
 public:
-    standing_reason(cancel_cause cause, const char* text)
-        : reason_(*new cancel_reason{cause, text, 0}) {}
+    constexpr standing_reason(cancel_cause cause, const char* text) noexcept
+        : cause_(cause), text_(text) {}
+    standing_reason(const standing_reason&) = delete;
+    standing_reason& operator=(const standing_reason&) = delete;
 
-    [[nodiscard]] std::shared_ptr<const cancel_reason> get() const noexcept {
-        return {std::shared_ptr<void>{}, &reason_};
+    [[nodiscard]] std::shared_ptr<const cancel_reason> get() noexcept {
+        const cancel_reason* known = made_.load(std::memory_order_acquire); // pairs with make()
+        return {std::shared_ptr<void>{}, known != nullptr ? known : make()};
     }
 
 private:
-    const cancel_reason& reason_;
+    // Without memory its text says just that.
+    const cancel_reason* make() noexcept;
+
+    cancel_cause cause_;
+    const char* text_;
+    std::atomic<const cancel_reason*> made_{nullptr};
+    alignas(cancel_reason) std::array<std::byte, sizeof(cancel_reason)> place_{};
+};
+
+// Makes them as the program starts, when there is memory. Holds nothing itself.
+struct standing_reasons_made {
+    template <typename... Reasons>
+    explicit standing_reasons_made(Reasons&... all) noexcept {
+        (static_cast<void>(all.get()), ...);
+    }
 };
 
 } // namespace creel::detail

@@ -4,6 +4,10 @@
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 
+#include <array>
+#include <cstddef>
+#include <new>
+
 namespace creel::detail {
 
 namespace {
@@ -32,7 +36,9 @@ task_result& task_result::never_started() noexcept {
     struct ended_result : task_result {
         ended_result() noexcept { ended = cancelled = true; }
     };
-    static ended_result none;
+    // Never destroyed: a handle may be a global's.
+    alignas(ended_result) static std::array<std::byte, sizeof(ended_result)> place;
+    static task_result& none = *::new (static_cast<void*>(place.data())) ended_result;
     return none;
 }
 

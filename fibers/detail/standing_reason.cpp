@@ -1,0 +1,23 @@
+#include <creel/fibers/detail/standing_reason.hpp>
+
+#include <mutex>
+#include <new>
+
+namespace creel::detail {
+
+const cancel_reason* standing_reason::make() noexcept {
+    static constinit std::mutex mutex;
+    const std::lock_guard lock{mutex};
+    if (const cancel_reason* known = made_.load(std::memory_order_relaxed))
+        return known;
+    auto* const made = ::new (static_cast<void*>(place_.data())) cancel_reason{cause_, {}, 0};
+    try {
+        made->text = text_;
+    } catch (const std::bad_alloc&) {
+        made->text = "out of memory"; // allocates nothing
+    }
+    made_.store(made, std::memory_order_release);
+    return made;
+}
+
+} // namespace creel::detail

@@ -47,11 +47,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <source_location>
 #include <string>
 
 namespace creel {
 
+class cancel_scope;
 class wait_list;
 class wait_node;
 class list_waiter;
@@ -373,5 +375,20 @@ constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left) noe
 
 // The kind for waits on which nobody else depends.
 inline constexpr wait_kind plain_wait{};
+
+namespace detail {
+
+// The innermost scope that the caller is in. Threads: any.
+[[nodiscard]] const cancel_scope* this_scope() noexcept;
+
+// For debug mode, before a wait for what only `by` can end. If that is a fiber above the caller,
+// which cannot go on before the caller has ended, says so on stderr, and how to do better: because
+// it waits for its children now, or because it has opened the nursery between the two since it
+// began, in the scope `within`, what the caller waits for. Threads: any. Cost: but for debug mode,
+// two loads.
+void name_wait_for_ancestor(const wait_label& what, party_number by,
+                            std::optional<const cancel_scope*> within, const char* remedy) noexcept;
+
+} // namespace detail
 
 } // namespace creel

@@ -15,6 +15,8 @@ struct locker : list_waiter {
 
 constexpr wait_kind not_cancellable{false};
 
+constexpr const char* unlock_first = "unlock before waiting for children that lock";
+
 } // namespace
 
 mutex::~mutex() {
@@ -22,16 +24,23 @@ mutex::~mutex() {
     CREEL_ASSERT(owner_ == 0, lock_.says("destroyed while it is locked").c_str());
 }
 
-void mutex::wait_for_turn(party_number me) {
+void mutex::wait_in_line(const wait_kind& kind, party_number me) {
     CREEL_ASSERT(owner_ != me, lock_
                                    .says("locked again by the one who holds it; use a "
                                          "recursive_mutex if that is meant")
                                    .c_str());
-    locker self{not_cancellable, me};
+    locker self{kind, me};
     ++contended_;
+    const wait_label label = lock_.label();
+    const party_number owner = owner_;
     waiting_.push_back(self);
     lock_.unlock();
+    creel::detail::name_wait_for_ancestor(label, owner, {}, unlock_first);
     self.wait();
+}
+
+void mutex::wait_for_turn(party_number me) {
+    wait_in_line(not_cancellable, me);
 }
 
 void mutex::lock_cancellable() {
@@ -43,15 +52,7 @@ void mutex::lock_cancellable() {
         lock_.unlock();
         return;
     }
-    CREEL_ASSERT(owner_ != me, lock_
-                                   .says("locked again by the one who holds it; use a "
-                                         "recursive_mutex if that is meant")
-                                   .c_str());
-    locker self{plain_wait, me};
-    ++contended_;
-    waiting_.push_back(self);
-    lock_.unlock();
-    self.wait();
+    wait_in_line(plain_wait, me);
 }
 
 // The next owner is written under the lock, before anybody else could take the mutex.

@@ -87,8 +87,9 @@ protected:
     mutex(const char* what, std::source_location made_at) noexcept : lock_(what, made_at) {}
 
 private:
-    // Both come with the lock held and let go of it.
+    // All of them come with the lock held and let go of it.
     void wait_for_turn(party_number me);
+    void wait_in_line(const wait_kind& kind, party_number me);
     void hand_over(party_number me) noexcept;
 
     mutable wait_lock lock_;

@@ -9,12 +9,16 @@ namespace creel::sync {
 struct once::caller : list_waiter {
     explicit caller(party_number me) noexcept : list_waiter(plain_wait), party(me) {}
     party_number party;
+    const cancel_scope* within = creel::detail::this_scope();
     bool its_turn = false; // the one before it has failed
 };
 
 bool once::begin() {
     party_number me = this_party();
     caller self{me};
+    const wait_label label = lock_.label();
+    party_number runner = 0;
+    const cancel_scope* within = nullptr;
     {
         const std::lock_guard hold{lock_};
         if (done_.load(std::memory_order_relaxed))
@@ -23,10 +27,16 @@ bool once::begin() {
                      lock_.says("called again by the function that it calls").c_str());
         if (runner_ == 0) {
             runner_ = me;
+            within_ = self.within;
             return true;
         }
+        runner = runner_;
+        within = within_;
         waiting_.push_back(self);
     }
+    creel::detail::name_wait_for_ancestor(
+        label, runner, within,
+        "do not call a once inside the function that it calls, nor in its children");
     self.wait();
     return self.its_turn;
 }
@@ -45,6 +55,7 @@ void once::end(bool succeeded) noexcept {
     if (auto* next = static_cast<caller*>(waiting_.take_front())) {
         next->its_turn = true;
         runner_ = next->party;
+        within_ = next->within;
         woken.add(*next);
     }
 }

@@ -33,7 +33,8 @@ public:
     once& operator=(const once&) = delete;
 
     // Returns when f has been called and has returned, by the caller or by another. Inside f, to
-    // call the same once is a bug, and is caught.
+    // call the same once is a bug, and is caught; in a child of f, it waits for itself until a
+    // cancel, and debug mode says so.
     // Parks: while another calls its f, and as f does. Cancel: yes. Threads: any.
     // Throws: what f throws, if it was the caller's; cancelled. Cost: three loads once it is done.
     template <typename F>
@@ -66,8 +67,9 @@ private:
     void end(bool succeeded) noexcept;
 
     mutable wait_lock lock_;
-    std::atomic<bool> done_{false}; // written with the lock held
-    party_number runner_ = 0;       // guarded by lock_, as is all below; who calls its f
+    std::atomic<bool> done_{false};        // written with the lock held
+    party_number runner_ = 0;              // guarded by lock_, as is all below; who calls its f
+    const cancel_scope* within_ = nullptr; // as it called; for debug mode
     wait_list waiting_{lock_};
     std::uint64_t failed_ = 0;
 };

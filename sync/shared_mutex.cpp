@@ -67,8 +67,12 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
     CREEL_ASSERT(writer_ != me, lock_.says("locked again by the one who writes").c_str());
     entrant self{*this, kind, to_share, me};
     ++contended_;
+    const wait_label label = lock_.label();
+    const party_number writer = writer_;
     waiting_.push_back(self);
     lock_.unlock();
+    creel::detail::name_wait_for_ancestor(label, writer, {},
+                                          "unlock before waiting for children that lock");
     self.wait();
 }
 

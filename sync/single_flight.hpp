@@ -30,11 +30,12 @@ public:
         : core_(made_at) {}
 
     // f() for `key`, by this caller or by another that asks for it now. Inside f, to ask for the
-    // same key is a bug, and is caught. Equal is called under a spinlock, so it must not wait.
+    // same key is a bug, and is caught; in a child of f, it waits for itself until a cancel, and
+    // debug mode says so. Equal is called under a spinlock, so it must not wait.
     // Parks: until there is a value, or as f does. Cancel: yes; of those who wait only this one
     // leaves, and of one who computes another takes over. Threads: any. Throws: cancelled; what the
-    // f that was run throws; std::bad_alloc. Cost: an allocation, for the value; if many keys are in
-    // flight, 8 to 16 bytes for each, until none is.
+    // f that was run throws; std::bad_alloc. Cost: an allocation, for the value; if many keys are
+    // in flight, 8 to 16 bytes for each, until none is.
     template <std::invocable F>
     V run(const K& key, F&& f) {
         check_cancel();

@@ -1,16 +1,21 @@
 #include <creel/fibers/detail/audit.hpp>
 
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/nursery_core.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/text.hpp>
 #include <creel/fibers/task_info.hpp>
+#include <creel/fibers/wait_list.hpp>
 
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cxxabi.h>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <typeinfo>
@@ -52,6 +57,18 @@ std::string text_of(const cancel_reason& why) noexcept {
 bool is_handling_cancelled() noexcept {
     const std::type_info* type = abi::__cxa_current_exception_type();
     return type != nullptr && (*type == typeid(cancelled) || *type == typeid(partial_cancelled));
+}
+
+// Does the one who opened this nursery await its children before it goes on with what it began in
+// `within`?
+bool is_awaited_inside(const nursery_core& n, std::optional<const cancel_scope*> within) noexcept {
+    if (n.joiner != nullptr || !within)
+        return n.joiner != nullptr;
+    const cancel_scope* s = &n.scope;
+    do
+        s = scope_access::parent(*s);
+    while (s != nullptr && s != *within);
+    return s == *within;
 }
 
 std::terminate_handler next_terminate = nullptr; // written once
@@ -103,5 +120,62 @@ void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept 
                  "cleaning up, or let it pass\n",
                  name_of(self).c_str(), text_of(*absorber->reason()).c_str());
 }
+
+const cancel_scope* this_scope() noexcept {
+    return this_parker().scope;
+}
+
+void name_wait_for_ancestor(const wait_label& what, party_number by,
+                            std::optional<const cancel_scope*> within,
+                            const char* remedy) noexcept {
+    scheduler* const s = this_scheduler;
+    if (s == nullptr || !s->debug()) [[likely]]
+        return;
+    const fiber_record* f = &s->running();
+    while (const task* t = f->current) {
+        const nursery_core& n = *t->home;
+        f = static_cast<const fiber_record*>(n.opener);
+        if (number_of(*f) != by)
+            continue;
+        if (is_awaited_inside(n, within))
+            std::fprintf(stderr,
+                         "creel: debug: %s waits for %s made at %s:%u, and so for %s above it, "
+                         "which waits for its children: only a cancel can end that; %s\n",
+                         name_of(s->running()).c_str(), what.what, what.made_at.file_name(),
+                         static_cast<unsigned>(what.made_at.line()), name_of(*f).c_str(), remedy);
+        return;
+    }
+}
+
+#if defined(_GLIBCXX_HAVE_TLS)
+
+// While std::call_once calls its function, libstdc++ keeps the address of an object of that call,
+// which lies on the stack of the one who made it, in a thread_local of its own.
+void scheduler::name_wait_in_call_once() noexcept {
+    const auto* const called = static_cast<const std::byte*>(std::__once_callable);
+    const fiber_record& self = *current_;
+    if (called == nullptr || called == call_once_around_run_ || told_of_call_once_ ||
+        std::less<>{}(called, self.stack_bottom) ||
+        !std::less<>{}(called, self.stack_bottom + self.stack_bytes))
+        return;
+    told_of_call_once_ = true;
+    std::fprintf(stderr,
+                 "creel: debug: %s waits inside the function of a std::call_once: the next fiber "
+                 "that comes to that call blocks its thread, and all fibers of it; use "
+                 "creel::sync::once\n",
+                 name_of(self).c_str());
+}
+
+void scheduler::look_for_call_once() noexcept {
+    call_once_around_run_ = static_cast<const std::byte*>(std::__once_callable);
+    told_of_call_once_ = false;
+}
+
+#else
+
+void scheduler::name_wait_in_call_once() noexcept {}
+void scheduler::look_for_call_once() noexcept {}
+
+#endif
 
 } // namespace creel::detail

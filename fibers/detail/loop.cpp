@@ -39,6 +39,8 @@ wake_reason scheduler::park(waiter& w) {
     if (w.woken_)
         return wake_reason::signalled;
     self.waiting_on = &w;
+    if (options_.debug) [[unlikely]]
+        name_wait_in_call_once();
     if (scope_access::may_be_cancelled(self) && w.kind_->cancellable &&
         scope_access::visible_cancel(self) != nullptr) [[unlikely]]
         interrupt(w, wake_reason::cancelled);

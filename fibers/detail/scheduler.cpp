@@ -106,8 +106,10 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     outside_ = &outside;
     options_ = options;
     options_.debug = options.debug || debug_is_in_environment();
-    if (options_.debug)
+    if (options_.debug) {
+        look_for_call_once();
         name_unhandled_cancels();
+    }
     counters_ = {};
     tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);

@@ -119,6 +119,8 @@ public:
     void count_cancel(duration from_request_to_exit) noexcept {
         counters_.cancel_latency.add(from_request_to_exit);
     }
+    void look_for_call_once() noexcept; // as the run begins, maybe inside one
+    void name_wait_in_call_once() noexcept;
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }
     [[nodiscard]] const stack_meter* meter() const noexcept { return meter_ ? &*meter_ : nullptr; }
 
@@ -249,7 +251,9 @@ private:
     bool dispatcher_held_ = false; // else it runs
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
     bool leaving_ = false;
-    bool told_of_no_memory_ = false; // once in a run
+    bool told_of_no_memory_ = false; // once in a run, as the next
+    bool told_of_call_once_ = false;
+    const std::byte* call_once_around_run_ = nullptr;
     poller* outside_ = nullptr;
     local_binding** thread_locals_ = nullptr; // the main fiber goes on with its thread's
     timer_queue timers_;

@@ -77,7 +77,7 @@ std::size_t flight_table::missing() const noexcept {
 }
 
 flight_table::block flight_table::make_block(std::size_t chains) noexcept {
-    return block{new (std::nothrow) flight*[chains]{}};
+    return block{new (std::nothrow) flight* [chains] {}};
 }
 
 // Another may have given one meanwhile, or all may have landed.
@@ -119,24 +119,33 @@ flight_core::~flight_core() {
 bool flight_core::join(flight& me) {
     follower waiting{*this, me};
     std::size_t missing = 0;
+    const wait_label label = lock_.label();
+    party_number computes = 0;
+    const cancel_scope* within = nullptr;
     {
         const std::lock_guard hold{lock_};
         flight*& place = *flying_.find(me);
         if (place != nullptr) {
             CREEL_ASSERT(place->party != me.party,
                          lock_.says("run() for a key by the function that computes it").c_str());
+            computes = place->party;
+            within = place->within;
             place->followers.push_back(waiting);
             ++waiting_;
         } else {
             flying_.add(place, me);
             missing = flying_.missing();
-            waiting.leads = true;
         }
     }
-    if (!waiting.leads)
-        waiting.wait();
-    else if (missing != 0) [[unlikely]]
-        grow(missing);
+    if (computes == 0) {
+        if (missing != 0) [[unlikely]]
+            grow(missing);
+        return true;
+    }
+    creel::detail::name_wait_for_ancestor(
+        label, computes, within,
+        "do not ask for a key inside the function that computes it, nor in its children");
+    waiting.wait();
     return waiting.leads;
 }
 

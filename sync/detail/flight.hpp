@@ -105,7 +105,12 @@ struct flight {
     using equal_function = bool (*)(const void*, const void*);
 
     flight(flight_core& core, const void* k, std::size_t h, equal_function e) noexcept
-        : key(k), hash(spread(h)), equal(e), party(this_party()), followers(core.lock_) {}
+        : key(k),
+          hash(spread(h)),
+          equal(e),
+          party(this_party()),
+          within(creel::detail::this_scope()),
+          followers(core.lock_) {}
 
     // std::hash of a number or a pointer is often the thing itself, with low bits that agree.
     [[nodiscard]] static std::size_t spread(std::size_t h) noexcept {
@@ -117,8 +122,9 @@ struct flight {
     const void* key;
     std::size_t hash;
     equal_function equal;
-    party_number party;     // who asks
-    flight* next = nullptr; // in the chain
+    party_number party;         // who asks
+    const cancel_scope* within; // as it asks; for debug mode
+    flight* next = nullptr;     // in the chain
     wait_list followers;
     std::shared_ptr<const void> value{};
     std::exception_ptr error{};

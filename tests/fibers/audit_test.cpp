@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -168,6 +169,36 @@ TEST_CASE("debug mode names the fiber whose destructor let `cancelled` out, befo
         {.debug = true});
     CHECK_THAT(message, Catch::Contains("careless (#"));
     CHECK_THAT(message, Catch::Contains("creel::shield"));
+}
+
+TEST_CASE("debug mode names once who waits inside a std::call_once") {
+    const auto report = [](bool debug) {
+        return run_in_child([debug] {
+                   std::once_flag around;
+                   std::call_once(around, [debug] { // of the thread: not a fiber's
+                       run_virtually(
+                           [] {
+                               std::once_flag flags[2];
+                               creel::with_nursery([&](creel::nursery& n) {
+                                   for (std::once_flag& flag : flags)
+                                       n.spawn({.name = "initializer"}, [&] {
+                                           std::call_once(flag,
+                                                          [] { creel::this_fiber::sleep_for(1s); });
+                                       });
+                                   n.spawn([] { creel::this_fiber::sleep_for(1s); });
+                               });
+                           },
+                           {.debug = debug});
+                   });
+               })
+            .stderr_text;
+    };
+    const std::string text = report(true);
+    INFO(text);
+    CHECK(count_of("creel: debug: initializer (#", text) == 1);
+    CHECK(count_of("creel: debug", text) == 1);
+    CHECK_THAT(text, Catch::Contains("waits inside the function of a std::call_once"));
+    CHECK(report(false).empty());
 }
 
 TEST_CASE("the latency of cancels is kept, from the request until the scope was left") {

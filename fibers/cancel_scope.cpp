@@ -10,6 +10,7 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
+#include <new>
 
 namespace creel {
 
@@ -57,9 +58,13 @@ cancel_scope::~cancel_scope() {
 }
 
 void cancel_scope::destroyed_inside() const noexcept {
-    const std::string text = "a cancel_scope was destroyed while " + detail::name_of(*owner_) +
-                             " is inside its run(): declare it outside with_nursery, or join() "
-                             "the nursery before it goes";
+    std::string text = "a cancel_scope was destroyed while its run() goes on";
+    try {
+        text = "a cancel_scope was destroyed while " + detail::name_of(*owner_) +
+               " is inside its run(): declare it outside with_nursery, or join() the nursery "
+               "before it goes";
+    } catch (const std::bad_alloc&) { // the shorter text says it, too
+    }
     detail::assertion_failed("nobody is inside", text.c_str(), std::source_location::current());
 }
 

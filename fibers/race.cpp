@@ -10,15 +10,12 @@ namespace creel::detail {
 
 namespace {
 constinit standing_reason another_won{cancel_cause::requested, "another has won the race"};
-constinit standing_reason unmanned{cancel_cause::sibling_failed,
-                                   "not all of the race can be spawned"};
-const standing_reasons_made at_start{another_won, unmanned};
+const standing_reasons_made at_start{another_won};
 } // namespace
 
 void race_core::fail(std::exception_ptr error) noexcept {
     not_begun_ = true;
-    core_.failed(std::move(error), false, nullptr);
-    scope_access::request(core_.scope, make_request(unmanned.get(), duration{}));
+    core_.fail(std::move(error));
 }
 
 void race_core::win() noexcept {

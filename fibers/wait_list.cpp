@@ -160,10 +160,13 @@ std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {
 }
 
 void wait_list::destroyed_while_waited_on() const noexcept {
-    const std::string text = guard_->name() + ": destroyed while somebody waits on it, " +
-                             detail::name_of_waiting(first_->who()) +
-                             ": declare it outside with_nursery, or join() the nursery before it "
-                             "goes";
+    std::string text = "destroyed while somebody waits on it"; // and as much more as can be said
+    try {
+        text += ", " + detail::name_of_waiting(first_->who()) +
+                ": declare it outside with_nursery, or join() the nursery before it goes";
+    } catch (const std::bad_alloc&) {
+    }
+    text = guard_->says(text.c_str());
     detail::assertion_failed("nobody waits", text.c_str(), std::source_location::current());
 }
 

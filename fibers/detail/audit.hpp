@@ -18,6 +18,5 @@ void name_unhandled_cancels() noexcept;
 // "worker (#17, spawned at server.cpp:42)"; of another thread's, for which nothing is read that it
 // may change, only that it is one. Without memory: "a fiber".
 [[nodiscard]] std::string name_of(const parker& who) noexcept;
-[[nodiscard]] std::string name_of_waiting(const waiter& w) noexcept;
 
 } // namespace creel::detail

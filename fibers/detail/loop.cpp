@@ -103,8 +103,8 @@ void scheduler::keep_time() {
 }
 
 // One that finds no other fiber ready polls at once, which may make some ready: else a fiber that
-// yields alone would see deadlines, completions and other threads' cancels once in 64 yields, however
-// long it computes between them.
+// yields alone would see deadlines, completions and other threads' cancels once in 64 yields,
+// however long it computes between them.
 void scheduler::yield_alone() {
     if (!anything_ready() && !dispatcher_due_) {
         poll_round();

@@ -91,7 +91,8 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     static_cast<void>(&no_exit); // makes it, after Boost's own
     try {
         s.enter(outside, options);
-    } catch (...) {
+    } catch (...) { // no memory: what has begun ends
+        s.leave_unentered();
         release(s);
         throw;
     }
@@ -124,12 +125,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     boost_deadline_ = time_point::max();
     exceptions_ = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
     stacks_.emplace();
-    try {
-        reserve_stack_ = stacks_->allocate(options.stack_bytes);
-    } catch (...) {
-        stacks_.reset();
-        throw; // nothing else has begun
-    }
+    reserve_stack_ = stacks_->allocate(options.stack_bytes);
     nodes_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
@@ -194,15 +190,21 @@ void scheduler::leave() noexcept {
     // From here on a task<R> that is left frees its node itself, see free_kept_task().
     run_number_.fetch_add(1, std::memory_order_relaxed);
     nodes_->leave_behind(std::exchange(kept_tasks_, 0));
-    main_.reset();
     dispatcher_.reset();
+    leave_unentered();
+    timers_.trim();
+}
+
+// What enter() gets before it takes the thread over.
+void scheduler::leave_unentered() noexcept {
     overflow_watch_.reset();
     meter_.reset();
-    stacks_->release(reserve_stack_);
+    main_.reset();
+    if (reserve_stack_.top != nullptr)
+        stacks_->release(std::exchange(reserve_stack_, {}));
     stacks_.reset();
     cool_tasks();
     nodes_.reset();
-    timers_.trim();
     current_ = nullptr;
     outside_ = nullptr;
 }

@@ -163,6 +163,7 @@ private:
     static void release(scheduler& s) noexcept;
     void enter(poller& outside, const scheduler_options& options);
     void leave() noexcept;
+    void leave_unentered() noexcept;
     void remove_marker() noexcept;
 
     void yield_spent();
@@ -207,9 +208,7 @@ private:
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
-    void renew_budget(fiber_record& f) const noexcept {
-        f.budget = full_budget_;
-    }
+    void renew_budget(fiber_record& f) const noexcept { f.budget = full_budget_; }
     void wait_in_line(task& t) noexcept;
     void call_from_line() noexcept;
     void drop(task& t) noexcept;

@@ -1,6 +1,5 @@
 #include <creel/io/detail/descriptor.hpp>
 
-#include <creel/fibers/detail/audit.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/io/detail/sockaddr.hpp>
 #include <creel/io/error.hpp>
@@ -90,8 +89,8 @@ void descriptor::drop(descriptor& d) noexcept {
     d.drop_here();
 }
 
-// The usual cause is a local of a nursery's body that a child uses. Its call ends with an error, far
-// from where the mistake is.
+// The usual cause is a local of a nursery's body that a child uses. Its call ends with an error,
+// far from where the mistake is.
 void descriptor::name_user() noexcept {
     const waiter* w = kind_->first_wait(*this);
     if (w == nullptr)

@@ -69,13 +69,22 @@ int random_program::body::run_child(child& c, pending_set* ready) {
     c.fiber = &me.fiber;
     std::vector<held_task> tasks;
     me.tasks = &tasks;
+    model_scope* own = nullptr; // start() gives its child a scope, whose token cancels it alone
     if (ready != nullptr) {
+        own = &model_.add_scope();
+        model_.enter(me.fiber, *own);
         me.ready = ready;
         if (me.random.chance(30))
             set_started(me);
     }
-    const auto end = [&](const outcome& how) {
+    const auto end = [&](outcome how) {
         model_.look();
+        if (own != nullptr) {
+            if (how.is_cancelled() && model_.cancelled_itself(*own) == verdict::yes &&
+                model_.visible_outside(*own) == verdict::no)
+                how = {};
+            model_.leave(*own);
+        }
         c.how = how;
         const verdict v = model_.visible_to_children(*c.home->scope);
         c.by_cancel = how.is_cancelled() && v == verdict::yes;
@@ -356,8 +365,8 @@ void random_program::body::get(actor& me, held_task& t, feature f) {
     wait(me, f, "get c" + std::to_string(c.number), decided ? already : time_point::max(), [&] {
         try {
             value = t.handle.get();
-        } catch (const cancelled&) {
-            if (!c.astray)
+        } catch (const cancelled&) { // the waiter's own, or perhaps the child's
+            if (!c.astray || model_.visible(me.fiber) == verdict::yes)
                 throw;
         } catch (...) {
             got = caught();

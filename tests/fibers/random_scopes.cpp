@@ -196,6 +196,13 @@ void random_program::body::toggle_shield(actor& me) {
         return;
     did(feature::toggle_shield);
     const bool shielded = !r->scope->shielded();
+    // The body of a map may just have been cancelled in its wait for a place, and throws all the
+    // same: with the cancel out of sight that counts as an error of the map.
+    for (group& n : groups_)
+        if (shielded && n.open && n.what == "map") {
+            n.uncertain = true;
+            n.scope->astray = true;
+        }
     say(me, (shielded ? "raise the shield of " : "lower the shield of ") + name_of(*r->model));
     model_.set_shielded(*r->model, shielded);
     r->scope->set_shielded(shielded);
@@ -248,8 +255,12 @@ void random_program::body::take_token(actor& me) {
     if (me.random.chance(50)) {
         did(feature::current_token);
         model_scope& s = *cancel_model::innermost(me.fiber);
-        model_token& t = model_.token_of(s);
-        say(me, "current_token of " + name_of(s) + ": " + name_of(t));
+        // One that a wait here does not obey gives none of its own away.
+        const bool in_sight =
+            std::uncaught_exceptions() == (s.owner == &me.fiber ? s.entry_count : 0);
+        model_token& t = in_sight ? model_.token_of(s) : model_.add_token();
+        say(me, "current_token of " + name_of(s) + (in_sight ? "" : ", out of sight") + ": " +
+                    name_of(t));
         know(t, current_token());
     } else if (real_scope* r = some_scope(me)) {
         did(feature::token_of_scope);

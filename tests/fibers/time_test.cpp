@@ -117,7 +117,7 @@ TEST_CASE("a limit of more than 292 years, in any unit, never passes") {
         CHECK(outcome_of([] { creel::fail_after(hours::max(), sleep_a_day); }) == "nothing");
         CHECK(outcome_of([] { creel::fail_at(steady_time<hours>::max(), sleep_a_day); }) ==
               "nothing");
-        creel::cancel_scope moved{creel::now()};
+        creel::cancel_scope moved{creel::now() + 1s};
         moved.set_deadline(steady_time<seconds>::max());
         CHECK(moved.run(sleep_a_day));
         CHECK(creel::cancel_scope{steady_time<hours>::max()}.run([] {

@@ -117,8 +117,7 @@ TEST_CASE("in debug mode a listener or stream that dies while a child waits in i
         });
     });
     INFO(to_string(child));
-    CHECK_THAT(child.stderr_text,
-               Catch::Contains("a listener is destroyed while acceptor (#") &&
-                   Catch::Contains(" waits for accept on 127.0.0.1:") &&
-                   Catch::Contains("a stream is destroyed while reader (#"));
+    CHECK_THAT(child.stderr_text, Catch::Contains("a listener is destroyed while acceptor (#") &&
+                                      Catch::Contains(" waits for accept on 127.0.0.1:") &&
+                                      Catch::Contains("a stream is destroyed while reader (#"));
 }

@@ -236,12 +236,14 @@ time_point cancel_model::looked_until() const {
     return looked ? outside_.now() : jumps_.back().first;
 }
 
-// What passes while a fiber computes is noticed at the end of that at the earliest.
+// What passes while fibers compute, one after the other and with no look between, is noticed at the
+// end of all that at the earliest.
 time_point cancel_model::noticed(time_point t) const {
+    time_point end = t;
     for (const auto& [from, to] : jumps_)
         if (from < t && t <= to)
-            return to;
-    return t;
+            end = std::max(end, to);
+    return end;
 }
 
 void cancel_model::look() {
@@ -260,8 +262,8 @@ void cancel_model::look() {
     const time_point t = outside_.now();
     for (model_scope& s : scopes_)
         s.perhaps = s.cancelled || (active(s) && std::min(event(s), s.perhaps_grace_end) <= t);
-    for (model_token& k : tokens_)
-        k.perhaps = k.cancelled;
+    for (model_token& k : tokens_) // final, if it was so
+        k.perhaps = k.perhaps || k.cancelled;
     for (bool changed = true; changed;) {
         changed = false;
         for (model_token& k : tokens_)

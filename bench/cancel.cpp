@@ -1,6 +1,8 @@
 // The cancel family: what it costs to cancel fibers that wait, until the last has unwound and its
-// nursery has ended. The control has as many fibers woken by an event from the same wait; each then
-// throws the same exception from the same place on its own stack, and catches it. Every measurement
+// nursery has ended: all in one nursery, or each in a nursery that the one before it opened, to show
+// what a level of nesting costs at each depth. The control has as many fibers woken by an event from
+// the same wait; each then throws the same exception from the same place on its own stack, and
+// catches it. Every measurement
 // has a process of its own, so that each throws on stacks that are as fresh.
 
 #include "alone.hpp"
@@ -21,7 +23,15 @@
 namespace creel::bench {
 namespace {
 
-constexpr std::uint64_t fibers = 100'000;
+struct group {
+    const char* shape;
+    std::uint64_t fibers;
+    bool nested;
+};
+constexpr group groups[]{{"fibers:100000", 100'000, false},
+                         {"depth:1000", 1'000, true},
+                         {"depth:4000", 4'000, true},
+                         {"depth:16000", 16'000, true}};
 
 // A doubly linked list of waiters: what a primitive of sync/ is, less its lock.
 class gate {
@@ -98,6 +108,28 @@ void creel_cancel(meter& meter) {
         throw std::runtime_error("not every fiber was cancelled");
 }
 
+// Each level is a fiber that waits for the next one, and the last waits at the gate.
+void level(gate& g, std::uint64_t below) {
+    with_nursery([&](nursery& n) {
+        if (below == 0)
+            g.pass();
+        n.spawn([&g, below] { level(g, below - 1); });
+    });
+}
+
+void creel_cancel_nested(meter& meter) {
+    gate g;
+    io::run([&] {
+        with_nursery([&](nursery& n) {
+            n.spawn([&] { level(g, meter.rounds() - 1); });
+            await_all(g, 1);
+            meter.start();
+            n.cancel();
+        });
+        meter.stop();
+    });
+}
+
 void throw_on_event(meter& meter) {
     gate g;
     std::uint64_t caught = 0;
@@ -126,21 +158,25 @@ family make() {
     family result;
     result.name = "cancel";
     result.figures = {{"", "ns"}};
-    result.cases = {"fibers:" + std::to_string(fibers)};
-    const auto add = [&](const char* name, bool is_control, void (*run)(meter&)) {
+    for (const group& g : groups)
+        result.cases.emplace_back(g.shape);
+    const auto add = [&](const char* name, bool is_control, void (*flat)(meter&),
+                         void (*nested)(meter&)) {
         result.candidates.push_back(
             {name, is_control,
-             [what = id_of("cancel", name, "", result.cases.front())](
-                 std::size_t, const effort&) -> values { return measure_alone(what, fibers); },
-             [run](std::size_t, std::uint64_t rounds) -> values {
+             [name](std::size_t which, const effort&) -> values {
+                 return measure_alone(id_of("cancel", name, "", groups[which].shape),
+                                      groups[which].fibers);
+             },
+             [flat, nested](std::size_t which, std::uint64_t rounds) -> values {
                  meter meter{rounds, meter::purpose::timing};
-                 run(meter);
+                 (groups[which].nested ? nested : flat)(meter);
                  return {static_cast<double>(meter.elapsed().count()) /
                          static_cast<double>(rounds)};
              }});
     };
-    add("creel", contender, creel_cancel);
-    add("throw", control, throw_on_event);
+    add("creel", contender, creel_cancel, creel_cancel_nested);
+    add("throw", control, throw_on_event, throw_on_event);
     return result;
 }
 

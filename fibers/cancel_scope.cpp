@@ -89,11 +89,11 @@ void cancel_scope::enter(duration span) {
     entered_ = true;
     me.scope = this;
     (me.outermost != nullptr ? parent_->inner_ : me.outermost) = this;
-    if (parent_ == nullptr && me.home != nullptr)
-        me.home->outermost_entered(me);
     if (own_ != level::none || (parent_ != nullptr && parent_->sight_level_ != level::none))
         [[unlikely]]
         detail::scope_access::spread(*this);
+    if (parent_ == nullptr && me.home != nullptr)
+        me.home->outermost_changed(me);
 }
 
 // `span` is the duration the deadline was just made from, and saves reading the clock again.
@@ -137,7 +137,7 @@ void cancel_scope::leave() noexcept {
     me.scope = parent_;
     (me.outermost != this ? parent_->inner_ : me.outermost) = nullptr;
     if (parent_ == nullptr && me.home != nullptr)
-        me.home->outermost_left(me);
+        me.home->outermost_changed(me);
     owner_ = nullptr;
     if (sight_ != nullptr) [[unlikely]] { // it may be a scope that is about to go
         sight_ = own_ != level::none ? this : nullptr;

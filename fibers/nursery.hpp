@@ -51,7 +51,8 @@ public:
 
     // Starts f() as a child, which runs when its turn comes, in the order of spawning. f's result
     // is ignored; its exception goes to the nursery. In a cancelled nursery f does not run, and is
-    // destroyed before spawn returns (a socket moved into it closes).
+    // destroyed before spawn returns (a socket moved into it closes). A child that never runs counts
+    // as one that ended with `cancelled`.
     // f's destructor must neither throw nor wait.
     // Parks: only while there are max_children. Cancel: only then, f does not become a child.
     // Threads: the nursery's; by the body, a child, or something they wait for (others: remote()).
@@ -107,7 +108,8 @@ public:
     // a child that others depend on, once it is ready to serve. Until then it lives under the
     // caller: its error is thrown here and does not touch the nursery, and a cancel of the caller
     // cancels it. With set() it moves, and all scopes below it, to the nursery. A pending start
-    // keeps the nursery open and counts among max_children.
+    // keeps the nursery open and counts among max_children. f runs in a scope of its own, so its
+    // current_token() is good before and after the move, and cancels f alone.
     // Parks: until set() or the end of f. Cancel: yes; f is cancelled and awaited. Threads: as
     // spawn. Throws: what f throws before set(); std::logic_error if it ends without;
     // task_cancelled in a cancelled nursery, where f does not run; cancelled if the caller is.
@@ -248,7 +250,8 @@ struct nursery_access {
 // Runs body(nursery&), waits for every child, returns body's value or throws. See above.
 // Parks: until all children have ended; that wait is not cancellable, the children are. Cancel: a
 // cancel of the nursery itself is absorbed here; a non-void body that was cut short by it gives
-// task_cancelled. Threads: those with a scheduler. Throws: what body and children throw.
+// task_cancelled. One from outside is thrown if it ended the body or a child, or kept a child from
+// running; where all have ended without noticing it, with_nursery returns. Threads: those with a scheduler. Throws: what body and children throw.
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())

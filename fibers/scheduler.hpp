@@ -17,8 +17,10 @@ namespace creel {
 
 struct scheduler_options {
     std::size_t stack_bytes = 256 * 1024; // of a fiber, virtual; spawn_options may differ
-    // With stacks at one time; 0: as memory allows. Tasks beyond it wait for one that ends; if all
-    // fibers wait for children only, the oldest waiting task fails with std::bad_alloc instead.
+    // At one time; 0: as memory allows, and a child for whose stack there is none fails with
+    // std::bad_alloc. Children beyond it wait in line for a fiber that ends, until their nursery is
+    // cancelled. Too few are a deadlock, which list_fibers() shows: fibers that all wait for
+    // children in line.
     std::size_t max_fibers = 0;
     // A fiber whose stack overflows is named on stderr before the process dies of it: see
     // run_options of io::run.

@@ -56,7 +56,7 @@ struct run_options {
     // left are listed on stderr and the process aborts.
     saturating_duration shutdown_timeout = duration::max();
     std::size_t stack_bytes = std::size_t{256} * 1024; // of a fiber, virtual
-    std::size_t max_fibers = 0; // with stacks at one time; 0: as memory allows
+    std::size_t max_fibers = 0; // at one time; 0: as memory allows. See scheduler_options
     // While a run is on, a handler of SIGSEGV names a fiber whose stack overflows, where it was
     // spawned, and the remedy; then, and at once for any other fault, comes what was installed
     // before. Off under ASan.

@@ -33,10 +33,10 @@ void scheduler::look_at_natives(const parker& who, spread_work& work) noexcept {
         scope_access::look_inwards(f, f.outermost, work);
 }
 
-void scheduler::outermost_left(const parker& who) noexcept {
+void scheduler::outermost_changed(const parker& who) noexcept {
     if (&who != &*main_)
         return;
-    scope_access::hang(natives_scope_, nullptr);
+    scope_access::hang(natives_scope_, who.outermost);
     spread_work work;
     look_at_natives(who, work);
     scope_access::spread(work);

@@ -75,11 +75,7 @@ public:
 
     // Natives wait in a scope that hangs under the outermost one of main, as its children do.
     // Threads: own.
-    void outermost_entered(const parker& who) noexcept {
-        if (&who == &*main_)
-            scope_access::hang(natives_scope_, who.outermost);
-    }
-    void outermost_left(const parker& who) noexcept;
+    void outermost_changed(const parker& who) noexcept; // it was entered, or left
     // What is in sight of main's outermost scope has changed; else nothing is done.
     void look_at_natives(const parker& who, spread_work& work) noexcept;
 

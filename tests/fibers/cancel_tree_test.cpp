@@ -13,6 +13,7 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
+#include <boost/fiber/operations.hpp>
 
 #include <chrono>
 #include <stdexcept>
@@ -143,6 +144,27 @@ TEST_CASE(
     CHECK(own_scope); // left by the exception: not its own cancel
     CHECK(later);
     CHECK(left == nothing);
+}
+
+TEST_CASE("Boost fibers wait under what main enters meanwhile, cancelled before or after") {
+    for (const bool before : {true, false}) {
+        std::string outcome;
+        const auto left = run_virtually([&] {
+            boost::fibers::fiber native{
+                [&] { outcome = outcome_of([] { creel::this_fiber::sleep_for(1h); }); }};
+            boost::this_fiber::yield();
+            creel::cancel_scope s;
+            if (before)
+                s.cancel("main's");
+            s.run([&] {
+                if (!before)
+                    s.cancel("main's");
+            });
+            native.join();
+        });
+        CHECK(outcome == "cancelled: main's");
+        CHECK(left == nothing);
+    }
 }
 
 TEST_CASE("the outermost cancelled scope absorbs, also where the inner ones were cancelled first") {

@@ -159,8 +159,8 @@ TEST_CASE("Boost fibers wait under what main enters meanwhile, cancelled before 
             s.run([&] {
                 if (!before)
                     s.cancel("main's");
+                native.join();
             });
-            native.join();
         });
         CHECK(outcome == "cancelled: main's");
         CHECK(left == nothing);

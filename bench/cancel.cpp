@@ -1,9 +1,9 @@
 // The cancel family: what it costs to cancel fibers that wait, until the last has unwound and its
-// nursery has ended: all in one nursery, or each in a nursery that the one before it opened, to show
-// what a level of nesting costs at each depth. The control has as many fibers woken by an event from
-// the same wait; each then throws the same exception from the same place on its own stack, and
-// catches it. Every measurement
-// has a process of its own, so that each throws on stacks that are as fresh.
+// nursery has ended: all in one nursery, or each in a nursery that the one before it opened, to
+// show what a level of nesting costs at each depth. The control has as many fibers woken by an
+// event from the same wait; each then throws the same exception from the same place on its own
+// stack, and catches it. Every measurement has a process of its own, so that each throws on stacks
+// that are as fresh.
 
 #include "alone.hpp"
 #include "micro.hpp"

@@ -79,10 +79,9 @@ void cancel_scope::enter(duration span) {
     if (own_ != level::cancelled && next_event() != time_point::max()) {
         try {
             arm(span);
-        } catch (...) { // no memory for the timer; nobody but tokens knows of this scope yet
+        } catch (...) { // no memory for the timer; only tokens know of this scope yet
             owner_ = nullptr;
-            if (links_ != nullptr)
-                detail::scope_access::drop_links(*this);
+            detail::scope_access::enter_failed(*this);
             throw;
         }
     }

@@ -227,6 +227,7 @@ struct scope_access {
     // The parts of a spread.
     static void spread(spread_work& work) noexcept;
     static void add_changed(cancel_scope& scope, spread_work& work) noexcept;
+    static void add_first(cancel_scope& scope, spread_work& work) noexcept;
     static void add(cancel_scope& scope, std::uint8_t what, spread_work& work) noexcept;
     static bool look(cancel_scope& scope, spread_work& work) noexcept;
     static void look_below(cancel_scope& scope, spread_work& work) noexcept;
@@ -244,6 +245,7 @@ struct scope_access {
     static void request(const cancel_token& token, const cancel_request& r) noexcept;
     static void bind(cancel_scope& scope, const std::shared_ptr<token_state>& state);
     static void enter_links(cancel_scope& scope, parker& who) noexcept;
+    static void enter_failed(cancel_scope& scope) noexcept;
     static void tell_tokens(cancel_scope& scope, spread_work& work) noexcept;
     static bool set_token_deadline(cancel_scope& scope, time_point deadline) noexcept;
     static void drop_links(cancel_scope& scope) noexcept;

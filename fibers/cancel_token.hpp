@@ -57,9 +57,9 @@ private:
     std::shared_ptr<detail::token_state> state_;
 };
 
-// The token of the innermost scope the caller is in: of its nursery, if it has entered none. Outside
-// any scope a new one, and so while unwinding in scopes that a wait then does not obey.
-// Threads: any. Throws: std::bad_alloc.
+// The token of the innermost scope the caller is in: of its nursery, if it has entered none (the
+// child of start() has a scope of its own). Outside any scope a new one, and so while unwinding in
+// scopes that a wait then does not obey. Threads: any. Throws: std::bad_alloc.
 [[nodiscard]] cancel_token current_token();
 
 namespace detail {

@@ -50,8 +50,11 @@ private:
 // on the failed child's fiber, when what the child owned is gone and its place among max_children
 // is free, but before the nursery counts it as ended: so it may spawn another in its place, which
 // supervisors do, or fail() the nursery to escalate. It may wait, sees the child's locals, may drop
-// its task<R>, and holds up the nursery's end and get(). A cancel of the nursery ends it quietly;
-// any other exception of its own ends the process. One that is empty is as none.
+// its task<R>, and holds up the nursery's end and get(). A child whose handler runs is not counted
+// among max_children; where others wait for a place, they get it before what the handler spawns.
+// A handler that throws `cancelled`, as its waits do when the nursery is cancelled, counts as a
+// child that ended so; any other exception of its own ends the process. An empty std::function is
+// the same as no handler.
 [[nodiscard]] error_policy report();
 [[nodiscard]] error_policy
 report(std::function<void(std::exception_ptr, const task_info&)> handler);

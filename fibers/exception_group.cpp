@@ -58,7 +58,7 @@ std::string describe_exception(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const std::exception& e) {
-        if (const char* const text = e.what())
+        if (const char* const text = e.what(); text != nullptr && *text != 0)
             return text;
         return "an exception of type " + type_name_in_flight();
     } catch (const cancelled& c) {

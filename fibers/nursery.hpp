@@ -34,7 +34,8 @@ namespace creel {
 struct nursery_options {
     error_policy on_error{};
     std::string_view name{}; // for list_fibers(); must outlive the nursery
-    // Alive at one time, the body not counted; 0: any number. At the limit spawn waits.
+    // Alive at one time; 0: any number. The body, and failed children whose report() handler runs,
+    // are not counted. At the limit spawn waits.
     std::size_t max_children = 0;
 };
 
@@ -51,13 +52,12 @@ public:
 
     // Starts f() as a child, which runs when its turn comes, in the order of spawning. f's result
     // is ignored; its exception goes to the nursery. In a cancelled nursery f does not run, and is
-    // destroyed before spawn returns (a socket moved into it closes). A child that never runs counts
-    // as one that ended with `cancelled`.
-    // f's destructor must neither throw nor wait.
-    // Parks: only while there are max_children. Cancel: only then, f does not become a child.
-    // Threads: the nursery's; by the body, a child, or something they wait for (others: remote()).
-    // Throws: std::bad_alloc, and what moving f in throws; cancelled if it waited. Cost: tens of
-    // ns; no malloc for closures up to 480 bytes and names up to 15 characters.
+    // destroyed before spawn returns (a socket moved into it closes). A child that never runs
+    // counts as one that ended with `cancelled`. f's destructor must neither throw nor wait. Parks:
+    // only while there are max_children. Cancel: only then, f does not become a child. Threads: the
+    // nursery's; by the body, a child, or something they wait for (others: remote()). Throws:
+    // std::bad_alloc, and what moving f in throws; cancelled if it waited. Cost: tens of ns; no
+    // malloc for closures up to 480 bytes and names up to 15 characters.
     template <typename F>
     void spawn(F&& f, std::source_location where = std::source_location::current()) {
         using function = std::decay_t<F>;
@@ -156,6 +156,8 @@ public:
     //
     // An exception that leaves the body before it gets here destroys such locals all the same; what
     // is declared outside with_nursery outlives the children whatever happens.
+    // It throws no child's error: that cancels the nursery, join() throws `cancelled`, and then
+    // with_nursery the error.
     // Parks: until they have ended. Cancel: no, the children are cancelled and awaited; then it
     // throws. Threads: the body's fiber only. Throws: cancelled. Cost: a switch if there are any.
     void join() { core_.join_in_body(); }
@@ -251,7 +253,8 @@ struct nursery_access {
 // Parks: until all children have ended; that wait is not cancellable, the children are. Cancel: a
 // cancel of the nursery itself is absorbed here; a non-void body that was cut short by it gives
 // task_cancelled. One from outside is thrown if it ended the body or a child, or kept a child from
-// running; where all have ended without noticing it, with_nursery returns. Threads: those with a scheduler. Throws: what body and children throw.
+// running; where no wait has thrown it, with_nursery returns. Threads: those with a scheduler.
+// Throws: what body and children throw.
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())

@@ -15,7 +15,9 @@ namespace creel {
 namespace this_fiber {
 
 // Goes to the back of the ready queue; if no other fiber is ready it polls for I/O, timers and
-// cancels at once. Checks for cancel before and after.
+// cancels at once. Else they are polled for after at most 64 switches, and where fibers compute for
+// long between these, after fewer: a loop that must keep a limit calls checkpoint(). Checks for
+// cancel before and after.
 // Parks: always lets the others run. Cancel: yes. Threads: any. Throws: cancelled. Cost: a switch,
 // or a poll.
 void yield();

@@ -18,14 +18,17 @@
 //   look_beneath it has been looked at and has changed: look below it
 // Below a scope lie the scopes that its fiber entered later and, if it is a nursery's, the fibers
 // of its children. Where a scope turns out unchanged, nothing below it changes either, and the walk
-// turns back: so a cancel costs what it touches. The list is a stack: of nested scopes that one
-// token cancels the outermost was entered first and is listed last, so it is looked at first, and
-// the others then turn out unchanged.
+// turns back.
 //
-// It ends: within one spread levels only rise, and at one level what is in sight only moves
-// outwards. (A shield raised, or a fiber moved, changes one scope before the spread begins.) It
-// needs no stack, however deep scopes, nurseries and chains of tokens are, for the caller may be a
-// fiber. It runs no user code: tokens are told under their mutex, withdrawals only unlink or mark.
+// A cancel costs what it touches, if outer scopes are looked at before the inner ones: these then
+// turn out unchanged. So the list is first in first out, a token keeps its scopes in the order in
+// which they were entered, and of deadlines that have passed together the outermost goes first.
+//
+// It ends: what is in sight of a scope is a function of its own state and of what is in sight of
+// its parent, so one pass over the tree settles it, unless a token makes a scope's own level rise;
+// and each can rise twice. It needs no stack, however deep scopes, nurseries and chains of tokens
+// are, for the caller may be a fiber. It runs no user code: tokens are told under their mutex,
+// withdrawals only unlink or mark.
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/remote_entry.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
@@ -60,7 +63,8 @@ cancel_request scope_access::request_of(const cancel_scope& scope) noexcept {
     if (s == nullptr)
         return {};
     return {scope.sight_level_, s->reason_, s->requested_at_,
-            scope.sight_level_ == cancel_level::asked ? s->takes_effect_ : s->requested_at_};
+            scope.sight_level_ == cancel_level::asked ? scope.sight_takes_effect_
+                                                      : s->requested_at_};
 }
 
 // Deadlines move too often to be kept in each scope, and are seldom asked for: this one walks.
@@ -86,10 +90,20 @@ bool scope_access::is_in_sight_of(const cancel_scope& scope, const cancel_scope&
 
 void scope_access::add(cancel_scope& scope, std::uint8_t what, spread_work& work) noexcept {
     if (scope.to_spread_ == 0) {
-        scope.next_to_spread_ = work.first;
-        work.first = &scope;
+        scope.next_to_spread_ = nullptr;
+        (work.first != nullptr ? work.last->next_to_spread_ : work.first) = &scope;
+        work.last = &scope;
     }
     scope.to_spread_ |= what;
+}
+
+// One that is on no list, before all that are.
+void scope_access::add_first(cancel_scope& scope, spread_work& work) noexcept {
+    scope.next_to_spread_ = work.first;
+    if (work.first == nullptr)
+        work.last = &scope;
+    work.first = &scope;
+    scope.to_spread_ = look_at_it;
 }
 
 void scope_access::add_changed(cancel_scope& scope, spread_work& work) noexcept {
@@ -112,6 +126,8 @@ bool scope_access::look(cancel_scope& scope, spread_work& work) noexcept {
         sight = &scope;
         level = scope.own_;
         takes_effect = level == cancel_level::asked ? scope.takes_effect_ : time_point::max();
+    } else if (level == cancel_level::asked && scope.own_ == cancel_level::asked) {
+        takes_effect = std::min(takes_effect, scope.takes_effect_);
     }
     if (sight == scope.sight_ && level == scope.sight_level_ &&
         takes_effect == scope.sight_takes_effect_)
@@ -192,8 +208,19 @@ void scope_access::hang(cancel_scope& scope, cancel_scope* parent) noexcept {
     scope.entry_count_ = parent != nullptr ? parent->entry_count_ : 0;
 }
 
+// Timers of scopes inside each other may be due together, the inner ones first: the outermost scope
+// whose time has passed is cancelled before them, and they then change nothing.
 void scope_access::fire_deadline(timer& fired) noexcept {
     cancel_scope& scope = *static_cast<cancel_scope::deadline_timer&>(fired).scope;
+    if (!sees_cancel(scope) && scope.parent_ != nullptr) {
+        const time_point t = now();
+        cancel_scope* outermost = nullptr;
+        for (cancel_scope* s = scope.parent_; s != nullptr; s = s->parent_)
+            if (s->own_ != cancel_level::cancelled && s->next_event() <= t)
+                outermost = s;
+        if (outermost != nullptr && outermost->expire())
+            spread(*outermost);
+    }
     if (scope.expire())
         spread(scope);
 }
@@ -213,7 +240,7 @@ void scope_access::notice(parker& who) noexcept {
         if (s->next_event() <= t)
             changed = s->expire() || changed;
         if (changed)
-            add_changed(*s, work);
+            add_first(*s, work);
     }
     spread(work);
 }

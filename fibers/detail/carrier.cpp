@@ -29,14 +29,6 @@ constexpr std::size_t most_warm_tasks = 1024;
 // How often those beyond kept_while_waiting are looked at when nothing is going on.
 constexpr duration trim_interval = std::chrono::seconds{1};
 
-class no_stack final : public std::bad_alloc {
-public:
-    [[nodiscard]] const char* what() const noexcept override {
-        return "no memory for the stack of a child: {.max_fibers = ...} makes it wait until "
-               "another has ended";
-    }
-};
-
 } // namespace
 
 task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t align,
@@ -71,6 +63,7 @@ void scheduler::adopt_task(task& t, nursery_core& home) noexcept {
     t.runner = nullptr;
     t.result = nullptr;
     t.no_memory = false;
+    t.was_called = false;
     if (!t.given_name.empty())
         t.given_name = std::string{}; // and what it may have allocated
     t.next_ready = warm_tasks_;
@@ -111,31 +104,6 @@ void scheduler::free_kept_task(task& t, std::uint64_t run) noexcept {
     }
 }
 
-// No idle carrier has a stack for this task. Null: it waits for one, or is dropped.
-fiber_record* scheduler::bind_new(task& t) {
-    if (options_.max_fibers != 0 && carriers_ >= options_.max_fibers) {
-        if (t.home->cancelled_for_children()) // while it was queued
-            drop(t);
-        else
-            wait_in_line(t);
-        return nullptr;
-    }
-    fiber_record* f = create_carrier(t.stack_bytes);
-    if (f != nullptr) {
-        give(*f, t);
-        return f;
-    }
-    // What idle carriers hold comes first: they end, the task looks again once they have.
-    end_idle(idle_count_);
-    if (ending_ != 0) {
-        awaiting_memory_.push(t);
-    } else {
-        t.no_memory = true;
-        drop(t);
-    }
-    return nullptr;
-}
-
 fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
     try {
         fiber_record& f = start_context(stacks_->allocate(stack_bytes), &scheduler::run_carrier);
@@ -145,19 +113,18 @@ fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
         return &f;
     } catch (const std::bad_alloc&) {
         if (!std::exchange(told_of_no_memory_, true))
-            std::fprintf(stderr,
-                         "creel: no memory for another stack, of %zu bytes, beside %zu: what has "
-                         "none fails; {.max_fibers = ...} makes it wait until a fiber ends\n",
-                         stack_bytes, carriers_);
+            std::fprintf(
+                stderr,
+                "creel: no memory for another stack, of %zu bytes, beside %zu: a child "
+                "without one fails; {.max_fibers = ...} makes it wait for another to end\n",
+                stack_bytes, carriers_);
         return nullptr;
     }
 }
 
 void scheduler::carrier_ended(stack_memory memory) noexcept {
     if (memory.top == reserve_stack_.top) {
-        reserve_is_there_ = false;
-        if (!dropped_.empty())
-            start_reserve();
+        reserve_ended();
         return;
     }
     stacks_->release(memory);
@@ -165,55 +132,6 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
     if (--ending_ == 0 && !awaiting_memory_.empty())
         ready_.prepend(awaiting_memory_);
     call_from_line();
-}
-
-// ---- tasks that get no fiber --------------------------------------------------------------------
-
-void scheduler::wait_in_line(task& t) noexcept {
-    line_.push(t);
-    end_idle(1); // if there is one its stack is too small, and it makes room
-}
-
-// The oldest goes before all that is ready.
-void scheduler::call_from_line() noexcept {
-    if (task* first = line_.front()) {
-        line_.erase(*first);
-        ready_.push_front(*first);
-    }
-}
-
-// It will not run. What is the user's (the closure's destructor, report()'s handler) needs a fiber
-// all the same, and there may be none: that is what the reserve is for.
-void scheduler::drop(task& t) noexcept {
-    dropped_.push(t);
-    if (!reserve_is_there_)
-        start_reserve();
-}
-
-void scheduler::drop_from_line(task& t) noexcept {
-    line_.erase(t);
-    drop(t);
-}
-
-void scheduler::start_reserve() noexcept {
-    reserve_is_there_ = true;
-    make_ready(start_context(reserve_stack_, &scheduler::run_reserve));
-}
-
-// The body of the reserve fiber, which ends when nothing is left to drop.
-void scheduler::run_reserve(fiber_record& self) noexcept {
-    while (runnable* r = dropped_.pop()) {
-        auto& t = static_cast<task&>(*r);
-        give(self, t);
-        t.destroy_closure();
-        if (t.no_memory && !t.home->cancelled_for_children())
-            end_with(t, ending::failed, std::make_exception_ptr(no_stack{}));
-        else
-            end_with(t, ending::never_ran, nullptr);
-        self.current = nullptr;
-        self.scope = nullptr;
-        spend_budget(); // there may be many
-    }
 }
 
 void scheduler::end_idle(std::size_t count) noexcept {
@@ -342,12 +260,13 @@ void scheduler::run_carrier(fiber_record& self) noexcept {
 void scheduler::rest(fiber_record& self) noexcept {
     self.current = nullptr;
     self.scope = nullptr;
-    bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
-    if (task* first = line_.front()) {
-        if (can_run(self, *first))
-            call_from_line();
-        else
-            surplus = true; // it makes room for a larger stack
+    const bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
+    if (const task* first = line_.front()) {
+        if (!can_run(self, *first) && ending_ == 0) {
+            ++ending_; // it makes room for a larger stack, whatever else is ready
+            return;
+        }
+        call_from_line();
     }
     for (;;) {
         if (--polls_in_ < 0 && poll_is_due())

@@ -198,6 +198,8 @@ void scheduler::poll_round() noexcept {
 // What the poller delivered comes before what timers end: success beats a deadline.
 void scheduler::take_in() noexcept {
     drain_inbox();
+    if (!dropped_.empty()) [[unlikely]]
+        end_dropped_meanwhile();
     last_poll_ = outside_->now();
     fire_timers(last_poll_);
     pace(last_poll_);
@@ -208,6 +210,8 @@ void scheduler::take_in() noexcept {
 // Nothing is ready. The store to sleeping_ and the loads after it pair with the push and the load
 // in post() and notify(), all seq_cst: either we see their work, or they see us asleep and kick.
 void scheduler::idle_round() noexcept {
+    if (!dropped_.empty()) [[unlikely]]
+        end_dropped_meanwhile();
     if (idle_count_ > kept_while_waiting)
         trim();
     if (anything_ready()) // those that end for the trim are among them

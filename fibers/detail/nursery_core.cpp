@@ -259,9 +259,11 @@ void nursery_core::wait_for_children() {
 }
 
 void nursery_core::join_in_body() {
+    CREEL_ASSERT(scheduler::current() == opener->home,
+                 "join() of a nursery is called by its body, not on another thread");
     CREEL_ASSERT(&this_parker() == opener,
                  "join() is called by the body of the nursery: a child that calls it would wait "
-                 "for itself");
+                 "for itself; to wait for one child, get() its task<R>");
     CREEL_ASSERT(open, has_ended);
     wait_for_children();
     throw_if_cancelled();

@@ -61,6 +61,9 @@ struct nursery_core {
     [[nodiscard]] bool reports() const noexcept {
         return policy.kind() == error_policy::kind_type::report;
     }
+    [[nodiscard]] bool has_handler() const noexcept {
+        return reports() && policy.handler_ != nullptr;
+    }
     void report(std::exception_ptr error, const task& child) noexcept;
 
     // Notes how a child (null: the body) failed.

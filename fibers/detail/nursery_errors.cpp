@@ -55,7 +55,9 @@ void nursery_core::report(std::exception_ptr error, const task& child) noexcept 
     if (policy.handler_) {
         try {
             policy.handler_(*face, std::move(error), info);
-        } catch (const cancelled&) { // it waited, and the nursery is ending
+        } catch (const cancelled&) {
+            // It waited, and the nursery is ending, or it throws a child's own: as a child would.
+            failed(std::current_exception(), true, nullptr);
         } catch (...) {
             refuse_throwing_handler(info);
         }
@@ -88,7 +90,14 @@ void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
 }
 
 void nursery_core::fail(std::exception_ptr error) noexcept {
-    keep(error);
+    try {
+        std::rethrow_exception(error);
+    } catch (const cancelled&) { // as one that came without a cancel: it gives way to any other
+        a_cancelled = error;
+        cancelled_astray = true;
+    } catch (...) {
+        keep(error);
+    }
     cancel_siblings(error);
 }
 

@@ -192,7 +192,6 @@ private:
     // carrier.cpp
     enum class ending : std::uint8_t { returned, failed, cancelled, never_ran }; // of a task
     fiber_record* bind(task& t); // null: there is no fiber for the task now
-    fiber_record* bind_new(task& t);
     fiber_record* create_carrier(std::size_t stack_bytes);
     void run_carrier(fiber_record& self) noexcept; // the body of a carrier
     void run_task(task& t) noexcept;
@@ -205,15 +204,22 @@ private:
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
     void renew_budget(fiber_record& f) const noexcept { f.budget = full_budget_; }
-    void wait_in_line(task& t) noexcept;
-    void call_from_line() noexcept;
-    void drop(task& t) noexcept;
-    void start_reserve() noexcept;
-    void run_reserve(fiber_record& self) noexcept;
     void end_idle(std::size_t count) noexcept;
     void trim() noexcept;
     void carrier_ended(stack_memory memory) noexcept;
     [[nodiscard]] bool can_run(const fiber_record& carrier, const task& t) const noexcept;
+
+    // reserve.cpp
+    fiber_record* bind_new(task& t);
+    void wait_in_line(task& t) noexcept;
+    void call_from_line() noexcept;
+    void drop(task& t) noexcept;
+    [[nodiscard]] static bool tells_handler(const task& t) noexcept;
+    void end_dropped(task& t) noexcept;
+    void end_dropped_meanwhile() noexcept;
+    void start_reserve() noexcept;
+    void run_reserve(fiber_record& self) noexcept;
+    void reserve_ended() noexcept;
 
     // boost_side.cpp
     fiber_record* pick_next_record() noexcept;
@@ -272,6 +278,7 @@ private:
     ready_queue dropped_;              // tasks that will not run; the reserve fiber ends them
     stack_memory reserve_stack_;       // held for the whole run, whatever memory there is
     bool reserve_is_there_ = false;    // has not ended: it gets to what is dropped meanwhile
+    bool reserve_may_wait_ = false;    // it is inside a handler of report()
     task* warm_tasks_ = nullptr;       // freed, and as good as new, linked by next_ready
     std::size_t warm_task_count_ = 0;
     std::uint64_t tasks_alive_ = 0;

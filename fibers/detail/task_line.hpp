@@ -23,6 +23,13 @@ public:
             first_ = &t;
         last_ = &t;
     }
+    void push_front(task& t) noexcept {
+        t.in_line = true;
+        t.next_ready = first_;
+        t.previous_in_line = nullptr;
+        (first_ != nullptr ? first_->previous_in_line : last_) = &t;
+        first_ = &t;
+    }
     void erase(task& t) noexcept {
         auto* const next = static_cast<task*>(t.next_ready);
         if (t.previous_in_line != nullptr)

@@ -116,10 +116,9 @@ void token_state::send(token_link& link, spread_work& work) noexcept {
 void token_state::add(token_link& link, parker* owner) noexcept {
     const std::lock_guard lock{mutex_};
     link.owner = owner;
-    link.next = links_;
-    if (links_ != nullptr)
-        links_->previous = &link;
-    links_ = &link;
+    link.previous = last_link_;
+    (last_link_ != nullptr ? last_link_->next : links_) = &link;
+    last_link_ = &link;
 }
 
 cancel_request token_state::enter(token_link& link, parker& owner) noexcept {
@@ -128,13 +127,18 @@ cancel_request token_state::enter(token_link& link, parker& owner) noexcept {
     return meant_for(link);
 }
 
+// It is as if it had not been tried: what was posted meanwhile finds a scope that is not entered.
+void token_state::enter_failed(token_link& link) noexcept {
+    const std::lock_guard lock{mutex_};
+    link.owner = nullptr;
+}
+
 void token_state::remove(token_link& link) noexcept {
     bool in_flight = false;
     {
         const std::lock_guard lock{mutex_};
         (link.previous != nullptr ? link.previous->next : links_) = link.next;
-        if (link.next != nullptr)
-            link.next->previous = link.previous;
+        (link.next != nullptr ? link.next->previous : last_link_) = link.previous;
         in_flight = link.in_flight;
         link.orphan = true;
     }
@@ -166,7 +170,7 @@ const std::shared_ptr<token_state>& scope_access::own_token(cancel_scope& scope)
         if (l->is_own)
             return l->state;
     token_link& l = link(scope, std::make_shared<token_state>(), true);
-    static_cast<void>(l.state->move_deadline(scope.deadline_)); // nobody has asked it yet
+    static_cast<void>(l.state->move_deadline(scope.deadline_)); // it was never asked
     if (scope.sight_level_ != cancel_level::none) {
         spread_work work;
         tell_tokens(scope, work);
@@ -182,6 +186,11 @@ void scope_access::bind(cancel_scope& scope, const std::shared_ptr<token_state>&
 void scope_access::enter_links(cancel_scope& scope, parker& who) noexcept {
     for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
         static_cast<void>(scope.take(l->state->enter(*l, who)));
+}
+
+void scope_access::enter_failed(cancel_scope& scope) noexcept {
+    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+        l->state->enter_failed(*l);
 }
 
 void scope_access::tell_tokens(cancel_scope& scope, spread_work& work) noexcept {

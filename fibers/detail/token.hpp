@@ -53,6 +53,7 @@ struct token_state {
     // Threads: the scope's.
     void add(token_link& link, parker* owner) noexcept;
     [[nodiscard]] cancel_request enter(token_link& link, parker& owner) noexcept;
+    void enter_failed(token_link& link) noexcept;
     void remove(token_link& link) noexcept; // and deletes it, in the end
     [[nodiscard]] cancel_request current(const token_link& link) noexcept;
 
@@ -69,15 +70,17 @@ private:
     }
 
     std::mutex mutex_;
-    cancel_request called_;  // on the token
-    cancel_request request_; // on the token, or what its scope has seen
-    token_link* links_ = nullptr;
+    cancel_request called_;       // on the token
+    cancel_request request_;      // on the token, or what its scope has seen
+    token_link* links_ = nullptr; // oldest first, so that outer scopes come before inner ones
+    token_link* last_link_ = nullptr;
     std::atomic<time_point::rep> deadline_{no_deadline};
 };
 
 // The scopes of this thread that a cancel has yet to be spread from, see cancel_tree.cpp.
 struct spread_work {
     cancel_scope* first = nullptr;
+    cancel_scope* last = nullptr;
 };
 
 } // namespace creel::detail

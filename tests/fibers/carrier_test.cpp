@@ -80,6 +80,26 @@ TEST_CASE("a deadline ends a nursery whose children wait for a stack") {
         {.max_fibers = 1});
 }
 
+TEST_CASE("a task in line that needs a larger stack goes before the small ones that come later") {
+    int before = 0;
+    bool large_ran = false;
+    run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                const auto small = [&](const auto& self, int left) -> void {
+                    before += large_ran ? 0 : 1;
+                    if (left != 0)
+                        n.spawn([&self, left] { self(self, left - 1); });
+                };
+                n.spawn([&] { small(small, 1000); });
+                n.spawn({.stack_bytes = 1 << 20}, [&] { large_ran = true; });
+            });
+        },
+        {.max_fibers = 1});
+    CHECK(large_ran);
+    CHECK(before < 10);
+}
+
 TEST_CASE("a cancel takes its children out of the line behind max_fibers, and the others go on") {
     std::string order;
     const auto left = run_virtually(

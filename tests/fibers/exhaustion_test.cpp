@@ -121,6 +121,68 @@ TEST_CASE("a child without memory for its stack fails its nursery, and get() tel
           }) == "");
 }
 
+TEST_CASE("a child in line that finds no memory leaves its turn to the next") {
+    CHECK(failure_of([] {
+              leave_little_room();
+              int ran = 0;
+              int refused = 0;
+              const auto handler = [&](const std::exception_ptr&, const creel::task_info&) {
+                  ++refused;
+              };
+              const auto left = run_virtually(
+                  [&] {
+                      creel::with_nursery({.on_error = creel::report(handler)},
+                                          [&](creel::nursery& n) {
+                                              for (int i = 0; i < 3; ++i) {
+                                                  n.spawn([&] { ++ran; });
+                                                  n.spawn({.stack_bytes = 1 << 30}, [] {});
+                                                  n.spawn([&] {
+                                                      creel::this_fiber::sleep_for(1s);
+                                                      ++ran;
+                                                  });
+                                              }
+                                          });
+                  },
+                  {.max_fibers = 1});
+              expect(ran == 6 && refused == 3);
+              expect(left == nothing);
+          }) == "");
+}
+
+TEST_CASE("while a handler waits for a child that has no memory, it and all others end") {
+    CHECK(failure_of([] {
+              leave_little_room();
+              bool handled = false;
+              bool other_failed = false;
+              const auto left = run_virtually([&](manual_poller& outside) {
+                  const creel::spawn_options too_large{.stack_bytes = 1 << 30};
+                  const auto begin = outside.now();
+                  const auto handler = [&](const std::exception_ptr&, const creel::task_info&) {
+                      try {
+                          creel::with_nursery(
+                              [&](creel::nursery& n) { n.spawn(too_large, [] {}); });
+                      } catch (const std::bad_alloc&) {
+                          handled = true;
+                      }
+                      creel::this_fiber::sleep_for(1h);
+                  };
+                  creel::with_nursery({.on_error = creel::report(handler)}, [&](creel::nursery& n) {
+                      n.spawn(too_large, [] {});
+                      creel::this_fiber::sleep_for(1s);
+                      try {
+                          creel::with_nursery(
+                              [&](creel::nursery& inner) { inner.spawn(too_large, [] {}); });
+                      } catch (const std::bad_alloc&) {
+                          other_failed = outside.now() - begin == 1s;
+                      }
+                  });
+              });
+              expect(handled);
+              expect(other_failed);
+              expect(left == nothing);
+          }) == "");
+}
+
 TEST_CASE("nurseries nested as deep as there is memory for stacks fail, and the run goes on") {
     CHECK(failure_of([] {
               leave_little_room();

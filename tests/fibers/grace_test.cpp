@@ -214,3 +214,25 @@ TEST_CASE("a deadline that cuts a grace short ends the work, but the first reaso
         CHECK(outside.now() - begin == 1s);
     });
 }
+
+TEST_CASE("of two graces inside each other the shorter one counts for tokens and deadlines") {
+    run_virtually([](manual_poller& outside) {
+        creel::cancel_scope outer;
+        outer.run([&] {
+            outer.cancel("outer", 1h);
+            creel::cancel_scope inner;
+            inner.run([&] {
+                const auto token = inner.token();
+                const auto begin = outside.now();
+                inner.cancel("inner", 50ms);
+                creel::shield([&] {
+                    static_cast<void>(token.run([&] {
+                        CHECK(creel::current_deadline() == begin + 50ms);
+                        creel::this_fiber::sleep_for(2h);
+                    }));
+                    CHECK(outside.now() == begin + 50ms);
+                });
+            });
+        });
+    });
+}

@@ -412,6 +412,59 @@ TEST_CASE("a report() handler may fail its nursery with the error, or with one o
     CHECK(left == nothing);
 }
 
+TEST_CASE("a report() handler that a cancel from outside cuts short leaves its work undone") {
+    run_virtually([] {
+        int runs = 0;
+        bool went_on = false;
+        const auto restart = [&](creel::nursery& n, const std::exception_ptr&,
+                                 const creel::task_info&) {
+            creel::this_fiber::sleep_for(1s); // as supervisors do
+            n.spawn([&] { ++runs; });
+        };
+        CHECK(!creel::move_on_after(20ms, [&] {
+            creel::with_nursery({.on_error = creel::report(restart)}, [&](creel::nursery& n) {
+                n.spawn([] { throw std::runtime_error("crash"); });
+            });
+            went_on = true;
+        }));
+        CHECK(runs == 0);
+        CHECK(!went_on);
+    });
+}
+
+TEST_CASE("a `cancelled` that a nursery fails with gives way to any other error") {
+    run_virtually([] {
+        const auto foreign = std::make_exception_ptr(
+            creel::cancelled{std::make_shared<const creel::cancel_reason>()});
+        CHECK(outcome_of([&] {
+                  creel::with_nursery({.on_error = creel::collect()}, [&](creel::nursery& n) {
+                      n.spawn([] { throw std::runtime_error("real"); });
+                      creel::this_fiber::yield();
+                      n.fail(foreign);
+                  });
+              }) == "real");
+        CHECK(outcome_of([&] {
+                  creel::with_nursery([&](creel::nursery& n) { n.fail(foreign); });
+              }) == "cancelled: ");
+    });
+}
+
+TEST_CASE("a report() handler that throws `cancelled` without a cancel fails its nursery") {
+    run_virtually([] {
+        const auto rethrow = [](const std::exception_ptr& error, const creel::task_info&) {
+            std::rethrow_exception(error);
+        };
+        CHECK(outcome_of([&] {
+                  creel::with_nursery({.on_error = creel::report(rethrow)}, [](creel::nursery& n) {
+                      n.spawn([] { creel::this_fiber::sleep_for(1h); });
+                      n.spawn([] {
+                          throw creel::cancelled{std::make_shared<const creel::cancel_reason>()};
+                      });
+                  });
+              }) == "cancelled: ");
+    });
+}
+
 TEST_CASE("a report() handler may drop the handle of the child that failed") {
     const auto left = run_virtually([] {
         creel::task<std::string> handle;

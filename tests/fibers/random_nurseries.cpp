@@ -163,8 +163,13 @@ void random_program::body::report(group& n, const std::exception_ptr& error) {
     }
     actor me = make_actor("handler of #" + std::to_string(n.number), n.scope,
                           static_cast<std::uint32_t>(actors_), 1);
-    if (me.random.chance(50))
-        sleep(me);
+    try {
+        if (me.random.chance(50))
+            sleep(me);
+    } catch (...) { // it counts as a child that ended so
+        note_end(n, caught(), true);
+        throw;
+    }
 }
 
 // ---- nurseries ----------------------------------------------------------------------------------

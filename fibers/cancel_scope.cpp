@@ -19,7 +19,7 @@ using level = detail::cancel_level;
 namespace {
 constinit detail::standing_reason deadline_reason{cancel_cause::deadline,
                                                   "the deadline has passed"};
-const detail::standing_reasons_made at_start{deadline_reason};
+const detail::standing_reasons_made deadline_reason_is_made{deadline_reason};
 } // namespace
 
 namespace detail {

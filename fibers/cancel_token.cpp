@@ -13,7 +13,7 @@ namespace detail {
 
 namespace {
 constinit standing_reason stop_requested{cancel_cause::requested, "a stop was requested"};
-const standing_reasons_made at_start{stop_requested};
+const standing_reasons_made stop_requested_is_made{stop_requested};
 } // namespace
 
 cancel_request make_request(cancel_reason reason, duration grace) {

@@ -10,7 +10,7 @@ namespace creel::detail {
 
 namespace {
 constinit standing_reason another_won{cancel_cause::requested, "another has won the race"};
-const standing_reasons_made at_start{another_won};
+const standing_reasons_made another_won_is_made{another_won};
 } // namespace
 
 void race_core::fail(std::exception_ptr error) noexcept {

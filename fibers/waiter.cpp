@@ -172,7 +172,7 @@ void wake(waiter& w) noexcept {
 namespace {
 
 constinit detail::standing_reason unknown_reason{cancel_cause::requested, ""};
-const detail::standing_reasons_made at_start{unknown_reason};
+const detail::standing_reasons_made unknown_reason_is_made{unknown_reason};
 
 void throw_if_cancelled(const detail::parker& me) {
     if (detail::scope_access::may_be_cancelled(me)) [[unlikely]]

@@ -15,12 +15,12 @@ union block {
 };
 
 constinit std::array<block, native_reserve::blocks> reserve{};
-constinit std::mutex mutex;          // guards what follows
+constinit std::mutex reserve_mutex;  // guards what follows
 constinit std::size_t untouched = 0; // blocks from here on were never used
 constinit block* given_back = nullptr;
 
 block* take_reserve() noexcept {
-    const std::lock_guard lock{mutex};
+    const std::lock_guard lock{reserve_mutex};
     if (block* const b = given_back) {
         given_back = b->next;
         return b;
@@ -49,7 +49,7 @@ void native_reserve::deallocate(void* memory) noexcept {
         ::operator delete(memory);
         return;
     }
-    const std::lock_guard lock{mutex};
+    const std::lock_guard lock{reserve_mutex};
     b->next = given_back;
     given_back = b;
 }

@@ -21,7 +21,7 @@ namespace creel::detail {
 namespace {
 
 constinit standing_reason untold{cancel_cause::sibling_failed, "out of memory"};
-const standing_reasons_made at_start{untold};
+const standing_reasons_made untold_is_made{untold};
 
 // Without memory rather without its name than not at all.
 task_info info_of(const task& t) noexcept {

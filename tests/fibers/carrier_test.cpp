@@ -83,15 +83,15 @@ TEST_CASE("a deadline ends a nursery whose children wait for a stack") {
 TEST_CASE("a task in line that needs a larger stack goes before the small ones that come later") {
     int before = 0;
     bool large_ran = false;
+    const auto small = [&](const auto& self, creel::nursery& n, int left) -> void {
+        before += large_ran ? 0 : 1;
+        if (left != 0)
+            n.spawn([&self, &n, left] { self(self, n, left - 1); });
+    };
     run_virtually(
         [&] {
             creel::with_nursery([&](creel::nursery& n) {
-                const auto small = [&](const auto& self, int left) -> void {
-                    before += large_ran ? 0 : 1;
-                    if (left != 0)
-                        n.spawn([&self, left] { self(self, left - 1); });
-                };
-                n.spawn([&] { small(small, 1000); });
+                n.spawn([&] { small(small, n, 1000); });
                 n.spawn({.stack_bytes = 1 << 20}, [&] { large_ran = true; });
             });
         },

@@ -62,7 +62,7 @@ public:
     watch() {
         struct sigaction action {};
         action.sa_handler = &tell;
-        action.sa_flags = SA_RESETHAND;
+        action.sa_flags = static_cast<int>(SA_RESETHAND);
         ::sigaction(SIGALRM, &action, &old_alarm_);
         ::sigaction(SIGABRT, &action, &old_abort_);
     }

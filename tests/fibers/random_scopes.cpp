@@ -5,6 +5,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
 

@@ -2,6 +2,7 @@
 #include "random_program_body.hpp"
 
 #include "support/at_exit.hpp"
+#include "support/sanitizers.hpp"
 
 #include <creel/fibers/all.hpp>
 #include <creel/fibers/map.hpp>
@@ -202,6 +203,10 @@ void random_program::body::map(actor& me) {
 
 // It waits under the outermost scope of main, which lasts as long as the program.
 void random_program::body::native(actor& me) {
+    // How Boost ends its own fibers leaves TSan's shadow stacks unbalanced, see switch.cpp; after
+    // some hundreds its runtime crashes.
+    if (under_tsan)
+        return;
     did(feature::native);
     const bool at_once = me.random.chance(50);
     if (at_once)

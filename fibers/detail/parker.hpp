@@ -24,8 +24,8 @@ struct parker {
     cancel_scope* outermost = nullptr; // of those it entered itself
     waiter* waiting_on = nullptr;      // null while it runs or is ready
     wake_reason reason = wake_reason::signalled; // how the last park ended
+    bool swallow_reported = false;               // as thrown_for
     int budget = 0;                              // cancellation points left before it must yield
-    bool swallow_reported = false;               // as the next two
     // For the audit of swallowed cancels: the scope `cancelled` was thrown for last, and in which
     // task. Only cancels write it.
     const cancel_scope* thrown_for = nullptr;

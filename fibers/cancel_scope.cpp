@@ -208,7 +208,10 @@ void cancel_scope::set_deadline(saturating_time_point deadline) {
     if (owner_ != nullptr && owner_->home != nullptr && next > t) {
         timer_.scope = this;
         timer_.fire = detail::scope_access::fire_deadline;
-        owner_->home->rearm(timer_, next);
+        if (next != time_point::max())
+            owner_->home->rearm(timer_, next);
+        else
+            owner_->home->cancel(timer_);
     }
     const bool had_passed = (deadline_ != time_point::max() && deadline_ <= t) ||
                             !detail::scope_access::set_token_deadline(*this, deadline);

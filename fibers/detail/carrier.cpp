@@ -262,11 +262,12 @@ void scheduler::rest(fiber_record& self) noexcept {
     self.scope = nullptr;
     const bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
     if (const task* first = line_.front()) {
-        if (!can_run(self, *first) && ending_ == 0) {
+        if (can_run(self, *first)) {
+            call_from_line();
+        } else if (ending_ == 0) {
             ++ending_; // it makes room for a larger stack, whatever else is ready
             return;
         }
-        call_from_line();
     }
     for (;;) {
         if (--polls_in_ < 0 && poll_is_due())

@@ -76,7 +76,6 @@ public:
         ended_.clear();
     }
 
-    [[nodiscard]] bool empty() const noexcept { return living_.empty(); }
     [[nodiscard]] auto begin() noexcept { return living_.begin(); }
     [[nodiscard]] auto end() noexcept { return living_.end(); }
     [[nodiscard]] auto begin() const noexcept { return living_.begin(); }

@@ -1,13 +1,11 @@
 #include <creel/fibers/detail/together.hpp>
 
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/waiter.hpp>
 
 namespace creel::detail {
 
 void throw_unfinished() {
-    throw_if_cancelled();
-    throw task_cancelled{"a child never started"};
+    throw task_cancelled{"a child has no result"};
 }
 
 } // namespace creel::detail

@@ -53,8 +53,8 @@ struct numbered_name {
     [[nodiscard]] constexpr std::string_view view() const noexcept { return {text, length}; }
 };
 
-// Some child has no result, although none has failed: throws `cancelled` if the caller is
-// cancelled (the child then never started), else task_cancelled.
+// Some child has no result, although none has failed: it was cancelled by the token of the call's
+// own nursery. Throws: task_cancelled. (A cancel from outside has been thrown before.)
 [[noreturn]] void throw_unfinished();
 
 } // namespace creel::detail

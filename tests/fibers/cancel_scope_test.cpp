@@ -603,6 +603,7 @@ TEST_CASE("a deadline that has passed is final: it cannot be moved any more, not
             outside.advance(4ms);
             CHECK(!moved.cancel_called());
             moved.set_deadline(creel::time_point::max());
+            CHECK(creel::statistics().timers_armed == 0);
             creel::this_fiber::sleep_for(1h);
         }));
         CHECK(!moved.cancel_called());

@@ -58,7 +58,7 @@ TEST_CASE("a deadline cancels a nursery that the token of the same scope cancels
     CHECK(left == nothing);
 }
 
-TEST_CASE("a hundred scopes that one token cancels are cancelled once each, outermost first") {
+TEST_CASE("of a hundred scopes inside each other that one token cancels the outermost absorbs") {
     const auto left = run_virtually([] {
         const creel::cancel_token t;
         int deepest = 0;

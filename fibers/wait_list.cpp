@@ -2,11 +2,15 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/audit.hpp>
+#include <creel/fibers/detail/futex.hpp>
 
+#include <array>
+#include <chrono>
+#include <linux/membarrier.h>
 #include <mutex>
 #include <new>
-
-#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace creel {
 
@@ -23,95 +27,130 @@ std::string wait_lock::says(const char* text) const noexcept {
     }
 }
 
+namespace detail {
+constinit lock_sleepers all_lock_sleepers;
+}
+
 namespace {
 
-// Waits for somebody who needs some instructions more, unless the kernel has taken its core away:
-// then lets it have ours.
-class spin {
-public:
-    void operator()() noexcept {
-        constexpr int before_yield = 100;
-        if (++turns_ < before_yield) {
-            __builtin_ia32_pause();
-        } else {
-            sched_yield();
-            turns_ = 0;
-        }
-    }
+// By the lock's address, so that a sleeper costs a system call at the unlocks of few other locks.
+constinit std::array<std::atomic<std::uint32_t>, 64> sleepers_by_lock{};
 
-private:
-    int turns_ = 0;
-};
+std::atomic<std::uint32_t>& sleepers_at(const void* lock) noexcept {
+    return sleepers_by_lock[reinterpret_cast<std::uintptr_t>(lock) / 32 % sleepers_by_lock.size()];
+}
+
+// A barrier on every processor that runs a thread of this process; see membarrier(2). It is asked
+// for at start-up, while there is one thread: later that takes the kernel milliseconds. Where it is
+// refused (a kernel built without, seccomp) a sleeper looks again after this time.
+const bool barriers_are_had =
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+constexpr auto time_without_barriers = std::chrono::milliseconds{1};
+
+bool barrier_on_all_processors() noexcept {
+    return barriers_are_had && syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+constexpr int turns_before_sleep = 100;
 
 } // namespace
 
-// Reads until it looks free, so that the waiting cores do not fight for the line.
+// No wake is lost between this and unlock(). We count ourselves, and then have a barrier on every
+// processor, on the one that unlocks between its store and its load, or before or after both. If
+// not before its store, then its load sees our count, and it wakes us; otherwise we see its store:
+// in the exchange, or the kernel does when it compares the word. Asymmetric, so that the unlock
+// needs no barrier: "Asymmetric Fences", P1202, 2018.
 void wait_lock::lock_slowly() noexcept {
-    spin wait;
-    do {
-        while (locked_.load(std::memory_order_relaxed))
-            wait();
-    } while (locked_.exchange(true, std::memory_order_acquire));
-}
-
-// How a withdrawal finds the lock of a list that others may end. The waiter marks the place it has
-// read as held; that succeeds only while it is linked, so the list is there. Who takes the node off
-// in spite of it puts its departure into the place, and keeps the lock until the waiter has seen
-// that. So the waiter must not wait for the lock, but tries it and looks at its place in turn; once
-// it has the lock nobody is taking it off, and the mark may go.
-wait_list* wait_node::lock_list() noexcept {
-    while (wait_list* in = hold_list()) {
-        spin wait;
-        do {
-            if (in->guard().try_lock()) {
-                list_.store(place_in(in), std::memory_order_relaxed);
-                return in;
-            }
-            wait();
-        } while (list_.load(std::memory_order_relaxed) == (place_in(in) | held));
-        release_list(in);
+    for (int i = 0; i < turns_before_sleep; ++i) {
+        __builtin_ia32_pause();
+        if (try_lock()) // reads first, so that the waiting cores do not fight for the line
+            return;
     }
-    return nullptr;
+    std::atomic<std::uint32_t>& here = sleepers_at(this);
+    here.fetch_add(1);
+    detail::all_lock_sleepers.count.fetch_add(1);
+    const bool has_barrier = barrier_on_all_processors();
+    while (held_.exchange(1, std::memory_order_acquire) != 0)
+        detail::futex_wait(held_, 1,
+                           has_barrier ? time_point::max() : clock::now() + time_without_barriers);
+    detail::all_lock_sleepers.count.fetch_sub(1);
+    here.fetch_sub(1);
 }
 
-// Acquires also where it reads null: the thread that took the node off has let go of it, and of the
-// claim, which may end now.
-wait_list* wait_node::hold_list() const noexcept {
-    place seen = list_.load(std::memory_order_acquire);
+// One at a time: it wakes the next when it unlocks, for that one is counted still.
+void wait_lock::wake_sleeper(const wait_lock& unlocked) noexcept {
+    if (sleepers_at(&unlocked).load(std::memory_order_relaxed) != 0)
+        detail::futex_wake_one(unlocked.held_);
+}
+
+void wait_lock::withdrawal_is_late() noexcept {
+    late_.store(late_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+// The destructor that it may wake needs the lock, too, before it goes on.
+void wait_lock::late_withdrawal_came() noexcept {
+    late_.store(late_.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+    detail::futex_wake_all(late_);
+}
+
+void wait_lock::await_withdrawals() noexcept {
+    while (const std::uint32_t late = late_.load(std::memory_order_acquire))
+        detail::futex_wait(late_, late);
+    lock(); // the last of them has let go of it then
+    unlock();
+}
+
+// How a withdrawal finds the lock of a list that others may end. The waiter's thread pins the node,
+// which succeeds only while it is linked, so the lock is there; whoever takes it off after that
+// tells the lock, which then stays until we have been there. Acquires also where it reads 0: the
+// thread that took the node off has let go of it, and of the claim, which may end now.
+wait_lock* wait_node::pin() const noexcept {
+    place seen = place_.load(std::memory_order_acquire);
     while (seen != 0 &&
-           !list_.compare_exchange_weak(seen, seen | held, std::memory_order_acquire)) {
+           !place_.compare_exchange_weak(seen, seen | pinned, std::memory_order_acquire)) {
     }
-    return list_of(seen);
+    return reinterpret_cast<wait_lock*>(seen);
 }
 
-void wait_node::release_list(wait_list* held_one) const noexcept {
-    place seen = place_in(held_one) | held;
-    if (list_.compare_exchange_strong(seen, place_in(held_one), std::memory_order_release,
-                                      std::memory_order_acquire))
+void wait_node::unpin(wait_lock& lock) const noexcept {
+    place seen = place_at(lock) | pinned;
+    if (place_.compare_exchange_strong(seen, place_at(lock), std::memory_order_release,
+                                       std::memory_order_relaxed))
         return;
-    auto& off = *reinterpret_cast<departure*>(seen & ~left);
-    list_.store(place_in(off.to), std::memory_order_relaxed); // who took it off writes no more
-    off.seen.store(true, std::memory_order_release);
+    const std::lock_guard hold{lock};
+    place_.store(0, std::memory_order_relaxed);
+    lock.late_withdrawal_came();
 }
 
-void wait_node::leave_for(wait_list* to) noexcept {
-    departure off{to};
-    place seen = list_.load(std::memory_order_relaxed);
-    bool is_held = false;
-    do {
-        is_held = (seen & held) != 0;
-    } while (!list_.compare_exchange_weak(
-        seen, is_held ? reinterpret_cast<place>(&off) | left : place_in(to),
-        std::memory_order_acq_rel, std::memory_order_relaxed));
-    spin wait;
-    while (is_held && !off.seen.load(std::memory_order_acquire))
-        wait();
+wait_list* wait_node::leave_list() noexcept {
+    wait_lock* const lock = pin();
+    if (lock == nullptr)
+        return nullptr;
+    lock->lock();
+    const place seen = place_.load(std::memory_order_relaxed);
+    place_.store(0, std::memory_order_relaxed);
+    if ((seen & taken) != 0) {
+        lock->late_withdrawal_came();
+        lock->unlock();
+        return nullptr;
+    }
+    list_->unlink(*this);
+    return list_;
+}
+
+void wait_node::say_taken(wait_lock& lock) noexcept {
+    place seen = place_.load(std::memory_order_relaxed);
+    while (!place_.compare_exchange_weak(seen, (seen & pinned) != 0 ? seen | taken : 0,
+                                         std::memory_order_release, std::memory_order_relaxed)) {
+    }
+    if ((seen & pinned) != 0)
+        lock.withdrawal_is_late();
 }
 
 void wait_node::describe_list(std::string& text) const {
-    if (wait_list* in = hold_list()) {
-        const wait_label label = in->guard().label();
-        release_list(in);
+    if (wait_lock* at = pin()) {
+        const wait_label label = at->label();
+        unpin(*at);
         text += label.text();
     } else {
         text += "its turn, which has come";
@@ -120,19 +159,19 @@ void wait_node::describe_list(std::string& text) const {
 
 // The next one is read first: a woken waiter may be gone at once.
 void wake_batch::wake_all() noexcept {
-    wait_node* next = first_;
+    waiter* next = first_;
     first_ = nullptr;
-    last_ = &first_;
+    last_ = nullptr;
     while (next != nullptr) {
-        waiter& who = next->who();
-        next = next->next_;
+        waiter& who = *next;
+        next = after(who);
         wake(who);
     }
 }
 
 bool wait_list::take_unlinked(wait_node& node) noexcept {
     const bool is_taken = node.claim_ == nullptr || node.claim_->try_claim(&node);
-    node.leave_for(nullptr); // last: else its waiter may end it at once
+    node.say_taken(*guard_); // last: else its waiter may end it at once
     return is_taken;
 }
 
@@ -146,15 +185,12 @@ wait_node* wait_list::take_front_slowly() noexcept {
 }
 
 std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {
+    CREEL_ASSERT(guard_ == to.guard_, guard_->says("requeued to a list of another lock").c_str());
     std::size_t moved = 0;
-    while (moved < most && first_ != nullptr) {
+    for (; moved < most && first_ != nullptr; ++moved) {
         wait_node& node = *first_;
         unlink_front();
         to.link(node);
-        // In one step: its list must never read as null on the way, which would tell a withdrawal
-        // that somebody has taken it.
-        node.leave_for(&to);
-        ++moved;
     }
     return moved;
 }
@@ -174,11 +210,10 @@ void wait_list::destroyed_while_waited_on() const noexcept {
 withdrawal list_waiter::withdraw(waiter& w, wake_reason) noexcept {
     auto& self = static_cast<list_waiter&>(w);
     wake_batch woken;
-    wait_list* from = self.lock_list();
+    wait_list* from = self.leave_list();
     if (from == nullptr)
         return withdrawal::pending;
     const std::lock_guard hold{from->guard(), std::adopt_lock};
-    from->erase(self);
     if (const auto left = static_cast<const wait_kind&>(self.kind()).left; left != nullptr)
         left(self, *from, woken);
     return withdrawal::withdrawn;

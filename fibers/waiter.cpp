@@ -1,40 +1,18 @@
-#include <creel/fibers/waiter.hpp>
+#include <creel/fibers/wait_list.hpp>
 
+#include <creel/fibers/detail/futex.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
-#include <ctime>
 #include <exception>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 namespace creel {
 
 namespace detail {
 
 namespace {
-
-// A futex, not std::atomic::wait, because libstdc++ 12 has no timed wait on an atomic.
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, time_point deadline) {
-    timespec at{};
-    if (deadline != time_point::max()) {
-        const auto since = deadline.time_since_epoch();
-        const auto whole = std::chrono::floor<std::chrono::seconds>(since);
-        at.tv_sec = static_cast<std::time_t>(whole.count());
-        at.tv_nsec = static_cast<long>((since - whole).count());
-    }
-    // FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC, which is the steady clock.
-    syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT_BITSET_PRIVATE, expected,
-            deadline == time_point::max() ? nullptr : &at, nullptr, FUTEX_BITSET_MATCH_ANY);
-}
-
-void futex_wake(std::atomic<std::uint32_t>& word) {
-    syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr,
-            nullptr, 0);
-}
 
 thread_local thread_parker plain_thread;
 
@@ -71,7 +49,7 @@ thread_parker& this_thread_parker() noexcept {
 void poke(thread_parker& who) noexcept {
     std::uint32_t expected = parked;
     if (who.futex_word.compare_exchange_strong(expected, poked))
-        futex_wake(who.futex_word);
+        futex_wake_one(who.futex_word);
 }
 
 int uncaught_exceptions_of(const parker& who) noexcept {
@@ -141,6 +119,10 @@ party_number this_party() noexcept {
     return s != nullptr ? detail::number_of(s->running()) : detail::this_thread_number();
 }
 
+time_point detail::recent_time() noexcept {
+    return this_scheduler != nullptr ? this_scheduler->last_poll() : clock::now();
+}
+
 wake_reason park(waiter& w) {
     if (w.home_ != nullptr)
         return w.home_->park(w);
@@ -165,7 +147,7 @@ void wake(waiter& w) noexcept {
     } else {
         auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
         word.store(detail::woken, std::memory_order_release);
-        detail::futex_wake(word);
+        detail::futex_wake_one(word);
     }
 }
 

@@ -31,6 +31,7 @@ enum class wake_reason : std::uint8_t { signalled, timed_out, cancelled };
 enum class withdrawal : std::uint8_t { withdrawn, pending };
 
 class waiter;
+class wake_batch;
 
 namespace detail {
 struct parker;
@@ -82,6 +83,7 @@ public:
 
 private:
     friend class detail::scheduler;
+    friend class wake_batch;
     friend wake_reason park(waiter&);
     friend wake_reason park_until(waiter&, saturating_time_point, saturating_duration);
     friend void wake(waiter&) noexcept;

@@ -100,6 +100,7 @@ public:
 
     [[nodiscard]] fiber_record& running() noexcept { return *current_; }
     [[nodiscard]] time_point now() noexcept { return outside_->now(); }
+    [[nodiscard]] time_point last_poll() const noexcept { return last_poll_; }
     [[nodiscard]] int uncaught_exceptions_of(const parker& who) const noexcept;
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }

@@ -12,11 +12,10 @@ const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::des
 // the way, and the push or pop succeeds.
 withdrawal queue_waiter::withdraw(waiter& w, wake_reason) noexcept {
     auto& self = static_cast<queue_waiter&>(w);
-    wait_list* from = self.lock_list();
+    wait_list* from = self.leave_list();
     if (from == nullptr)
         return withdrawal::pending;
-    const std::lock_guard hold{from->guard(), std::adopt_lock};
-    from->erase(self);
+    from->guard().unlock();
     return withdrawal::withdrawn;
 }
 

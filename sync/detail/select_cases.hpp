@@ -28,10 +28,8 @@ inline constexpr select_kind kind_of{
     [](select_case& c) { return static_cast<C&>(c).attempt(); },
     [](select_case& c, select_waiter& me) { return static_cast<C&>(c).enroll(me); },
     [](select_case& c) noexcept {
-        if (wait_list* in = c.node->lock_list()) {
-            const std::lock_guard hold{in->guard(), std::adopt_lock};
-            in->erase(*c.node);
-        }
+        if (wait_list* from = c.node->leave_list())
+            from->guard().unlock();
         c.node = nullptr;
     },
     [](select_case& c) { return static_cast<C&>(c).woken(); },

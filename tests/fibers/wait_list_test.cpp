@@ -28,6 +28,9 @@ namespace {
 // A primitive of a user's own: items are handed to those who wait, first come first served.
 class hand_over {
 public:
+    hand_over() = default;
+    explicit hand_over(creel::wait_lock& shared) : lock_(shared) {}
+
     int take() {
         creel::check_cancel();
         taker me;
@@ -59,7 +62,7 @@ public:
         return waiting_.size();
     }
     std::size_t move_waiters(hand_over& to, std::size_t most) {
-        const std::scoped_lock hold{lock_, to.lock_};
+        const std::lock_guard hold{lock_};
         return waiting_.requeue(to.waiting_, most);
     }
 
@@ -72,7 +75,8 @@ private:
         const std::lock_guard hold{lock_};
         waiting_.push_back(me);
     }
-    creel::wait_lock lock_{"hand_over"};
+    creel::wait_lock own_{"hand_over"};
+    creel::wait_lock& lock_ = own_;
     creel::wait_list waiting_{lock_};
 };
 
@@ -201,8 +205,9 @@ TEST_CASE("a wait with a timer of its own gives up its place when the timer is f
 TEST_CASE("requeued waiters keep their order behind those already there and are woken there") {
     std::string order;
     const auto left = run_virtually([&] {
-        hand_over a;
-        hand_over b;
+        creel::wait_lock lock{"hand_over"};
+        hand_over a{lock};
+        hand_over b{lock};
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { order += "x" + std::to_string(b.take()); });
             for (char c : {'p', 'q', 'r'})
@@ -220,12 +225,79 @@ TEST_CASE("requeued waiters keep their order behind those already there and are 
     CHECK(left == nothing);
 }
 
+TEST_CASE("a requeue to a list of another lock is a bug that is named") {
+    const std::string message = abort_of_run([] {
+        hand_over a;
+        hand_over b;
+        a.move_waiters(b, 1);
+    });
+    CHECK_THAT(message, Catch::Contains("hand_over made at ") &&
+                            Catch::Contains("requeued to a list of another lock"));
+}
+
+namespace {
+
+// Until so many threads sleep for a lock.
+void await_sleepers(std::uint32_t count) {
+    while (creel::detail::all_lock_sleepers.count != count)
+        std::this_thread::yield();
+}
+
+} // namespace
+
+TEST_CASE("bug: a thread that waits for a lock sleeps, and the holder's unlock wakes it") {
+    creel::wait_lock lock{"held"};
+    int entered = 0; // guarded by lock
+    lock.lock();
+    const auto enter = [&] {
+        const std::lock_guard hold{lock};
+        ++entered;
+    };
+    std::thread first{enter};
+    std::thread second{enter};
+    await_sleepers(2);
+    lock.unlock();
+    first.join();
+    second.join();
+    CHECK(entered == 2);
+    CHECK(creel::detail::all_lock_sleepers.count == 0);
+}
+
+TEST_CASE("bug: neither a taker nor those it lets through depend on a withdrawal that has begun") {
+    // The waiter's thread has set out for the lock because its deadline has passed, and does not
+    // get there before all others have gone on: its processor was taken from it.
+    auto lock = std::make_unique<creel::wait_lock>("gate");
+    auto waiting = std::make_unique<creel::wait_list>(*lock);
+    bool was_woken = false;
+    lock->lock();
+    std::atomic<bool> is_linked{false};
+    std::thread waiter{[&] {
+        creel::list_waiter me{creel::plain_wait};
+        waiting->push_back(me); // for this thread the lock is held
+        is_linked = true;
+        was_woken = me.wait_until(creel::clock::now());
+    }};
+    while (!is_linked)
+        std::this_thread::yield();
+    await_sleepers(1);
+    creel::wait_node* const taken = waiting->take_front();
+    const bool waits_for_nobody = taken != nullptr && waiting->empty();
+    waiting.reset();
+    lock->unlock();
+    creel::wake(taken->who());
+    lock.reset(); // waits for the withdrawal, which needs the lock
+    waiter.join();
+    CHECK(waits_for_nobody);
+    CHECK(was_woken);
+}
+
 TEST_CASE("a requeued waiter that is cancelled leaves the list it was moved to") {
     bool was_cancelled = false;
     int got = 0;
     const auto left = run_virtually([&] {
-        hand_over a;
-        hand_over b;
+        creel::wait_lock lock{"hand_over"};
+        hand_over a{lock};
+        hand_over b{lock};
         creel::cancel_scope scope;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { was_cancelled = !scope.run([&] { a.take(); }); });
@@ -366,8 +438,9 @@ TEST_CASE("stress: items go to fibers on two threads and to plain threads and no
 
 TEST_CASE("stress: waiters requeued between lists while they time out are neither lost nor doubled",
           "[stress]") {
-    hand_over a;
-    hand_over b;
+    creel::wait_lock lock{"hand_over"};
+    hand_over a{lock};
+    hand_over b{lock};
     std::atomic<bool> done{false};
     std::atomic<long> taken{0};
     const crowd_options options{.schedulers = 1, .plain_threads = 0, .virtual_time = true};

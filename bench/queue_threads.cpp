@@ -3,7 +3,7 @@
 // message comes (or looks for it awhile before it sleeps: `_spin`).
 
 #include "harness.hpp"
-#include "pin.hpp"
+#include "two_threads.hpp"
 
 #include <creel/io/run.hpp>
 #include <creel/sync/queue.hpp>
@@ -17,7 +17,6 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include <boost/fiber/buffered_channel.hpp>
@@ -74,27 +73,6 @@ struct boost_queue {
     boost::fibers::buffered_channel<std::uint64_t> messages;
 };
 
-// How each side runs its part.
-using runner = std::function<void(const std::function<void()>&)>;
-
-// Wall-clock time per round of `here` and `there`, at once on two cores.
-double time_both(const runner& run, std::uint64_t rounds, const std::function<void()>& here,
-                 const std::function<void()>& there) {
-    std::thread other{[&] { // made first: it would inherit the one core
-        pin_to_allowed_core(1);
-        run(there);
-    }};
-    const pinned first{0};
-    std::chrono::nanoseconds spent{};
-    run([&] {
-        const auto start = std::chrono::steady_clock::now();
-        here();
-        spent = std::chrono::steady_clock::now() - start;
-    });
-    other.join();
-    return static_cast<double>(spent.count()) / static_cast<double>(rounds);
-}
-
 void check(std::uint64_t sum, std::uint64_t messages) {
     if (sum != messages * (messages - 1) / 2)
         throw std::runtime_error("messages were lost or doubled");
@@ -139,14 +117,8 @@ double pingpong(const runner& run, std::uint64_t rounds) {
     return result;
 }
 
-void on_ring(const std::function<void()>& part) {
-    io::run([&] { part(); });
-}
 void on_spinning_ring(const std::function<void()>& part) {
     io::run({.idle_spin = 20us}, [&] { part(); });
-}
-void on_thread(const std::function<void()>& part) {
-    part();
 }
 
 struct subject {

@@ -1,6 +1,7 @@
 #include <creel/sync/mutex.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/sync/detail/contender.hpp>
 
 #include <mutex>
 
@@ -8,9 +9,10 @@ namespace creel::sync {
 
 namespace {
 
-struct locker : list_waiter {
-    locker(const wait_kind& kind, party_number me) noexcept : list_waiter(kind), party(me) {}
-    party_number party; // who will own it
+struct locker : detail::contender {
+    locker(const wait_kind& kind, time_point began, party_number me) noexcept
+        : contender(kind, began), party(me) {}
+    party_number party; // the one that will own it
 };
 
 constexpr wait_kind not_cancellable{false};
@@ -29,14 +31,35 @@ void mutex::wait_in_line(const wait_kind& kind, party_number me) {
                                    .says("locked again by the one who holds it; use a "
                                          "recursive_mutex if that is meant")
                                    .c_str());
-    locker self{kind, me};
     ++contended_;
     const wait_label label = lock_.label();
     const party_number owner = owner_;
-    waiting_.push_back(self);
+    const time_point began = creel::detail::recent_time();
+    locker first{kind, began, me};
+    waiting_.push_back(first);
     lock_.unlock();
     creel::detail::name_wait_for_ancestor(label, owner, {}, unlock_first);
-    self.wait();
+    first.wait();
+    bool has_it = first.has_it;
+    while (!has_it && !try_when_called(me)) {
+        locker again{kind, began, me};
+        waiting_.push_front(again);
+        lock_.unlock();
+        again.wait();
+        has_it = again.has_it;
+    }
+}
+
+// True if it was free. Else returns with the lock held: the unlock that has called us was before
+// the one that will be asked to look at us again.
+bool mutex::try_when_called(party_number me) noexcept {
+    lock_.lock();
+    is_called_ = false;
+    if (owner_ != 0)
+        return false;
+    owner_ = me;
+    lock_.unlock();
+    return true;
 }
 
 void mutex::wait_for_turn(party_number me) {
@@ -55,14 +78,26 @@ void mutex::lock_cancellable() {
     wait_in_line(plain_wait, me);
 }
 
-// The next owner is written under the lock, before anybody else could take the mutex.
-void mutex::hand_over(party_number me) noexcept {
+// While it is free and somebody waits, one is called: each who is called tries, whatever has become
+// of it, and the next unlock of one who was quicker looks at the line again. The next owner is
+// written under the lock, before anybody else could take the mutex.
+void mutex::pass_on(party_number me) noexcept {
     CREEL_ASSERT(owner_ == me, lock_
                                    .says(owner_ == 0 ? "unlocked, but it is not locked"
                                                      : "unlocked by one who does not hold it")
                                    .c_str());
-    auto* next = static_cast<locker*>(waiting_.take_front());
-    owner_ = next != nullptr ? next->party : 0;
+    owner_ = 0;
+    auto* next = static_cast<locker*>(waiting_.front());
+    if (next != nullptr && next->is_handed_over()) {
+        next->has_it = true;
+        owner_ = next->party;
+    } else if (next != nullptr && !is_called_) {
+        is_called_ = true;
+    } else {
+        next = nullptr;
+    }
+    if (next != nullptr)
+        static_cast<void>(waiting_.take(*next)); // it has no claim: it always succeeds
     lock_.unlock();
     if (next != nullptr)
         wake(*next);

@@ -6,9 +6,10 @@
 //     m.lock_cancellable();                   // waits, or throws `cancelled` without the lock
 //     const std::lock_guard hold{m, std::adopt_lock};
 //
-// Fair: an unlock hands the mutex to the one who has waited longest. A fiber may wait, for
-// anything, while it holds one. Between fibers of one thread that do not wait in between no mutex
-// is needed.
+// Fair: among fibers of one thread an unlock hands the mutex to the one that has waited longest.
+// Where that one is on another thread, others may have the mutex until its thread has woken, for at
+// most about a millisecond; then it is handed over, too. A fiber may wait, for anything, while it
+// holds one. Between fibers of one thread that do not wait in between no mutex is needed.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -35,8 +36,7 @@ public:
     mutex& operator=(const mutex&) = delete;
 
     // To lock it twice is a bug, and is caught.
-    // Parks: until it is handed over, first come first served. Cancel: no. Threads: any.
-    // Cost: a spinlock when it is free.
+    // Parks: until its turn comes. Cancel: no. Threads: any. Cost: a spinlock when it is free.
     void lock() {
         party_number me = this_party();
         lock_.lock();
@@ -73,7 +73,7 @@ public:
             lock_.unlock();
             return;
         }
-        hand_over(me);
+        pass_on(me);
     }
 
     // True if the caller holds it. Threads: any.
@@ -90,12 +90,15 @@ private:
     // All of them come with the lock held and let go of it.
     void wait_for_turn(party_number me);
     void wait_in_line(const wait_kind& kind, party_number me);
-    void hand_over(party_number me) noexcept;
+    void pass_on(party_number me) noexcept;
+    // Comes without the lock.
+    [[nodiscard]] bool try_when_called(party_number me) noexcept;
 
     mutable wait_lock lock_;
     party_number owner_ = 0; // guarded by lock_, as is all below; 0: free
     wait_list waiting_{lock_};
     std::uint64_t contended_ = 0;
+    bool is_called_ = false; // one that waited, on another thread, is about to try
 };
 
 } // namespace creel::sync

@@ -15,6 +15,7 @@
 #include <creel/fibers/wait_list.hpp>
 #include <creel/sync/semaphore.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -132,7 +133,10 @@ private:
     std::uint64_t created_ = 0;
     struct permits final : semaphore {
         permits(std::size_t limit, std::source_location made_at)
-            : semaphore("pool", static_cast<std::ptrdiff_t>(limit), made_at) {}
+            : semaphore("pool", number(limit), number(limit), made_at) {}
+        static std::ptrdiff_t number(std::size_t limit) noexcept {
+            return static_cast<std::ptrdiff_t>(std::min(limit, static_cast<std::size_t>(max())));
+        }
     };
     permits permits_; // one for each in use: who holds one may make what is missing
 };

@@ -21,11 +21,17 @@ void semaphore::left(list_waiter& who, wait_list&, wake_batch& woken) noexcept {
 }
 
 semaphore::semaphore(std::ptrdiff_t permits, std::source_location made_at)
-    : semaphore("semaphore", permits, made_at) {}
+    : semaphore("semaphore", permits, permits, made_at) {}
 
-semaphore::semaphore(const char* what, std::ptrdiff_t permits, std::source_location made_at)
-    : lock_(what, made_at), available_(permits), permits_(permits) {
-    CREEL_ASSERT(permits >= 0, lock_.says("the number of permits must not be negative").c_str());
+semaphore::semaphore(std::ptrdiff_t initial, std::ptrdiff_t limit, std::source_location made_at)
+    : semaphore("semaphore", initial, limit, made_at) {}
+
+semaphore::semaphore(const char* what, std::ptrdiff_t initial, std::ptrdiff_t limit,
+                     std::source_location made_at)
+    : lock_(what, made_at), available_(initial), permits_(limit) {
+    CREEL_ASSERT(initial >= 0, lock_.says("the number of permits must not be negative").c_str());
+    CREEL_ASSERT(initial <= limit,
+                 lock_.says("made with more permits than its limit allows").c_str());
 }
 
 void semaphore::acquire(std::ptrdiff_t count) {
@@ -70,8 +76,12 @@ void semaphore::release(std::ptrdiff_t count) noexcept {
 void semaphore::give_back(std::ptrdiff_t count) noexcept {
     wake_batch woken;
     const std::lock_guard hold{lock_, std::adopt_lock};
-    CREEL_ASSERT(count >= 0 && count <= permits_ - available_,
-                 lock_.says("more permits were released than are held").c_str());
+    CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was released").c_str());
+    CREEL_ASSERT(count <= permits_ - available_,
+                 lock_
+                     .says("more permits were released than are held; to signal by release(), make "
+                           "it with its limit as well: semaphore{0, limit}")
+                     .c_str());
     available_ += count;
     serve(woken);
 }

@@ -6,6 +6,10 @@
 //     sync::semaphore memory{64 * 1024};                             // weighted
 //     auto permit = memory.hold(bytes);
 //
+//     sync::semaphore arrived{0, sync::semaphore::max()};            // signals: none yet
+//     arrived.release();                                             // one came
+//     arrived.acquire();                                             // waits for one, and takes it
+//
 // Fair: who asks for much is not overtaken by those behind it who ask for little.
 #pragma once
 
@@ -13,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <source_location>
 #include <utility>
@@ -27,10 +32,10 @@ public:
     permit(permit&& other) noexcept
         : from_(std::exchange(other.from_, nullptr)), count_(other.count_) {}
     permit& operator=(permit&& other) noexcept {
-        release();
-        from_ = std::exchange(other.from_, nullptr);
-        count_ = other.count_;
-        return *this;
+        permit incoming{std::move(other)}; // first: it may be this one
+        std::swap(from_, incoming.from_);
+        std::swap(count_, incoming.count_);
+        return *this; // the old ones go back
     }
     ~permit() { release(); }
 
@@ -49,7 +54,7 @@ private:
 };
 
 struct semaphore_statistics {
-    std::ptrdiff_t permits = 0;   // in all
+    std::ptrdiff_t permits = 0;   // in all: the most that can be available
     std::ptrdiff_t available = 0; // negative after a resize() to less than is held
     std::size_t waiting = 0;
     std::uint64_t waited = 0; // acquisitions that had to wait, since it was made
@@ -57,11 +62,22 @@ struct semaphore_statistics {
 
 class semaphore {
 public:
-    // A negative number is a bug, and is caught.
+    // So many in all, and all of them are free. A negative number is a bug, and is caught.
     explicit semaphore(std::ptrdiff_t permits,
                        std::source_location made_at = std::source_location::current());
+    // `initial` are free at first, and there may be up to `limit`: the rest counts as acquired, so
+    // that anyone may release() it. To signal by release(), as with std::counting_semaphore{0} and
+    // asyncio's Semaphore(0); with max() there is no limit that a program reaches. An initial
+    // number that is negative or above the limit is a bug, and is caught.
+    semaphore(std::ptrdiff_t initial, std::ptrdiff_t limit,
+              std::source_location made_at = std::source_location::current());
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
+
+    // The greatest limit.
+    [[nodiscard]] static constexpr std::ptrdiff_t max() noexcept {
+        return std::numeric_limits<std::ptrdiff_t>::max();
+    }
 
     // Takes `count` permits; hold() gives them back by itself. To ask for more than there are in
     // all waits for a resize(). Parks: until so many are free, first come first served. Cancel:
@@ -79,13 +95,14 @@ public:
         return try_acquire(count) ? std::optional{permit{*this, count}} : std::nullopt;
     }
 
-    // Gives back what was acquired, by whomever; more than that is a bug, and is caught. Whoever it
-    // lets through may destroy the semaphore.
+    // Gives back what was acquired, by whomever; more than that, so that there would be more than
+    // the limit, is a bug, and is caught. Whoever it lets through may destroy the semaphore.
     // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who may go.
     void release(std::ptrdiff_t count = 1) noexcept;
 
-    // From now on so many in all. Those held stay held: with fewer, releases are kept back until
-    // the number is right. Never parks. Threads: any.
+    // From now on so many in all: the limit, and with it what is available, changes by the
+    // difference. Those held stay held: with fewer, releases are kept back until the number is
+    // right. Never parks. Threads: any.
     void resize(std::ptrdiff_t permits) noexcept;
 
     // Threads: any.
@@ -93,7 +110,8 @@ public:
 
 protected:
     // Under another name in messages. A string literal.
-    semaphore(const char* what, std::ptrdiff_t permits, std::source_location made_at);
+    semaphore(const char* what, std::ptrdiff_t initial, std::ptrdiff_t limit,
+              std::source_location made_at);
 
 private:
     struct request;
@@ -104,6 +122,7 @@ private:
     void serve(wake_batch& woken) noexcept;        // with the lock held
     void give_back(std::ptrdiff_t count) noexcept; // with the lock held, which it lets go
 
+    // permits_ - available_ are held: 0 to max() of them, so that no sum here overflows.
     mutable wait_lock lock_;
     std::ptrdiff_t available_; // guarded by lock_, as is all below
     wait_list waiting_{lock_};

@@ -330,7 +330,26 @@ TEST_CASE("impossible numbers and calls say whose they are and where it was made
         {"semaphore", "negative number of permits",
          [] { static_cast<void>(semaphore{1}.try_acquire(-1)); }},
         {"semaphore", "more permits were released", [] { semaphore{1}.release(); }},
-        {"semaphore", "more permits were released", [] { semaphore{1}.release(-1); }},
+        {"semaphore", "semaphore{0, limit}", [] { semaphore{0}.release(); }},
+        {"semaphore", "more permits were released",
+         [] {
+             semaphore{1, 3}.release(3);
+         }},
+        {"semaphore", "more permits were released",
+         [] {
+             semaphore s{semaphore::max(), semaphore::max()};
+             s.release(semaphore::max());
+         }},
+        {"semaphore", "a negative number of permits was released",
+         [] { semaphore{1}.release(-1); }},
+        {"semaphore", "more permits than its limit",
+         [] {
+             semaphore{4, 3};
+         }},
+        {"semaphore", "must not be negative",
+         [] {
+             semaphore{-1, 3};
+         }},
         {"semaphore", "negative number of permits", [] { semaphore{1}.resize(-1); }},
         {"latch", "a count must not be negative", [] { latch{-1}; }},
         {"latch", "more than is left", [] { latch{1}.count_down(2); }},

@@ -200,6 +200,77 @@ TEST_CASE("a permit goes back once: by itself or by release or from where it was
     });
 }
 
+TEST_CASE("a semaphore made with fewer permits than its limit signals by release") {
+    std::string order;
+    const auto left = run_virtually([&] {
+        semaphore arrived{0, 3};
+        CHECK(arrived.statistics().permits == 3);
+        CHECK(arrived.statistics().available == 0);
+        const bool none = arrived.try_acquire();
+        CHECK(!none);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                arrived.acquire();
+                order += 'a';
+                arrived.acquire(2);
+                order += 'b';
+            });
+            creel::this_fiber::yield();
+            arrived.release();
+            creel::this_fiber::yield();
+            CHECK(order == "a");
+            arrived.release(3); // what was taken may come again
+        });
+        CHECK(order == "ab");
+        CHECK(arrived.statistics().available == 1);
+        {
+            const auto one = arrived.try_hold();
+            CHECK(one.has_value());
+        }
+        CHECK(arrived.statistics().available == 1); // a permit goes back as any other
+        arrived.resize(5);
+        CHECK(arrived.statistics().available == 3);
+    });
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a semaphore without a limit in practice counts without overflow") {
+    semaphore s{0, semaphore::max()};
+    s.release(semaphore::max());
+    CHECK(s.statistics().available == semaphore::max());
+    const bool all = s.try_acquire(semaphore::max());
+    CHECK(all);
+    s.resize(0);
+    CHECK(s.statistics().available == -semaphore::max());
+    s.resize(semaphore::max());
+    CHECK(s.statistics().available == 0);
+    s.release(1);
+    s.release(semaphore::max() - 1);
+    CHECK(s.statistics().available == semaphore::max());
+}
+
+TEST_CASE(
+    "a permit that is moved onto itself is kept, and one moved over another gives that back") {
+    semaphore s{5};
+    semaphore other{1};
+    {
+        auto a = s.hold(2);
+        auto& same = a;
+        a = std::move(same);
+        CHECK(a.count() == 2);
+        CHECK(s.statistics().available == 3);
+        auto b = other.hold();
+        b = std::move(a);
+        CHECK(b.count() == 2);
+        CHECK(other.statistics().available == 1);
+        b.release();
+        auto& empty = b;
+        b = std::move(empty);
+        CHECK(b.count() == 0);
+    }
+    CHECK(s.statistics().available == 5);
+}
+
 TEST_CASE("stress: permits never exceed the limit with fibers and plain threads and cancels",
           "[stress]") {
     constexpr int limit = 5;

@@ -24,6 +24,7 @@ constexpr const char* unlock_first = "unlock before waiting for children that lo
 mutex::~mutex() {
     const std::lock_guard hold{lock_};
     CREEL_ASSERT(owner_ == 0, lock_.says("destroyed while it is locked").c_str());
+    CREEL_ASSERT(!is_called_, lock_.says(detail::destroyed_too_early).c_str());
 }
 
 void mutex::wait_in_line(const wait_kind& kind, party_number me) {
@@ -34,32 +35,19 @@ void mutex::wait_in_line(const wait_kind& kind, party_number me) {
     ++contended_;
     const wait_label label = lock_.label();
     const party_number owner = owner_;
-    const time_point began = creel::detail::recent_time();
-    locker first{kind, began, me};
-    waiting_.push_back(first);
-    lock_.unlock();
-    creel::detail::name_wait_for_ancestor(label, owner, {}, unlock_first);
-    first.wait();
-    bool has_it = first.has_it;
-    while (!has_it && !try_when_called(me)) {
-        locker again{kind, began, me};
-        waiting_.push_front(again);
-        lock_.unlock();
-        again.wait();
-        has_it = again.has_it;
-    }
-}
-
-// True if it was free. Else returns with the lock held: the unlock that has called us was before
-// the one that will be asked to look at us again.
-bool mutex::try_when_called(party_number me) noexcept {
-    lock_.lock();
-    is_called_ = false;
-    if (owner_ != 0)
-        return false;
-    owner_ = me;
-    lock_.unlock();
-    return true;
+    detail::wait_for_turn(
+        waiting_,
+        [&](time_point began) {
+            return locker{kind, began, me};
+        },
+        [&] { creel::detail::name_wait_for_ancestor(label, owner, {}, unlock_first); },
+        [&] {
+            is_called_ = false;
+            if (owner_ != 0)
+                return false;
+            owner_ = me;
+            return true;
+        });
 }
 
 void mutex::wait_for_turn(party_number me) {

@@ -91,8 +91,6 @@ private:
     void wait_for_turn(party_number me);
     void wait_in_line(const wait_kind& kind, party_number me);
     void pass_on(party_number me) noexcept;
-    // Comes without the lock.
-    [[nodiscard]] bool try_when_called(party_number me) noexcept;
 
     mutable wait_lock lock_;
     party_number owner_ = 0; // guarded by lock_, as is all below; 0: free

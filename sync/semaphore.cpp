@@ -1,14 +1,15 @@
 #include <creel/sync/semaphore.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/sync/detail/contender.hpp>
 
 #include <mutex>
 
 namespace creel::sync {
 
-struct semaphore::request : list_waiter {
-    request(semaphore& s, std::ptrdiff_t n) noexcept
-        : list_waiter(request_kind), of(&s), count(n) {}
+struct semaphore::request : detail::contender {
+    request(semaphore& s, std::ptrdiff_t n, time_point began) noexcept
+        : contender(request_kind, began), of(&s), count(n) {}
     semaphore* of;
     std::ptrdiff_t count;
 };
@@ -34,10 +35,15 @@ semaphore::semaphore(const char* what, std::ptrdiff_t initial, std::ptrdiff_t li
                  lock_.says("made with more permits than its limit allows").c_str());
 }
 
+semaphore::~semaphore() {
+    const std::lock_guard hold{lock_};
+    CREEL_ASSERT(called_ == 0, lock_.says(detail::destroyed_too_early).c_str());
+}
+
 void semaphore::acquire(std::ptrdiff_t count) {
     check_cancel();
     lock_.lock();
-    if (count <= available_ && count >= 0 && waiting_.empty()) [[likely]] {
+    if (count <= available_ && count >= 0 && (waiting_.empty() || may_barge())) [[likely]] {
         available_ -= count;
         lock_.unlock();
         return;
@@ -45,19 +51,36 @@ void semaphore::acquire(std::ptrdiff_t count) {
     wait_for_turn(count);
 }
 
+// Past those who wait: while one of them is called, unless the first could not be passed by.
+bool semaphore::may_barge() const noexcept {
+    return called_ != 0 && !static_cast<const request*>(waiting_.front())->is_handed_over();
+}
+
 void semaphore::wait_for_turn(std::ptrdiff_t count) {
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was asked for").c_str());
-    request me{*this, count};
     ++waited_;
-    waiting_.push_back(me);
-    lock_.unlock();
-    me.wait();
+    wake_batch woken;
+    if (called_ != 0)
+        serve(woken); // fibers of this thread that would come before us
+    detail::wait_for_turn(
+        waiting_,
+        [&](time_point began) {
+            return request{*this, count, began};
+        },
+        [&] { woken.wake_all(); },
+        [&] {
+            called_ -= count;
+            if (count > available_)
+                return false;
+            available_ -= count;
+            return true;
+        });
 }
 
 bool semaphore::try_acquire(std::ptrdiff_t count) noexcept {
     const std::lock_guard hold{lock_};
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was asked for").c_str());
-    if (count > available_ || !waiting_.empty())
+    if (count > available_ || !(waiting_.empty() || may_barge()))
         return false;
     available_ -= count;
     return true;
@@ -86,12 +109,20 @@ void semaphore::give_back(std::ptrdiff_t count) noexcept {
     serve(woken);
 }
 
-// In order, and no further than the first who must wait on.
+// In order, and no further than the first who must wait on. What those who are called may take is
+// there for those only to whom it is handed over.
 void semaphore::serve(wake_batch& woken) noexcept {
     while (auto* first = static_cast<request*>(waiting_.front())) {
         if (first->count > available_)
             return;
-        available_ -= first->count;
+        if (first->is_handed_over()) {
+            available_ -= first->count;
+            first->has_it = true;
+        } else if (first->count <= available_ - called_) {
+            called_ += first->count;
+        } else {
+            return;
+        }
         static_cast<void>(waiting_.take(*first)); // requests have no claim: it always succeeds
         woken.add(*first);
     }

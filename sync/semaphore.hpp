@@ -10,7 +10,9 @@
 //     arrived.release();                                             // one came
 //     arrived.acquire();                                             // waits for one, and takes it
 //
-// Fair: who asks for much is not overtaken by those behind it who ask for little.
+// Fair: a request for many permits is not passed by those behind it that ask for few. Where the
+// first in line is on another thread, others may have the permits until its thread has woken, for at
+// most about a millisecond.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -71,6 +73,8 @@ public:
     // number that is negative or above the limit is a bug, and is caught.
     semaphore(std::ptrdiff_t initial, std::ptrdiff_t limit,
               std::source_location made_at = std::source_location::current());
+    // To destroy it while somebody waits is a bug, and is caught.
+    ~semaphore();
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
 
@@ -80,7 +84,7 @@ public:
     }
 
     // Takes `count` permits; hold() gives them back by itself. To ask for more than there are in
-    // all waits for a resize(). Parks: until so many are free, first come first served. Cancel:
+    // all waits for a resize(). Parks: until so many are free and it is its turn. Cancel:
     // yes, no permit is held then. Threads: any. Throws: cancelled. Cost: a spinlock when they are
     // free.
     void acquire(std::ptrdiff_t count = 1);
@@ -120,12 +124,14 @@ private:
 
     void wait_for_turn(std::ptrdiff_t count);      // with the lock held, which it lets go
     void serve(wake_batch& woken) noexcept;        // with the lock held
+    [[nodiscard]] bool may_barge() const noexcept; // with the lock held, while somebody waits
     void give_back(std::ptrdiff_t count) noexcept; // with the lock held, which it lets go
 
     // permits_ - available_ are held: 0 to max() of them, so that no sum here overflows.
     mutable wait_lock lock_;
     std::ptrdiff_t available_; // guarded by lock_, as is all below
     wait_list waiting_{lock_};
+    std::ptrdiff_t called_ = 0; // asked for by those who waited, on other threads, and now try
     std::ptrdiff_t permits_;
     std::uint64_t waited_ = 0;
 };

@@ -1,6 +1,7 @@
 #include <creel/sync/shared_mutex.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/sync/detail/contender.hpp>
 
 #include <mutex>
 
@@ -21,9 +22,10 @@ std::uint64_t fingerprint(party_number who) noexcept {
 
 } // namespace
 
-struct shared_mutex::entrant : list_waiter {
-    entrant(shared_mutex& m, const wait_kind& k, bool to_share, party_number me) noexcept
-        : list_waiter(k), of(&m), shares(to_share), party(me) {}
+struct shared_mutex::entrant : detail::contender {
+    entrant(shared_mutex& m, const wait_kind& k, time_point began, bool to_share,
+            party_number me) noexcept
+        : contender(k, began), of(&m), shares(to_share), party(me) {}
     shared_mutex* of;
     bool shares;
     party_number party;
@@ -40,15 +42,29 @@ void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& woken) noexcep
 shared_mutex::~shared_mutex() {
     const std::lock_guard hold{lock_};
     CREEL_ASSERT(writer_ == 0 && readers_ == 0, lock_.says("destroyed while it is locked").c_str());
+    CREEL_ASSERT(called_writers_ + called_readers_ == 0,
+                 lock_.says(detail::destroyed_too_early).c_str());
 }
 
-bool shared_mutex::try_enter(bool to_share, party_number me) noexcept {
-    if (writer_ != 0 || !waiting_.empty() || (!to_share && readers_ != 0))
-        return false;
+bool shared_mutex::is_open(bool to_share) const noexcept {
+    return writer_ == 0 && (to_share || readers_ == 0);
+}
+
+void shared_mutex::let_in(bool to_share, party_number who) noexcept {
     if (to_share)
-        add_reader(me);
+        add_reader(who);
     else
-        writer_ = me;
+        writer_ = who;
+}
+
+// Past those who wait only while one of them is called, unless the first could not be passed by.
+bool shared_mutex::try_enter(bool to_share, party_number me) noexcept {
+    if (!is_open(to_share))
+        return false;
+    if (const auto* first = static_cast<const entrant*>(waiting_.front()))
+        if (called_writers_ + called_readers_ == 0 || first->is_handed_over())
+            return false;
+    let_in(to_share, me);
     return true;
 }
 
@@ -65,26 +81,49 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
         return;
     }
     CREEL_ASSERT(writer_ != me, lock_.says("locked again by the one who writes").c_str());
-    entrant self{*this, kind, to_share, me};
     ++contended_;
     const wait_label label = lock_.label();
     const party_number writer = writer_;
-    waiting_.push_back(self);
-    lock_.unlock();
-    creel::detail::name_wait_for_ancestor(label, writer, {},
-                                          "unlock before waiting for children that lock");
-    self.wait();
+    wake_batch woken;
+    if (called_writers_ + called_readers_ != 0)
+        admit(woken); // fibers of this thread that would come before us
+    detail::wait_for_turn(
+        waiting_,
+        [&](time_point began) {
+            return entrant{*this, kind, began, to_share, me};
+        },
+        [&] {
+            woken.wake_all();
+            creel::detail::name_wait_for_ancestor(label, writer, {},
+                                                  "unlock before waiting for children that lock");
+        },
+        [&] {
+            --called(to_share);
+            if (!is_open(to_share))
+                return false;
+            let_in(to_share, me);
+            return true;
+        });
 }
 
-// In order, and no further than the first who must wait on.
+std::size_t& shared_mutex::called(bool to_share) noexcept {
+    return to_share ? called_readers_ : called_writers_;
+}
+
+// In order, and no further than the first who must wait on. Of those who are called at one time all
+// can enter: one writer, or readers.
 void shared_mutex::admit(wake_batch& woken) noexcept {
     while (auto* first = static_cast<entrant*>(waiting_.front())) {
-        if (writer_ != 0 || (!first->shares && readers_ != 0))
+        if (!is_open(first->shares))
             return;
-        if (first->shares)
-            add_reader(first->party);
-        else
-            writer_ = first->party;
+        if (first->is_handed_over()) {
+            let_in(first->shares, first->party);
+            first->has_it = true;
+        } else if (called_writers_ == 0 && (first->shares || called_readers_ == 0)) {
+            ++called(first->shares);
+        } else {
+            return;
+        }
         static_cast<void>(waiting_.take(*first)); // entrants have no claim: it always succeeds
         woken.add(*first);
     }

@@ -5,7 +5,9 @@
 //     { const std::lock_guard writing{m}; table.insert(...); }
 //
 // Fair to both: a reader that comes while a writer waits queues up behind it, and readers that wait
-// side by side go in together. Costs more than a mutex: for long reads, not for short ones.
+// side by side go in together. Where the first in line is on another thread, others may enter until
+// its thread has woken, for at most about a millisecond. Costs more than a mutex: for long reads,
+// not for short ones.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -33,8 +35,7 @@ public:
     shared_mutex& operator=(const shared_mutex&) = delete;
 
     // For a writer. To lock it, either way, while one writes is a bug, and is caught.
-    // Parks: until it is handed over, first come first served. Cancel: no. Threads: any.
-    // Cost: a spinlock when it is free.
+    // Parks: until its turn comes. Cancel: no. Threads: any. Cost: a spinlock when it is free.
     void lock();
     // Parks: as lock(). Cancel: yes, it is not held then. Threads: any. Throws: cancelled.
     void lock_cancellable();
@@ -67,7 +68,10 @@ private:
     void enter(bool to_share, const wait_kind& kind);
     // With the lock held.
     [[nodiscard]] bool try_enter(bool to_share, party_number me) noexcept;
+    [[nodiscard]] bool is_open(bool to_share) const noexcept; // whoever waits
+    void let_in(bool to_share, party_number who) noexcept;
     void add_reader(party_number who) noexcept;
+    [[nodiscard]] std::size_t& called(bool to_share) noexcept;
     void admit(wake_batch& woken) noexcept;
 
     mutable wait_lock lock_;
@@ -75,6 +79,8 @@ private:
     std::size_t readers_ = 0;
     std::uint64_t readers_sum_ = 0; // of their fingerprints: 0 if there are none
     wait_list waiting_{lock_};
+    std::size_t called_writers_ = 0; // those who waited, on other threads, and now try
+    std::size_t called_readers_ = 0;
     std::uint64_t contended_ = 0;
 };
 

@@ -16,12 +16,15 @@ namespace creel::sync::detail {
 
 inline constexpr std::chrono::milliseconds barging_limit{1};
 
+// For assertions: one that is called, but in no list.
+inline constexpr const char* destroyed_too_early = "destroyed while somebody waits on it";
+
 struct contender : list_waiter {
     // `since`: when it began to wait, also if this is not its first try.
     contender(const wait_kind& kind, time_point began) noexcept : list_waiter(kind), since(began) {}
 
-    // With the lock held, before it is taken off the list: is it handed over to it? Where the two
-    // threads have clocks of their own (virtual ones), it may seem to come from the future.
+    // With the lock held: would it be handed over to it? Where the two threads have clocks of their
+    // own (virtual ones), it may seem to come from the future.
     [[nodiscard]] bool is_handed_over() const noexcept {
         if (is_here())
             return true;
@@ -32,5 +35,37 @@ struct contender : list_waiter {
     const time_point since;
     bool has_it = false; // it was handed over; written before the wake
 };
+
+// Waits at the end of the line until `make(began)`, a contender, has it, and each time it is called
+// asks `try_now`, with the lock held, whether it can be had. Between that and a false answer's
+// return to the head of the line nobody can be overlooked, for the lock is not let go of. Comes
+// with the lock held, returns without; `at_first` is called once, in line, without the lock.
+// Throws: cancelled, if the contender's kind says so.
+template <typename Make, typename AtFirst, typename Try>
+void wait_for_turn(wait_list& line, Make make, AtFirst at_first, Try try_now) {
+    const time_point began = creel::detail::recent_time();
+    {
+        auto me = make(began);
+        line.push_back(me);
+        line.guard().unlock();
+        at_first();
+        me.wait();
+        if (me.has_it) [[likely]]
+            return;
+    }
+    for (;;) {
+        line.guard().lock();
+        if (try_now()) {
+            line.guard().unlock();
+            return;
+        }
+        auto me = make(began);
+        line.push_front(me);
+        line.guard().unlock();
+        me.wait();
+        if (me.has_it)
+            return;
+    }
+}
 
 } // namespace creel::sync::detail

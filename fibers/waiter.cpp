@@ -30,9 +30,10 @@ party_number this_thread_number() noexcept {
 constexpr int spins_before_sleep = 200;
 
 // Values of futex_word.
-constexpr std::uint32_t parked = 0;
-constexpr std::uint32_t woken = 1;
-constexpr std::uint32_t poked = 2;
+constexpr std::uint32_t parked = 0;   // awake still, or again
+constexpr std::uint32_t woken = 1;    // by the waker, as its last act on the object
+constexpr std::uint32_t poked = 2;    // to look at its tokens
+constexpr std::uint32_t sleeping = 3; // in the kernel, or about to be: needs a call to wake
 
 } // namespace
 
@@ -47,8 +48,11 @@ thread_parker& this_thread_parker() noexcept {
 
 // One that is not parked, or woken already, looks at its next wait.
 void poke(thread_parker& who) noexcept {
-    std::uint32_t expected = parked;
-    if (who.futex_word.compare_exchange_strong(expected, poked))
+    std::uint32_t seen = parked;
+    while (!who.futex_word.compare_exchange_weak(seen, poked))
+        if (seen != parked && seen != sleeping)
+            return;
+    if (seen == sleeping)
         futex_wake_one(who.futex_word);
 }
 
@@ -72,7 +76,8 @@ waiter::waiter(const waiter_kind& kind) noexcept
 // A token cancelled by another thread is not missed. That thread writes the token's state and then
 // pokes, both with the token's mutex held; we have reset the word, and then look at the state with
 // the same mutex, in notice(). Either its turn was first, and we see the state; or ours was, and
-// its poke finds the word at `parked`, so that futex_wait returns.
+// its poke finds the word at `parked`, so that we do not go to sleep, or at `sleeping`, and wakes
+// us.
 wake_reason waiter::park_thread(time_point own_deadline) {
     auto& me = static_cast<detail::thread_parker&>(*owner_);
     auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) == detail::woken; };
@@ -81,8 +86,10 @@ wake_reason waiter::park_thread(time_point own_deadline) {
     me.waiting_on = this;
     wake_reason reason = wake_reason::signalled;
     while (!is_woken()) {
-        std::uint32_t was = detail::poked;
-        me.futex_word.compare_exchange_strong(was, detail::parked);
+        std::uint32_t seen = me.futex_word.load(std::memory_order_relaxed);
+        while (seen != detail::woken &&
+               !me.futex_word.compare_exchange_weak(seen, detail::parked)) {
+        }
         time_point deadline = time_point::max();
         if (!withdraw_requested_) {
             wake_reason why = wake_reason::signalled;
@@ -106,7 +113,9 @@ wake_reason waiter::park_thread(time_point own_deadline) {
             if (kind_->cancellable)
                 deadline = std::min(deadline, detail::scope_access::earliest_event(me));
         }
-        detail::futex_wait(me.futex_word, detail::parked, deadline);
+        seen = detail::parked;
+        if (me.futex_word.compare_exchange_strong(seen, detail::sleeping))
+            detail::futex_wait(me.futex_word, detail::sleeping, deadline);
     }
     me.waiting_on = nullptr;
     return reason;
@@ -146,8 +155,8 @@ void wake(waiter& w) noexcept {
         w.home_->post(w);
     } else {
         auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
-        word.store(detail::woken, std::memory_order_release);
-        detail::futex_wake_one(word);
+        if (word.exchange(detail::woken, std::memory_order_acq_rel) == detail::sleeping)
+            detail::futex_wake_one(word);
     }
 }
 

@@ -11,8 +11,8 @@
 //     arrived.acquire();                                             // waits for one, and takes it
 //
 // Fair: a request for many permits is not passed by those behind it that ask for few. Where the
-// first in line is on another thread, others may have the permits until its thread has woken, for at
-// most about a millisecond.
+// first in line is on another thread, others may have the permits until its thread has woken, for
+// at most about a millisecond.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>

@@ -36,8 +36,7 @@ struct parker {
 
 // The parker of a thread that has no scheduler.
 struct thread_parker : parker {
-    // 0: parked or about to be; 1: woken, written by the waker as its last act on this object;
-    // 2: poked while parked, to look at its tokens.
+    // See waiter.cpp. 0: parked, or about to be.
     std::atomic<std::uint32_t> futex_word{0};
 };
 

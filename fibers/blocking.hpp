@@ -4,11 +4,29 @@
 //     auto name = creel::blocking({.abandon = true, .name = "getpwuid"}, [uid] { return ask(uid);
 //     });
 //
-// There are at most 64 helper threads, for the whole process; further callers wait in line, first
-// come first served. The line needs no bound of its own: each call in it is a parked fiber, on
-// whose stack it lies, and one that waited for a place in the line would do no less. f runs on a
-// plain thread: fibers' things (spawning, io/) are not there; sync/ is, and the caller's local<T>
-// values.
+// No thread can be stopped from outside, so f is awaited, also when a deadline around the call has
+// passed: fail_after(100ms, [] { return blocking(f); }) returns when f does, with its value. What
+// ends it early:
+//  * inside f, waits of sync/ and this_fiber::sleep_for see the caller's cancel and deadline as if
+//    the caller waited there itself: they throw `cancelled`, which goes out through blocking() to
+//    the scope it is for. A shield around the call hides the cancel, and so does one in f.
+//  * check_cancelled() in an f that computes; current_deadline() for one that hands a timeout on.
+//  * {.abandon = true}: the caller goes on at the deadline, and f is left behind, running.
+//
+// At most 64 calls are served at one time in the whole process, each by a helper thread; further
+// callers wait in line, first come first served. The line needs no bound of its own: each call in
+// it is a parked fiber, on whose stack it lies, and one that waited for a place in the line would
+// do no less. A call that was abandoned does not count among the 64. But at most 256 calls that
+// may be abandoned run at one time, left behind or not: more of this kind wait in line, where a
+// cancel takes them back, and the others pass them.
+//
+// f runs on a plain thread: fibers' things (spawning, io/) are not there; sync/ is, and the
+// caller's local<T> values. It has the caller's signal mask, which a child process that it starts
+// inherits; so its thread may be chosen to handle a signal of the process, as any with that mask.
+// It may run on all cores that the process could use as it started.
+//
+// A forked child has a pool of its own. A child that is forked inside f may exec, _exit or have a
+// run of its own; f must not return there, and is stopped.
 #pragma once
 
 #include <creel/fibers/detail/blocking_pool.hpp>
@@ -24,15 +42,15 @@
 namespace creel {
 
 struct blocking_options {
-    // On a cancel leave f running, on its own, instead of waiting for it. f then owns what it
-    // needs, and its result or error is dropped.
+    // On a cancel, as by a deadline, leave f running, on its own, instead of waiting for it. f then
+    // owns what it needs, and its result or error is dropped. It still sees the cancel.
     bool abandon = false;
     std::string_view name{}; // for list_fibers() and messages; copied
 };
 
-// Inside the f of blocking(): throws `cancelled` if the fiber that waits for f is cancelled, so
-// that a long f can end early; there too, and everywhere else, as throw_if_cancelled() does, if a
-// scope around the call on its own thread is.
+// throw_if_cancelled() for an f that computes for long: inside the f of blocking() it throws
+// `cancelled` if the fiber that waits for f is cancelled, or a scope in f is; also in a run of f's
+// own.
 // Parks: never. Threads: any. Throws: cancelled. Cost: some loads; a clock read in a scope of f's
 // own with a deadline.
 void check_cancelled();
@@ -89,11 +107,12 @@ auto blocking_on(blocking_pool& pool, const blocking_options& options, F&& f,
 // Runs f on a helper thread and returns its result, or throws its error, here. On a thread without
 // a scheduler f runs at once, where it is.
 // Parks: until f has ended. Cancel: yes, as long as f waits in line it is not run then; once it
-// runs it is awaited, and what it returns or throws is what counts (see check_cancelled), unless it
-// is to be abandoned. A call that never returns holds up its run, and is listed, until io::run's
-// shutdown_timeout; an abandoned one holds up nothing, and is named when its run ends.
-// Threads: any. Throws: what f throws; cancelled; std::system_error if there is no thread to be
-// had. Cost: some microseconds, two wakes between threads; an allocation only to abandon.
+// runs it is awaited, and what it returns or throws is what counts, unless it is to be abandoned. A
+// call that never returns holds up its run, and is listed, until io::run's shutdown_timeout; an
+// abandoned one holds up nothing, and is named when its run ends.
+// Threads: any. Throws: what f throws; cancelled; std::bad_alloc; std::system_error if there is no
+// helper thread, and none was to be had for half a second. Cost: some microseconds, two wakes
+// between threads and four system calls; a few small allocations.
 template <typename F>
 auto blocking(blocking_options options, F&& f,
               std::source_location where = std::source_location::current()) {

@@ -213,8 +213,12 @@ struct scope_access {
     static cancel_request request_of(const cancel_scope& scope) noexcept;
 
     // Plain threads have neither a timer queue nor an inbox: deadlines and the cancels of other
-    // threads are noticed when the thread itself looks.
+    // threads are noticed when the thread itself looks: before it may sleep (see park_thread, which
+    // needs the tokens' locks for it), or in passing, which takes no lock while none is cancelled.
     static void notice(parker& who) noexcept;
+    static void glance(parker& who) noexcept;
+    template <typename Asks>
+    static void look_at_own(parker& who, Asks asks) noexcept;
     static time_point earliest_event(const parker& who) noexcept;
 
     // The scope has changed by itself, or lies under another now: brings everything below it up to
@@ -244,11 +248,14 @@ struct scope_access {
     static token_link& link(cancel_scope& scope, std::shared_ptr<token_state> state, bool is_own);
     static void request(const cancel_token& token, const cancel_request& r) noexcept;
     static void bind(cancel_scope& scope, const std::shared_ptr<token_state>& state);
+    static void bind(cancel_scope& scope, const cancel_token& token);
     static void enter_links(cancel_scope& scope, parker& who) noexcept;
     static void enter_failed(cancel_scope& scope) noexcept;
     static void tell_tokens(cancel_scope& scope, spread_work& work) noexcept;
     static bool set_token_deadline(cancel_scope& scope, time_point deadline) noexcept;
     static void drop_links(cancel_scope& scope) noexcept;
+    // In a forked child: no token reaches the scope any more.
+    static void forget_links(cancel_scope& scope) noexcept { scope.links_ = nullptr; }
     static bool take(cancel_scope& scope, const cancel_request& request) noexcept {
         return scope.take(request);
     }

@@ -1,5 +1,6 @@
 #include <creel/fibers/cancel_token.hpp>
 
+#include <creel/fibers/detail/blocking_pool.hpp>
 #include <creel/fibers/detail/parker.hpp>
 #include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/detail/token.hpp>
@@ -39,6 +40,10 @@ void scope_access::request(const cancel_token& token, const cancel_request& r) n
     spread(work);
 }
 
+void scope_access::bind(cancel_scope& scope, const cancel_token& token) {
+    bind(scope, token.state_);
+}
+
 cancel_token scope_access::token_of(cancel_scope& scope) {
     return cancel_token{own_token(scope)};
 }
@@ -73,6 +78,8 @@ cancel_token current_token() {
     cancel_scope* innermost = detail::scope_access::innermost_entered(me);
     if (innermost == nullptr || !detail::scope_access::sees_innermost(me))
         return cancel_token{};
+    if (const cancel_token* callers = detail::token_of_caller(*innermost))
+        return *callers;
     return detail::scope_access::token_of(*innermost);
 }
 

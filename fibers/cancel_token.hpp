@@ -58,8 +58,9 @@ private:
 };
 
 // The token of the innermost scope the caller is in: of its nursery, if it has entered none (the
-// child of start() has a scope of its own). Outside any scope a new one, and so while unwinding in
-// scopes that a wait then does not obey. Threads: any. Throws: std::bad_alloc.
+// child of start() has a scope of its own); in the f of blocking() the one of its caller. Outside
+// any scope a new one, and so while unwinding in scopes that a wait then does not obey. Threads:
+// any. Throws: std::bad_alloc.
 [[nodiscard]] cancel_token current_token();
 
 namespace detail {

@@ -173,7 +173,7 @@ void throw_if_cancelled(const detail::parker& me) {
 
 void throw_if_thread_cancelled() {
     detail::parker& me = detail::this_parker();
-    detail::scope_access::notice(me);
+    detail::scope_access::glance(me);
     throw_if_cancelled(me);
 }
 

@@ -76,6 +76,8 @@ time_point scope_access::visible_deadline(const parker& who) noexcept {
         earliest = std::min(earliest, s->own_ == cancel_level::cancelled ? time_point::min()
                                                                          : s->next_event());
         const cancel_scope* outside = s->parent_;
+        if (outside == nullptr && !s->shielded_ && who.home == nullptr)
+            return std::min(earliest, static_cast<const thread_parker&>(who).caller_deadline);
         if (outside == nullptr || s->shielded_ || !is_in_sight_of(*s, *outside))
             return earliest;
         s = outside;
@@ -227,16 +229,28 @@ void scope_access::fire_deadline(timer& fired) noexcept {
 
 // ---- plain threads ------------------------------------------------------------------------------
 
+void scope_access::notice(parker& who) noexcept {
+    look_at_own(who, [](token_link&) { return true; });
+}
+
+// Threads that share a token would meet at its mutex with every call otherwise.
+void scope_access::glance(parker& who) noexcept {
+    look_at_own(who, [](token_link& l) {
+        return l.state->level.load(std::memory_order_acquire) != cancel_level::none;
+    });
+}
+
 // What has changed is listed from the innermost scope outwards, so the outermost is looked at
 // first.
-void scope_access::notice(parker& who) noexcept {
+template <typename Asks>
+void scope_access::look_at_own(parker& who, Asks asks) noexcept {
     spread_work work;
     const time_point earliest = earliest_event(who);
     const time_point t = earliest == time_point::max() ? time_point::min() : now();
     for (cancel_scope* s = who.scope; s != nullptr; s = s->parent_) {
         bool changed = false;
         for (token_link* l = s->links_; l != nullptr; l = l->next_of_scope)
-            changed = s->take(l->state->current(*l)) || changed;
+            changed = (asks(*l) && s->take(l->state->current(*l))) || changed;
         if (s->next_event() <= t)
             changed = s->expire() || changed;
         if (changed)

@@ -38,6 +38,8 @@ struct parker {
 struct thread_parker : parker {
     // See waiter.cpp. 0: parked, or about to be.
     std::atomic<std::uint32_t> futex_word{0};
+    // While it runs a call of blocking(): the deadline that its caller had as it called.
+    time_point caller_deadline = time_point::max();
 };
 
 // Makes a parked plain thread look at its tokens. Only while it cannot leave the scope of the

@@ -1,5 +1,6 @@
 // blocking(), on a pool of each test's own: its helper threads have ended when the test does. The
 // process's own pool is used in child processes only.
+#include "support/becomes_true.hpp"
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
@@ -9,12 +10,16 @@
 
 #include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -23,6 +28,11 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -36,6 +46,41 @@ template <typename F>
 auto call(blocking_pool& pool, F&& f, creel::blocking_options options = {}) {
     return creel::detail::blocking_on(pool, options, std::forward<F>(f),
                                       std::source_location::current());
+}
+
+// Of the calling thread: whether it blocks the signal.
+bool blocks(int signal_number) {
+    sigset_t now;
+    ::pthread_sigmask(SIG_SETMASK, nullptr, &now);
+    return sigismember(&now, signal_number) == 1;
+}
+
+// Starts a thread unless it is to refuse.
+std::atomic<int> refusals{0};
+int start_unless_refused(void* (*body)(void*), void* argument) noexcept {
+    if (refusals > 0) {
+        --refusals;
+        return EAGAIN;
+    }
+    return creel::detail::start_helper_thread(body, argument);
+}
+
+// What f ends with in a child of this process, which may have threads: as waitpid says.
+template <typename F>
+int status_of_fork(F f) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        f();
+        ::_exit(0);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    return status;
+}
+
+void run_that_blocks() {
+    run_virtually([] { expect(creel::blocking([] { return 2; }) == 2); }, {}, with_threads);
 }
 
 } // namespace
@@ -230,6 +275,440 @@ TEST_CASE("check_cancelled inside a blocking call obeys the scopes of its functi
         },
         {}, with_threads);
 }
+
+TEST_CASE("a wait inside a blocking call sees its caller's cancel, whoever sends it") {
+    using from = void (*)(creel::cancel_scope&, creel::nursery&);
+    const std::array<from, 4> kinds{
+        [](creel::cancel_scope& s, creel::nursery&) { s.cancel("enough"); },
+        [](creel::cancel_scope&, creel::nursery& n) { n.cancel("enough"); },
+        [](creel::cancel_scope& s, creel::nursery&) {
+            std::thread{[token = s.token()] { token.cancel("enough"); }}.join();
+        },
+        [](creel::cancel_scope& s, creel::nursery&) {
+            s.set_deadline(creel::now() + 1min); // and nothing else can run until then
+        }};
+    for (const from kind : kinds) {
+        for (const bool abandon : {false, true}) {
+            std::string seen;
+            {
+                blocking_pool pool{1};
+                const auto left = run_virtually(
+                    [&] {
+                        std::latch running{1};
+                        creel::cancel_scope s;
+                        creel::with_nursery([&](creel::nursery& n) {
+                            n.spawn([&] {
+                                running.wait();
+                                kind(s, n);
+                            });
+                            const bool done = s.run([&] {
+                                call(pool,
+                                     [&running, &seen] {
+                                         running.count_down();
+                                         seen =
+                                             outcome_of([] { creel::this_fiber::sleep_for(1h); });
+                                         creel::check_cancelled(); // it is not taken back
+                                     },
+                                     {.abandon = abandon});
+                            });
+                            CHECK(!done);
+                        });
+                    },
+                    {}, with_threads);
+                CHECK(left == nothing);
+            } // an abandoned one has ended
+            CHECK((seen == "cancelled: enough" || seen == "cancelled: the deadline has passed"));
+        }
+    }
+}
+
+TEST_CASE("a limit around a blocking call that waits is over in time and is known inside") {
+    run_virtually(
+        [](manual_poller& outside) {
+            blocking_pool pool{1};
+            std::latch running{1};
+            const creel::time_point limit = outside.now() + 20ms;
+            creel::time_point known{};
+            creel::time_point in_shield{};
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { running.wait(); }); // time stands still until then
+                const std::string outcome = outcome_of([&] {
+                    creel::fail_at(limit, [&] {
+                        call(pool, [&] {
+                            known = creel::current_deadline();
+                            in_shield = creel::shield([] { return creel::current_deadline(); });
+                            running.count_down();
+                            creel::this_fiber::sleep_for(1h);
+                        });
+                    });
+                });
+                CHECK(outcome.find("timed out") == 0);
+            });
+            CHECK(known == limit);
+            CHECK(in_shield == creel::time_point::max());
+            CHECK(call(pool, [] { return creel::current_deadline(); }) == creel::time_point::max());
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("a shield around a blocking call hides the cancel from it, and one inside its part") {
+    run_virtually(
+        [] {
+            blocking_pool pool{1};
+            for (const bool outside : {true, false}) {
+                std::latch running{1};
+                std::latch cancelled{1};
+                std::string shielded;
+                std::string after;
+                creel::with_nursery([&](creel::nursery& n) {
+                    creel::cancel_scope s;
+                    n.spawn([&] {
+                        running.wait();
+                        s.cancel("enough");
+                        cancelled.count_down();
+                    });
+                    const auto wait = [&] {
+                        running.count_down();
+                        cancelled.wait();
+                        shielded = outcome_of([] {
+                            creel::check_cancelled();
+                            creel::this_fiber::sleep_for(1ns);
+                        });
+                    };
+                    const bool done = s.run([&] {
+                        if (outside)
+                            creel::shield([&] { call(pool, wait); });
+                        else
+                            call(pool, [&] {
+                                creel::shield(wait);
+                                after = outcome_of([] { creel::this_fiber::sleep_for(1h); });
+                            });
+                    });
+                    CHECK(done); // what the call returns counts
+                });
+                CHECK(shielded == "nothing");
+                CHECK(after == (outside ? "" : "cancelled: enough"));
+            }
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("a scope inside a blocking call absorbs its own cancel and lets the caller's pass") {
+    run_virtually(
+        [] {
+            blocking_pool pool{1};
+            CHECK(call(pool, [] {
+                creel::cancel_scope own;
+                return !own.run([&] {
+                    own.cancel();
+                    creel::this_fiber::sleep_for(1h);
+                });
+            }));
+            std::latch running{1};
+            bool went_on = false;
+            creel::with_nursery([&](creel::nursery& n) {
+                creel::cancel_scope s;
+                n.spawn([&] {
+                    running.wait();
+                    s.cancel();
+                });
+                CHECK(!s.run([&] {
+                    call(pool, [&] {
+                        creel::cancel_scope own;
+                        own.run([&] {
+                            running.count_down();
+                            creel::this_fiber::sleep_for(1h);
+                        });
+                        went_on = true;
+                    });
+                }));
+            });
+            CHECK(!went_on);
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("a grace is known inside a blocking call and ends its waits when it has passed") {
+    run_virtually(
+        [] {
+            blocking_pool pool{1};
+            std::latch running{1};
+            std::latch saw_grace{1};
+            std::string within_grace;
+            std::string after;
+            creel::with_nursery([&](creel::nursery& n) {
+                creel::cancel_scope s;
+                n.spawn([&] {
+                    running.wait();
+                    s.cancel("soon", 1min);
+                    saw_grace.wait(); // so time does not pass
+                });
+                s.run([&] {
+                    call(pool, [&] {
+                        running.count_down();
+                        const creel::cancel_token mine = creel::current_token();
+                        if (!becomes_true([&] { return mine.cancelled(); }))
+                            within_grace = "not told";
+                        within_grace += outcome_of([] { creel::this_fiber::sleep_for(1ns); });
+                        saw_grace.count_down();
+                        after = outcome_of([] { creel::this_fiber::sleep_for(1h); });
+                    });
+                });
+            });
+            CHECK(within_grace == "nothing");
+            CHECK(after == "cancelled: soon");
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("abandoned calls leave the helpers to the others and have a bound of their own") {
+    std::latch go_on{1};
+    std::atomic<int> ran{0};
+    {
+        blocking_pool pool{1, 2};
+        const auto left = run_virtually(
+            [&] {
+                creel::with_nursery([&](creel::nursery& n) {
+                    for (int i = 1; i <= 2; ++i) {
+                        creel::cancel_scope s;
+                        n.spawn([&s, &ran, i] {
+                            CHECK(becomes_true([&] { return ran == i; }));
+                            s.cancel();
+                        });
+                        CHECK(!s.run([&] {
+                            call(pool,
+                                 [&go_on, &ran] {
+                                     ++ran;
+                                     go_on.wait();
+                                 },
+                                 {.abandon = true});
+                        }));
+                        CHECK(call(pool, [] { return 1; }) == 1); // whoever is left behind
+                    }
+                    bool third = false;
+                    n.spawn([&] {
+                        call(pool, [] {}, {.abandon = true});
+                        third = true;
+                    });
+                    CHECK(becomes_true([&] { return pool.queued() == 1; }));
+                    CHECK(call(pool, [] { return 1; }) == 1); // is not behind it in line
+                    CHECK(!third);
+                    CHECK(pool.queued() == 1);
+                    go_on.count_down();
+                });
+                CHECK(call(pool, [] { return 1; }) == 1);
+            },
+            {}, with_threads);
+        CHECK(left == nothing);
+        CHECK(becomes_true([&] { return pool.threads() == 1; })); // the others have ended
+    }
+}
+
+TEST_CASE("an abandoned call hands its place to those who wait in line") {
+    for (const int refused : {0, 3}) { // the one in line then looks for a thread itself
+        std::latch go_on{1};
+        blocking_pool pool{1, 2, &start_unless_refused};
+        const auto left = run_virtually(
+            [&] {
+                std::latch running{1};
+                creel::with_nursery([&](creel::nursery& n) {
+                    creel::cancel_scope s;
+                    n.spawn([&] {
+                        running.wait();
+                        CHECK(call(pool, [] { return 1; }) == 1); // while the other runs
+                    });
+                    n.spawn([&] {
+                        CHECK(pool.queued() == 1);
+                        refusals = refused;
+                        s.cancel();
+                    });
+                    CHECK(!s.run([&] {
+                        call(pool,
+                             [&running, &go_on] {
+                                 running.count_down();
+                                 go_on.wait();
+                             },
+                             {.abandon = true});
+                    }));
+                });
+            },
+            {}, with_threads);
+        CHECK(left == nothing);
+        CHECK(refusals == 0);
+        go_on.count_down();
+    }
+}
+
+TEST_CASE("a thread that cannot be had for a moment is asked for again") {
+    run_virtually(
+        [] {
+            blocking_pool none{1, 1, &start_unless_refused};
+            refusals = 3;
+            CHECK(call(none, [] { return 1; }) == 1);
+            CHECK(refusals == 0);
+
+            blocking_pool one_busy{2, 1, &start_unless_refused};
+            std::latch running{1};
+            std::latch go_on{1};
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    call(one_busy, [&] {
+                        running.count_down();
+                        go_on.wait();
+                    });
+                });
+                creel::this_fiber::yield();
+                running.wait();
+                refusals = 30;
+                CHECK(call(one_busy, [] { return 2; }) == 2);
+                CHECK(refusals == 0);
+                go_on.count_down();
+            });
+        },
+        {}, with_threads);
+}
+
+TEST_CASE("a blocking call fails when no helper can be had for long and can be cancelled before") {
+    const auto left = run_virtually(
+        [] {
+            blocking_pool pool{1, 1, &start_unless_refused};
+            refusals = 1'000'000;
+            const std::string outcome = outcome_of([&] { call(pool, [] {}, {.name = "query"}); });
+            CHECK(outcome.find("the blocking call \"query\" at ") == 0);
+            CHECK(outcome.find("needs a helper thread, and none can be started") !=
+                  std::string::npos);
+            CHECK(!creel::move_on_after(2ms, [&] { call(pool, [] {}); }));
+            CHECK(pool.queued() == 0);
+            refusals = 0;
+            CHECK(call(pool, [] { return 1; }) == 1);
+        },
+        {}, with_threads);
+    CHECK(left == nothing);
+}
+
+TEST_CASE("a blocking call has its caller's signals, and its thread none but those of faults") {
+    sigset_t blocked;
+    sigset_t before;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR2);
+    ::pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    run_virtually(
+        [] {
+            blocking_pool pool{1};
+            CHECK(call(pool, [] {
+                const bool right = blocks(SIGUSR2) && !blocks(SIGTERM);
+                sigset_t all;
+                sigfillset(&all);
+                ::pthread_sigmask(SIG_SETMASK, &all, nullptr); // what f leaves does not stay
+                return right;
+            }));
+            CHECK(!call(pool, [] { return blocks(SIGTERM); }));
+        },
+        {}, with_threads);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+
+    static std::atomic<int> told{0};
+    const auto body = [](void*) -> void* {
+        bool right = blocks(SIGTERM) && blocks(SIGINT) && blocks(SIGCHLD) && blocks(SIGALRM);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS})
+            right = right && !blocks(fault);
+        told = right ? 1 : 2;
+        return nullptr;
+    };
+    CHECK(creel::detail::start_helper_thread(body, nullptr) == 0);
+    CHECK(becomes_true([] { return told != 0; }));
+    CHECK(told == 1);
+}
+
+TEST_CASE("a helper thread runs on the process's cores also if a pinned loop has started it") {
+    cpu_set_t all;
+    REQUIRE(::sched_getaffinity(0, sizeof all, &all) == 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (unsigned i = 0; CPU_COUNT(&one) == 0; ++i)
+        if (CPU_ISSET(i, &all))
+            CPU_SET(i, &one);
+    REQUIRE(::sched_setaffinity(0, sizeof one, &one) == 0);
+    cpu_set_t seen;
+    CPU_ZERO(&seen);
+    run_virtually(
+        [&] {
+            blocking_pool pool{1};
+            call(pool, [&] { ::sched_getaffinity(0, sizeof seen, &seen); });
+        },
+        {}, with_threads);
+    ::sched_setaffinity(0, sizeof all, &all);
+    CHECK(CPU_EQUAL(&seen, &all));
+}
+
+#if !defined(CREEL_TEST_TSAN) // it ends a forked child that starts a thread
+
+TEST_CASE("blocking works in a forked child, and in a child of that") {
+    const auto outcome = run_in_child([] {
+        run_that_blocks(); // so there are helpers, which no child has
+        expect(status_of_fork([] {
+                   run_that_blocks();
+                   expect(status_of_fork(run_that_blocks) == 0);
+               }) == 0);
+        run_that_blocks();
+    });
+    INFO(to_string(outcome));
+    CHECK((outcome.exited && outcome.exit_code == 0));
+}
+
+TEST_CASE("blocking works in a child that is forked while others use the pool") {
+    const auto outcome = run_in_child([] {
+        run_that_blocks();
+        std::atomic<bool> enough{false};
+        std::vector<std::thread> others;
+        for (int i = 0; i < 2; ++i)
+            others.emplace_back([&] {
+                while (!enough) // each holds the pool's lock most of the time
+                    static_cast<void>(blocking_pool::shared().queued());
+            });
+        for (int i = 0; i < 20; ++i)
+            expect(status_of_fork(run_that_blocks) == 0);
+        enough = true;
+        for (std::thread& t : others)
+            t.join();
+    });
+    INFO(to_string(outcome));
+    CHECK((outcome.exited && outcome.exit_code == 0));
+}
+
+TEST_CASE("a child that is forked inside a blocking call may have a run, and not return") {
+    const auto outcome = run_in_child([] {
+        run_virtually(
+            [] {
+                creel::cancel_scope s;
+                s.run([&] {
+                    creel::blocking([] {
+                        expect(status_of_fork([] {
+                                   creel::this_fiber::sleep_for(1ns);
+                                   run_that_blocks();
+                               }) == 0);
+                    });
+                });
+                const pid_t parent = ::getpid();
+                const int status = creel::blocking([&] {
+                    const pid_t child = ::fork();
+                    if (child == 0)
+                        return 0; // out of f
+                    int how = 0;
+                    ::waitpid(child, &how, 0);
+                    return how;
+                });
+                expect(::getpid() == parent);
+                expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+            },
+            {}, with_threads);
+    });
+    INFO(to_string(outcome));
+    CHECK((outcome.exited && outcome.exit_code == 0));
+    CHECK(outcome.stderr_text.find("has forked, and returns in the child") != std::string::npos);
+}
+
+#endif
 
 TEST_CASE("an abandoned call keeps what it owns until it ends and its result is dropped") {
     const auto owned = std::make_shared<int>(1);

@@ -430,8 +430,8 @@ namespace detail {
 // For debug mode, before a wait for what only `by` can end. If that is a fiber above the caller,
 // which cannot go on before the caller has ended, says so on stderr, and how to do better: because
 // it waits for its children now, or because it has opened the nursery between the two since it
-// began, in the scope `within`, what the caller waits for. Threads: any. Cost: but for debug mode,
-// two loads.
+// began, in the scope `within`, what the caller waits for. So, too, if the caller is a blocking
+// call of `by`. Threads: any. Cost: but for debug mode, two loads.
 void name_wait_for_ancestor(const wait_label& what, party_number by,
                             std::optional<const cancel_scope*> within, const char* remedy) noexcept;
 

@@ -33,8 +33,8 @@ public:
     once& operator=(const once&) = delete;
 
     // Returns when f has been called and has returned, by the caller or by another. Inside f, to
-    // call the same once is a bug, and is caught; in a child of f, it waits for itself until a
-    // cancel, and debug mode says so.
+    // call the same once is a bug, and is caught; in a child of f, or in a blocking call of f,
+    // it waits for itself until a cancel, and debug mode says so.
     // Parks: while another calls its f, and as f does. Cancel: yes. Threads: any.
     // Throws: what f throws, if it was the caller's; cancelled. Cost: three loads once it is done.
     template <typename F>

@@ -1,6 +1,7 @@
 #include <creel/fibers/detail/audit.hpp>
 
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/blocking_pool.hpp>
 #include <creel/fibers/detail/nursery_core.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/text.hpp>
@@ -125,11 +126,34 @@ const cancel_scope* this_scope() noexcept {
     return this_parker().scope;
 }
 
+namespace {
+
+// On a helper thread: the caller of blocking() waits for the call, and is inside whatever it has
+// locked or begun.
+void name_wait_for_caller(const wait_label& what, party_number by) noexcept {
+    const debugged_call call = this_debugged_call();
+    if (call.job != nullptr && call.caller == by)
+        std::fprintf(stderr,
+                     "creel: debug: the blocking call%s%s%s at %s:%u waits for %s made at %s:%u, "
+                     "and so for its caller, which waits for the call: only a cancel can end that; "
+                     "let go of it before the call, or leave it alone inside\n",
+                     call.job->name.empty() ? "" : " \"", call.job->name.c_str(),
+                     call.job->name.empty() ? "" : "\"", call.job->where.file_name(),
+                     static_cast<unsigned>(call.job->where.line()), what.what,
+                     what.made_at.file_name(), static_cast<unsigned>(what.made_at.line()));
+}
+
+} // namespace
+
 void name_wait_for_ancestor(const wait_label& what, party_number by,
                             std::optional<const cancel_scope*> within,
                             const char* remedy) noexcept {
     scheduler* const s = this_scheduler;
-    if (s == nullptr || !s->debug()) [[likely]]
+    if (s == nullptr) {
+        name_wait_for_caller(what, by);
+        return;
+    }
+    if (!s->debug()) [[likely]]
         return;
     const fiber_record* f = &s->running();
     while (const task* t = f->current) {

@@ -1,10 +1,12 @@
 // Debug mode names the waits of sync/ that wait for themselves.
+#include "support/becomes_true.hpp"
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
 #include "support/manual_poller.hpp"
 
 #include <creel/fibers/all.hpp>
+#include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
@@ -25,7 +27,8 @@ namespace {
 
 // What a run says on stderr.
 std::string told(test_body<manual_poller> f, bool debug = true) {
-    const auto child = run_in_child([&] { run_virtually(f, {.debug = debug}); });
+    const auto child = run_in_child(
+        [&] { run_virtually(f, {.debug = debug}, manual_poller::other_threads::yes); });
     return child.exited && child.exit_code == 0 ? child.stderr_text : to_string(child);
 }
 
@@ -99,6 +102,36 @@ TEST_CASE("a lock that is held above a child is named once its holder waits for 
     CHECK(lines(text) == 2);
     CHECK_THAT(text, Catch::Contains("waits for mutex made at "));
     CHECK_THAT(text, Catch::Contains("waits for shared_mutex made at "));
+}
+
+TEST_CASE("a once or a lock that its holder waits for by a blocking call is named") {
+    const auto ask = [](manual_poller&) {
+        once only;
+        mutex held;
+        // Time stands still until somebody waits.
+        const auto until_waited_for = [](const auto& primitive, auto f) {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    expect(becomes_true([&] { return primitive.statistics().waiting == 1; }));
+                });
+                for_a_while(f);
+            });
+        };
+        until_waited_for(only, [&] {
+            only.call([&] { creel::blocking({.name = "again"}, [&] { only.call([] {}); }); });
+        });
+        held.lock();
+        until_waited_for(held, [&] { creel::blocking([&] { held.lock_cancellable(); }); });
+        held.unlock();
+    };
+    const std::string text = told(ask);
+    INFO(text);
+    CHECK(lines(text) == 2);
+    CHECK_THAT(text, Catch::StartsWith("creel: debug: the blocking call \"again\" at "));
+    CHECK_THAT(text, Catch::Contains("waits for once made at "));
+    CHECK_THAT(text, Catch::Contains("waits for mutex made at "));
+    CHECK_THAT(text, Catch::Contains("and so for its caller, which waits for the call"));
+    CHECK(told(ask, false).empty());
 }
 
 TEST_CASE("a wait for a fiber above that does not wait for the caller is not named") {

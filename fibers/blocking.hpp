@@ -112,7 +112,7 @@ auto blocking_on(blocking_pool& pool, const blocking_options& options, F&& f,
 // abandoned one holds up nothing, and is named when its run ends.
 // Threads: any. Throws: what f throws; cancelled; std::bad_alloc; std::system_error if there is no
 // helper thread, and none was to be had for half a second. Cost: some microseconds, two wakes
-// between threads and four system calls; a few small allocations.
+// between threads, three system calls for the signal mask, and a few small allocations.
 template <typename F>
 auto blocking(blocking_options options, F&& f,
               std::source_location where = std::source_location::current()) {

@@ -65,24 +65,6 @@ int start_unless_refused(void* (*body)(void*), void* argument) noexcept {
     return creel::detail::start_helper_thread(body, argument);
 }
 
-// What f ends with in a child of this process, which may have threads: as waitpid says.
-template <typename F>
-int status_of_fork(F f) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::alarm(20);
-        f();
-        ::_exit(0);
-    }
-    int status = -1;
-    ::waitpid(child, &status, 0);
-    return status;
-}
-
-void run_that_blocks() {
-    run_virtually([] { expect(creel::blocking([] { return 2; }) == 2); }, {}, with_threads);
-}
-
 } // namespace
 
 TEST_CASE("a blocking call runs on another thread and its result comes back") {
@@ -642,6 +624,28 @@ TEST_CASE("a helper thread runs on the process's cores also if a pinned loop has
 }
 
 #if !defined(CREEL_TEST_TSAN) // it ends a forked child that starts a thread
+
+namespace {
+
+// What f ends with in a child of this process, which may have threads: as waitpid says.
+template <typename F>
+int status_of_fork(F f) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        f();
+        ::_exit(0);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    return status;
+}
+
+void run_that_blocks() {
+    run_virtually([] { expect(creel::blocking([] { return 2; }) == 2); }, {}, with_threads);
+}
+
+} // namespace
 
 TEST_CASE("blocking works in a forked child, and in a child of that") {
     const auto outcome = run_in_child([] {

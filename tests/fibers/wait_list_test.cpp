@@ -20,6 +20,9 @@
 #include <string>
 #include <thread>
 
+#include <pthread.h>
+#include <sched.h>
+
 using namespace std::chrono_literals;
 using namespace creel::test;
 
@@ -263,9 +266,48 @@ TEST_CASE("bug: a thread that waits for a lock sleeps, and the holder's unlock w
     CHECK(creel::detail::all_lock_sleepers.count == 0);
 }
 
+namespace {
+
+// All threads of the test on one core, this one with a real-time priority: the others run only
+// while it sleeps. False where that is not permitted.
+class only_while_this_sleeps {
+public:
+    only_while_this_sleeps() noexcept {
+        sched_getaffinity(0, sizeof all_, &all_);
+        cpu_set_t first;
+        CPU_ZERO(&first);
+        for (std::size_t core = 0; CPU_COUNT(&first) == 0; ++core)
+            if (CPU_ISSET(core, &all_))
+                CPU_SET(core, &first);
+        sched_setaffinity(0, sizeof first, &first); // what is started now inherits it
+    }
+    only_while_this_sleeps(const only_while_this_sleeps&) = delete;
+    only_while_this_sleeps& operator=(const only_while_this_sleeps&) = delete;
+    ~only_while_this_sleeps() {
+        sched_param normal{};
+        pthread_setschedparam(pthread_self(), SCHED_OTHER, &normal);
+        sched_setaffinity(0, sizeof all_, &all_);
+    }
+    [[nodiscard]] static bool begin() noexcept {
+        sched_param real_time{};
+        real_time.sched_priority = 1;
+        return pthread_setschedparam(pthread_self(), SCHED_FIFO, &real_time) == 0;
+    }
+
+private:
+    cpu_set_t all_{};
+};
+
+} // namespace
+
 TEST_CASE("bug: neither a taker nor those it lets through depend on a withdrawal that has begun") {
     // The waiter's thread has set out for the lock because its deadline has passed, and does not
     // get there before all others have gone on: its processor was taken from it.
+    const bool in_real_time = GENERATE(false, true);
+    CAPTURE(in_real_time);
+    std::optional<only_while_this_sleeps> one_core;
+    if (in_real_time)
+        one_core.emplace();
     auto lock = std::make_unique<creel::wait_lock>("gate");
     auto waiting = std::make_unique<creel::wait_list>(*lock);
     bool was_woken = false;
@@ -280,15 +322,39 @@ TEST_CASE("bug: neither a taker nor those it lets through depend on a withdrawal
     while (!is_linked)
         std::this_thread::yield();
     await_sleepers(1);
+    if (in_real_time && !only_while_this_sleeps::begin())
+        WARN("no real-time priority: this runs as the other case");
     creel::wait_node* const taken = waiting->take_front();
     const bool waits_for_nobody = taken != nullptr && waiting->empty();
     waiting.reset();
     lock->unlock();
     creel::wake(taken->who());
     lock.reset(); // waits for the withdrawal, which needs the lock
+    one_core.reset();
     waiter.join();
     CHECK(waits_for_nobody);
     CHECK(was_woken);
+}
+
+TEST_CASE("bug: a real-time thread gets a lock whose holder it has taken the processor from") {
+    only_while_this_sleeps one_core;
+    creel::wait_lock lock{"held"};
+    std::atomic<bool> holds{false};
+    std::atomic<bool> may_unlock{false};
+    std::thread holder{[&] {
+        const std::lock_guard hold{lock};
+        holds = true;
+        while (!may_unlock)
+            std::this_thread::yield();
+    }};
+    while (!holds)
+        std::this_thread::yield();
+    if (!only_while_this_sleeps::begin())
+        WARN("no real-time priority: this proves nothing");
+    may_unlock = true;
+    lock.lock();
+    lock.unlock();
+    holder.join();
 }
 
 TEST_CASE("a requeued waiter that is cancelled leaves the list it was moved to") {

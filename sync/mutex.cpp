@@ -15,6 +15,10 @@ struct locker : detail::contender {
     party_number party; // the one that will own it
 };
 
+[[nodiscard]] const locker& first_in(const wait_list& line) noexcept {
+    return *static_cast<const locker*>(line.front());
+}
+
 constexpr wait_kind not_cancellable{false};
 
 constexpr const char* unlock_first = "unlock before waiting for children that lock";
@@ -74,18 +78,18 @@ void mutex::pass_on(party_number me) noexcept {
                                    .says(owner_ == 0 ? "unlocked, but it is not locked"
                                                      : "unlocked by one who does not hold it")
                                    .c_str());
+    locker* next = nullptr; // it has no claim: if it is taken, it is the first
+    if (!is_called_ || (!waiting_.empty() && first_in(waiting_).is_handed_over()))
+        next = static_cast<locker*>(waiting_.take_front());
     owner_ = 0;
-    auto* next = static_cast<locker*>(waiting_.front());
-    if (next != nullptr && next->is_handed_over()) {
-        next->has_it = true;
-        owner_ = next->party;
-    } else if (next != nullptr && !is_called_) {
-        is_called_ = true;
-    } else {
-        next = nullptr;
+    if (next != nullptr) {
+        if (next->is_handed_over()) [[likely]] {
+            next->has_it = true;
+            owner_ = next->party;
+        } else {
+            is_called_ = true;
+        }
     }
-    if (next != nullptr)
-        static_cast<void>(waiting_.take(*next)); // it has no claim: it always succeeds
     lock_.unlock();
     if (next != nullptr)
         wake(*next);

@@ -67,7 +67,10 @@ void semaphore::wait_for_turn(std::ptrdiff_t count) {
         [&](time_point began) {
             return request{*this, count, began};
         },
-        [&] { woken.wake_all(); },
+        [&] {
+            if (!woken.empty()) [[unlikely]]
+                woken.wake_all();
+        },
         [&] {
             called_ -= count;
             if (count > available_)
@@ -123,8 +126,7 @@ void semaphore::serve(wake_batch& woken) noexcept {
         } else {
             return;
         }
-        static_cast<void>(waiting_.take(*first)); // requests have no claim: it always succeeds
-        woken.add(*first);
+        woken.add(*waiting_.take_front()); // requests have no claim: it is the first
     }
 }
 

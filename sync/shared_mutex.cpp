@@ -93,7 +93,8 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
             return entrant{*this, kind, began, to_share, me};
         },
         [&] {
-            woken.wake_all();
+            if (!woken.empty()) [[unlikely]]
+                woken.wake_all();
             creel::detail::name_wait_for_ancestor(label, writer, {},
                                                   "unlock before waiting for children that lock");
         },
@@ -124,8 +125,7 @@ void shared_mutex::admit(wake_batch& woken) noexcept {
         } else {
             return;
         }
-        static_cast<void>(waiting_.take(*first)); // entrants have no claim: it always succeeds
-        woken.add(*first);
+        woken.add(*waiting_.take_front()); // entrants have no claim: it is the first
     }
 }
 

@@ -6,15 +6,10 @@
 // to it. These are the normal and the starvation mode of Go's sync.Mutex (Go 1.9, 2017).
 #pragma once
 
-#include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/time.hpp>
 #include <creel/fibers/wait_list.hpp>
 
-#include <chrono>
-
 namespace creel::sync::detail {
-
-inline constexpr std::chrono::milliseconds barging_limit{1};
 
 // For assertions: one that is called, but in no list.
 inline constexpr const char* destroyed_too_early = "destroyed while somebody waits on it";
@@ -23,36 +18,21 @@ struct contender : list_waiter {
     // `since`: when it began to wait, also if this is not its first try.
     contender(const wait_kind& kind, time_point began) noexcept : list_waiter(kind), since(began) {}
 
-    // With the lock held: would it be handed over to it? Where the two threads have clocks of their
-    // own (virtual ones), it may seem to come from the future.
-    [[nodiscard]] bool is_handed_over() const noexcept {
-        if (is_here())
-            return true;
-        const duration waited = creel::now() - since;
-        return waited >= barging_limit || waited < duration::zero();
-    }
+    // With the lock held: is it handed over to it, or is it called?
+    [[nodiscard]] bool is_handed_over() const noexcept { return is_here() || has_waited_long(); }
 
     const time_point since;
     bool has_it = false; // it was handed over; written before the wake
+
+private:
+    [[nodiscard]] bool has_waited_long() const noexcept;
 };
 
-// Waits at the end of the line until `make(began)`, a contender, has it, and each time it is called
-// asks `try_now`, with the lock held, whether it can be had. Between that and a false answer's
-// return to the head of the line nobody can be overlooked, for the lock is not let go of. Comes
-// with the lock held, returns without; `at_first` is called once, in line, without the lock.
-// Throws: cancelled, if the contender's kind says so.
-template <typename Make, typename AtFirst, typename Try>
-void wait_for_turn(wait_list& line, Make make, AtFirst at_first, Try try_now) {
-    const time_point began = creel::detail::recent_time();
-    {
-        auto me = make(began);
-        line.push_back(me);
-        line.guard().unlock();
-        at_first();
-        me.wait();
-        if (me.has_it) [[likely]]
-            return;
-    }
+// One that was called: asks, with the lock held, whether it can be had, and else goes back to the
+// head of the line. In between nobody can overlook it, for the lock is not let go of.
+template <typename Make, typename Try>
+[[gnu::noinline]] void try_when_called(wait_list& line, time_point began, Make& make,
+                                       Try& try_now) {
     for (;;) {
         line.guard().lock();
         if (try_now()) {
@@ -66,6 +46,25 @@ void wait_for_turn(wait_list& line, Make make, AtFirst at_first, Try try_now) {
         if (me.has_it)
             return;
     }
+}
+
+// Waits at the end of the line until `make(began)`, a contender, has it, which `try_now` takes when
+// it is called. Comes with the lock held, returns without; `at_first` is called once, in line,
+// without the lock. Throws: cancelled, if the contender's kind says so.
+template <typename Make, typename AtFirst, typename Try>
+[[gnu::always_inline]] inline void wait_for_turn(wait_list& line, Make make, AtFirst at_first,
+                                                 Try try_now) {
+    const time_point began = creel::detail::recent_time();
+    {
+        auto me = make(began);
+        line.push_back(me);
+        line.guard().unlock();
+        at_first();
+        me.wait();
+        if (me.has_it) [[likely]]
+            return;
+    }
+    try_when_called(line, began, make, try_now);
 }
 
 } // namespace creel::sync::detail

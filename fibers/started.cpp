@@ -6,6 +6,7 @@
 #include <creel/fibers/waiter.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace creel::detail {
 
@@ -35,16 +36,18 @@ void pending_start::wait() {
 }
 
 void started_state::require_unset() const {
-    CREEL_ASSERT(start != nullptr, "set() of a started<T> was called twice");
-    CREEL_ASSERT(scheduler::current() == start->target.opener->home,
+    CREEL_ASSERT(!was_set, "set() of a started<T> was called twice");
+    CREEL_ASSERT(start == nullptr || scheduler::current() == start->target.opener->home,
                  "set() of a started<T> is called on its nursery's thread");
 }
 
 // In a cancelled caller the child stays where it is: a `cancelled` may be on its way through it,
 // and must find the scope that absorbs it. (Trio's reason, and its rule.)
 void started_state::set() noexcept {
-    pending_start& s = *start;
-    start = nullptr;
+    was_set = true;
+    if (start == nullptr)
+        return;
+    pending_start& s = *std::exchange(start, nullptr);
     s.is_set = true;
     if (s.own.cancelled_for_children())
         return;

@@ -6,6 +6,11 @@
 //         serve(listener);
 //     });
 //
+// Who calls such a function without a nursery makes one of its own (Trio's TASK_STATUS_IGNORED):
+//
+//     creel::started<io::endpoint> ready;
+//     service(ready); // serves here until it ends; ready.value() is what it has set
+//
 // The idea is Trio's nursery.start() and task_status.started().
 #pragma once
 
@@ -49,6 +54,7 @@ struct start_frame<void> : pending_start {
 };
 
 struct started_state {
+    started_state() noexcept = default; // its caller's own
     explicit started_state(pending_start& s) noexcept : start(&s) {}
     started_state(const started_state&) = delete;
     started_state& operator=(const started_state&) = delete;
@@ -56,7 +62,8 @@ struct started_state {
     void require_unset() const;
     void set() noexcept;
 
-    pending_start* start; // null once set: start() may have returned
+    pending_start* start = nullptr; // null once set: start() may have returned; or there is none
+    bool was_set = false;
 };
 
 template <typename F, typename T>
@@ -67,29 +74,50 @@ struct start_closure;
 template <typename T>
 class started : detail::started_state {
 public:
+    // One that belongs to no start(), for calling f(started<T>&) directly, on a fiber or a plain
+    // thread: set() only keeps the value.
+    started() noexcept = default;
+
     // Gives start() its value. The child, and all scopes below it, move to the nursery; only if the
-    // caller of start() is already cancelled it stays under him, and ends there.
-    // Parks: never. Threads: the nursery's; once, by the child or something it waits for.
+    // caller of start() is already cancelled it stays under him, and ends there. A second time is a
+    // bug, and is caught.
+    // Parks: never. Threads: the nursery's; once, by the child or something it waits for. (One that
+    // belongs to no start(): any, one at a time.)
     // Throws: what moving the value in throws; it is not set then.
     void set(T value) {
         require_unset();
-        static_cast<detail::start_frame<T>*>(start)->value.emplace(std::move(value));
+        if (start != nullptr)
+            static_cast<detail::start_frame<T>*>(start)->value.emplace(std::move(value));
+        else
+            kept_.emplace(std::move(value));
         started_state::set();
     }
+
+    // True once set() was called. Threads: as set().
+    [[nodiscard]] bool is_set() const noexcept { return was_set; }
+
+    // What set() was given, if this belongs to no start(), which else returns it. Empty until then.
+    // Threads: as set().
+    [[nodiscard]] std::optional<T>& value() noexcept { return kept_; }
+    [[nodiscard]] const std::optional<T>& value() const noexcept { return kept_; }
 
 private:
     template <typename, typename>
     friend struct detail::start_closure;
     using started_state::started_state;
+
+    std::optional<T> kept_{};
 };
 
 template <>
 class started<void> : detail::started_state {
 public:
+    started() noexcept = default;
     void set() {
         require_unset();
         started_state::set();
     }
+    [[nodiscard]] bool is_set() const noexcept { return was_set; }
 
 private:
     template <typename, typename>

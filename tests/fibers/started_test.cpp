@@ -349,6 +349,55 @@ TEST_CASE("set into a nursery that was cancelled meanwhile cancels the child the
     });
 }
 
+namespace {
+
+// As a service that is written for start().
+void serve_once(creel::started<std::string>& ready) {
+    ready.set("served");
+}
+
+} // namespace
+
+TEST_CASE("a service is called with a started of the caller's own, on a fiber and on a thread") {
+    const auto call = [] {
+        creel::started<std::string> ready;
+        CHECK(!ready.is_set());
+        CHECK(!ready.value());
+        serve_once(ready);
+        CHECK(ready.is_set());
+        return std::string{ready.value().value_or("nothing")};
+    };
+    std::string here = call();
+    CHECK(here == "served");
+    run_virtually([&] { here += call(); });
+    CHECK(here == "servedserved");
+    creel::started<void> plain;
+    CHECK(!plain.is_set());
+    plain.set();
+    CHECK(plain.is_set());
+}
+
+TEST_CASE("start takes the value out of its child's started") {
+    run_virtually([] {
+        creel::with_nursery([](creel::nursery& n) {
+            CHECK(n.start<std::string>([](creel::started<std::string>& ready) {
+                serve_once(ready);
+                CHECK(ready.is_set());
+                CHECK(!ready.value());
+            }) == "served");
+        });
+    });
+}
+
+TEST_CASE("a second set of a caller's own started ends the process with a reason") {
+    CHECK_THAT(abort_of([] {
+                   creel::started<std::string> ready;
+                   serve_once(ready);
+                   serve_once(ready);
+               }),
+               Catch::Contains("called twice"));
+}
+
 TEST_CASE("start into a cancelled nursery runs nothing and throws task_cancelled") {
     const auto left = run_virtually([] {
         bool ran = false;

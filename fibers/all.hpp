@@ -50,13 +50,15 @@ void spawn_all(nursery& n, Results& results, std::index_sequence<I...> /*numbers
 template <typename... F>
 auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     std::tuple<std::optional<detail::filled_result<F>>...> results;
-    with_nursery({.name = "all"}, [&](nursery& n) {
-        detail::spawn_all(n, results, std::index_sequence_for<F...>{}, f...);
-    });
+    nursery n = detail::nursery_access::open({.name = "all"}, std::source_location::current());
+    const auto body = [&](nursery& same) {
+        detail::spawn_all(same, results, std::index_sequence_for<F...>{}, f...);
+    };
+    detail::nursery_access::run(n, body);
     return std::apply(
-        [](auto&... result) {
+        [&n](auto&... result) {
             if (!(result.has_value() && ...)) [[unlikely]]
-                detail::throw_unfinished();
+                detail::throw_unfinished(n);
             return std::tuple<detail::filled_result<F>...>{std::move(*result)...};
         },
         results);

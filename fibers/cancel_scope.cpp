@@ -38,14 +38,21 @@ saturating_time_point deadline_after(duration d) noexcept {
 void throw_not_finished(const cancel_scope& scope, const duration* limit,
                         const std::source_location& where) {
     if (scope.reason() == nullptr || scope.reason()->cause != cancel_cause::deadline)
-        throw_cut_short(scope);
-    std::string text = "timed out ";
-    text += limit != nullptr ? "after " + to_text(*limit) : std::string{"at its deadline"};
-    throw timed_out{text + " (" + to_text(where) + ')'};
+        throw_cut_short(scope, where);
+    throw timed_out{scope_access::reason_of(scope),
+                    limit != nullptr ? std::optional{*limit} : std::nullopt, scope.deadline(),
+                    where};
 }
 
-void throw_cut_short(const cancel_scope& scope) {
-    throw task_cancelled{scope.reason() != nullptr ? scope.reason()->text : std::string{}};
+void throw_cut_short(const cancel_scope& scope, const std::source_location& where) {
+    throw task_cancelled{scope_access::reason_in_sight_of(scope), where};
+}
+
+std::shared_ptr<const cancel_reason>
+scope_access::reason_in_sight_of(const cancel_scope& scope) noexcept {
+    if (scope.sight_ != nullptr && scope.sight_->reason_ != nullptr)
+        return scope.sight_->reason_;
+    return scope.reason_ != nullptr ? scope.reason_ : unknown_reason();
 }
 
 } // namespace detail

@@ -189,6 +189,9 @@ struct scope_access {
     static std::shared_ptr<const cancel_reason> reason_of(const cancel_scope& scope) noexcept {
         return scope.reason_;
     }
+    // Why work in this scope is cancelled, by the scope itself or from outside. Never null.
+    static std::shared_ptr<const cancel_reason>
+    reason_in_sight_of(const cancel_scope& scope) noexcept;
 
     // True if a wait directly in this scope sees a cancel. Cost: a load.
     static bool sees_cancel(const cancel_scope& scope) noexcept {
@@ -300,7 +303,7 @@ struct scope_access {
 // What fail_after throws, and what else a cut-short call with a value throws.
 [[noreturn]] void throw_not_finished(const cancel_scope& scope, const duration* limit,
                                      const std::source_location& where);
-[[noreturn]] void throw_cut_short(const cancel_scope& scope);
+[[noreturn]] void throw_cut_short(const cancel_scope& scope, const std::source_location& where);
 
 } // namespace detail
 
@@ -365,13 +368,14 @@ auto fail_at(saturating_time_point deadline, F&& f,
 // Parks: as f does. Threads: any. Throws: what f throws; task_cancelled if f has a value and was
 // cut short because this scope itself was cancelled, which f can do to it. Cost: a few ns.
 template <typename F>
-auto shield(F&& f) -> std::remove_cvref_t<detail::scope_result<F>> {
+auto shield(F&& f, std::source_location where = std::source_location::current())
+    -> std::remove_cvref_t<detail::scope_result<F>> {
     cancel_scope scope;
     scope.set_shielded(true);
     auto value = detail::scope_access::run(scope, duration{}, f);
     if constexpr (!std::is_void_v<detail::scope_result<F>>) {
         if (!value)
-            detail::throw_cut_short(scope);
+            detail::throw_cut_short(scope, where);
         return std::move(*value);
     }
 }

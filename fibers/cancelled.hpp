@@ -1,11 +1,17 @@
 // What is thrown when work is cancelled, and why it was.
 #pragma once
 
+#include <creel/fibers/time.hpp>
+
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace creel {
 
@@ -52,16 +58,59 @@ private:
     std::size_t bytes_moved_;
 };
 
-// fail_after and fail_at: their own deadline ended the work.
+// fail_after and fail_at: their own deadline ended the work. what() is
+// "timed out after 2s (server.cpp:42)". Copying it throws nothing; made without memory it has all
+// but the long what().
 class timed_out final : public std::runtime_error {
 public:
-    explicit timed_out(const std::string& what);
+    // `limit`: none for fail_at. `why`: not null.
+    timed_out(std::shared_ptr<const cancel_reason> why, std::optional<duration> limit,
+              time_point deadline, const std::source_location& where) noexcept;
+    timed_out(const timed_out&) noexcept = default;
+    timed_out& operator=(const timed_out&) noexcept = default;
+    ~timed_out() override;
+
+    // Which scope it was: the call of fail_after or fail_at.
+    [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
+    // What fail_after was given; empty for fail_at.
+    [[nodiscard]] std::optional<duration> limit() const noexcept { return limit_; }
+    // The scope's deadline in the end, also if set_deadline() had moved it.
+    [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
+    // Its cause is cancel_cause::deadline.
+    [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }
+
+    [[nodiscard]] const char* what() const noexcept override;
+
+private:
+    std::shared_ptr<const cancel_reason> reason_;
+    std::optional<duration> limit_;
+    time_point deadline_;
+    std::source_location where_;
 };
 
-// The result was asked of work that was cancelled by hand or never started.
+// A value was asked of work that was cancelled or never started. what() is
+// "cancelled: the reason's text (server.cpp:42)". Copying and making it: as timed_out.
 class task_cancelled final : public std::runtime_error {
 public:
-    explicit task_cancelled(const std::string& what);
+    // `why`: not null. `event`: a string literal, what what() begins with.
+    task_cancelled(std::shared_ptr<const cancel_reason> why, const std::source_location& where,
+                   const char* event = "cancelled") noexcept;
+    task_cancelled(const task_cancelled&) noexcept = default;
+    task_cancelled& operator=(const task_cancelled&) noexcept = default;
+    ~task_cancelled() override;
+
+    // Which work it was: the line that spawned the child, opened the nursery (io::run's caller, for
+    // the root), or called fail_after or shield.
+    [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
+    // Why it was cancelled.
+    [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }
+
+    [[nodiscard]] const char* what() const noexcept override;
+
+private:
+    std::shared_ptr<const cancel_reason> reason_;
+    std::source_location where_;
+    const char* event_;
 };
 
 } // namespace creel

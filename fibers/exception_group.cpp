@@ -68,13 +68,20 @@ std::string describe_exception(const std::exception_ptr& error) {
     }
 }
 
-exception_group::exception_group(const std::vector<std::exception_ptr>& errors)
-    : errors_(flatten(errors)), what_(std::to_string(errors_.size()) + " errors:") {
-    const std::size_t told = std::min(errors_.size(), most_told);
+exception_group::content exception_group::describe(const std::vector<std::exception_ptr>& errors) {
+    content all{flatten(errors), {}};
+    all.what = std::to_string(all.errors.size()) + " errors:";
+    const std::size_t told = std::min(all.errors.size(), most_told);
     for (std::size_t i = 0; i < told; ++i)
-        what_ += " [" + describe_exception(errors_[i]) + "]";
-    if (told < errors_.size())
-        what_ += " and " + std::to_string(errors_.size() - told) + " more";
+        all.what += " [" + describe_exception(all.errors[i]) + "]";
+    if (told < all.errors.size())
+        all.what += " and " + std::to_string(all.errors.size() - told) + " more";
+    return all;
 }
+
+exception_group::exception_group(const std::vector<std::exception_ptr>& errors)
+    : all_(std::make_shared<const content>(describe(errors))) {}
+
+exception_group::~exception_group() = default;
 
 } // namespace creel

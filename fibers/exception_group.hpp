@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,17 +10,29 @@ namespace creel {
 
 // Flat: a group inside a group is dissolved into it, and the same exception counts once. One that a
 // nursery throws has no `cancelled` among its errors: that is dropped beside a real one.
-// what() lists the messages of the first 16 and counts the others.
+// what() lists the messages of the first 16 and counts the others. Copies share what they hold, and
+// copying one throws nothing.
 class exception_group final : public std::exception {
 public:
     explicit exception_group(const std::vector<std::exception_ptr>& errors);
 
-    [[nodiscard]] const std::vector<std::exception_ptr>& errors() const noexcept { return errors_; }
-    [[nodiscard]] const char* what() const noexcept override { return what_.c_str(); }
+    exception_group(const exception_group&) noexcept = default; // and no move: none is ever empty
+    exception_group& operator=(const exception_group&) noexcept = default;
+    ~exception_group() override;
+
+    [[nodiscard]] const std::vector<std::exception_ptr>& errors() const noexcept {
+        return all_->errors;
+    }
+    [[nodiscard]] const char* what() const noexcept override { return all_->what.c_str(); }
 
 private:
-    std::vector<std::exception_ptr> errors_; // none of them null or a group
-    std::string what_;
+    struct content {
+        std::vector<std::exception_ptr> errors; // none of them null or a group
+        std::string what;
+    };
+    static content describe(const std::vector<std::exception_ptr>& errors);
+
+    std::shared_ptr<const content> all_;
 };
 
 // The message of any exception: what() of a std::exception, and for want of one the type's name or

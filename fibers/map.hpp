@@ -73,12 +73,12 @@ auto map(Range&& range, std::size_t limit, F&& f,
             detail::fill(slot, g, std::forward<decltype(e)>(e));
         };
     };
-    with_nursery(
-        nursery_options{.name = "map", .max_children = limit},
-        [&](nursery& n) { detail::spawn_each(n, range, f, call, where); }, where);
+    nursery n = detail::nursery_access::open({.name = "map", .max_children = limit}, where);
+    const auto body = [&](nursery& same) { detail::spawn_each(same, range, f, call, where); };
+    detail::nursery_access::run(n, body);
     for (const auto& r : results)
         if (!r) [[unlikely]]
-            detail::throw_unfinished();
+            detail::throw_unfinished(n);
     if constexpr (!std::is_void_v<std::invoke_result_t<F&, element>>) {
         std::vector<result> values;
         values.reserve(results.size());

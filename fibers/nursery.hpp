@@ -98,7 +98,7 @@ public:
         using closure = detail::async_closure<function, result>;
         detail::task* t = make_child<closure, F>(core_, options, where, f);
         if (t == nullptr) [[unlikely]]
-            return task<result>{detail::task_result::never_started()};
+            return task<result>{core_.refused(where)};
         detail::task_result& r = static_cast<closure*>(t->closure())->result;
         core_.submit(*t, r);
         return task<result>{r};

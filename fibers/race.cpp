@@ -33,7 +33,7 @@ void race_core::finish() {
         return; // also when the caller was cancelled meanwhile: success beats that
     if (!absorbs)
         core_.throw_cancelled_members();
-    throw_unfinished();
+    core_.throw_absorbed();
 }
 
 } // namespace creel::detail

@@ -162,9 +162,6 @@ void wake(waiter& w) noexcept {
 
 namespace {
 
-constinit detail::standing_reason unknown_reason{cancel_cause::requested, ""};
-const detail::standing_reasons_made unknown_reason_is_made{unknown_reason};
-
 void throw_if_cancelled(const detail::parker& me) {
     if (detail::scope_access::may_be_cancelled(me)) [[unlikely]]
         if (detail::scope_access::visible_cancel(me) != nullptr)
@@ -211,7 +208,7 @@ void throw_cancelled() {
             s = c;
     if (me.home != nullptr)
         me.home->about_to_throw_cancelled(s);
-    throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s) : unknown_reason.get()};
+    throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s) : detail::unknown_reason()};
 }
 
 } // namespace creel

@@ -112,9 +112,9 @@ template <typename F>
 using run_result = decltype(call_with_root(std::declval<F&>(), std::declval<nursery&>()));
 
 template <typename F>
-auto run_root(run_session& session, F& f) -> std::remove_cvref_t<run_result<F>> {
-    nursery root =
-        creel::detail::nursery_access::open({.name = "root"}, std::source_location::current());
+auto run_root(run_session& session, F& f, const std::source_location& where)
+    -> std::remove_cvref_t<run_result<F>> {
+    nursery root = creel::detail::nursery_access::open({.name = "root"}, where);
     struct end_of_root {
         run_session& session;
         nursery& root;
@@ -138,22 +138,25 @@ auto run_root(run_session& session, F& f) -> std::remove_cvref_t<run_result<F>> 
 // then instead of f's value, for the caller is to end: only an error of f comes before it.
 // Cost: about 0.15 ms.
 template <typename F>
-auto run(run_options options, F&& f) -> std::remove_cvref_t<detail::run_result<F>> {
+auto run(run_options options, F&& f, std::source_location where = std::source_location::current())
+    -> std::remove_cvref_t<detail::run_result<F>> {
     using result = std::remove_cvref_t<detail::run_result<F>>;
     detail::run_session session{options};
     if constexpr (std::is_void_v<result>) {
-        session.finish(session.schedule([&] { detail::run_root(session, f); }));
+        session.finish(session.schedule([&] { detail::run_root(session, f, where); }));
     } else {
         std::optional<result> value;
-        session.finish(session.schedule([&] { value.emplace(detail::run_root(session, f)); }));
+        session.finish(
+            session.schedule([&] { value.emplace(detail::run_root(session, f, where)); }));
         return std::move(*value);
     }
 }
 
 template <typename F>
     requires(!std::same_as<std::remove_cvref_t<F>, run_options>)
-auto run(F&& f) -> std::remove_cvref_t<detail::run_result<F>> {
-    return run(run_options{}, std::forward<F>(f));
+auto run(F&& f, std::source_location where = std::source_location::current())
+    -> std::remove_cvref_t<detail::run_result<F>> {
+    return run(run_options{}, std::forward<F>(f), where);
 }
 
 } // namespace creel::io

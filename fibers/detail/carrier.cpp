@@ -217,7 +217,7 @@ void scheduler::end_with(task& t, ending how, std::exception_ptr error) noexcept
     task_result* result = t.result;
     // What waits in get() is woken before the nursery may cancel it: it has its result.
     if (result != nullptr)
-        result->end(error, by_cancel);
+        result->end(error, by_cancel ? scope_access::reason_in_sight_of(home.scope) : nullptr);
     if (how == ending::never_ran)
         home.child_never_ran();
     else if (error != nullptr && !reported)

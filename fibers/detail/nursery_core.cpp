@@ -122,6 +122,10 @@ void nursery_core::free_slot() noexcept {
 
 // ---- children -----------------------------------------------------------------------------------
 
+task_result& nursery_core::refused(const std::source_location& from) const noexcept {
+    return task_result::refused(scope_access::reason_in_sight_of(scope), from);
+}
+
 task* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
                               std::size_t closure_align, std::source_location from) {
     if (scheduler::current() != opener->home) [[unlikely]]
@@ -298,7 +302,7 @@ void nursery_core::abandon() noexcept {
 }
 
 void nursery_core::throw_absorbed() const {
-    throw task_cancelled{scope.reason() != nullptr ? scope.reason()->text : std::string{}};
+    throw task_cancelled{scope_access::reason_in_sight_of(scope), where};
 }
 
 remote_entry& nursery_core::remote() {

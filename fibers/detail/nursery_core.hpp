@@ -44,6 +44,8 @@ struct nursery_core {
     // Both in one, for a closure that fits_warm_task: the caller makes it at once, before anything
     // else can run. Null: not now, and make_task knows why.
     task* submit_warm(const closure_kind& kind, std::source_location where) noexcept;
+    // What the handle of a child that make_task() did not make refers to.
+    [[nodiscard]] task_result& refused(const std::source_location& from) const noexcept;
     void adopt(task& t) noexcept; // the same for one that another thread has made
 
     [[nodiscard]] bool cancelled_for_children() const noexcept {
@@ -102,6 +104,7 @@ struct nursery_core {
     void join();
     // Instead of join(), when there is no child and an error is on its way.
     void abandon() noexcept;
+    // Of what has no value because this nursery was cancelled. Throws: task_cancelled.
     [[noreturn]] void throw_absorbed() const;
 
     remote_entry& remote();

@@ -5,6 +5,15 @@
 
 namespace creel::detail {
 
+namespace {
+constinit standing_reason unknown{cancel_cause::requested, ""};
+const standing_reasons_made unknown_is_made{unknown};
+} // namespace
+
+std::shared_ptr<const cancel_reason> unknown_reason() noexcept {
+    return unknown.get();
+}
+
 const cancel_reason* standing_reason::make() noexcept {
     static constinit std::mutex mutex;
     const std::lock_guard lock{mutex};

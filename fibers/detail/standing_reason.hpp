@@ -43,4 +43,7 @@ struct standing_reasons_made {
     }
 };
 
+// Where there is none to be found: by request, and no text.
+[[nodiscard]] std::shared_ptr<const cancel_reason> unknown_reason() noexcept;
+
 } // namespace creel::detail

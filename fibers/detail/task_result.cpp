@@ -3,10 +3,14 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/standing_reason.hpp>
 
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <new>
+#include <source_location>
+#include <utility>
 
 namespace creel::detail {
 
@@ -32,14 +36,33 @@ void task_result::require(const task_result* r) noexcept {
     CREEL_ASSERT(r != nullptr, "this task<R> is empty: get() was called, or it was moved from");
 }
 
-task_result& task_result::never_started() noexcept {
-    struct ended_result : task_result {
-        ended_result() noexcept { ended = cancelled = true; }
-    };
-    // Never destroyed: a handle may be a global's.
-    alignas(ended_result) static std::array<std::byte, sizeof(ended_result)> place;
-    static task_result& none = *::new (static_cast<void*>(place.data())) ended_result;
-    return none;
+namespace {
+
+struct refused_result : task_result {
+    refused_result(std::shared_ptr<const cancel_reason> why,
+                   const std::source_location& from) noexcept
+        : where(from) {
+        ended = true;
+        cancelled = std::move(why);
+    }
+    std::source_location where;
+};
+
+// Never destroyed: a handle may be a global's.
+refused_result& refused_without_memory() noexcept {
+    alignas(refused_result) static std::array<std::byte, sizeof(refused_result)> place;
+    static refused_result& one = *::new (static_cast<void*>(place.data()))
+                                     refused_result{unknown_reason(), std::source_location{}};
+    return one;
+}
+
+} // namespace
+
+task_result& task_result::refused(std::shared_ptr<const cancel_reason> why,
+                                  const std::source_location& where) noexcept {
+    if (auto* const made = new (std::nothrow) refused_result{std::move(why), where})
+        return *made;
+    return refused_without_memory();
 }
 
 void task_result::await() {
@@ -61,22 +84,19 @@ void task_result::describe(std::string& text) const {
 }
 
 void task_result::throw_failure() const {
-    if (!cancelled)
+    if (cancelled == nullptr)
         std::rethrow_exception(error);
-    std::string why = error != nullptr ? "" : "it never started";
-    if (error != nullptr) {
-        try {
-            std::rethrow_exception(error);
-        } catch (const creel::cancelled& c) {
-            why = c.reason().text;
-        }
-    }
-    throw task_cancelled{why};
+    const std::source_location& where =
+        node != nullptr ? node->spawned_at : static_cast<const refused_result*>(this)->where;
+    if (error == nullptr)
+        throw task_cancelled{cancelled, where, "cancelled before it started"};
+    throw task_cancelled{cancelled, where};
 }
 
-void task_result::end(std::exception_ptr failure, bool was_cancelled) noexcept {
+void task_result::end(std::exception_ptr failure,
+                      std::shared_ptr<const cancel_reason> why) noexcept {
     error = std::move(failure);
-    cancelled = was_cancelled;
+    cancelled = std::move(why);
     ended = true;
     wake_getter();
 }
@@ -113,8 +133,12 @@ void task_result::forget_if_dropped() noexcept {
 }
 
 void task_result::drop() noexcept {
-    if (node == nullptr)
+    if (node == nullptr) {
+        auto* const mine = static_cast<refused_result*>(this);
+        if (mine != &refused_without_memory())
+            delete mine;
         return;
+    }
     // A run goes on while a child has not ended, so only its own thread may touch the rest.
     CREEL_ASSERT(this_scheduler == home || home->run_number() != run,
                  "a task<R> is dropped on its nursery's thread, or after its run has ended");

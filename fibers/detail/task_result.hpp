@@ -5,6 +5,7 @@
 // A handle may outlive the run: its node's slab is then left behind by the pool, see node_pool.
 #pragma once
 
+#include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/task.hpp>
 #include <creel/fibers/waiter.hpp>
 
@@ -13,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <source_location>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -35,8 +37,10 @@ struct task_result {
 
     // Ends the process if there is no child behind the handle.
     static void require(const task_result* r) noexcept;
-    // What the handle of a child that a cancelled nursery did not take refers to. Never changes.
-    static task_result& never_started() noexcept;
+    // What the handle of a child that a cancelled nursery did not take refers to. Without memory it
+    // is the same for all of them, and knows neither the reason nor the place.
+    static task_result& refused(std::shared_ptr<const cancel_reason> why,
+                                const std::source_location& where) noexcept;
 
     // Parks until the child has ended; the cancellation point of get(). Throws: cancelled.
     void await();
@@ -45,8 +49,9 @@ struct task_result {
     // The handle goes.
     void drop() noexcept;
 
-    // The child has ended. `failure` is null if it returned or did not start.
-    void end(std::exception_ptr failure, bool was_cancelled) noexcept;
+    // The child has ended. `failure` is null if it returned or did not start; `why` is not, if a
+    // cancel of its nursery has ended it or kept it from starting.
+    void end(std::exception_ptr failure, std::shared_ptr<const cancel_reason> why) noexcept;
     // The last that is done for the child: frees the node if nobody will ask for the result.
     void forget_if_dropped() noexcept;
 
@@ -59,15 +64,15 @@ struct task_result {
 
     scheduler* home = nullptr;
     std::uint64_t run = 0; // which one of home's
-    task* node = nullptr;  // where it lies; null for never_started()
+    task* node = nullptr;  // where it lies; null if it was refused
     void (*destroy_value)(task_result&) noexcept = nullptr;
     waiter* getter = nullptr;        // parked in await(), or in a select
     task_watcher* watcher = nullptr; // the select's; null for await()
     std::exception_ptr error{};
-    bool has_value = false; // the closure has returned
-    bool ended = false;     // and what it owned is gone: the handle may look
-    bool cancelled = false; // or it never started
-    bool dropped = false;   // nobody will ask
+    std::shared_ptr<const cancel_reason> cancelled{}; // why it was, or never started; else null
+    bool has_value = false;                           // the closure has returned
+    bool ended = false;   // and what it owned is gone: the handle may look
+    bool dropped = false; // nobody will ask
 
 private:
     void wake_getter() noexcept;

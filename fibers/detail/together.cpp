@@ -1,11 +1,11 @@
 #include <creel/fibers/detail/together.hpp>
 
-#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/nursery.hpp>
 
 namespace creel::detail {
 
-void throw_unfinished() {
-    throw task_cancelled{"a child has no result"};
+void throw_unfinished(nursery& n) {
+    nursery_access::core(n).throw_absorbed();
 }
 
 } // namespace creel::detail

@@ -9,6 +9,10 @@
 #include <utility>
 #include <variant>
 
+namespace creel {
+class nursery;
+}
+
 namespace creel::detail {
 
 // The result of calling an F, by value, with std::monostate for void.
@@ -55,6 +59,6 @@ struct numbered_name {
 
 // Some child has no result, although none has failed: it was cancelled by the token of the call's
 // own nursery. Throws: task_cancelled. (A cancel from outside has been thrown before.)
-[[noreturn]] void throw_unfinished();
+[[noreturn]] void throw_unfinished(nursery& n);
 
 } // namespace creel::detail

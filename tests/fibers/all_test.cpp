@@ -6,6 +6,7 @@
 #include "support/when_cancelled.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -89,6 +90,22 @@ TEST_CASE("all in a cancelled scope runs nothing and throws cancelled") {
         CHECK(!ran);
     });
     CHECK(left == nothing);
+}
+
+TEST_CASE("all whose own nursery is cancelled has no result and says why") {
+    std::string told;
+    run_virtually([&] {
+        try {
+            creel::all([] { return 1; },
+                       [] {
+                           creel::current_token().cancel("by a child");
+                           creel::this_fiber::sleep_for(1h);
+                       });
+        } catch (const creel::task_cancelled& e) {
+            told = e.reason().text;
+        }
+    });
+    CHECK(told == "by a child");
 }
 
 TEST_CASE("all that is cancelled awaits its children and throws cancelled") {

@@ -16,6 +16,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -23,6 +24,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -461,6 +463,64 @@ TEST_CASE("a scope entered twice is a clear error") {
                    s.run([] {});
                }),
                Catch::Contains("entered once"));
+}
+
+TEST_CASE("timed_out tells its scope: where it was made, its limit, its deadline and the reason") {
+    run_virtually([](manual_poller& outside) {
+        const auto sleep = [] { creel::this_fiber::sleep_for(24h); };
+        std::optional<creel::timed_out> told; // a copy
+        const auto begin = outside.now();
+        const unsigned line = __LINE__ + 2;
+        try {
+            creel::fail_after(2s, sleep);
+        } catch (const creel::timed_out& e) {
+            told = e;
+        }
+        REQUIRE(told);
+        CHECK(told->where().line() == line);
+        CHECK(told->limit() == 2s);
+        CHECK(told->deadline() == begin + 2s);
+        CHECK(told->reason().cause == creel::cancel_cause::deadline);
+        const auto deadline = outside.now() + 1s;
+        try {
+            creel::fail_at(deadline, sleep);
+        } catch (const creel::timed_out& e) {
+            told = e;
+        }
+        CHECK(told->where().line() > line);
+        CHECK(!told->limit());
+        CHECK(told->deadline() == deadline);
+    });
+}
+
+TEST_CASE("task_cancelled tells which call was cut short and why") {
+    const auto cancel = [](creel::cancel_scope& s) {
+        s.cancel("by hand");
+        creel::this_fiber::yield();
+        return 1;
+    };
+    std::vector<std::string> told;
+    unsigned line = 0;
+    run_virtually([&] {
+        line = __LINE__;
+        const std::vector<std::function<void()>> calls{
+            [&] { creel::fail_after(1h, cancel); },
+            [&] { creel::shield(cancel); },
+            [&] { creel::with_nursery([&](creel::nursery& n) { return cancel(n.scope()); }); },
+        };
+        for (const auto& call : calls)
+            try {
+                call();
+            } catch (const creel::task_cancelled& e) {
+                CHECK(e.reason().text == "by hand");
+                CHECK(e.where().line() == line + 2 + told.size());
+                told.emplace_back(e.what());
+            }
+    });
+    REQUIRE(told.size() == 3);
+    CHECK_THAT(told[0],
+               Catch::StartsWith("cancelled: by hand (") &&
+                   Catch::EndsWith("cancel_scope_test.cpp:" + std::to_string(line + 2) + ")"));
 }
 
 TEST_CASE("timed_out names the limit and the place") {

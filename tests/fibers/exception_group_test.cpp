@@ -8,6 +8,8 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -31,6 +33,17 @@ TEST_CASE("a group dissolves the groups in it, drops null errors, and counts the
     CHECK(group.errors()[0] == a);
     CHECK(group.errors()[1] == b);
     CHECK(std::string{group.what()} == "3 errors: [a] [b] [c]");
+}
+
+TEST_CASE("an exception_group is copied without throwing and keeps its errors when it is moved") {
+    static_assert(std::is_nothrow_copy_constructible_v<creel::exception_group>);
+    creel::exception_group group{{error("a"), error("b")}};
+    auto& same = group;
+    group = std::move(same);
+    const creel::exception_group taken{std::move(group)};
+    CHECK(taken.errors().size() == 2);
+    CHECK(group.errors() == taken.errors()); // NOLINT(bugprone-use-after-move)
+    CHECK(std::string{group.what()} == taken.what());
 }
 
 TEST_CASE("what() of a large exception_group stays short") {

@@ -43,6 +43,41 @@ TEST_CASE("a deadline ends a wait although there is no memory") {
     CHECK(left == nothing);
 }
 
+TEST_CASE("fail_after throws timed_out, and get task_cancelled, although there is no memory") {
+    std::string late;
+    std::string refused;
+    std::optional<creel::duration> limit;
+    run_virtually([&] {
+        creel::move_on_after(1h, [] { creel::move_on_after(1ms, [] {}); }); // the queues' memory
+        creel::with_nursery([&](creel::nursery& n) {
+            n.cancel("enough");
+            std::optional<creel::timed_out> first; // copies
+            std::optional<creel::task_cancelled> second;
+            creel::shield([&] {
+                const no_memory any;
+                try {
+                    creel::fail_after(1ms, [] { creel::this_fiber::sleep_for(1h); });
+                } catch (const creel::timed_out& e) {
+                    first = e;
+                }
+                try {
+                    n.async([] {}).get();
+                } catch (const creel::task_cancelled& e) {
+                    second = e;
+                }
+            });
+            if (first && second) {
+                late = first->what();
+                limit = first->limit();
+                refused = second->what();
+            }
+        });
+    });
+    CHECK_THAT(late, Catch::StartsWith("timed out"));
+    CHECK_THAT(refused, Catch::StartsWith("cancelled before it started"));
+    CHECK(limit == 1ms);
+}
+
 TEST_CASE("a race is won although there is no memory") {
     int winner = 0;
     const auto left = run_virtually([&] {

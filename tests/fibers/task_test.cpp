@@ -115,9 +115,9 @@ TEST_CASE("get of a cancelled child throws task_cancelled") {
         CHECK(outcome_of([&] { static_cast<void>(waiting.get()); }) ==
               "task_cancelled: cancelled: enough");
         CHECK(outcome_of([&] { static_cast<void>(unstarted.get()); }) ==
-              "task_cancelled: cancelled: it never started");
+              "task_cancelled: cancelled before it started: enough");
         CHECK(outcome_of([&] { static_cast<void>(refused.get()); }) ==
-              "task_cancelled: cancelled: it never started");
+              "task_cancelled: cancelled before it started: enough");
         CHECK(!refused.valid());
     });
     CHECK(left == nothing);
@@ -236,6 +236,42 @@ TEST_CASE("a task handle may outlive its nursery and its run") {
         std::thread{[mine = std::move(kept)] {}}.join();
         creel::with_nursery([](creel::nursery& n) { CHECK(n.async([] { return 1; }).get() == 1); });
     });
+}
+
+TEST_CASE("task_cancelled tells which child it was and why it was cancelled") {
+    std::vector<std::string> told;
+    const auto endless = [] {
+        creel::this_fiber::sleep_for(1h);
+        return 1;
+    };
+    const unsigned line = __LINE__ + 1;
+    const auto spawn = [&](creel::nursery& n) { return n.async(endless); };
+    run_virtually([&] {
+        std::vector<creel::task<int>> children;
+        creel::with_nursery([&](creel::nursery& n) {
+            children.push_back(spawn(n));
+            creel::this_fiber::yield(); // it has started
+            children.push_back(spawn(n));
+            n.scope().cancel(creel::cancel_reason{creel::cancel_cause::shutdown, "enough", 0});
+            children.push_back(spawn(n));
+        });
+        for (creel::task<int>& child : children)
+            try {
+                static_cast<void>(child.get());
+            } catch (const creel::task_cancelled& e) {
+                CHECK(e.reason().cause == creel::cancel_cause::shutdown);
+                CHECK(e.reason().text == "enough");
+                CHECK(e.where().line() == line);
+                const creel::task_cancelled copy = e;
+                told.emplace_back(copy.what());
+            }
+    });
+    REQUIRE(told.size() == 3);
+    const std::string place = "task_test.cpp:" + std::to_string(line) + ")";
+    for (const std::string& text : told)
+        CHECK_THAT(text, Catch::EndsWith(place));
+    CHECK_THAT(told[0], Catch::StartsWith("cancelled: enough ("));
+    CHECK_THAT(told[2], Catch::StartsWith("cancelled before it started: enough ("));
 }
 
 TEST_CASE("get outside the run throws task_cancelled for a child that was cancelled") {

@@ -10,7 +10,8 @@ std::string outcome_of(test_body<> f) {
     try {
         f();
     } catch (const creel::task_cancelled& e) {
-        return std::string{"task_cancelled: "} + e.what();
+        const std::string text = e.what();
+        return "task_cancelled: " + text.substr(0, text.rfind(" ("));
     } catch (const std::exception& e) {
         return e.what();
     } catch (const creel::cancelled& c) {

@@ -7,7 +7,8 @@
 
 namespace creel::test {
 
-// The what() of the exception that f throws; "task_cancelled: what", "cancelled: reason" for those;
+// The what() of the exception that f throws; "task_cancelled: what" without the
+// place, "cancelled: reason" for those;
 // "nothing" if it returns.
 [[nodiscard]] std::string outcome_of(test_body<> f);
 

@@ -6,11 +6,14 @@
 //     loaded.set_value(load());
 //
 // A promise that goes without a value or an exception is broken: get() throws std::future_error.
+// Where several may keep it, and the first is to win, each calls try_set(). T may be void or a
+// reference.
 // For the result of one child task<R> (nursery::async) is cheaper, and part of the nursery.
 #pragma once
 
 #include <creel/sync/detail/future_state.hpp>
 
+#include <concepts>
 #include <exception>
 #include <future>
 #include <memory>
@@ -103,10 +106,32 @@ public:
     // Gives the value; everybody goes on. What constructing it throws leaves the promise open.
     // Parks: never. Threads: any. Throws: std::future_error if it was kept already.
     template <typename... Args>
+        requires detail::makes_value<T, Args...>
     void set_value(Args&&... args) {
-        required()->set_value(std::forward<Args>(args)...);
+        if (!required()->try_set(std::forward<Args>(args)...))
+            detail::throw_already_set();
     }
-    void set_exception(std::exception_ptr error) { required()->set_exception(std::move(error)); }
+    void set_exception(std::exception_ptr error) {
+        if (!required()->try_set_exception(std::move(error)))
+            detail::throw_already_set();
+    }
+
+    // The same for one of several who may keep it: false if it was kept already, or another is just
+    // doing so. A std::exception_ptr is the exception (of a promise of exception_ptr the value);
+    // anything else makes the value. What is lost to another who was there before is not moved
+    // from, unless both came in the same instant.
+    // Parks: never. Threads: any. Throws: what constructing the value throws, and the promise is
+    // open still.
+    template <typename... Args>
+        requires detail::makes_value<T, Args...>
+    bool try_set(Args&&... args) {
+        return required()->try_set(std::forward<Args>(args)...);
+    }
+    bool try_set(std::exception_ptr error)
+        requires(!std::same_as<T, std::exception_ptr>)
+    {
+        return required()->try_set_exception(std::move(error));
+    }
 
 private:
     // A copy, for whoever it wakes may end the promise.

@@ -10,6 +10,10 @@ void throw_no_state() {
     throw std::future_error{std::future_errc::no_state};
 }
 
+void throw_already_set() {
+    throw std::future_error{std::future_errc::promise_already_satisfied};
+}
+
 bool future_base::ready() const noexcept {
     const std::lock_guard hold{guard};
     return stage_ == stage::ready;
@@ -32,11 +36,17 @@ void future_base::wait() {
     me.wait();
 }
 
-void future_base::begin() {
+bool future_base::begin() noexcept {
     const std::lock_guard hold{guard};
     if (stage_ != stage::open)
-        throw std::future_error{std::future_errc::promise_already_satisfied};
+        return false;
     stage_ = stage::being_set;
+    return true;
+}
+
+bool future_base::open() const noexcept {
+    const std::lock_guard hold{guard};
+    return stage_ == stage::open;
 }
 
 void future_base::give_up() noexcept {
@@ -59,21 +69,19 @@ void future_base::finish() noexcept {
         told->ready();
 }
 
-void future_base::set_exception(std::exception_ptr error) {
+bool future_base::try_set_exception(std::exception_ptr error) {
     CREEL_ASSERT(error != nullptr, guard.says("set_exception() needs an exception").c_str());
-    begin();
+    if (!begin())
+        return false;
     failed_ = true;
     error_ = std::move(error);
     finish();
+    return true;
 }
 
 void future_base::abandon() noexcept {
-    {
-        const std::lock_guard hold{guard};
-        if (stage_ != stage::open)
-            return;
-        stage_ = stage::being_set;
-    }
+    if (!begin())
+        return;
     failed_ = true;
     finish();
 }

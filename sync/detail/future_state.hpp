@@ -26,6 +26,7 @@ namespace detail {
 struct future_access; // for select
 
 [[noreturn]] void throw_no_state();
+[[noreturn]] void throw_already_set();
 
 // Somebody who is told, on the thread that keeps the promise, instead of waiting.
 struct future_link {
@@ -42,7 +43,7 @@ public:
     [[nodiscard]] bool ready() const noexcept;
     [[nodiscard]] future_statistics statistics() const noexcept;
     void wait();
-    void set_exception(std::exception_ptr error);
+    [[nodiscard]] bool try_set_exception(std::exception_ptr error);
     void abandon() noexcept; // breaks the promise if it was not kept
     void when_ready(std::unique_ptr<future_link> link);
     [[nodiscard]] bool is_ready() const noexcept { return stage_ == stage::ready; } // lock held
@@ -59,10 +60,12 @@ public:
 protected:
     ~future_base() = default;
 
-    // Between these two the caller has the value to itself. Throws: std::future_error.
-    void begin();
+    // Between these two the caller has the value to itself. False: it is set, or another is about
+    // to.
+    [[nodiscard]] bool begin() noexcept;
     void finish() noexcept;
     void give_up() noexcept; // begin() is undone
+    [[nodiscard]] bool open() const noexcept;
 
 private:
     enum class stage : std::uint8_t { open, being_set, ready };
@@ -86,16 +89,34 @@ public:
         throw_error();
         return *value_;
     }
+    // One that returns false must be able to rely on the other: so what may throw comes before
+    // begin(), if T can be moved then without throwing. (If it cannot, one that meets another's
+    // construction returns false although that may yet throw.)
     template <typename... Args>
-    void set_value(Args&&... args) {
-        begin();
-        try {
+    [[nodiscard]] bool try_set(Args&&... args) {
+        if constexpr (std::is_nothrow_constructible_v<T, Args...>) {
+            if (!begin())
+                return false;
             value_.emplace(std::forward<Args>(args)...);
-        } catch (...) {
-            give_up();
-            throw;
+        } else if constexpr (std::is_nothrow_move_constructible_v<T>) {
+            if (!open())
+                return false;
+            T made(std::forward<Args>(args)...);
+            if (!begin())
+                return false;
+            value_.emplace(std::move(made));
+        } else {
+            if (!begin())
+                return false;
+            try {
+                value_.emplace(std::forward<Args>(args)...);
+            } catch (...) {
+                give_up();
+                throw;
+            }
         }
         finish();
+        return true;
     }
 
 private:
@@ -106,11 +127,43 @@ template <>
 class future_state<void> final : public future_base {
 public:
     using future_base::future_base;
-    void set_value() {
-        begin();
+    [[nodiscard]] bool try_set() noexcept {
+        if (!begin())
+            return false;
         finish();
+        return true;
     }
 };
+
+template <typename T>
+class future_state<T&> final : public future_base {
+public:
+    using future_base::future_base;
+
+    [[nodiscard]] T& value() const {
+        throw_error();
+        return *value_;
+    }
+    [[nodiscard]] bool try_set(T& to) noexcept {
+        if (!begin())
+            return false;
+        value_ = std::addressof(to);
+        finish();
+        return true;
+    }
+
+private:
+    T* value_ = nullptr; // written before `ready`, and never again
+};
+
+// What a promise<T> can be given as its value.
+template <typename T, typename... Args>
+inline constexpr bool makes_value = std::is_constructible_v<T, Args...>;
+template <typename T, typename... Args>
+inline constexpr bool makes_value<T&, Args...> =
+    sizeof...(Args) == 1 && (std::is_convertible_v<Args&&, T&> && ...);
+template <typename... Args>
+inline constexpr bool makes_value<void, Args...> = sizeof...(Args) == 0;
 
 template <typename T>
 struct std_link final : future_link {

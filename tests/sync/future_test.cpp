@@ -11,8 +11,10 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <atomic>
+#include <cstddef>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <future>
 #include <memory>
 #include <new>
@@ -21,6 +23,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 using namespace std::chrono_literals;
 using namespace creel::test;
@@ -44,6 +47,109 @@ std::exception_ptr thrown_by(const F& f) {
 }
 
 } // namespace
+
+TEST_CASE("try_set keeps an open promise, and says of one that is kept that it came too late") {
+    promise<std::string> p;
+    const auto f = p.get_future();
+    const bool first = p.try_set("first");
+    std::string second_value(40, 'x');
+    const bool second = p.try_set(std::move(second_value));
+    const bool error = p.try_set(std::make_exception_ptr(std::runtime_error{"late"}));
+    CHECK(first);
+    CHECK(!second);
+    CHECK(!error);
+    CHECK(second_value.size() == 40); // NOLINT(bugprone-use-after-move): it was not moved from
+    CHECK(f.get() == "first");
+    CHECK_THROWS_AS(p.set_value("third"), std::future_error);
+    p = promise<std::string>{};
+    const auto g = p.get_future();
+    const bool failed = p.try_set(std::make_exception_ptr(std::runtime_error{"gone"}));
+    CHECK(failed);
+    CHECK(outcome_of([&] { static_cast<void>(g.get()); }) == "gone");
+    const bool value = p.try_set("late");
+    CHECK(!value);
+}
+
+TEST_CASE("try_set of a promise of nothing, of a reference, and of an exception_ptr") {
+    promise<void> done;
+    const bool set = done.try_set();
+    const bool again = done.try_set();
+    CHECK(set);
+    CHECK(!again);
+
+    int here = 1;
+    promise<int&> where;
+    const auto place = where.get_future();
+    const bool given = where.try_set(here);
+    CHECK(given);
+    place.get() = 2;
+    CHECK(here == 2);
+    CHECK(&place.to_std().get() == &here);
+
+    const auto kept = std::make_exception_ptr(1);
+    promise<std::exception_ptr> value;
+    const bool as_value = value.try_set(kept);
+    CHECK(as_value);
+    CHECK(value.get_future().get() == kept);
+}
+
+TEST_CASE("a value whose construction throws in try_set leaves the promise open") {
+    struct refuses {
+        explicit refuses(int n) : number(n) {
+            if (n < 0)
+                throw std::runtime_error{"negative"};
+        }
+        int number;
+    };
+    promise<refuses> p;
+    CHECK(outcome_of([&] { p.try_set(-1); }) == "negative");
+    const bool set = p.try_set(1);
+    CHECK(set);
+    CHECK(p.get_future().get().number == 1);
+}
+
+TEST_CASE(
+    "a try_set that comes while another constructs its value in vain is the one that counts") {
+    struct made_by {
+        explicit made_by(const std::function<int()>& make) : number(make()) {}
+        int number;
+    };
+    promise<made_by> p;
+    bool inner = false;
+    const auto outcome = outcome_of([&] {
+        p.try_set([&]() -> int {
+            inner = p.try_set([] { return 1; });
+            throw std::runtime_error{"in vain"};
+        });
+    });
+    CHECK(inner);
+    CHECK(outcome == "in vain");
+    CHECK(p.get_future().get().number == 1);
+}
+
+TEST_CASE("stress: of several threads that try_set one promise exactly one succeeds", "[stress]") {
+    constexpr std::size_t threads = 3;
+    constexpr std::size_t rounds = 300;
+    std::vector<promise<std::size_t>> promises(rounds);
+    std::vector<std::vector<std::size_t>> won(threads);
+    std::atomic<std::size_t> at_start{0};
+    std::vector<std::thread> all;
+    for (std::size_t t = 0; t < threads; ++t)
+        all.emplace_back([&, t] {
+            for (++at_start; at_start < threads;)
+                std::this_thread::yield();
+            for (std::size_t i = 0; i < rounds; ++i)
+                if (promises[i].try_set(t))
+                    won[t].push_back(i);
+        });
+    for (std::thread& t : all)
+        t.join();
+    std::size_t right = 0;
+    for (std::size_t t = 0; t < threads; ++t)
+        for (const std::size_t i : won[t])
+            right += promises[i].get_future().get() == t ? 1 : 0;
+    CHECK(right == rounds);
+}
 
 TEST_CASE("all who wait for a future get its value") {
     int sum = 0;

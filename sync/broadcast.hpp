@@ -14,11 +14,11 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <utility>
-#include <vector>
 
 namespace creel::sync {
 
@@ -48,7 +48,8 @@ class broadcast {
 public:
     class subscriber;
 
-    // Keeps so many values; less than one is a bug, and is caught. Throws: std::bad_alloc.
+    // Keeps so many values; less than one is a bug, and is caught. Memory for them is allocated as
+    // they come. Throws: std::bad_alloc.
     template <std::integral N>
     explicit broadcast(N kept, std::source_location made_at = std::source_location::current())
         : kept_(checked(kept, made_at)), core_("broadcast", made_at) {}
@@ -62,15 +63,24 @@ public:
         return subscriber{*this, core_.newest};
     }
 
-    // False once it is closed. Parks: never. Threads: any. Throws: std::bad_alloc, for a T that is
-    // not small and plain. Cost: a spinlock, and a wake for each who waits.
+    // False once it is closed. Parks: never. Threads: any. Throws: std::bad_alloc, and nothing was
+    // sent then: for a T that is not small and plain, and while fewer values were sent than are
+    // kept. Cost: a spinlock, and a wake for each who waits.
     bool send(T value) {
         detail::kept_value<T> added{std::move(value)};
+        typename detail::kept_values<T>::room more;
         wake_batch woken;
-        const std::lock_guard hold{core_.guard};
+        std::unique_lock hold{core_.guard};
+        while (!core_.closed && !kept_.has_room_for(core_.newest + 1)) [[unlikely]] {
+            const std::size_t values = kept_.growth();
+            hold.unlock();
+            more = kept_.make_room(values);
+            hold.lock();
+            kept_.add(more, values);
+        }
         if (core_.closed)
             return false;
-        std::swap(place(++core_.newest), added); // what was there ends after the unlock
+        std::swap(kept_[++core_.newest], added); // what was there ends after the unlock
         core_.waiting.take_all(woken);
         return true;
     }
@@ -90,11 +100,8 @@ private:
             detail::broadcast_keeps_nothing(made_at);
         return static_cast<std::size_t>(kept);
     }
-    detail::kept_value<T>& place(std::uint64_t version) noexcept {
-        return kept_[static_cast<std::size_t>(version % kept_.size())];
-    }
 
-    std::vector<detail::kept_value<T>> kept_; // guarded by core_.guard
+    detail::kept_values<T> kept_; // guarded by core_.guard, but for its limit
     detail::versions core_;
 };
 
@@ -110,13 +117,13 @@ public:
         const std::uint64_t newest = from_->core_.newest;
         if (newest == seen_)
             return {};
-        if (const std::size_t kept = from_->kept_.size(); newest - seen_ > kept) {
+        if (const std::size_t kept = from_->kept_.limit(); newest - seen_ > kept) {
             const std::uint64_t missed = newest - kept - seen_;
             seen_ += missed;
             hold.unlock();
             throw lagged{missed};
         }
-        const detail::kept_value<T> value = from_->place(seen_ + 1);
+        const detail::kept_value<T> value = from_->kept_[seen_ + 1];
         hold.unlock();
         std::optional<T> copy{*value};
         ++seen_;

@@ -13,6 +13,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/wait_list.hpp>
+#include <creel/sync/detail/item_store.hpp>
 #include <creel/sync/semaphore.hpp>
 
 #include <algorithm>
@@ -25,7 +26,6 @@
 #include <source_location>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace creel::sync {
 
@@ -52,13 +52,16 @@ class pool {
 public:
     class lease;
 
+    // Memory is taken as things are made, so a large limit costs nothing.
     // Throws: std::bad_alloc. A limit of 0 or no way to create is a bug, and is caught.
     explicit pool(pool_options<T> options,
                   std::source_location made_at = std::source_location::current())
-        : options_(std::move(options)), lock_("pool", made_at), permits_(options_.limit, made_at) {
+        : options_(std::move(options)),
+          lock_("pool", made_at),
+          idle_(options_.limit),
+          permits_(options_.limit, made_at) {
         CREEL_ASSERT(options_.limit > 0 && options_.create,
                      lock_.says("it needs a limit above 0 and a create function").c_str());
-        idle_.reserve(options_.limit);
     }
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
@@ -67,14 +70,17 @@ public:
         const auto s = permits_.statistics();
         CREEL_ASSERT(s.available == s.permits,
                      lock_.says("destroyed while something of it is in use").c_str());
-        for (T& item : idle_)
-            dispose(std::move(item));
+        while (idle_.size() != 0)
+            idle_.take([&](T&& item) {
+                if (options_.dispose)
+                    options_.dispose(std::move(item));
+            });
     }
 
     // An idle one that is valid, the last used first, else a new one.
     // Parks: while `limit` are in use, first come first served, and as create and is_valid do.
     // Cancel: yes, nothing is held then. Threads: any. Throws: cancelled; what create or is_valid
-    // throws.
+    // throws; std::bad_alloc, before anything is created.
     [[nodiscard]] lease acquire() {
         permit right = permits_.hold();
         while (std::optional<T> item = take_idle()) {
@@ -82,12 +88,7 @@ public:
                 return lease{*this, std::move(*item), std::move(right)};
             dispose(std::move(*item));
         }
-        T made = options_.create();
-        {
-            const std::lock_guard hold{lock_};
-            ++created_;
-        }
-        return lease{*this, std::move(made), std::move(right)};
+        return lease{*this, make(), std::move(right)};
     }
 
     // Threads: any. Never parks.
@@ -99,14 +100,36 @@ public:
     }
 
 private:
-    std::optional<T> take_idle() noexcept {
+    // Empty: there is none, and the caller is to make one, which is counted, and has its place to
+    // go back to. Throws: std::bad_alloc.
+    std::optional<T> take_idle() {
         std::optional<T> item;
-        const std::lock_guard hold{lock_};
-        if (!idle_.empty()) {
-            item.emplace(std::move(idle_.back()));
-            idle_.pop_back();
+        typename detail::lifo_store<T>::room more; // allocated with the lock free
+        std::unique_lock hold{lock_};
+        while (idle_.size() == 0 && existing_ == idle_.ready()) {
+            const std::size_t items = idle_.growth();
+            hold.unlock();
+            more = idle_.make_room(items);
+            hold.lock();
+            static_cast<void>(idle_.add(more));
         }
+        if (idle_.size() == 0)
+            ++existing_;
+        else
+            idle_.take([&](T&& idle) { item.emplace(std::move(idle)); });
         return item;
+    }
+    T make() {
+        try {
+            T made = options_.create();
+            const std::lock_guard hold{lock_};
+            ++created_;
+            return made;
+        } catch (...) {
+            const std::lock_guard hold{lock_};
+            --existing_;
+            throw;
+        }
     }
     bool is_valid(T& item) {
         if (!options_.is_valid)
@@ -121,15 +144,20 @@ private:
     void dispose(T&& item) noexcept {
         if (options_.dispose)
             options_.dispose(std::move(item));
+        const std::lock_guard hold{lock_};
+        --existing_;
     }
     void give_back(T&& item) noexcept {
         const std::lock_guard hold{lock_};
-        idle_.push_back(std::move(item)); // there is room: no more than `limit` exist
+        idle_.push(std::move(item)); // there is room for all that exist
     }
 
     pool_options<T> options_;
     mutable wait_lock lock_;
-    std::vector<T> idle_; // guarded by lock_, as is created_
+    // Guarded by lock_, as is all below. No more exist than permits are held and items are idle, so
+    // no more than the limit.
+    detail::lifo_store<T> idle_;
+    std::size_t existing_ = 0; // idle, in use, or being made
     std::uint64_t created_ = 0;
     struct permits final : semaphore {
         permits(std::size_t limit, std::source_location made_at)

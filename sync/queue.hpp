@@ -13,9 +13,10 @@
 //     capacity size empty closed statistics
 //
 // T need only be movable, and its moves may throw: the item is then where it was. They are done
-// under a spinlock, so they must neither wait nor touch the queue. Room for all items is allocated
-// at the beginning, and nothing later. Destroying a queue at which somebody waits is a bug, and is
-// caught.
+// under a spinlock, so they must neither wait nor touch the queue. Memory is taken as the queue
+// fills, so a large capacity costs nothing by itself, and kept for what comes later; what fits into
+// about 8 KB is allocated at the beginning. Growing moves no item, and is done without the lock.
+// Destroying a queue at which somebody waits is a bug, and is caught.
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>

@@ -68,7 +68,8 @@ public:
     // False once the queue is closed; the argument is then not moved from, nor when it throws.
     // Parks: while it is full, first come first served; with capacity 0 until a pop takes the item.
     // Cancel: yes, the item is not in the queue then. Threads: any. Throws: cancelled; what moving
-    // the item in throws. Cost: a spinlock and a move, and a wake if somebody waits for an item.
+    // the item in throws; std::bad_alloc when it must grow and cannot, and the item is not in it
+    // then. Cost: a spinlock and a move, and a wake if somebody waits for an item.
     [[nodiscard]] bool push(T&& item) {
         check_cancel();
         core_.guard.lock();
@@ -119,11 +120,11 @@ public:
     }
 
     // False when it is full or closed; the argument is then not moved from.
-    // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws.
+    // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws; std::bad_alloc.
     [[nodiscard]] bool try_push(T&& item) {
         wake_batch woken;
-        const std::lock_guard hold{core_.guard};
-        return push_at_once(item, woken);
+        std::unique_lock hold{core_.guard};
+        return push_or_grow(item, hold, woken);
     }
     [[nodiscard]] bool try_push(const T& item)
         requires std::copy_constructible<T>
@@ -252,7 +253,7 @@ private:
     [[gnu::noinline]] bool push_slowly(T& item) {
         wake_batch woken;
         std::unique_lock hold{core_.guard, std::adopt_lock}; // free before the wakes
-        if (push_at_once(item, woken))
+        if (push_or_grow(item, hold, woken))
             return true;
         if (core_.closed)
             return false;
@@ -280,6 +281,30 @@ private:
         return queue_core::wait(me);
     }
 
+    // False: it is closed, or full.
+    bool push_or_grow(T& item, std::unique_lock<wait_lock>& hold, wake_batch& woken) {
+        while (!push_at_once(item, woken)) {
+            if (core_.closed || !store_.can_grow())
+                return false;
+            grow(hold);
+        }
+        return true;
+    }
+
+    // Allocates with the lock free, so the caller must look again at everything.
+    [[gnu::noinline]] void grow(std::unique_lock<wait_lock>& hold) {
+        const std::size_t items = store_.growth();
+        hold.unlock();
+        typename Store::room more = Store::make_room(items);
+        hold.lock();
+        if (store_.add(more))
+            return;
+        hold.unlock(); // to free it
+        more = {};
+        hold.lock();
+    }
+
+    // False also if it must grow first.
     bool push_at_once(T& item, wake_batch& woken) {
         if (core_.closed)
             return false;

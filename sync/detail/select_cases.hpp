@@ -96,17 +96,18 @@ struct push_case final : select_case {
     wait_lock& lock() noexcept { return q.core_.guard; }
     bool attempt() {
         wake_batch woken_others;
-        const std::lock_guard hold{lock()};
-        pushed = q.push_at_once(item, woken_others);
+        std::unique_lock hold{lock()};
+        pushed = q.push_or_grow(item, hold, woken_others);
         return pushed || q.core_.closed;
     }
     enrolment enroll(select_waiter& me) {
         wake_batch woken_others;
-        const std::lock_guard hold{lock()};
-        if (q.core_.closed || q.store_.has_room() || others_wait(q.core_.poppers, me)) {
+        std::unique_lock hold{lock()};
+        if (q.core_.closed || q.store_.has_room() || q.store_.can_grow() ||
+            others_wait(q.core_.poppers, me)) {
             if (!me.claim.try_claim(nullptr))
                 return enrolment::taken;
-            pushed = q.push_at_once(item, woken_others);
+            pushed = q.push_or_grow(item, hold, woken_others);
             return pushed || q.core_.closed ? enrolment::done : enrolment::again;
         }
         node = &place.emplace(me, std::addressof(item), &me.claim);

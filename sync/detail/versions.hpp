@@ -4,6 +4,9 @@
 
 #include <creel/fibers/wait_list.hpp>
 
+#include <algorithm>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -38,6 +41,46 @@ private:
             return std::make_shared<const T>(std::move(value));
     }
     std::conditional_t<is_plain, T, std::shared_ptr<const T>> value_{};
+};
+
+// The last values that were published, up to a limit. Its memory grows with their number, to twice
+// as much each time, and the values stay where they are. The three steps are those of a queue's
+// store: see item_store.hpp.
+template <typename T>
+class kept_values {
+public:
+    using room = std::unique_ptr<kept_value<T>[]>;
+
+    explicit kept_values(std::size_t limit)
+        : limit_(limit),
+          levels_(std::make_unique<room[]>(static_cast<std::size_t>(std::bit_width(limit)))) {}
+
+    [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
+    [[nodiscard]] bool has_room_for(std::uint64_t version) const noexcept {
+        return version <= ready_ || ready_ == limit_;
+    }
+    [[nodiscard]] std::size_t growth() const noexcept {
+        return std::min(ready_ + 1, limit_ - ready_);
+    }
+    static room make_room(std::size_t values) { return std::make_unique<kept_value<T>[]>(values); }
+    void add(room& more, std::size_t values) noexcept {
+        if (ready_ == limit_ || values != growth())
+            return;
+        levels_[static_cast<std::size_t>(std::bit_width(ready_))] = std::move(more);
+        ready_ += values;
+    }
+
+    // The first version is 1.
+    [[nodiscard]] kept_value<T>& operator[](std::uint64_t version) const noexcept {
+        const auto i = static_cast<std::size_t>((version - 1) % limit_) + 1;
+        const auto level = static_cast<std::size_t>(std::bit_width(i)) - 1;
+        return levels_[level][i - (std::size_t{1} << level)];
+    }
+
+private:
+    std::size_t limit_;
+    std::size_t ready_ = 0;
+    std::unique_ptr<room[]> levels_;
 };
 
 // The untyped half. Everything public is guarded by `guard`.

@@ -7,6 +7,7 @@
 #include "support/process_end.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -235,6 +236,26 @@ TEST_CASE("a task handle may outlive its nursery and its run") {
     run_virtually([&] {
         std::thread{[mine = std::move(kept)] {}}.join();
         creel::with_nursery([](creel::nursery& n) { CHECK(n.async([] { return 1; }).get() == 1); });
+    });
+}
+
+TEST_CASE("handles that are moved onto themselves are as before") {
+    run_virtually([] {
+        creel::with_nursery([](creel::nursery& n) {
+            auto child = n.async([] { return 7; });
+            auto& same_child = child;
+            child = std::move(same_child);
+            CHECK(child.get() == 7);
+            auto remote = n.remote();
+            auto& same_remote = remote;
+            remote = std::move(same_remote);
+            const bool accepted = remote.spawn([] {});
+            CHECK(accepted);
+            auto token = n.token();
+            auto& same_token = token;
+            token = std::move(same_token);
+            CHECK(token == n.token());
+        });
     });
 }
 

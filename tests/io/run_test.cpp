@@ -130,12 +130,18 @@ TEST_CASE("run waits for the children of the root") {
 }
 
 TEST_CASE("a function that was cut short by a cancel of the root gives task_cancelled") {
-    CHECK_THROWS_AS(io::run([](creel::nursery& root) -> int {
-                        root.cancel();
-                        creel::this_fiber::sleep_for(1h);
-                        return 1;
-                    }),
-                    creel::task_cancelled);
+    const unsigned line = __LINE__ + 2;
+    try {
+        io::run([](creel::nursery& root) -> int {
+            root.cancel("enough");
+            creel::this_fiber::sleep_for(1h);
+            return 1;
+        });
+        FAIL("it has a value");
+    } catch (const creel::task_cancelled& e) {
+        CHECK(e.reason().text == "enough");
+        CHECK(e.where().line() == line);
+    }
     io::run([](creel::nursery& root) { // and nothing if there is no value to miss
         root.cancel();
         creel::this_fiber::sleep_for(1h);

@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -26,6 +27,24 @@ TEST_CASE("an address in use is an error that names the address") {
         const auto error = error_of([&] { const io::tcp_listener second{taken}; });
         CHECK(error.code() == std::errc::address_in_use);
         CHECK_THAT(error.what(), Catch::StartsWith("listen on " + taken.to_string() + ": "));
+    });
+}
+
+TEST_CASE("a listener and a stream that are moved onto themselves stay open") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        auto& same_listener = listener;
+        listener = std::move(same_listener);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                auto client = io::tcp_stream::connect(listener.local_endpoint());
+                auto& same_client = client;
+                client = std::move(same_client);
+                client.send_all(std::as_bytes(std::span{"x", 1}));
+            });
+            auto server = listener.accept();
+            CHECK(recv_text(server) == "x");
+        });
     });
 }
 

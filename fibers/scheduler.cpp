@@ -90,9 +90,11 @@ void detail::run_on(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body) {
     check_stack_bytes(options.stack_bytes, "a run");
     const scheduler* home = nullptr;
-    scheduler::run(outside, options, [&] {
-        home = scheduler::current();
-        body();
+    on_living_thread([&] {
+        scheduler::run(outside, options, [&] {
+            home = scheduler::current();
+            body();
+        });
     });
     blocking_pool::shared().name_abandoned(*home);
 }

@@ -69,6 +69,11 @@ struct scheduler_statistics {
 namespace detail {
 void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
 
+// Calls f here; on a thread that is ending, where no run can be any more, on a thread made for it,
+// which sees the local<T>s of this one, and waits. Throws: what f throws; std::system_error when no
+// thread can be started.
+void on_living_thread(const std::function<void()>& f);
+
 // Waits until no Boost fiber is inside a creel call any more, as a run does when its function has
 // returned: for who wants that wait to be in a scope, in which the Boost fibers then wait, too.
 // Parks: until then. Cancel: no. Threads: own, the main fiber.
@@ -83,6 +88,9 @@ void drain_natives() noexcept;
 // another run. The poller must outlive it. Meanwhile the thread's Boost.Fiber algorithm is ours;
 // afterwards it is a new round_robin, whatever it was before, for Boost cannot tell which that was.
 // exit() inside a run aborts: return from f instead.
+// A thread that has had a run and is ending (after main, in the destructor of a global object or an
+// atexit function; in that of a thread_local) can have no other: then the run, and the poller's
+// work, is on a thread made for it, while this one waits.
 // Scopes that the thread is in when it calls this have no effect inside, where f is the root: give
 // f a scope of its own. (Their deadlines would need this run's timers, their cancels its inbox.)
 // Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f throws;

@@ -84,7 +84,8 @@ interrupted::interrupted(int signal_number)
 namespace detail {
 
 struct run_session::state : supervisor {
-    explicit state(const run_options& o) : options(o), uring(o.ring_entries, o.completion_entries) {
+    state(const run_options& o, ring_statistics& l)
+        : options(o), last(l), uring(o.ring_entries, o.completion_entries) {
         if (options.on_signal != signal_action::ignore)
             signals.emplace(uring.wake_descriptor());
         attend = [](supervisor& s) noexcept { static_cast<state&>(s).look(); };
@@ -101,8 +102,8 @@ struct run_session::state : supervisor {
         CREEL_ASSERT(!debug || outlived == 0,
                      "a fiber resumed before the last completion of its operation");
         uring.end();
-        last_statistics() = uring.statistics();
-        last_statistics().operations_in_flight = outlived;
+        last = uring.statistics();
+        last.operations_in_flight = outlived;
         set_current_ring(nullptr);
     }
 
@@ -141,6 +142,7 @@ struct run_session::state : supervisor {
     }
 
     run_options options;
+    ring_statistics& last;
     ring uring;
     std::optional<signal_watch> signals;
     cancel_scope* everything = nullptr;       // the root's, then that of wait_for_natives()
@@ -149,12 +151,12 @@ struct run_session::state : supervisor {
     bool debug = false;
 };
 
-run_session::run_session(const run_options& options) {
+run_session::run_session(const run_options& options, ring_statistics& last) {
     CREEL_ASSERT(!on_scheduler() && current_ring() == nullptr,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
     raise_descriptor_limit();
-    state_ = std::make_unique<state>(options);
+    state_ = std::make_unique<state>(options, last);
 }
 
 run_session::~run_session() = default;
@@ -218,11 +220,11 @@ void run_session::finish(std::exception_ptr error) {
     int to_throw = 0;
     {
         // The ring goes before the signal is raised, for that may be the end of the process.
-        const std::unique_ptr<state> last = std::move(state_);
-        last->uring.set_supervisor(nullptr);
-        if (last->signals) {
-            const bool wants_raise = last->options.on_signal == signal_action::raise_again;
-            const signal_watch::outcome o = last->signals->leave(wants_raise);
+        const std::unique_ptr<state> s = std::move(state_);
+        s->uring.set_supervisor(nullptr);
+        if (s->signals) {
+            const bool wants_raise = s->options.on_signal == signal_action::raise_again;
+            const signal_watch::outcome o = s->signals->leave(wants_raise);
             to_raise = o.to_raise;
             if (!wants_raise)
                 to_throw = o.received;
@@ -237,6 +239,15 @@ void run_session::finish(std::exception_ptr error) {
         throw interrupted{to_throw};
     if (error)
         std::rethrow_exception(error);
+}
+
+void run_session_on_living_thread(const run_options& options,
+                                  const std::function<void(run_session&)>& body) {
+    ring_statistics& last = last_statistics(); // of this thread
+    creel::detail::on_living_thread([&] {
+        run_session session{options, last};
+        session.finish(session.schedule([&] { body(session); }));
+    });
 }
 
 } // namespace detail

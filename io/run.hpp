@@ -76,7 +76,8 @@ namespace detail {
 // The untyped half of a run: ring, signals, shutdown.
 class run_session {
 public:
-    explicit run_session(const run_options& options);
+    // `last` gets the ring's counters when it has ended.
+    run_session(const run_options& options, ring_statistics& last);
     ~run_session();
     run_session(const run_session&) = delete;
     run_session& operator=(const run_session&) = delete;
@@ -99,6 +100,11 @@ private:
 
     std::unique_ptr<state> state_;
 };
+
+// Makes a session, has body call run_root() in it, and finishes it: on this thread, or, where it is
+// ending and can have no run any more, on one made for that.
+void run_session_on_living_thread(const run_options& options,
+                                  const std::function<void(run_session&)>& body);
 
 template <typename F>
 decltype(auto) call_with_root(F& f, nursery& root) {
@@ -132,7 +138,9 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 // Runs f until it and all its fibers have ended. Returns its value, or throws its error; a non-void
 // f that was cut short gives task_cancelled. One run at a time on a thread, as many as there are
 // threads. Raises the soft limit of open files to the hard one. Scopes that the plain thread is in
-// have no effect inside: open them in f.
+// have no effect inside: open them in f. In the destructor of a global object, an atexit function
+// or the destructor of a thread_local, on a thread that has had a run before, f runs on a thread
+// made for it, with thread_locals of its own, and the ending one waits.
 // Parks: it blocks the thread. Threads: any, from their own stack. Throws: what f throws;
 // std::system_error that names the remedy where io_uring is refused; interrupted if asked for, and
 // then instead of f's value, for the caller is to end: only an error of f comes before it.
@@ -141,13 +149,14 @@ template <typename F>
 auto run(run_options options, F&& f, std::source_location where = std::source_location::current())
     -> std::remove_cvref_t<detail::run_result<F>> {
     using result = std::remove_cvref_t<detail::run_result<F>>;
-    detail::run_session session{options};
+    using session = detail::run_session;
     if constexpr (std::is_void_v<result>) {
-        session.finish(session.schedule([&] { detail::run_root(session, f, where); }));
+        detail::run_session_on_living_thread(options,
+                                             [&](session& s) { detail::run_root(s, f, where); });
     } else {
         std::optional<result> value;
-        session.finish(
-            session.schedule([&] { value.emplace(detail::run_root(session, f, where)); }));
+        detail::run_session_on_living_thread(
+            options, [&](session& s) { value.emplace(detail::run_root(s, f, where)); });
         return std::move(*value);
     }
 }

@@ -4,6 +4,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/audit.hpp>
 #include <creel/fibers/detail/boost_copies.hpp>
+#include <creel/fibers/detail/thread_end.hpp>
 
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
@@ -37,18 +38,6 @@ void find_thread_stack(fiber_record& f) {
     f.stack_bytes = bytes;
 }
 
-// exit() destroys thread_locals first. Boost's would wait for ever for our idle carriers; this one,
-// made later and so destroyed before it, says so instead. After it no run can be: Boost's are gone.
-constinit thread_local bool thread_has_ended = false;
-struct exit_guard {
-    ~exit_guard() {
-        CREEL_ASSERT(this_scheduler == nullptr,
-                     "exit() inside io::run: let its function return instead, or call _exit()");
-        thread_has_ended = true;
-    }
-};
-thread_local exit_guard no_exit;
-
 // What a thread's natives are left to between runs: one object, for another thread that wakes one
 // of them calls notify() after it has released Boost's lock, and may by then find the next run on.
 thread_local boost::fibers::algo::algorithm::ptr_t between_runs;
@@ -80,15 +69,11 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     CREEL_ASSERT(this_scheduler == nullptr,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
-    CREEL_ASSERT(!thread_has_ended,
-                 "io::run on a thread that is ending, where Boost's part of it has gone (after "
-                 "main, in the destructor of a global or thread_local object): call it on a "
-                 "std::thread made there");
     CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
                  "io::run must be called from the thread's own stack, not from a Boost fiber");
     report_other_boost_fiber();
     scheduler& s = acquire();
-    static_cast<void>(&no_exit); // makes it, after Boost's own
+    watch_end_of_thread(); // after Boost's part of it was made
     try {
         s.enter(outside, options);
     } catch (...) { // no memory: what has begun ends

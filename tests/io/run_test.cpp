@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <future>
 #include <memory>
 #include <string>
@@ -164,6 +165,31 @@ TEST_CASE("io::run works ten times on one thread, on the main thread and on othe
         CHECK(elsewhere == 10);
     }
     check_nothing_left(before);
+}
+
+TEST_CASE("io::run works after main on a thread that has had a run, signals and counters as well") {
+    const child_result child = run_in_child([] {
+        expect(round_trip() == 1);
+        std::atexit([] {
+            expect(round_trip() == 1);
+            expect(io::statistics().operations_completed > 0);
+            bool told = false;
+            try {
+                io::run({.on_signal = io::throw_interrupted}, [] {
+                    std::raise(SIGTERM);
+                    creel::this_fiber::sleep_for(1h);
+                });
+            } catch (const io::interrupted&) {
+                told = true;
+            }
+            expect(told);
+            ::_exit(0);
+        });
+        std::exit(1); // NOLINT(concurrency-mt-unsafe): no other thread is there
+    });
+    INFO(to_string(child));
+    CHECK(child.exited);
+    CHECK(child.exit_code == 0);
 }
 
 TEST_CASE("io::run works on several threads at once") {

@@ -26,9 +26,6 @@ constexpr std::size_t kept_idle_carriers = 4096;
 constexpr bool keeps_warm_tasks = CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0;
 constexpr std::size_t most_warm_tasks = 1024;
 
-// How often those beyond kept_while_waiting are looked at when nothing is going on.
-constexpr duration trim_interval = std::chrono::seconds{1};
-
 } // namespace
 
 task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t align,
@@ -75,14 +72,15 @@ void scheduler::free_task(task& t) noexcept {
     recycle_task(t);
 }
 
-void scheduler::cool_tasks() noexcept {
-    while (task* t = warm_tasks_) {
+void scheduler::cool_tasks(std::size_t count) noexcept {
+    for (; count != 0; --count) {
+        task* const t = warm_tasks_;
         warm_tasks_ = static_cast<task*>(t->next_ready);
+        --warm_task_count_;
         const std::uint32_t granted = t->node_bytes;
         t->~task();
-        nodes_->deallocate(t, granted);
+        nodes_->deallocate_unneeded(t, granted);
     }
-    warm_task_count_ = 0;
 }
 
 void scheduler::keep_task(task& t, task_result& r) noexcept {
@@ -127,7 +125,12 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
         reserve_ended();
         return;
     }
-    stacks_->release(memory);
+    if (unneeded_carriers_ != 0) {
+        --unneeded_carriers_;
+        stacks_->release_unneeded(memory);
+    } else {
+        stacks_->release(memory);
+    }
     --carriers_;
     if (--ending_ == 0 && !awaiting_memory_.empty())
         ready_.prepend(awaiting_memory_);
@@ -144,20 +147,6 @@ void scheduler::end_idle(std::size_t count) noexcept {
         make_ready(f);
     }
     idle_low_ = std::min(idle_low_, idle_count_);
-}
-
-// Ends half of the idle carriers that were not needed since the last time, and gives their stacks
-// back: the memory of a burst is gone some rounds of waiting later.
-void scheduler::trim() noexcept {
-    const time_point t = outside_->now();
-    if (t < next_trim_)
-        return;
-    next_trim_ = t + trim_interval;
-    const std::size_t surplus = std::min(idle_low_, idle_count_ - kept_while_waiting);
-    stacks_->trim(kept_while_waiting);
-    timers_.trim();
-    end_idle((surplus + 1) / 2);
-    idle_low_ = idle_count_;
 }
 
 [[gnu::always_inline]] inline void scheduler::run_task(task& t) noexcept {

@@ -202,6 +202,8 @@ void scheduler::take_in() noexcept {
         end_dropped_meanwhile();
     last_poll_ = outside_->now();
     fire_timers(last_poll_);
+    if (last_poll_ >= next_trim_) [[unlikely]]
+        trim();
     pace(last_poll_);
     begin_round();
     look_at_boost();
@@ -212,9 +214,7 @@ void scheduler::take_in() noexcept {
 void scheduler::idle_round() noexcept {
     if (!dropped_.empty()) [[unlikely]]
         end_dropped_meanwhile();
-    if (idle_count_ > kept_while_waiting)
-        trim();
-    if (anything_ready()) // those that end for the trim are among them
+    if (anything_ready())
         return;
     if (spinning_.enabled() && spinning_.try_it() && spin()) {
         last_look_ = time_point::max(); // what went by were no slices
@@ -262,6 +262,8 @@ bool scheduler::spin() noexcept {
 
 time_point scheduler::next_deadline() noexcept {
     time_point next = timers_.next_deadline();
+    if (has_surplus())
+        next = std::min(next, next_trim_);
     if (boost_deadline_ != time_point::max()) { // Boost's clock is real, the poller's may not be
         const time_point real = std::min(clock::now(), boost_deadline_);
         next = std::min(next, deadline_after(outside_->now(), boost_deadline_ - real));

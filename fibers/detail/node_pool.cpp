@@ -3,9 +3,11 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
 
+#include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <new>
+
+#include <sys/mman.h>
 
 namespace creel::detail {
 
@@ -28,8 +30,44 @@ struct node_pool::slab {
 };
 
 namespace {
+
 constexpr std::size_t header_bytes = 64;
+constexpr std::size_t kept_after_trim = 1; // empty slabs, of each class
+
+void* map(std::size_t bytes) noexcept {
+    void* const memory =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory != MAP_FAILED ? memory : nullptr;
 }
+
+// Not from malloc, which keeps what lies below a block that is still in use: so a slab's memory
+// goes back when the slab does. Aligned to its size; null without memory. The kernel joins
+// neighbours to one mapping, and where it has put one aligned, the next one mostly is, too.
+void* map_slab(std::size_t bytes) noexcept {
+    const auto misfit = [bytes](void* at) {
+        return reinterpret_cast<std::uintptr_t>(at) & (bytes - 1);
+    };
+    void* const first = map(bytes);
+    if (first == nullptr || misfit(first) == 0)
+        return first;
+    ::munmap(first, bytes);
+    auto* const wide = static_cast<std::byte*>(map(2 * bytes));
+    if (wide == nullptr)
+        return nullptr;
+    const std::size_t before = misfit(wide) == 0 ? 0 : bytes - misfit(wide);
+    if (before != 0)
+        ::munmap(wide, before);
+    ::munmap(wide + before + bytes, bytes - before);
+    return wide + before;
+}
+
+void unmap_slab(void* slab, std::size_t bytes) noexcept {
+    // At vm.max_map_count the kernel cannot split a mapping: the address space is lost, then.
+    if (::munmap(slab, bytes) != 0)
+        ::madvise(slab, bytes, MADV_DONTNEED);
+}
+
+} // namespace
 
 void node_pool::link(size_class& c, slab& s) noexcept {
     s.next = c.partial;
@@ -57,7 +95,7 @@ node_pool::~node_pool() {
             left_behind_ -= s->used;
             unlink(c, *s);
             if (s->used == 0)
-                std::free(s);
+                unmap_slab(s, slab_bytes);
         }
     }
 }
@@ -73,7 +111,7 @@ void* node_pool::allocate_cold(std::size_t bytes, std::size_t index, std::uint32
     if (s == nullptr)
         return allocate_from_new_slab(index);
     if (s->used == 0)
-        --c.empty_slabs;
+        c.unneeded_slabs = std::min(c.unneeded_slabs, --c.empty_slabs);
     void* node;
     if (s->free != nullptr) {
         node = s->free;
@@ -88,7 +126,7 @@ void* node_pool::allocate_cold(std::size_t bytes, std::size_t index, std::uint32
 }
 
 void* node_pool::allocate_from_new_slab(std::size_t index) {
-    auto* s = static_cast<slab*>(std::aligned_alloc(slab_bytes, slab_bytes));
+    auto* s = static_cast<slab*>(map_slab(slab_bytes));
     if (s == nullptr)
         throw std::bad_alloc{};
     static_assert(sizeof(slab) <= header_bytes);
@@ -111,6 +149,22 @@ void node_pool::deallocate_cold(void* node, std::uint32_t granted, std::size_t i
         return_to_slab(node, index);
 }
 
+void node_pool::deallocate_unneeded(void* node, std::uint32_t granted) noexcept {
+    if (granted == 0)
+        ::operator delete(node);
+    else
+        return_unneeded(node, class_of(granted));
+}
+
+// There is no need of the slab either, if this was its last node.
+void node_pool::return_unneeded(void* node, std::size_t index) noexcept {
+    size_class& c = classes_[index];
+    const std::size_t empty_before = c.empty_slabs;
+    return_to_slab(node, index);
+    if (c.empty_slabs > empty_before)
+        ++c.unneeded_slabs;
+}
+
 void node_pool::return_to_slab(void* node, std::size_t index) noexcept {
     size_class& c = classes_[index];
     slab& s = slab_of(node);
@@ -120,9 +174,44 @@ void node_pool::return_to_slab(void* node, std::size_t index) noexcept {
     if (s.used == s.capacity)
         link(c, s);
     if (--s.used == 0 && ++c.empty_slabs > kept_empty_slabs) {
-        --c.empty_slabs;
+        c.unneeded_slabs = std::min(c.unneeded_slabs, --c.empty_slabs);
         unlink(c, s);
-        std::free(&s);
+        unmap_slab(&s, slab_bytes);
+    }
+}
+
+void node_pool::trim() noexcept {
+    for (std::size_t index = 0; index < classes_.size(); ++index) {
+        size_class& c = classes_[index];
+        for (auto count = std::min(c.warm_count, c.warm_at_trim); count != 0; --count) {
+            free_node* const f = c.warm;
+            c.warm = f->next;
+            --c.warm_count;
+            return_unneeded(f, index);
+        }
+        c.warm_at_trim = c.warm_count;
+        free_empty_slabs(c, std::min(c.unneeded_slabs,
+                                     c.empty_slabs - std::min(c.empty_slabs, kept_after_trim)));
+        c.unneeded_slabs = c.empty_slabs;
+    }
+}
+
+bool node_pool::has_surplus() const noexcept {
+    return std::any_of(classes_.begin(), classes_.end(), [](const size_class& c) {
+        return c.warm_count != 0 || c.empty_slabs > kept_after_trim;
+    });
+}
+
+void node_pool::free_empty_slabs(size_class& c, std::size_t count) noexcept {
+    for (slab* s = c.partial; s != nullptr && count != 0;) {
+        slab* const next = s->next;
+        if (s->used == 0) {
+            unlink(c, *s);
+            unmap_slab(s, slab_bytes);
+            --c.empty_slabs;
+            --count;
+        }
+        s = next;
     }
 }
 
@@ -139,7 +228,7 @@ void node_pool::deallocate_left_behind(void* node, std::uint32_t granted) noexce
     }
     slab& s = slab_of(node);
     if (std::atomic_ref<std::uint32_t>{s.used}.fetch_sub(1, std::memory_order_acq_rel) == 1)
-        std::free(&s);
+        unmap_slab(&s, slab_bytes);
 }
 
 } // namespace creel::detail

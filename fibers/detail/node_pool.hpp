@@ -1,4 +1,5 @@
-// Memory for tasks: nodes of a few sizes, recycled, given back when many lie idle.
+// Memory for tasks: nodes of a few sizes, recycled, given back when many lie idle or when they have
+// done so for a while.
 #pragma once
 
 #include <array>
@@ -41,6 +42,14 @@ public:
         classes_[index].warm = f;
         ++classes_[index].warm_count;
     }
+    // The same for a node that need not stay warm.
+    void deallocate_unneeded(void* node, std::uint32_t granted) noexcept;
+
+    // Gives back what was not needed since the last call: slabs to the system, but for one in each
+    // class, and warm nodes, of which a moment's count tells, to their slabs.
+    void trim() noexcept;
+    // True if that may give something, now or the next time.
+    [[nodiscard]] bool has_surplus() const noexcept;
 
     // Nodes that will outlive the pool: what their slabs hold is left to deallocate_left_behind.
     void leave_behind(std::size_t nodes) noexcept { left_behind_ = nodes; }
@@ -57,6 +66,8 @@ private:
         std::uint32_t warm_count = 0;
         slab* partial = nullptr; // slabs that have a free node, doubly linked
         std::size_t empty_slabs = 0;
+        std::size_t unneeded_slabs = 0; // least number of empty ones since the last trim
+        std::uint32_t warm_at_trim = 0;
     };
 
     static constexpr std::array<std::uint32_t, 3> class_bytes{192, 320, 640};
@@ -75,7 +86,9 @@ private:
     void* allocate_cold(std::size_t bytes, std::size_t index, std::uint32_t& granted);
     void deallocate_cold(void* node, std::uint32_t granted, std::size_t index) noexcept;
     void return_to_slab(void* node, std::size_t index) noexcept;
+    void return_unneeded(void* node, std::size_t index) noexcept;
     void* allocate_from_new_slab(std::size_t index);
+    void free_empty_slabs(size_class& c, std::size_t count) noexcept;
     static slab& slab_of(void* node) noexcept;
     static void unlink(size_class& c, slab& s) noexcept;
     static void link(size_class& c, slab& s) noexcept;

@@ -126,8 +126,9 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     main_->id = next_id_++;
     last_poll_ = outside.now();
     last_look_ = last_poll_;
-    next_trim_ = last_poll_;
-    idle_low_ = 0;
+    shallow_idle_ = 0;
+    unneeded_carriers_ = 0;
+    begin_period();
     dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
     dispatcher_->home = this;
     dispatcher_->id = next_id_ | ((std::uint64_t{1} << id_range_bits) - 1); // the last of the range
@@ -188,7 +189,7 @@ void scheduler::leave_unentered() noexcept {
     if (reserve_stack_.top != nullptr)
         stacks_->release(std::exchange(reserve_stack_, {}));
     stacks_.reset();
-    cool_tasks();
+    cool_tasks(warm_task_count_);
     nodes_.reset();
     current_ = nullptr;
     outside_ = nullptr;

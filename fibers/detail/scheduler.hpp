@@ -150,9 +150,6 @@ private:
 
     static constexpr int switches_per_look = 64; // at most; see longest_round in loop.cpp
 
-    // Idle carriers that stay warm when nothing is going on; see trim().
-    static constexpr std::size_t kept_while_waiting = 64;
-
     scheduler() = default;
     ~scheduler() override = default;
 
@@ -199,16 +196,21 @@ private:
     void end_task(task& t) noexcept;
     void end_with(task& t, ending how, std::exception_ptr error) noexcept;
     void recycle_task(task& t) noexcept;
-    void cool_tasks() noexcept;
+    void cool_tasks(std::size_t count) noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task& t) noexcept;
     void renew_budget(fiber_record& f) const noexcept { f.budget = full_budget_; }
     void end_idle(std::size_t count) noexcept;
-    void trim() noexcept;
     void carrier_ended(stack_memory memory) noexcept;
     [[nodiscard]] bool can_run(const fiber_record& carrier, const task& t) const noexcept;
+
+    // trim.cpp
+    void trim() noexcept;
+    void begin_period() noexcept;
+    void make_shallow() noexcept;
+    [[nodiscard]] bool has_surplus() const noexcept;
 
     // reserve.cpp
     fiber_record* bind_new(task& t);
@@ -261,7 +263,10 @@ private:
     timer_queue timers_;
     fiber_record* idle_ = nullptr; // carriers with the default stack, last in first out
     std::size_t idle_count_ = 0;
-    std::size_t idle_low_ = 0; // least idle_count_ since the last trim: not needed meanwhile
+    std::size_t idle_low_ = 0;          // the least idle_count_ of this period, see trim()
+    std::size_t shallow_idle_ = 0;      // of the idle ones, the last in line
+    std::size_t unneeded_carriers_ = 0; // told to end by trim(), and have not yet
+    std::size_t warm_tasks_at_trim_ = 0;
     time_point next_trim_{};
     time_point last_poll_{};
     time_point last_look_{};

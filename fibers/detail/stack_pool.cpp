@@ -71,9 +71,11 @@ stack_pool::~stack_pool() {
 stack_memory stack_pool::allocate(std::size_t stack_bytes) {
     size_class& sizes = class_of(stack_bytes);
     std::byte* top = nullptr;
-    if (sizes.idle.size() != sizes.trimmed) [[likely]] {
+    if (sizes.warm() != 0) [[likely]] {
         top = sizes.idle.back();
         sizes.idle.pop_back();
+        sizes.unneeded = std::min(sizes.unneeded, sizes.warm());
+        --warm_;
     } else {
         top = sizes.trimmed != 0 ? take_trimmed(sizes) : take_unused(sizes);
     }
@@ -89,29 +91,63 @@ void stack_pool::release(stack_memory stack) noexcept {
     unpoison(stack);
     --sizes.in_use;
     sizes.idle.push_back(stack.top);
+    ++warm_;
+}
+
+void stack_pool::release_unneeded(stack_memory stack) noexcept {
+    release(stack);
+    ++class_of(stack.bytes).unneeded;
 }
 
 void stack_pool::trim(std::size_t keep_warm) noexcept {
+    for (size_class& sizes : classes_)
+        if (sizes.warm() > keep_warm)
+            trim_oldest(sizes, sizes.warm() - keep_warm);
+}
+
+std::size_t stack_pool::trim_unneeded(std::size_t most_bytes) noexcept {
     for (size_class& sizes : classes_) {
-        if (sizes.idle.size() - sizes.trimmed <= keep_warm)
+        if (sizes.unneeded == 0)
             continue;
-        forget_guards_ahead(sizes);
-        std::byte** const first = sizes.idle.data() + sizes.trimmed;
-        std::byte** const last = sizes.idle.data() + sizes.idle.size() - keep_warm;
-        // Downwards, so that the lowest is reused first: few stacks then stay in few arenas.
-        std::sort(first, last, std::greater<>{});
-        for (std::byte** begin = first; begin != last;) {
-            arena& current = sizes.arena_of(*begin);
-            std::byte** const end = std::find_if(
-                begin, last, [&current](const std::byte* top) { return top <= current.base; });
-            current.live -= static_cast<std::size_t>(end - begin);
-            if (current.live != 0)
-                discard(sizes, begin, end);
-            begin = end;
-        }
-        sizes.trimmed = sizes.idle.size() - keep_warm;
-        unmap_idle_arenas(sizes);
+        const std::size_t count =
+            std::clamp(most_bytes / sizes.stack_bytes, std::size_t{1}, sizes.unneeded);
+        sizes.unneeded -= count;
+        trim_oldest(sizes, count);
+        return count;
     }
+    return 0;
+}
+
+void stack_pool::begin_period() noexcept {
+    for (size_class& sizes : classes_)
+        sizes.unneeded = sizes.warm();
+}
+
+void stack_pool::discard_below(stack_memory stack, std::size_t kept_bytes) noexcept {
+    if (stack.bytes > kept_bytes)
+        ::madvise(stack.top - stack.bytes, stack.bytes - kept_bytes, MADV_DONTNEED);
+}
+
+// Of the warm stacks those that were released first.
+void stack_pool::trim_oldest(size_class& sizes, std::size_t count) noexcept {
+    forget_guards_ahead(sizes);
+    std::byte** const first = sizes.idle.data() + sizes.trimmed;
+    std::byte** const last = first + count;
+    // Downwards, so that the lowest is reused first: few stacks then stay in few arenas.
+    std::sort(first, last, std::greater<>{});
+    for (std::byte** begin = first; begin != last;) {
+        arena& current = sizes.arena_of(*begin);
+        std::byte** const end = std::find_if(
+            begin, last, [&current](const std::byte* top) { return top <= current.base; });
+        current.live -= static_cast<std::size_t>(end - begin);
+        if (current.live != 0)
+            discard(sizes, begin, end);
+        begin = end;
+    }
+    sizes.trimmed += count;
+    warm_ -= count;
+    sizes.unneeded = std::min(sizes.unneeded, sizes.warm());
+    unmap_idle_arenas(sizes);
 }
 
 stack_pool_statistics stack_pool::statistics() const noexcept {

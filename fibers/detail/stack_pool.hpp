@@ -9,7 +9,8 @@
 //     stack_memory stack = pool.allocate(256 * 1024);
 //     // a fiber runs down from stack.top
 //     pool.release(stack);
-//     pool.trim(64);  // when little is going on
+//     while (pool.trim_unneeded(1 << 26) != 0) {}  // what nobody has asked for since the last
+//     pool.begin_period();
 //
 // Sizes are rounded up to a power of two, and all of it is usable: the guard lies below, in
 // addition. It is 17 pages wide, so that a frame of up to 64 KiB cannot step over it where the code
@@ -75,6 +76,19 @@ public:
     // Cost: a system call for each run of neighbouring stacks, or for each arena.
     void trim(std::size_t keep_warm) noexcept;
 
+    // The same with the warm stacks that were not needed since begin_period() was called last: as
+    // many as the least number that was warm meanwhile, and those of release_unneeded(). At most
+    // `most_bytes` of stacks, but one at least; returns how many. To be called until that is 0.
+    std::size_t trim_unneeded(std::size_t most_bytes) noexcept;
+    void begin_period() noexcept;
+    // Releases a stack that need not stay warm.
+    void release_unneeded(stack_memory stack) noexcept;
+    [[nodiscard]] bool has_warm() const noexcept { return warm_ != 0; }
+
+    // Gives back what a stack in use holds below its upper `kept_bytes`, which must have all that
+    // is alive on it. Cost: a system call.
+    static void discard_below(stack_memory stack, std::size_t kept_bytes) noexcept;
+
     stack_pool_statistics statistics() const noexcept;
 
     // The stack in whose guard this address lies; one without a top if it lies in none. For a
@@ -101,6 +115,9 @@ private:
         // of warm stacks need no arena, and the rest finds it by address.
         std::vector<std::byte*> idle;
         std::size_t trimmed = 0;
+        std::size_t unneeded = 0; // of the warm ones, see trim_unneeded()
+
+        [[nodiscard]] std::size_t warm() const noexcept { return idle.size() - trimmed; }
 
         std::vector<arena> arenas;   // by address
         std::byte* unused = nullptr; // the stacks no one has had, all in the arena mapped last
@@ -115,6 +132,7 @@ private:
     static constexpr std::size_t most_stack_bits = 30;
 
     size_class& class_of(std::size_t stack_bytes);
+    void trim_oldest(size_class& sizes, std::size_t count) noexcept;
     std::byte* take_trimmed(size_class& sizes) noexcept;
     std::byte* take_unused(size_class& sizes);
     void map_arena(size_class& sizes);
@@ -132,6 +150,7 @@ private:
     stack_guard guard_;
     bool installs_many_ = true; // until process_madvise is refused
     std::size_t mapped_bytes_ = 0;
+    std::size_t warm_ = 0; // in all sizes
     std::array<size_class, most_stack_bits - least_stack_bits + 1> classes_;
 };
 

@@ -10,7 +10,6 @@ namespace creel::detail {
 namespace {
 
 constexpr std::uint32_t arity = 4;
-constexpr std::size_t least_capacity = 192; // with the heads of lists one page
 
 } // namespace
 
@@ -52,10 +51,13 @@ timer* timer_queue::pop_due(time_point now) noexcept {
 }
 
 void timer_queue::trim() noexcept {
-    if (timers_in_heap_ != 0 || capacity_ == least_capacity)
+    std::size_t wanted = capacity_; // with room for twice as many as there are
+    while (wanted > least_capacity && timers_in_heap_ <= wanted / 4)
+        wanted /= 2;
+    if (wanted == capacity_)
         return;
     try {
-        resize(least_capacity);
+        resize(wanted);
     } catch (const std::bad_alloc&) {
         // The larger block serves as well.
     }

@@ -87,8 +87,12 @@ public:
     // or cancelled.
     timer* pop_due(time_point now) noexcept;
 
-    // Gives the memory of a past peak back, if no timer needs the heap now. For quiet moments.
+    // Gives the memory of a past peak back. For quiet moments.
     void trim() noexcept;
+    // True if trim() would give some.
+    [[nodiscard]] bool has_surplus() const noexcept {
+        return capacity_ > least_capacity && timers_in_heap_ <= capacity_ / 4;
+    }
 
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
@@ -97,6 +101,7 @@ private:
     using place = timer_node::place;
     static constexpr std::uint32_t list_bits = 6;
     static constexpr std::size_t list_count = std::size_t{1} << list_bits;
+    static constexpr std::size_t least_capacity = 192; // with the heads of lists one page
 
     // The timers of one duration, deadlines not decreasing, in a ring through this head. The head
     // is a node of the heap under a lower bound of the first deadline, and stays there when the

@@ -203,22 +203,6 @@ TEST_CASE("a cancel drops thousands from the line, and others run meanwhile") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a burst of fibers gives its memory back during the run") {
-    run_virtually([](manual_poller&) {
-        const int count = under_tsan ? 500 : 20'000;
-        gate g;
-        creel::with_nursery([&](creel::nursery& n) {
-            for (int i = 0; i < count; ++i)
-                n.spawn([&] { g.pass(); });
-            creel::this_fiber::sleep_for(1s);
-            g.open();
-        });
-        for (int i = 0; i < 60; ++i)
-            creel::this_fiber::sleep_for(10s);
-        CHECK(creel::statistics().fibers_alive <= 100);
-    });
-}
-
 TEST_CASE("30,000 children spawned and cancelled leave memory and mappings where they were") {
     const std::size_t count = under_tsan ? 300 : 30'000;
     auto burst = [&] {

@@ -3,6 +3,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/audit.hpp>
 #include <creel/fibers/detail/futex.hpp>
+#include <creel/fibers/detail/relax_core.hpp>
 
 #include <array>
 #include <chrono>
@@ -62,7 +63,7 @@ constexpr int turns_before_sleep = 100;
 // needs no barrier: "Asymmetric Fences", P1202, 2018.
 void wait_lock::lock_slowly() noexcept {
     for (int i = 0; i < turns_before_sleep; ++i) {
-        __builtin_ia32_pause();
+        detail::relax_core();
         if (try_lock()) // reads first, so that the waiting cores do not fight for the line
             return;
     }

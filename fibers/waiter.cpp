@@ -1,6 +1,7 @@
 #include <creel/fibers/wait_list.hpp>
 
 #include <creel/fibers/detail/futex.hpp>
+#include <creel/fibers/detail/relax_core.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 #include <creel/fibers/detail/standing_reason.hpp>
 #include <creel/fibers/this_fiber.hpp>
@@ -82,7 +83,7 @@ wake_reason waiter::park_thread(time_point own_deadline) {
     auto& me = static_cast<detail::thread_parker&>(*owner_);
     auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) == detail::woken; };
     for (int i = 0; i < detail::spins_before_sleep && !is_woken(); ++i)
-        __builtin_ia32_pause();
+        detail::relax_core();
     me.waiting_on = this;
     wake_reason reason = wake_reason::signalled;
     while (!is_woken()) {

@@ -2,6 +2,7 @@
 #include <creel/fibers/detail/scheduler.hpp>
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/relax_core.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -253,7 +254,7 @@ bool scheduler::spin() noexcept {
             break;
         if (t >= due)
             return false;
-        __builtin_ia32_pause();
+        relax_core();
     }
     ++counters_.spins_wasted;
     spinning_.ended(false);

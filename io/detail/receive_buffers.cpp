@@ -9,17 +9,17 @@
 namespace creel::io::detail {
 
 namespace {
-constexpr std::size_t page_bytes = 4096;
+constexpr std::size_t queue_bytes = 4096; // one page, or a part of one
 } // namespace
 
 receive_buffers::receive_buffers(io_uring& uring) noexcept : uring_(uring) {
-    static_assert(count * sizeof(io_uring_buf) == page_bytes);
-    void* memory = ::mmap(nullptr, page_bytes + count * stride_bytes, PROT_READ | PROT_WRITE,
+    static_assert(count * sizeof(io_uring_buf) == queue_bytes);
+    void* memory = ::mmap(nullptr, queue_bytes + count * stride_bytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return;
     queue_ = static_cast<io_uring_buf_ring*>(memory);
-    memory_ = static_cast<std::byte*>(memory) + page_bytes;
+    memory_ = static_cast<std::byte*>(memory) + queue_bytes;
     io_uring_buf_reg registration{};
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(memory);
     registration.ring_entries = count;
@@ -40,7 +40,7 @@ receive_buffers::~receive_buffers() {
         return;
     CREEL_ASSERT(out_ == 0, "a provided buffer did not come back before its ring ended");
     io_uring_unregister_buf_ring(&uring_, group); // refused if it was never registered
-    ::munmap(queue_, page_bytes + count * stride_bytes);
+    ::munmap(queue_, queue_bytes + count * stride_bytes);
 }
 
 void receive_buffers::give_back(unsigned id) noexcept {

@@ -1,0 +1,23 @@
+// What a loop does between two looks at memory that another core will write: it leaves the core to
+// its other thread, and spends less power.
+#pragma once
+
+namespace creel::detail {
+
+inline void relax_core() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb" : : : "memory"); // `yield` is a no-op on most cores
+#elif defined(__arm__)
+    asm volatile("yield" : : : "memory");
+#elif defined(__powerpc64__)
+    asm volatile("or 27,27,27" : : : "memory");
+#elif defined(__riscv)
+    asm volatile(".insn i 0x0F, 0, x0, x0, 0x010" : : : "memory"); // pause; a hint to older ones
+#else
+    asm volatile("" : : : "memory");
+#endif
+}
+
+} // namespace creel::detail

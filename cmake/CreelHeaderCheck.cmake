@@ -34,3 +34,9 @@ function(creel_add_header_fault name report)
 endfunction()
 creel_add_header_fault(without_pragma_once "error: redefinition of")
 creel_add_header_fault(not_self_contained "error: .*std")
+
+add_test(NAME "headers: each begins with the check of the build"
+    COMMAND ${PROJECT_SOURCE_DIR}/tests/headers/build_check.sh ${CMAKE_CXX_COMPILER}
+    ${creel_include_dir} ${headers} -- $<TARGET_OBJECTS:creel_headers> COMMAND_EXPAND_LISTS)
+set_tests_properties("headers: each begins with the check of the build" PROPERTIES
+    TIMEOUT ${creel_test_timeout})

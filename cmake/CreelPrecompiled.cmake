@@ -7,7 +7,7 @@ if(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 elseif(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang"
         AND NOT CREEL_SANITIZE AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize"
         AND NOT CREEL_BOOST STREQUAL "shared" AND NOT CMAKE_POSITION_INDEPENDENT_CODE)
-    # It refuses one for a source with other sanitizers, as switch.cpp is, or with -fPIC.
+    # It refuses one for a source with other sanitizers, as start_context.cpp is, or with -fPIC.
     set(creel_precompiles clang)
 endif()
 

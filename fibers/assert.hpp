@@ -4,6 +4,8 @@
 // stream). What the environment does wrong is thrown instead; see STYLE in ARCHITECTURE.md.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <source_location>
 
 namespace creel::detail {

@@ -1,6 +1,7 @@
 // What is thrown when work is cancelled, and why it was.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <cstddef>

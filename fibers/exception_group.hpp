@@ -1,6 +1,8 @@
 // Several failures of one nursery, thrown as one.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <exception>
 #include <memory>
 #include <string>

@@ -14,6 +14,8 @@
 // and destroyed by the last that holds it. A remote spawn sees the fallback.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>

@@ -12,6 +12,8 @@
 // and the unwinder too, and not what happened to be in use at some wait.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <source_location>

@@ -1,6 +1,8 @@
 // Who a task or fiber is: its number, its name and the line that spawned it.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <cstdint>
 #include <source_location>
 #include <string>

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <chrono>
 #include <concepts>
 #include <ratio>

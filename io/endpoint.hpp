@@ -11,6 +11,8 @@
 // after the port.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <array>
 #include <compare>
 #include <cstddef>

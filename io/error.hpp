@@ -8,6 +8,8 @@
 //     }
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <cstddef>
 #include <stdexcept>
 #include <string>

@@ -7,6 +7,8 @@
 //     }
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 namespace creel::io {
 
 // Returns when a read (a write) would not block: there is data or room, the peer has hung up, or

@@ -1,6 +1,8 @@
 // What a ring has done, and what it holds now.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <cstdint>
 
 namespace creel::io {

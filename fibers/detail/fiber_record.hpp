@@ -21,12 +21,17 @@
 
 namespace creel::detail {
 
-// The C++ ABI's per-thread exception state (__cxa_eh_globals, Itanium C++ ABI 2.2.2), which
-// Boost 1.81 does not keep per context: without the swap two fibers that park inside `catch`
-// rethrow each other's exceptions.
+// The C++ ABI's per-thread exception state (__cxa_eh_globals, Itanium C++ ABI 2.2.2), which Boost
+// keeps per context since 1.88 only (boost_exceptions.hpp): without it two fibers that park inside
+// `catch` rethrow each other's exceptions.
 struct exception_state {
     void* caught_exceptions = nullptr;
     unsigned int uncaught_exceptions = 0;
+#if defined(__ARM_EABI_UNWINDER__)
+    void* propagating_exceptions = nullptr;
+#endif
+
+    bool operator==(const exception_state&) const = default;
 };
 
 struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {

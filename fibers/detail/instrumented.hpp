@@ -1,5 +1,4 @@
-// Which sanitizer instruments this source. (switch.cpp is never instrumented, so the build tells
-// it; see CMakeLists.txt.)
+// Which sanitizer instruments this source, and how a function is left out of that.
 #pragma once
 
 #if defined(__has_feature)
@@ -21,3 +20,13 @@
 #endif
 
 #undef CREEL_HAS_FEATURE
+
+// Before the definition of a function. GCC does not inline an instrumented one into it; clang's
+// no_sanitize would leave TSan's notes of entry and exit.
+#if CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0
+#define CREEL_NOT_INSTRUMENTED
+#elif defined(__clang__)
+#define CREEL_NOT_INSTRUMENTED __attribute__((disable_sanitizer_instrumentation))
+#else
+#define CREEL_NOT_INSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined")))
+#endif

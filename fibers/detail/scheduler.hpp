@@ -143,7 +143,7 @@ public:
     void notify() noexcept override;
 
 private:
-    friend struct carrier_stack; // Boost's stack allocator for carriers, in switch.cpp
+    friend struct carrier_stack; // Boost's stack allocator for carriers, in start_context.cpp
 
     // Cancellation points between two switches before a fiber yields; tokio's budget is the model.
     static constexpr int budget_per_unlooked_switch = 2;
@@ -232,13 +232,17 @@ private:
     void forget_natives() noexcept;
     [[nodiscard]] bool natives_inside() const noexcept;
 
-    // switch.cpp: built without sanitizer instrumentation, for they lose track across a switch.
+    // switch.cpp
     void switch_to(fiber_record& next) noexcept;
     void arrive(fiber_record& next) noexcept;
     fiber_record& start_context(stack_memory memory,
                                 void (scheduler::*body)(fiber_record& self) noexcept);
     static void adopt_sanitizer_state(fiber_record& main) noexcept;
     static void drop_sanitizer_state(fiber_record& f) noexcept;
+    static void drop_sanitizer_state(void* state) noexcept;
+    void context_ended(stack_memory memory, void* sanitizer_state) noexcept;
+    void make_context(fiber_record& f, // start_context.cpp
+                      void (scheduler::*body)(fiber_record& self) noexcept);
 
     // Threads: own, all of it but what is marked.
     fiber_record* current_ = nullptr;

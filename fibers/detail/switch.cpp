@@ -1,40 +1,39 @@
-// Every switch of context, and where carriers begin and end. Built without sanitizer
-// instrumentation: a function entered on one stack and left on another would unbalance TSan's
-// shadow stacks, and Boost ends a context by jumping into its dead stack.
+// Every switch of context. What enters on one context and leaves on another is not instrumented: it
+// would unbalance TSan's shadow stacks. The sanitizers are told of each switch, in a library that
+// the compiler instruments for them.
 #include <creel/fibers/detail/scheduler.hpp>
 
-#include <boost/context/preallocated.hpp>
-#include <boost/context/stack_context.hpp>
-#include <boost/fiber/policy.hpp>
+#include <creel/fibers/detail/boost_exceptions.hpp>
+#include <creel/fibers/detail/instrumented.hpp>
 
 #include <new>
-#include <utility>
 
-#if defined(CREEL_SANITIZE_ADDRESS)
+#if CREEL_UNDER_ASAN
 #include <sanitizer/common_interface_defs.h>
-#elif defined(CREEL_SANITIZE_THREAD)
+#elif CREEL_UNDER_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
 
 namespace creel::detail {
 
-// The bookkeeping of a switch, whoever makes it: current_, the C++ exception state (which Boost
-// 1.81 does not keep per context) and the sanitizers' idea of the stack. The caller then resumes
-// next.context; nothing but that may come in between.
+// The bookkeeping of a switch, whoever makes it: current_, the C++ exception state and the
+// sanitizers' idea of the stack. The caller then resumes next.context; nothing but that may come in
+// between.
 //
 // ASan's start and finish are called together, before the jump, because Boost's own switches have
 // no place to call finish on arrival.
-void scheduler::arrive(fiber_record& next) noexcept {
+CREEL_NOT_INSTRUMENTED void scheduler::arrive(fiber_record& next) noexcept {
     fiber_record& from = *current_;
-    from.exceptions = *exceptions_;
-    *exceptions_ = next.exceptions;
+    from.exceptions = *exceptions_; // also for uncaught_exceptions_of()
+    if constexpr (!boost_keeps_exceptions)
+        *exceptions_ = next.exceptions;
     current_ = &next;
     renew_budget(next);
     ++counters_.switches;
-#if defined(CREEL_SANITIZE_ADDRESS)
+#if CREEL_UNDER_ASAN
     __sanitizer_start_switch_fiber(&from.sanitizer_state, next.stack_bottom, next.stack_bytes);
     __sanitizer_finish_switch_fiber(next.sanitizer_state, nullptr, nullptr);
-#elif defined(CREEL_SANITIZE_THREAD)
+#elif CREEL_UNDER_TSAN
     void* stale = nullptr;
     if (next.what == fiber_record::fiber_kind::dispatcher || next.sanitizer_state == nullptr) {
         // Natives that end leave the dispatcher's shadow stack unbalanced: give it a new one.
@@ -47,12 +46,24 @@ void scheduler::arrive(fiber_record& next) noexcept {
 #endif
 }
 
-void scheduler::switch_to(fiber_record& next) noexcept {
+// Where Boost keeps the exceptions, a context that starts has those of the context that starts it.
+// A carrier drops them itself, as it begins. A native cannot, so it is started by a context that
+// handles none: here, and in pick_next() by the dispatcher.
+CREEL_NOT_INSTRUMENTED void scheduler::switch_to(fiber_record& next) noexcept {
     arrive(next);
+    if constexpr (boost_keeps_exceptions) {
+        if (next.what == fiber_record::fiber_kind::native) {
+            const exception_state mine = *exceptions_;
+            *exceptions_ = {};
+            next.context->resume();
+            *exceptions_ = mine;
+            return;
+        }
+    }
     next.context->resume();
 }
 
-boost::fibers::context* scheduler::pick_next() noexcept {
+CREEL_NOT_INSTRUMENTED boost::fibers::context* scheduler::pick_next() noexcept {
     if (leaving_) {
         if (dispatcher_held_) {
             dispatcher_held_ = false;
@@ -64,16 +75,30 @@ boost::fibers::context* scheduler::pick_next() noexcept {
     fiber_record* next = pick_next_record();
     if (next == nullptr)
         return nullptr;
+    if constexpr (boost_keeps_exceptions) {
+        const bool is_dispatcher = current_->what == fiber_record::fiber_kind::dispatcher;
+        if (is_dispatcher) {
+            *exceptions_ = {}; // it has those of the context that first switched to it
+        } else if (next->what == fiber_record::fiber_kind::native &&
+                   *exceptions_ != exception_state{}) {
+            ready_.push_front(*next);
+            dispatcher_held_ = false;
+            next = &*dispatcher_;
+        }
+    }
     arrive(*next);
     return next->context;
 }
 
 // Boost made this context ready. On launch::dispatch it has switched without asking pick_next: we
 // are then on the stack of a child that current_ does not know of yet.
-void scheduler::awakened(boost::fibers::context* c) noexcept {
+CREEL_NOT_INSTRUMENTED void scheduler::awakened(boost::fibers::context* c) noexcept {
     fiber_record& active = record_of(boost::fibers::context::active());
-    if (&active != current_)
+    if (&active != current_) {
         arrive(active);
+        if constexpr (boost_keeps_exceptions)
+            *exceptions_ = {};
+    }
     fiber_record& f = record_of(c);
     if (f.what == fiber_record::fiber_kind::dispatcher)
         dispatcher_held_ = true;
@@ -82,7 +107,7 @@ void scheduler::awakened(boost::fibers::context* c) noexcept {
 }
 
 void scheduler::adopt_sanitizer_state(fiber_record& main) noexcept {
-#if defined(CREEL_SANITIZE_THREAD)
+#if CREEL_UNDER_TSAN
     main.sanitizer_state = __tsan_get_current_fiber();
 #else
     static_cast<void>(main);
@@ -90,33 +115,16 @@ void scheduler::adopt_sanitizer_state(fiber_record& main) noexcept {
 }
 
 void scheduler::drop_sanitizer_state(fiber_record& f) noexcept {
-#if defined(CREEL_SANITIZE_THREAD)
-    if (f.sanitizer_state != nullptr)
-        __tsan_destroy_fiber(f.sanitizer_state);
-#endif
+    drop_sanitizer_state(f.sanitizer_state);
     f.sanitizer_state = nullptr;
 }
 
-// Boost's stack allocator for one carrier: hands out what was taken from the pool, below the
-// record, and takes it back on the dispatcher's stack when the context has ended.
-struct carrier_stack {
-    scheduler* owner;
-    stack_memory memory;
-    void* sanitizer_state;
-
-    boost::context::stack_context allocate() const noexcept {
-        boost::context::stack_context c;
-        c.sp = memory.top - carrier_record_bytes;
-        c.size = memory.bytes - carrier_record_bytes;
-        return c;
-    }
-    void deallocate(boost::context::stack_context&) const noexcept {
-#if defined(CREEL_SANITIZE_THREAD)
-        __tsan_destroy_fiber(sanitizer_state);
+void scheduler::drop_sanitizer_state([[maybe_unused]] void* state) noexcept {
+#if CREEL_UNDER_TSAN
+    if (state != nullptr)
+        __tsan_destroy_fiber(state);
 #endif
-        owner->carrier_ended(memory);
-    }
-};
+}
 
 fiber_record& scheduler::start_context(stack_memory memory,
                                        void (scheduler::*body)(fiber_record& self) noexcept) {
@@ -126,15 +134,17 @@ fiber_record& scheduler::start_context(stack_memory memory,
     f->stack = memory;
     f->stack_bottom = memory.top - memory.bytes;
     f->stack_bytes = memory.bytes;
-#if defined(CREEL_SANITIZE_THREAD)
+#if CREEL_UNDER_TSAN
     f->sanitizer_state = __tsan_create_fiber(0);
 #endif
-    auto context = boost::fibers::make_worker_context_with_properties(
-        boost::fibers::launch::post, f, carrier_stack{this, memory, f->sanitizer_state},
-        [this, f, body] { (this->*body)(*f); });
-    f->context = context.get();
-    boost::fibers::context::active()->attach(f->context);
-    return *f; // the context keeps a reference to itself until it has ended
+    make_context(*f, body);
+    return *f;
+}
+
+// On the dispatcher's stack, when the context has ended.
+void scheduler::context_ended(stack_memory memory, void* sanitizer_state) noexcept {
+    drop_sanitizer_state(sanitizer_state);
+    carrier_ended(memory);
 }
 
 } // namespace creel::detail

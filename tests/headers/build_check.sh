@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Each public header begins with fibers/build_check.hpp. Usage:
+#   build_check.sh COMPILER INCLUDE_DIR HEADER... -- OBJECT...
+# where each object is of a source that includes one header and nothing else.
+set -uo pipefail
+compiler=$1
+include=$2
+shift 2
+failed=0
+complain() {
+    echo "$1"
+    failed=1
+}
+
+# says FLAGS WANTED HEADER: refused in one line, and nothing else is said of it.
+says() {
+    local report
+    if report=$(LC_ALL=C "$compiler" -std=c++20 $1 -fsyntax-only -I "$include" -x c++ \
+        -include "creel/$3" /dev/null 2>&1); then
+        complain "$3 compiles with $1"
+    elif [[ $report != *"error: "*"$2"* || $(grep -cE '(^|[^#])error: ' <<<"$report") != 2 ]]; then
+        complain "$3 with $1 says: $report"
+    fi
+}
+
+headers=0
+while [[ $# -gt 0 && $1 != -- ]]; do
+    says -std=c++17 'creel needs C++20: compile with -std=c++20' "$1"
+    ((++headers))
+    shift
+done
+shift
+says -fno-exceptions 'creel needs exceptions: compile without -fno-exceptions' creel.hpp
+
+for object; do
+    [[ $(nm -C --undefined-only "$object") == *' creel::build_check::'*' creel::build_check::'* ]] ||
+        complain "$object does not tell the linker of its flags"
+done
+((headers > 40 && $# == headers)) || complain "$headers headers and $# objects"
+exit $failed

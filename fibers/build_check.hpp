@@ -6,19 +6,19 @@
 
 #if !defined(__linux__)
 #error "creel needs Linux"
-#include "what the #error above says"
+#include <what the #error above says>
 #elif defined(__clang__) && __clang_major__ < 16
 #error "creel needs clang 16 or later, or GCC 12 or later"
-#include "what the #error above says"
+#include <what the #error above says>
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 12
 #error "creel needs GCC 12 or later, or clang 16 or later"
-#include "what the #error above says"
+#include <what the #error above says>
 #elif __cplusplus < 202002L
 #error "creel needs C++20: compile with -std=c++20"
-#include "what the #error above says"
+#include <what the #error above says>
 #elif !defined(__cpp_exceptions)
 #error "creel needs exceptions: compile without -fno-exceptions"
-#include "what the #error above says"
+#include <what the #error above says>
 #endif
 
 #include <creel/fibers/detail/instrumented.hpp>

@@ -4,6 +4,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/token.hpp>
+#include <creel/fibers/detail/valgrind.hpp>
 
 #include <boost/fiber/scheduler.hpp>
 
@@ -16,12 +17,18 @@ namespace {
 using boost::fibers::context;
 
 // Natives and the dispatcher: Boost puts the context object at the top of its own stack. ASan
-// needs the bounds only to unpoison when an exception is thrown, so a page too much does no harm.
+// needs the bounds only to unpoison when an exception is thrown, and valgrind to tell one stack
+// from another, so a page too much does no harm.
 void guess_context_stack(fiber_record& f) {
     constexpr std::uintptr_t page = 4096;
     const auto top = (reinterpret_cast<std::uintptr_t>(f.context) + 2 * page) & ~(page - 1);
     f.stack_bytes = 128 * 1024;
     f.stack_bottom = reinterpret_cast<std::byte*>(top - f.stack_bytes); // NOLINT
+    if (under_valgrind()) [[unlikely]] {
+        const std::uintptr_t number =
+            valgrind_add_stack(f.stack_bottom, f.stack_bottom + f.stack_bytes);
+        f.sanitizer_state = reinterpret_cast<void*>(number + 1); // NOLINT
+    }
 }
 
 } // namespace

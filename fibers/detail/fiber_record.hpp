@@ -54,7 +54,8 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     bool has_default_stack = true;     // carriers: worth keeping when idle
     std::byte* stack_bottom = nullptr; // for the sanitizers; a guess for natives
     std::size_t stack_bytes = 0;
-    void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber
+    void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber. Valgrind: of natives
+                                     // and the dispatcher, one more than the stack's number
 };
 
 // Of what it runs: a carrier's task, or itself.

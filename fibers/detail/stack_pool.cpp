@@ -2,6 +2,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
+#include <creel/fibers/detail/valgrind.hpp>
 #include <creel/fibers/spawn_options.hpp>
 
 #include <algorithm>
@@ -55,7 +56,8 @@ void check_stack_bytes(std::size_t bytes, const char* whose) {
 stack_pool::stack_pool(stack_guard preferred) noexcept
     : page_bytes_{static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))},
       guard_bytes_{(least_guard_bytes / page_bytes_ | 1) * page_bytes_},
-      guard_{preferred} {
+      guard_{preferred},
+      installs_many_{!under_valgrind()} { // which tells of a call that it does not know
     for (std::size_t index = 0; index != classes_.size(); ++index)
         classes_[index].stack_bytes = std::size_t{1} << (least_stack_bits + index);
 }
@@ -63,8 +65,10 @@ stack_pool::stack_pool(stack_guard preferred) noexcept
 stack_pool::~stack_pool() {
     for (const size_class& sizes : classes_) {
         CREEL_ASSERT(sizes.in_use == 0, "a fiber's stack outlived its scheduler");
-        for (const arena& each : sizes.arenas)
+        for (const arena& each : sizes.arenas) {
+            forget_in_valgrind(each);
             ::munmap(each.base, each.bytes);
+        }
     }
 }
 
@@ -192,8 +196,11 @@ std::byte* stack_pool::take_trimmed(size_class& sizes) noexcept {
 std::byte* stack_pool::take_unused(size_class& sizes) {
     if (sizes.unused == sizes.guarded)
         install_guards(sizes);
-    sizes.unused += guard_bytes_ + sizes.stack_bytes;
-    return sizes.unused; // the top of the stack that ends there
+    std::byte* const top = sizes.unused + guard_bytes_ + sizes.stack_bytes;
+    if (under_valgrind()) [[unlikely]]
+        known_to_valgrind_.emplace(top, valgrind_add_stack(top - sizes.stack_bytes, top));
+    sizes.unused = top;
+    return top;
 }
 
 void stack_pool::map_arena(size_class& sizes) {
@@ -340,6 +347,7 @@ void stack_pool::unmap_idle_arenas(size_class& sizes) noexcept {
             ::madvise(each.base, each.bytes, MADV_DONTNEED);
             continue;
         }
+        forget_in_valgrind(each);
         if (sizes.unused_end == each.base + each.bytes)
             sizes.unused = sizes.unused_end = sizes.guarded = nullptr;
         sizes.slots -= each.stacks;
@@ -363,6 +371,14 @@ void stack_pool::unmap_idle_arenas(size_class& sizes) noexcept {
     if (sizes.arenas.empty())
         sizes.next_arena_stacks = 0;
     shrink_idle(sizes);
+}
+
+void stack_pool::forget_in_valgrind(const arena& unmapped) noexcept {
+    const auto first = known_to_valgrind_.upper_bound(unmapped.base);
+    const auto last = known_to_valgrind_.upper_bound(unmapped.base + unmapped.bytes);
+    for (auto each = first; each != last; ++each)
+        valgrind_drop_stack(each->second);
+    known_to_valgrind_.erase(first, last);
 }
 
 // The list of idle stacks goes the way of its arenas; it keeps room for every stack.

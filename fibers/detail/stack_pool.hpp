@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <map>
 #include <vector>
 
 // The stacks of one scheduler's fibers: guarded, kept warm, a million of them if need be.
@@ -144,13 +145,15 @@ private:
     void discard(size_class& sizes, std::byte* const* first, std::byte* const* last) noexcept;
     void unmap_idle_arenas(size_class& sizes) noexcept;
     static void shrink_idle(size_class& sizes) noexcept;
+    void forget_in_valgrind(const arena& unmapped) noexcept;
 
     std::size_t page_bytes_;
     std::size_t guard_bytes_;
     stack_guard guard_;
-    bool installs_many_ = true; // until process_madvise is refused
+    bool installs_many_; // until process_madvise is refused
     std::size_t mapped_bytes_ = 0;
     std::size_t warm_ = 0; // in all sizes
+    std::map<const std::byte*, unsigned> known_to_valgrind_; // by their tops; empty outside it
     std::array<size_class, most_stack_bits - least_stack_bits + 1> classes_;
 };
 

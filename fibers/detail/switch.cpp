@@ -5,7 +5,9 @@
 
 #include <creel/fibers/detail/boost_exceptions.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
+#include <creel/fibers/detail/valgrind.hpp>
 
+#include <cstdint>
 #include <new>
 
 #if CREEL_UNDER_ASAN
@@ -123,6 +125,9 @@ void scheduler::drop_sanitizer_state([[maybe_unused]] void* state) noexcept {
 #if CREEL_UNDER_TSAN
     if (state != nullptr)
         __tsan_destroy_fiber(state);
+#elif !CREEL_UNDER_ASAN
+    if (state != nullptr)
+        valgrind_drop_stack(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(state) - 1));
 #endif
 }
 

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Installs a build of creel into a temporary directory, then builds and runs this outside project
-# with nothing but that installation. Usage: run.sh BUILD_DIR [COMPILER]
+# with nothing but that installation: by CMake, and by pkg-config. Usage: run.sh BUILD_DIR [COMPILER]
 set -euo pipefail
 build=$1
 compiler=${2:-c++}
 source=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+fail() {
+    echo "$1"
+    exit 1
+}
 
 cmake --install "$build" --prefix "$work/prefix" >"$work/install.log"
 # A copy, so that nothing of the tree can be found by a relative path.
@@ -18,10 +23,41 @@ cmake --build "$work/build"
 
 # What the target passes on makes a large frame meet the guard, and creel names the fiber.
 if report=$({ "$work/build/consumer" overflow; } 2>&1); then
-    echo "the overflow of a fiber's stack went unnoticed"
-    exit 1
+    fail "the overflow of a fiber's stack went unnoticed"
 fi
-if [[ $report != *'stack overflow in fiber "outside"'* ]]; then
-    echo "the overflow of a fiber's stack was not reported: $report"
-    exit 1
-fi
+[[ $report == *'stack overflow in fiber "outside"'* ]] ||
+    fail "the overflow of a fiber's stack was not reported: $report"
+
+# creel.pc says the same: where everything is, which Boost, and the option that the guard needs.
+PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name creel.pc)")
+export PKG_CONFIG_PATH
+read -ra flags <<<"$(pkg-config --cflags creel)"
+read -ra libraries <<<"$(pkg-config --libs creel)"
+[[ $(pkg-config --modversion creel) == $("$work/build/consumer" | sed 's/^creel //') ]] ||
+    fail "creel.pc has another version"
+wanted=$(sed -n 's/^CREEL_BOOST:STRING=//p' "$build/CMakeCache.txt")
+[[ ${libraries[*]} == *libboost_fiber."$([[ $wanted == static ]] && echo a || echo so)"* ]] ||
+    fail "creel.pc links another Boost than the $wanted one: ${libraries[*]}"
+[[ " ${flags[*]} " == *' -fstack-clash-protection '* ]] ||
+    fail "creel.pc leaves large frames unchecked: ${flags[*]}"
+"$compiler" -std=c++20 "${flags[@]}" -O1 "$work/main.cpp" "${libraries[@]}" -o "$work/consumer"
+"$work/consumer"
+
+# A source with other sanitizers, or other containers, does not link, and the linker says what to do.
+# Also where it has only one header of creel's, and where what is not used is left out.
+printf '#include <creel/fibers/version.hpp>\nint main() {}\n' >"$work/one_header.cpp"
+refused() {
+    local report
+    "$compiler" -std=c++20 "${flags[@]}" -O2 -ffunction-sections -fdata-sections "${@:2}" \
+        -c "$work/one_header.cpp" -o "$work/one_header.o"
+    if report=$("$compiler" "$work/one_header.o" -Wl,--gc-sections "${libraries[@]}" \
+        -o "$work/one_header" 2>&1); then
+        fail "a source compiled with ${*:2} was linked"
+    fi
+    [[ $report == *"$1"*see_docs_building_md* ]] || fail "${*:2} is not named: $report"
+}
+refused this_source_has_fsanitize_address_and_creel_has_not -fsanitize=address
+refused this_source_has_fsanitize_thread_and_creel_has_not -fsanitize=thread
+refused this_source_has_GLIBCXX_DEBUG_and_creel_has_not__use_GLIBCXX_ASSERTIONS -D_GLIBCXX_DEBUG
+"$compiler" -std=c++20 "${flags[@]}" -D_GLIBCXX_ASSERTIONS -Wl,--gc-sections \
+    "$work/one_header.cpp" "${libraries[@]}" -o "$work/one_header"

@@ -1,0 +1,47 @@
+// Tells valgrind of memory that it cannot judge by itself. Each call is some instructions that do
+// nothing outside valgrind (its "client requests"); where its header is not installed when creel is
+// built, they are none, and valgrind takes a switch of stacks for an overflow.
+#pragma once
+
+#include <cstddef>
+
+#if __has_include(<valgrind/valgrind.h>)
+#define CREEL_KNOWS_VALGRIND 1
+#include <valgrind/valgrind.h>
+#else
+#define CREEL_KNOWS_VALGRIND 0
+#endif
+
+namespace creel::detail {
+
+// Whether this process runs in valgrind. What only it needs is done only then.
+[[nodiscard]] inline bool under_valgrind() noexcept {
+#if CREEL_KNOWS_VALGRIND
+    static const bool is = RUNNING_ON_VALGRIND != 0;
+    return is;
+#else
+    return false;
+#endif
+}
+
+// The number by which a stack is taken back.
+[[nodiscard]] inline unsigned valgrind_add_stack(const std::byte* bottom,
+                                                 const std::byte* top) noexcept {
+#if CREEL_KNOWS_VALGRIND
+    return VALGRIND_STACK_REGISTER(bottom, top - 1);
+#else
+    static_cast<void>(bottom);
+    static_cast<void>(top);
+    return 0;
+#endif
+}
+
+inline void valgrind_drop_stack(unsigned number) noexcept {
+#if CREEL_KNOWS_VALGRIND
+    VALGRIND_STACK_DEREGISTER(number);
+#else
+    static_cast<void>(number);
+#endif
+}
+
+} // namespace creel::detail

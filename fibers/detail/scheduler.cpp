@@ -69,6 +69,14 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     CREEL_ASSERT(this_scheduler == nullptr,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
+#if defined(_GLIBCXX_DEBUG)
+    // What Boost's library made has members elsewhere, then, and none of the types.
+    CREEL_ASSERT(
+        context::active()->is_context(boost::fibers::type::main_context) ||
+            context::active()->is_context(boost::fibers::type::worker_context),
+        "creel is built with _GLIBCXX_DEBUG and the Boost.Fiber it uses is not: build both "
+        "with it, or use _GLIBCXX_ASSERTIONS (docs/building.md)");
+#endif
     CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
                  "io::run must be called from the thread's own stack, not from a Boost fiber");
     report_other_boost_fiber();

@@ -152,7 +152,7 @@ private:
     stack_guard guard_;
     bool installs_many_; // until process_madvise is refused
     std::size_t mapped_bytes_ = 0;
-    std::size_t warm_ = 0; // in all sizes
+    std::size_t warm_ = 0;                                   // in all sizes
     std::map<const std::byte*, unsigned> known_to_valgrind_; // by their tops; empty outside it
     std::array<size_class, most_stack_bits - least_stack_bits + 1> classes_;
 };

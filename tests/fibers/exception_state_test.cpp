@@ -5,6 +5,7 @@
 #include "support/at_exit.hpp"
 #include "support/check.hpp"
 #include "support/fixture.hpp"
+#include "support/sanitizers.hpp"
 #include "support/test_body.hpp"
 
 #include <creel/fibers/nursery.hpp>
@@ -148,8 +149,6 @@ TEST_CASE("what starts while others handle exceptions has none itself") {
     auto run = [&] {
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
-                native_in_boost_wait = seen_by_what_starts_in(
-                    [&](test_body<> look) { boost::fibers::fiber{look}.join(); });
                 task_in_wait = seen_by_what_starts_in([&](test_body<> look) {
                     n.spawn(look);
                     creel::this_fiber::sleep_for(1s);
@@ -158,11 +157,15 @@ TEST_CASE("what starts while others handle exceptions has none itself") {
                     n.spawn({.stack_bytes = 1024 * 1024}, look); // no idle fiber has that
                     boost::this_fiber::yield();
                 });
+                if (under_tsan) // which does not stand how natives end, see random_calls.cpp
+                    return;
                 native_in_wait = seen_by_what_starts_in([&](test_body<> look) {
                     boost::fibers::fiber f{look};
                     creel::this_fiber::sleep_for(1s);
                     f.join();
                 });
+                native_in_boost_wait = seen_by_what_starts_in(
+                    [&](test_body<> look) { boost::fibers::fiber{look}.join(); });
             });
         });
     };

@@ -15,10 +15,6 @@ struct locker : detail::contender {
     party_number party; // the one that will own it
 };
 
-[[nodiscard]] const locker& first_in(const wait_list& line) noexcept {
-    return *static_cast<const locker*>(line.front());
-}
-
 constexpr wait_kind not_cancellable{false};
 
 constexpr const char* unlock_first = "unlock before waiting for children that lock";
@@ -78,18 +74,20 @@ void mutex::pass_on(party_number me) noexcept {
                                    .says(owner_ == 0 ? "unlocked, but it is not locked"
                                                      : "unlocked by one who does not hold it")
                                    .c_str());
-    locker* next = nullptr; // it has no claim: if it is taken, it is the first
-    if (!is_called_ || (!waiting_.empty() && first_in(waiting_).is_handed_over()))
-        next = static_cast<locker*>(waiting_.take_front());
+    auto* next = static_cast<locker*>(detail::next_in(waiting_));
     owner_ = 0;
     if (next != nullptr) {
         if (next->is_handed_over()) [[likely]] {
             next->has_it = true;
             owner_ = next->party;
-        } else {
+        } else if (!is_called_) {
             is_called_ = true;
+        } else {
+            next = nullptr;
         }
     }
+    if (next != nullptr)
+        static_cast<void>(waiting_.take(*next)); // it has no claim: it always succeeds
     lock_.unlock();
     if (next != nullptr)
         wake(*next);

@@ -118,15 +118,19 @@ void semaphore::serve(wake_batch& woken) noexcept {
     while (auto* first = static_cast<request*>(waiting_.front())) {
         if (first->count > available_)
             return;
-        if (first->is_handed_over()) {
-            available_ -= first->count;
-            first->has_it = true;
-        } else if (first->count <= available_ - called_) {
-            called_ += first->count;
+        auto* next = static_cast<request*>(detail::next_in(waiting_));
+        if (next->count > available_)
+            next = first;
+        if (next->is_handed_over()) {
+            available_ -= next->count;
+            next->has_it = true;
+        } else if (next->count <= available_ - called_) {
+            called_ += next->count;
         } else {
             return;
         }
-        woken.add(*waiting_.take_front()); // requests have no claim: it is the first
+        static_cast<void>(waiting_.take(*next)); // requests have no claim: it always succeeds
+        woken.add(*next);
     }
 }
 

@@ -8,10 +8,26 @@ namespace creel::sync::detail {
 
 // Where the two threads have clocks of their own (virtual ones), it may seem to come from the
 // future.
-bool contender::has_waited_long() const noexcept {
+bool contender::is_due(time_point now) const noexcept {
     constexpr std::chrono::milliseconds barging_limit{1};
-    const duration waited = creel::now() - since;
+    const duration waited = now - since;
     return waited >= barging_limit || waited < duration::zero();
+}
+
+bool contender::has_waited_long() const noexcept {
+    return is_due(creel::now());
+}
+
+// A look at the clock would cost as much as the hand-over.
+contender* next_behind(contender& first) noexcept {
+    constexpr int close = 8;
+    if (first.is_due(creel::detail::recent_time()))
+        return &first;
+    wait_node* behind = first.next();
+    for (int i = 0; i < close && behind != nullptr; ++i, behind = behind->next())
+        if (auto* const one = static_cast<contender*>(behind); one->is_here())
+            return one;
+    return &first;
 }
 
 } // namespace creel::sync::detail

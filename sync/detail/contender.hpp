@@ -21,12 +21,24 @@ struct contender : list_waiter {
     // With the lock held: is it handed over to it, or is it called?
     [[nodiscard]] bool is_handed_over() const noexcept { return is_here() || has_waited_long(); }
 
+    [[nodiscard]] bool is_due(time_point now) const noexcept;
+
     const time_point since;
     bool has_it = false; // it was handed over; written before the wake
 
 private:
     [[nodiscard]] bool has_waited_long() const noexcept;
 };
+
+[[nodiscard]] contender* next_behind(contender& first) noexcept;
+
+// The one in line whose turn is next; null if there is none. That is the first, but while that one
+// is on another thread, and not due yet, one of this thread that stands close behind it: so a
+// thread whose own fibers wait goes on with them, and does not wake the other for each lock.
+[[nodiscard]] inline contender* next_in(wait_list& line) noexcept {
+    auto* const first = static_cast<contender*>(line.front());
+    return first == nullptr || first->is_here() ? first : next_behind(*first);
+}
 
 // One that was called: asks, with the lock held, whether it can be had, and else goes back to the
 // head of the line. In between nobody can overlook it, for the lock is not let go of.

@@ -2,10 +2,11 @@
 
 // All of creel.
 
+#include <creel/fibers/build_check.hpp>
+
 #include <creel/fibers/all.hpp>
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/blocking.hpp>
-#include <creel/fibers/build_check.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>

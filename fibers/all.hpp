@@ -7,6 +7,7 @@
 // first error cancels the others, all are awaited.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
 #include <creel/fibers/detail/together.hpp>
 #include <creel/fibers/nursery.hpp>
 

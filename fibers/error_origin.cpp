@@ -1,5 +1,6 @@
 #include <creel/fibers/error_origin.hpp>
 
+#include <creel/fibers/detail/fork_guard.hpp>
 #include <creel/fibers/detail/task.hpp>
 
 #include <cstring>
@@ -41,9 +42,11 @@ struct origin {
     void (*destructor)(void*); // the exception's own; null if trivial
 };
 
+constinit std::mutex mutex;
+const detail::fork_guard origins_in_forks{mutex};
+
 struct origins {
-    std::mutex mutex;
-    std::unordered_map<void*, origin> known; // by exception object; guarded by mutex
+    std::unordered_map<void*, origin> known; // by exception object; guarded by the mutex
 };
 
 // Never destroyed: an exception may die after the statics have.
@@ -58,7 +61,7 @@ void forget_and_destroy(void* object) {
     task_info who; // destroyed without the lock
     {
         origins& o = all();
-        const std::lock_guard lock{o.mutex};
+        const std::lock_guard lock{mutex};
         const auto found = o.known.find(object);
         destructor = found->second.destructor;
         who = std::move(found->second.who);
@@ -72,7 +75,7 @@ void forget_and_destroy(void* object) {
 
 std::optional<task_info> error_origin(const std::exception_ptr& error) {
     origins& o = all();
-    const std::lock_guard lock{o.mutex};
+    const std::lock_guard lock{mutex};
     const auto found = o.known.find(detail::object_of(error));
     if (found == o.known.end())
         return std::nullopt;
@@ -97,7 +100,7 @@ void note_origin(const std::exception_ptr& error, const task& who) noexcept {
         return;
     try {
         origins& o = all();
-        const std::lock_guard lock{o.mutex};
+        const std::lock_guard lock{mutex};
         auto* const header = static_cast<exception_header*>(object) - 1;
         const task_info info{who.id, std::string{who.name()}, who.spawned_at};
         if (o.known.try_emplace(object, origin{info, header->destructor}).second)

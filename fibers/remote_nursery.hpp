@@ -4,10 +4,10 @@
 //         if (!entry.spawn([] { work(); }))
 //             log("too late");
 //     }}
-//
 // The handle does not hold the nursery open, and may outlive it, its run and its thread.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
 #include <creel/fibers/detail/remote_entry.hpp>
 #include <creel/fibers/spawn_options.hpp>
 

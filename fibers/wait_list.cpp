@@ -10,6 +10,7 @@
 #include <linux/membarrier.h>
 #include <mutex>
 #include <new>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,6 +54,13 @@ bool barrier_on_all_processors() noexcept {
 }
 
 constexpr int turns_before_sleep = 100;
+
+// In a forked child nobody sleeps. Fails only without memory, as the program starts.
+[[maybe_unused]] const int forgets_sleepers_in_forks = ::pthread_atfork(nullptr, nullptr, [] {
+    detail::all_lock_sleepers.count.store(0);
+    for (std::atomic<std::uint32_t>& here : sleepers_by_lock)
+        here.store(0);
+});
 
 } // namespace
 

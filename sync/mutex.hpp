@@ -7,9 +7,10 @@
 //     const std::lock_guard hold{m, std::adopt_lock};
 //
 // Fair: among fibers of one thread an unlock hands the mutex to the one that has waited longest.
-// Where that one is on another thread, others may have the mutex until its thread has woken, for at
-// most about a millisecond; then it is handed over, too. A fiber may wait, for anything, while it
-// holds one. Between fibers of one thread that do not wait in between no mutex is needed.
+// One on another thread is told to try when its turn comes, and others may have the mutex until its
+// thread runs; if it finds it locked then, it is handed over once it has waited for a millisecond.
+// A fiber may wait, for anything, while it holds one. Between fibers of one thread that do not wait
+// in between no mutex is needed.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -22,7 +23,7 @@ namespace creel::sync {
 
 struct mutex_statistics {
     bool locked = false;
-    std::size_t waiting = 0;
+    std::size_t waiting = 0;     // in line: without one that was told to try, and has not yet
     std::uint64_t contended = 0; // locks that had to wait, since it was made
 };
 

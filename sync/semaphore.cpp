@@ -106,7 +106,7 @@ void semaphore::give_back(std::ptrdiff_t count) noexcept {
     CREEL_ASSERT(count <= permits_ - available_,
                  lock_
                      .says("more permits were released than are held; to signal by release(), make "
-                           "it with its limit as well: semaphore{0, limit}")
+                           "it with a limit that allows for it: semaphore{0, limit}")
                      .c_str());
     available_ += count;
     serve(woken);

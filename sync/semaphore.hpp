@@ -11,8 +11,8 @@
 //     arrived.acquire();                                             // waits for one, and takes it
 //
 // Fair: a request for many permits is not passed by those behind it that ask for few. Where the
-// first in line is on another thread, others may have the permits until its thread has woken, for
-// at most about a millisecond.
+// first in line is on another thread, it is told to try, and others may have the permits until its
+// thread runs; if they are gone then, it comes first once it has waited for a millisecond.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -58,8 +58,8 @@ private:
 struct semaphore_statistics {
     std::ptrdiff_t permits = 0;   // in all: the most that can be available
     std::ptrdiff_t available = 0; // negative after a resize() to less than is held
-    std::size_t waiting = 0;
-    std::uint64_t waited = 0; // acquisitions that had to wait, since it was made
+    std::size_t waiting = 0;      // in line: without those told to try, which have not yet
+    std::uint64_t waited = 0;     // acquisitions that had to wait, since it was made
 };
 
 class semaphore {
@@ -93,7 +93,7 @@ public:
         return {*this, count};
     }
 
-    // False, or empty, if they are not free or somebody waits already. Never parks. Threads: any.
+    // False, or empty, if they are not free or others come first. Never parks. Threads: any.
     [[nodiscard]] bool try_acquire(std::ptrdiff_t count = 1) noexcept;
     [[nodiscard]] std::optional<permit> try_hold(std::ptrdiff_t count = 1) noexcept {
         return try_acquire(count) ? std::optional{permit{*this, count}} : std::nullopt;

@@ -5,9 +5,9 @@
 //     { const std::lock_guard writing{m}; table.insert(...); }
 //
 // Fair to both: a reader that comes while a writer waits queues up behind it, and readers that wait
-// side by side go in together. Where the first in line is on another thread, others may enter until
-// its thread has woken, for at most about a millisecond. Costs more than a mutex: for long reads,
-// not for short ones.
+// side by side go in together. Where the first in line is on another thread, it is told to try, and
+// others may enter until its thread runs; if it cannot enter then, it comes first once it has
+// waited for a millisecond. Costs more than a mutex: for long reads, not for short ones.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -21,7 +21,7 @@ namespace creel::sync {
 struct shared_mutex_statistics {
     bool locked = false;         // by a writer
     std::size_t readers = 0;     // inside
-    std::size_t waiting = 0;     // of either kind
+    std::size_t waiting = 0;     // of either kind, in line: without those told to try
     std::uint64_t contended = 0; // locks that had to wait, since it was made
 };
 

@@ -1,5 +1,6 @@
 #include <creel/fibers/detail/overflow_watch.hpp>
 
+#include <creel/fibers/detail/fork_guard.hpp>
 #include <creel/fibers/detail/instrumented.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 
@@ -22,6 +23,7 @@ namespace {
 constexpr std::size_t alternate_stack_bytes = 64 * 1024;
 
 std::mutex mutex; // guards what follows, but for `before`, which the handler reads
+const fork_guard watch_in_forks{mutex};
 std::size_t watches = 0;
 bool installed = false;     // ours is the action, or is called by the one that is
 struct sigaction before {}; // written only while ours is not installed

@@ -4,6 +4,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/audit.hpp>
 #include <creel/fibers/detail/boost_copies.hpp>
+#include <creel/fibers/detail/fork_guard.hpp>
 #include <creel/fibers/detail/thread_end.hpp>
 
 #include <boost/fiber/algo/round_robin.hpp>
@@ -23,6 +24,7 @@ constexpr int id_range_bits = 40;
 std::uint64_t schedulers_made = 0; // guarded by pool_mutex
 
 std::mutex pool_mutex;
+const fork_guard pool_in_forks{pool_mutex};
 scheduler* free_schedulers = nullptr; // guarded by pool_mutex; never freed, see the header
 
 // The main context's stack is the thread's.

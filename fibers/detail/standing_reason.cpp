@@ -1,5 +1,7 @@
 #include <creel/fibers/detail/standing_reason.hpp>
 
+#include <creel/fibers/detail/fork_guard.hpp>
+
 #include <mutex>
 #include <new>
 
@@ -8,6 +10,9 @@ namespace creel::detail {
 namespace {
 constinit standing_reason unknown{cancel_cause::requested, ""};
 const standing_reasons_made unknown_is_made{unknown};
+
+constinit std::mutex making;
+const fork_guard making_in_forks{making};
 } // namespace
 
 std::shared_ptr<const cancel_reason> unknown_reason() noexcept {
@@ -15,8 +20,7 @@ std::shared_ptr<const cancel_reason> unknown_reason() noexcept {
 }
 
 const cancel_reason* standing_reason::make() noexcept {
-    static constinit std::mutex mutex;
-    const std::lock_guard lock{mutex};
+    const std::lock_guard lock{making};
     if (const cancel_reason* known = made_.load(std::memory_order_relaxed))
         return known;
     auto* const made = ::new (static_cast<void*>(place_.data())) cancel_reason{cause_, {}, 0};

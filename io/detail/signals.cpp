@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include <pthread.h>
 #include <unistd.h>
 
 namespace creel::io::detail {
@@ -34,6 +35,11 @@ constexpr std::array watched{SIGINT, SIGTERM};
 
 // Guarded by the mutex.
 std::mutex registry_mutex;
+// A forked child finds it free, though another thread might have held it. Fails only without
+// memory, as the program starts.
+[[maybe_unused]] const int is_free_in_forks =
+    ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); },
+                     [] { registry_mutex.unlock(); });
 std::size_t watches = 0;
 bool raise_wanted = false;
 struct saved_action {

@@ -70,7 +70,8 @@ void future_base::finish() noexcept {
 }
 
 bool future_base::try_set_exception(std::exception_ptr error) {
-    CREEL_ASSERT(error != nullptr, guard.says("set_exception() needs an exception").c_str());
+    CREEL_ASSERT(error != nullptr,
+                 guard.says("its promise was given a null std::exception_ptr").c_str());
     if (!begin())
         return false;
     failed_ = true;

@@ -13,6 +13,7 @@
 #include <creel/io/tcp_listener.hpp>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -28,6 +29,7 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace io = creel::io;
@@ -361,3 +363,32 @@ TEST_CASE("a refusal is blamed on the sysctl only where that is what refuses") {
     CHECK_THAT(text(2, false), !Catch::Contains("io_uring_group"));
     CHECK_THAT(text(0, false), Catch::Contains("seccomp") && !Catch::Contains("sysctl"));
 }
+
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+TEST_CASE("bug: a child can run that was forked while other threads began and ended runs") {
+    std::atomic<bool> done{false};
+    const auto begin_and_end = [&] {
+        while (!done)
+            io::run([] {});
+    };
+    std::thread one{begin_and_end};
+    std::thread other{begin_and_end};
+    int ran = 0;
+    constexpr int forks = 100;
+    for (int i = 0; i < forks; ++i) {
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            io::run([] { creel::this_fiber::yield(); });
+            _exit(0);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        ran += status == 0 ? 1 : 0;
+    }
+    done = true;
+    one.join();
+    other.join();
+    CHECK(ran == forks);
+}
+#endif

@@ -385,7 +385,7 @@ TEST_CASE("impossible numbers and calls say whose they are and where it was made
              pool<int> p{{.limit = 1, .create = [] { return 1; }}};
              lease.emplace(p.acquire());
          }},
-        {"future", "needs an exception", [] { promise<int>{}.set_exception(nullptr); }},
+        {"future", "null std::exception_ptr", [] { promise<int>{}.set_exception(nullptr); }},
         {"single_flight", "by the function that computes it",
          [] {
              run_virtually([] {

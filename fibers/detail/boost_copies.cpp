@@ -1,10 +1,13 @@
 #include <creel/fibers/detail/boost_copies.hpp>
 
+#include <creel/fibers/detail/fork_guard.hpp>
+
 #include <boost/fiber/context.hpp>
 
-#include <atomic>
 #include <cstdio>
 #include <exception>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include <dlfcn.h>
@@ -41,8 +44,24 @@ std::string object_of(const void* address) {
     return ::dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
 }
 
-std::atomic<unsigned long long> loads_seen{0};
-std::atomic<bool> reported{false};
+// While a thread looks, it may hold the dynamic loader's lock, which glibc (2.36) leaves locked in
+// a child that is forked meanwhile.
+std::mutex looking;
+const fork_guard looking_in_forks{looking};
+unsigned long long loads_seen = 0; // guarded by looking
+bool has_reported = false;         // likewise
+
+// Empty, too, if it was told before.
+std::string new_copy() {
+    const std::lock_guard lock{looking};
+    unsigned long long loads = 0;
+    ::dl_iterate_phdr(&note_loads, &loads);
+    if (has_reported || std::exchange(loads_seen, loads) == loads)
+        return {};
+    std::string other = other_boost_fiber();
+    has_reported = !other.empty();
+    return other;
+}
 
 } // namespace
 
@@ -69,14 +88,9 @@ std::string other_boost_fiber() {
 }
 
 void report_other_boost_fiber() noexcept {
-    unsigned long long loads = 0;
-    ::dl_iterate_phdr(&note_loads, &loads);
-    if (loads_seen.exchange(loads, std::memory_order_relaxed) == loads ||
-        reported.load(std::memory_order_relaxed))
-        return;
     try {
-        const std::string other = other_boost_fiber();
-        if (other.empty() || reported.exchange(true))
+        const std::string other = new_copy();
+        if (other.empty())
             return;
         std::fprintf(stderr,
                      "creel: %s is a second copy of Boost.Fiber beside creel's own: waits of its "

@@ -18,15 +18,13 @@ bool contender::has_waited_long() const noexcept {
     return is_due(creel::now());
 }
 
-// A look at the clock would cost as much as the hand-over.
+// The time of the last poll, for a look at the clock would cost as much as the hand-over.
 contender* next_behind(contender& first) noexcept {
     constexpr int close = 8;
-    if (first.is_due(creel::detail::recent_time()))
-        return &first;
     wait_node* behind = first.next();
     for (int i = 0; i < close && behind != nullptr; ++i, behind = behind->next())
         if (auto* const one = static_cast<contender*>(behind); one->is_here())
-            return one;
+            return first.is_due(creel::detail::recent_time()) ? &first : one;
     return &first;
 }
 

@@ -2,8 +2,8 @@
 // over, first come first served, which costs a switch that would be made anyway. Towards another
 // thread that would make each lock a context switch: nobody could have it from the hand-over until
 // that thread has woken. There the first in line is only told that it may try (it is `called`), and
-// whoever is quicker has it meanwhile; but once it has waited for a millisecond it is handed over
-// to it. These are the normal and the starvation mode of Go's sync.Mutex (Go 1.9, 2017).
+// whoever is quicker has it meanwhile; one that has tried in vain and waited for a millisecond is
+// handed it. These are the normal and the starvation mode of Go's sync.Mutex (Go 1.9, 2017).
 #pragma once
 
 #include <creel/fibers/time.hpp>

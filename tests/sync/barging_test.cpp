@@ -113,6 +113,18 @@ private:
     std::thread thread_{[this] { run(); }};
 };
 
+// For another thread: a fiber that waits for the lock, and says so once it had it.
+template <class Mutex>
+auto locks_once(Mutex& m, std::atomic<bool>& had_it) {
+    return [&](creel::nursery& n) {
+        n.spawn([&] {
+            m.lock();
+            had_it = true;
+            m.unlock();
+        });
+    };
+}
+
 } // namespace
 
 TEMPLATE_TEST_CASE("what a waiter of another thread waits for can be had until that thread wakes",
@@ -121,13 +133,7 @@ TEMPLATE_TEST_CASE("what a waiter of another thread waits for can be had until t
         TestType m;
         m.lock();
         std::atomic<bool> had_it{false};
-        other_thread other{[&](creel::nursery& n) {
-            n.spawn([&] {
-                m.lock();
-                had_it = true;
-                m.unlock();
-            });
-        }};
+        other_thread other{locks_once(m, had_it)};
         CHECK(m.statistics().waiting == 1);
         m.unlock();
         for (int i = 0; i < 3; ++i) {
@@ -150,13 +156,7 @@ TEMPLATE_TEST_CASE("a waiter whose turn has waited for a millisecond gets the ne
         TestType m;
         m.lock();
         std::atomic<bool> had_it{false};
-        other_thread other{[&](creel::nursery& n) {
-            n.spawn([&] {
-                m.lock();
-                had_it = true;
-                m.unlock();
-            });
-        }};
+        other_thread other{locks_once(m, had_it)};
         const auto is_in_line = [&] { return m.statistics().waiting == 1; };
         m.unlock();
         m.lock();
@@ -180,13 +180,7 @@ TEMPLATE_TEST_CASE("fibers of one thread are served first come first served, who
         TestType m;
         m.lock();
         std::atomic<bool> had_it{false};
-        other_thread other{[&](creel::nursery& n) {
-            n.spawn([&] {
-                m.lock();
-                had_it = true;
-                m.unlock();
-            });
-        }};
+        other_thread other{locks_once(m, had_it)};
         creel::with_nursery([&](creel::nursery& n) {
             for (const char c : {'a', 'b', 'c'})
                 n.spawn([&, c] {

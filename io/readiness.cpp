@@ -6,6 +6,7 @@
 #include <creel/io/error.hpp>
 
 #include <cerrno>
+#include <optional>
 #include <string>
 
 #include <poll.h>
@@ -32,13 +33,21 @@ void wait_for(int fd, unsigned events, const waiter_kind& kind, const char* call
         check_cancel();
         if (!r.has_room()) [[unlikely]]
             r.make_room();
-        detail::descriptor_wait op{kind, r, fd};
+        operation op{kind, r, fd};
+        // If the descriptor is a record's, whose close ends the wait, and then waits for it.
+        detail::descriptor* const record = r.descriptors().find(fd);
+        std::optional<detail::descriptor_call> inside;
+        if (record != nullptr) {
+            inside.emplace(*record);
+            inside->waits = &op;
+        }
         r.perform(op, [&](io_uring_sqe& entry) { io_uring_prep_poll_add(&entry, fd, events); });
+        const bool closed = record != nullptr && record->closing();
         if (op.result >= 0)
             return;
         if (op.was_cancelled())
             throw_cancelled();
-        if (op.closed)
+        if (closed)
             throw_error(EBADF, std::string{call} + " on descriptor " + std::to_string(fd) +
                                    ": closed while it was waiting");
         if (op.result != -EINTR)

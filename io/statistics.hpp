@@ -12,7 +12,7 @@ struct ring_statistics {
     // Debug mode asserts it.
     // Whose last completion is still to come. Of an ended run: of fibers, when the last had ended.
     std::uint64_t operations_in_flight = 0;
-    std::uint64_t late_descriptors = 0; // accepted connections that no fiber has taken yet
+    std::uint64_t late_descriptors = 0; // brought by an operation, taken by no fiber yet
     std::uint64_t buffers_out = 0;      // provided buffers that have not come back
 
     std::uint64_t receives_standing = 0; // streams of short messages: see tcp_stream

@@ -62,7 +62,12 @@ tcp_listener& tcp_listener::operator=(tcp_listener&& other) noexcept {
 }
 
 tcp_stream tcp_listener::accept() {
-    return tcp_stream{detail::connection::adopt(opened(record_, "accept").accept())};
+    acceptor& record = opened(record_, "accept");
+    const bool lingers = record.lingers(); // a connection inherits the listener's options
+    detail::connection* accepted = detail::connection::adopt(record.accept());
+    if (lingers)
+        accepted->may_linger();
+    return tcp_stream{accepted};
 }
 
 endpoint tcp_listener::local_endpoint() const {
@@ -76,7 +81,10 @@ void tcp_listener::close() {
 }
 
 int tcp_listener::native_handle() const {
-    return opened(record_, "native_handle").fd();
+    acceptor& record = opened(record_, "native_handle");
+    record.be_found_here("native_handle");
+    record.may_linger();
+    return record.fd();
 }
 
 } // namespace creel::io

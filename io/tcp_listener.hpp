@@ -4,8 +4,8 @@
 //     for (;;)
 //         connections.spawn([peer = listener.accept()]() mutable { serve(peer); });
 //
-// Many fibers may accept; connections go to them first come, first served. Up to 128 that nobody
-// has taken yet are held accepted; what comes then waits in the kernel's backlog.
+// Many fibers may accept; connections go to them first come, first served. What no fiber waits for
+// stays in the kernel's backlog, and costs no descriptor.
 #pragma once
 
 #include <creel/io/endpoint.hpp>
@@ -38,23 +38,25 @@ public:
     tcp_listener& operator=(tcp_listener&& other) noexcept;
 
     // The next connection. Those that failed before they were accepted are skipped. Out of
-    // descriptors or memory every fiber that waits gets the error, and the connection stays in the
-    // backlog; do something about it before accepting again.
-    // Parks: until there is one. Cancel: yes, then none was taken. Threads: the one that accepted
-    // first, until its run ends. Throws: cancelled, std::system_error.
+    // descriptors or memory the connection stays in the backlog; do something about it before
+    // accepting again.
+    // Parks: until there is one. Cancel: yes, then none was taken. Threads: that of the ring it is
+    // used on. Throws: cancelled, std::system_error. Cost: an entry; no system call of its own.
     [[nodiscard]] tcp_stream accept();
 
     // The address it is bound to; of an endpoint with port 0, the port that was chosen.
     // Parks: no. Throws: std::system_error.
     [[nodiscard]] endpoint local_endpoint() const;
 
-    // Closes. Fibers in accept() get bad_file_descriptor, connections that nobody has taken are
-    // closed, and each further call throws bad_file_descriptor.
-    // Parks: until the kernel accepts no more. Cancel: no. Threads: as accept.
+    // Closes. Fibers in accept() get bad_file_descriptor, and so does each further call. The kernel
+    // resets what is in the backlog.
+    // Parks: while a fiber is in accept(). Cancel: no. Threads: as accept.
     // Throws: std::system_error.
     void close();
 
-    // The listener keeps the descriptor. Parks: no. Throws: std::system_error.
+    // The listener keeps the descriptor. Parks: only if the listener was last used on another
+    // thread, until that lets go of it. Cancel: only then. Threads: any before the first use and
+    // after its ring's end; else those inside io::run. Throws: cancelled, std::system_error.
     [[nodiscard]] int native_handle() const;
 
 private:

@@ -32,7 +32,9 @@ tcp_stream tcp_stream::connect(const endpoint& to) {
 }
 
 tcp_stream tcp_stream::adopt(int fd) {
-    return tcp_stream{connection::adopt(detail::owned_fd{fd})};
+    connection* adopted = connection::adopt(detail::owned_fd{fd});
+    adopted->may_linger();
+    return tcp_stream{adopted};
 }
 
 tcp_stream::~tcp_stream() {
@@ -92,6 +94,7 @@ void tcp_stream::close() {
 int tcp_stream::native_handle() const {
     connection& record = opened(record_, "native_handle");
     record.share("native_handle");
+    record.may_linger();
     return record.fd();
 }
 

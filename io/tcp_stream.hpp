@@ -40,13 +40,15 @@ public:
     [[nodiscard]] static tcp_stream adopt(int fd);
 
     // Closes without waiting: calls that other fibers have in it end with bad_file_descriptor, and
-    // then the descriptor is closed. Threads: any.
+    // then the descriptor is closed; at once if there are none. Copies of it (dup(2), a child
+    // process) stay as they are. Threads: any.
     ~tcp_stream();
     tcp_stream(tcp_stream&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
     tcp_stream& operator=(tcp_stream&& other) noexcept;
 
     // Receives what there is, at least one byte; 0 when the peer has sent all it will, and for an
-    // empty buffer, at once.
+    // empty buffer, at once. Of a connection that broke it never says 0: also if a send was told of
+    // that first, it is an error here.
     // Parks: until there is something. Cancel: yes, no byte is lost. Threads: that of the ring it
     // is used on, where no other fiber receives. Throws: cancelled, std::system_error.
     [[nodiscard]] std::size_t recv(std::span<std::byte> buffer);
@@ -82,12 +84,14 @@ public:
 
     // Closes and waits until nothing of this stream is under way: calls that other fibers have in
     // it end with bad_file_descriptor. The stream is empty from the first moment on: each further
-    // call, close() too, throws bad_file_descriptor.
+    // call, close() too, throws bad_file_descriptor. As of close(2), bytes that were not received
+    // make it a reset; with SO_LINGER a helper thread waits, and this does not.
     // Parks: while a call is under way. Cancel: no. Threads: as recv. Throws: std::system_error.
     void close();
 
     // The stream keeps the descriptor. The caller may read from it: the ring, which takes in short
-    // messages ahead of recv, stops doing so; what it has taken is pending().
+    // messages ahead of recv, stops doing so until recv has had eight of them again; what it has
+    // taken is pending(). So ask anew before you read from the descriptor after a recv.
     // Parks: only if the stream was last used on another thread, until that lets go of it. Cancel:
     // only then. Threads: any before the first use and after its ring's end; else those inside
     // io::run. Throws: cancelled, std::system_error.

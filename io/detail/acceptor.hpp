@@ -1,14 +1,9 @@
-// The record behind a listener: one accept that keeps delivering, and who waits for it.
-//
-// The first accept() arms a multishot accept (one entry, a completion per connection). Connections
-// that come while nobody waits are queued here; at a bound the kernel is told to stop, and its own
-// backlog holds the rest until the queue is empty. So a stalled program accepts a bounded number.
+// The record behind a listener. Each fiber that waits in accept() has one accept with the kernel,
+// so what nobody waits for stays in the kernel's backlog: a multishot accept would take all of it,
+// and every descriptor with it, before it could be stopped.
 #pragma once
 
 #include <creel/io/detail/descriptor.hpp>
-
-#include <cstddef>
-#include <deque>
 
 namespace creel::io::detail {
 
@@ -22,41 +17,13 @@ public:
     [[nodiscard]] owned_fd accept();
 
 private:
-    struct accept_waiter;
-    struct armed_accept : completion_target, sqe_request {
-        acceptor* self = nullptr;
-    };
-    struct membership : ring_member {
-        acceptor* self = nullptr;
-    };
-
-    static constexpr std::size_t queue_limit = 128;
-
-    explicit acceptor(int fd);
+    explicit acceptor(int fd) noexcept : descriptor(kind, fd) {}
     ~acceptor() = default;
 
-    void arm();
-    void disarm() noexcept;
-    void completed(int result, unsigned flags) noexcept;
-    void deliver(int connected) noexcept;
-    void close_queued() noexcept;
-    void tell_all(int error) noexcept;
+    void pass_on() noexcept;
 
-    static void interrupt(descriptor& d) noexcept;
     static void let_go(descriptor& d, detail::mail& done) noexcept;
-    static void destroy(descriptor& d) noexcept;
-    static const waiter* first_wait(descriptor& d) noexcept;
     static const descriptor_kind kind;
-
-    ring* where_ = nullptr; // from the first accept to the end of that ring
-    armed_accept accept_{};
-    cancel_request cancel_{};
-    membership member_{};
-    bool armed_ = false;      // requested of the ring or in the kernel's hands
-    bool cancelling_ = false; // the kernel has been told to stop, or will be
-    bool multishot_ = true;   // false once the kernel has refused it
-    std::deque<int> queue_{}; // connected, taken by nobody
-    circle<accept_waiter> waiters_{};
 };
 
 } // namespace creel::io::detail

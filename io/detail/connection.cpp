@@ -32,6 +32,23 @@ constexpr waiter_kind kinds[] = {{&withdraw_operation, &describe_recv, true},
 constexpr const char* names[] = {"recv", "send"};
 constexpr const char* verbs[] = {"receive", "send"};
 
+// Says that the connection is no more. EPIPE does not: whoever sends is told so too after an end
+// that the peer has sent in order.
+bool says_broken(int error_number) noexcept {
+    switch (error_number) {
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+        return true;
+    default:
+        return false;
+    }
+}
+
 } // namespace
 
 void two_fibers_at_once(const char* verb, int fd) noexcept {
@@ -47,8 +64,8 @@ void two_fibers_at_once(const char* verb, int fd) noexcept {
 // system calls that save them are dear to a connection that is over after a request or two.
 constexpr unsigned operations_before_registration = 64;
 
-const descriptor_kind connection::kind{"stream", &connection::interrupt, &connection::let_go,
-                                       &connection::destroy, &connection::first_wait};
+const descriptor_kind connection::kind{"stream", &connection::end_own, &connection::let_go,
+                                       &connection::destroy};
 
 connection* connection::adopt(owned_fd fd) {
     auto* made = new connection(fd.get());
@@ -57,8 +74,8 @@ connection* connection::adopt(owned_fd fd) {
 }
 
 template <connection::direction Way>
-std::size_t connection::transfer(ring& r, std::uintptr_t data, std::size_t size_bytes,
-                                 unsigned flags) {
+std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t data,
+                                 std::size_t size_bytes, unsigned flags) {
     bool poll_first = Way == receiving && !holds_data_;
     for (;;) {
         check_cancel();
@@ -66,13 +83,14 @@ std::size_t connection::transfer(ring& r, std::uintptr_t data, std::size_t size_
             r.make_room();
         if (closing()) [[unlikely]]
             throw_not_open(names[Way]);
-        if (busy_[Way] != nullptr) [[unlikely]]
+        if (busy_[Way]) [[unlikely]]
             two_fibers_at_once(verbs[Way], fd());
         if (++operations_ == operations_before_registration) [[unlikely]]
             register_with(r);
         const bool fixed = slot_ >= 0;
         operation op{kinds[Way], r, fd()};
-        busy_[Way] = &op;
+        busy_[Way] = true;
+        here.waits = &op;
         r.perform(op, [&](io_uring_sqe& entry) {
             io_uring_prep_rw(Way == receiving ? IORING_OP_RECV : IORING_OP_SEND, &entry,
                              fixed ? slot_ : fd(), reinterpret_cast<const void*>(data),
@@ -82,18 +100,24 @@ std::size_t connection::transfer(ring& r, std::uintptr_t data, std::size_t size_
             // Without it the kernel tries first, in vain, what a parked receiver is known to lack.
             entry.ioprio = poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
         });
-        busy_[Way] = nullptr;
+        here.waits = nullptr;
+        busy_[Way] = false;
         if (Way == receiving)
             holds_data_ = (op.flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
-        if (op.result > 0 || (op.result == 0 && !closing())) [[likely]]
+        if (op.result > 0) [[likely]]
             return static_cast<std::size_t>(op.result);
+        if (op.result == 0) {
+            if (Way == receiving)
+                check_whole();
+            return 0;
+        }
         explain<Way>(op.result, op.was_cancelled());
         poll_first = op.result == -EAGAIN; // a nonblocking descriptor waits only in the poll
     }
 }
 
 template <connection::direction Way>
-[[gnu::noinline]] void connection::explain(int result, bool was_cancelled) const {
+[[gnu::noinline]] void connection::explain(int result, bool was_cancelled) {
     if (was_cancelled)
         throw_cancelled();
     if (!closing() && (result == -EINTR || result == -EAGAIN))
@@ -102,21 +126,45 @@ template <connection::direction Way>
         std::string{names[Way]} + (Way == receiving ? " from " : " to ") + peer_name(fd());
     if (closing())
         throw_error(EBADF, what + ": closed while " + names[Way] + " was waiting");
+    if (says_broken(-result))
+        broken_ = -result;
     throw_error(-result, what);
 }
 
-std::size_t connection::receive(ring& r, std::uintptr_t data, std::size_t size_bytes) {
+// The kernel tells how a connection broke once, to the operation that looks first (sock_error() in
+// include/net/sock.h). If that is a send, the receive finds a plain end, and its caller would take
+// a stream that was cut for a whole one. That send has completed before, so that it is in the list
+// with its result, if its fiber has not run yet.
+void connection::check_whole() {
+    if (broken_ == 0)
+        for_each_use([this](const descriptor_use& u) {
+            if (u.waits == nullptr || &u.waits->kind() != &kinds[sending])
+                return;
+            const int result = static_cast<const operation*>(u.waits)->result;
+            if (result != operation::under_way && result < 0 && says_broken(-result))
+                broken_ = -result;
+        });
+    if (broken_ != 0)
+        throw_error(broken_, "recv from " + peer_name(fd()));
+}
+
+std::size_t connection::receive(ring& r, descriptor_use& here, std::uintptr_t data,
+                                std::size_t size_bytes) {
     if (standing_.concerned()) {
         check_cancel();
         if (closing()) [[unlikely]]
             throw_not_open("recv");
-        const auto n = standing_.receive(r, {reinterpret_cast<std::byte*>(data), size_bytes});
-        if (n && *n >= 0) [[likely]]
+        const auto n = standing_.receive(r, here, {reinterpret_cast<std::byte*>(data), size_bytes});
+        if (n && *n > 0) [[likely]]
             return static_cast<std::size_t>(*n);
+        if (n && *n == 0) {
+            check_whole();
+            return 0;
+        }
         if (n)
             explain<receiving>(static_cast<int>(*n), false);
     }
-    const std::size_t n = transfer<receiving>(r, data, size_bytes, 0);
+    const std::size_t n = transfer<receiving>(r, here, data, size_bytes, 0);
     standing_.learn(n);
     return n;
 }
@@ -125,25 +173,24 @@ template <connection::direction Way>
 std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
     ring& r = ring_for(names[Way]);
     use_on(r, names[Way]);
-    const hold here{*this};
+    descriptor_call here{*this};
     if (size_bytes == 0) [[unlikely]] {
         check_cancel();
         return 0;
     }
     if constexpr (Way == receiving)
-        return receive(r, data, size_bytes);
+        return receive(r, here, data, size_bytes);
     else
-        return transfer<Way>(r, data, size_bytes, flags);
+        return transfer<Way>(r, here, data, size_bytes, flags);
 }
 
-// When it sends, the kernel goes on by itself after a part (MSG_WAITALL), until it is cancelled or
-// fails. When it receives, that would hide a reset that comes after a part: the error is spent with
-// the part's completion, and the next recv finds a plain end.
+// No MSG_WAITALL in either direction. It would hide a reset that comes after a part: the error is
+// spent with the part's completion, and the next operation is not told of it.
 template <connection::direction Way>
 void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
     ring& r = ring_for(names[Way]);
     use_on(r, names[Way]);
-    const hold here{*this};
+    descriptor_call here{*this};
     std::size_t moved = 0;
     try {
         if (size_bytes == 0) [[unlikely]]
@@ -151,9 +198,9 @@ void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags
         while (moved < size_bytes) {
             std::size_t n = 0;
             if constexpr (Way == receiving)
-                n = receive(r, data + moved, size_bytes - moved);
+                n = receive(r, here, data + moved, size_bytes - moved);
             else
-                n = transfer<Way>(r, data + moved, size_bytes - moved, flags);
+                n = transfer<Way>(r, here, data + moved, size_bytes - moved, flags);
             if (n == 0)
                 throw unexpected_eof("recv from " + peer_name(fd()), moved);
             moved += n;
@@ -177,29 +224,11 @@ std::size_t connection::send(std::span<const std::byte> bytes) {
 }
 
 void connection::send_all(std::span<const std::byte> bytes) {
-    all<sending>(reinterpret_cast<std::uintptr_t>(bytes.data()), bytes.size(),
-                 MSG_NOSIGNAL | MSG_WAITALL);
+    all<sending>(reinterpret_cast<std::uintptr_t>(bytes.data()), bytes.size(), MSG_NOSIGNAL);
 }
 
-void connection::interrupt(descriptor& d) noexcept {
-    auto& self = static_cast<connection&>(d);
-    // The standing receive ends without it, and its peer is to see what close(2) would tell it: of
-    // a stream with SO_LINGER 0 a reset, which a shutdown makes an end.
-    if (self.busy_[receiving] != nullptr || self.busy_[sending] != nullptr)
-        ::shutdown(self.fd(), SHUT_RDWR);
-    for (operation* op : self.busy_) {
-        if (op != nullptr)
-            op->home->cancel(*op);
-    }
-    self.standing_.interrupt();
-}
-
-const waiter* connection::first_wait(descriptor& d) noexcept {
-    const auto& self = static_cast<const connection&>(d);
-    for (const operation* op : self.busy_)
-        if (op != nullptr)
-            return op;
-    return self.standing_.waiting();
+void connection::end_own(descriptor& d) noexcept {
+    static_cast<connection&>(d).standing_.end();
 }
 
 void connection::register_with(ring& r) noexcept {
@@ -219,21 +248,29 @@ void connection::unregister() noexcept {
 
 void connection::let_go(descriptor& d, detail::mail& done) noexcept {
     auto& self = static_cast<connection&>(d);
-    CREEL_ASSERT(self.busy_[receiving] == nullptr && self.busy_[sending] == nullptr &&
-                     !self.standing_.is_waited_for(),
-                 "two threads use one stream; give each its own, and move one only while no call "
-                 "on it waits");
+    self.for_each_use([&self](const descriptor_use& u) {
+        CREEL_ASSERT(self.standing_.is(u),
+                     "two threads use one stream; give each its own, and move one only while no "
+                     "call on it waits");
+    });
     self.standing_.let_go(done);
 }
 
 void connection::share(const char* call) {
-    come_here(call);
-    standing_.stop_for_good();
+    be_found_here(call);
+    standing_.stop_now();
 }
 
+// Bytes that the ring has taken in and no recv has asked for are bytes that the program did not
+// read, for which close(2) sends a reset. (A Unix socket has no such option: its peer sees a plain
+// end.)
 void connection::destroy(descriptor& d) noexcept {
     auto& self = static_cast<connection&>(d);
     self.unregister();
+    if (self.fd() >= 0 && self.pending() != 0) {
+        const linger reset{.l_onoff = 1, .l_linger = 0};
+        ::setsockopt(self.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
     delete &self;
 }
 

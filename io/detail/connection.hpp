@@ -27,8 +27,8 @@ public:
     // Its slot in the file table of its ring, or -1.
     [[nodiscard]] int slot() const noexcept { return slot_; }
 
-    // From now on somebody else may receive from the descriptor; what has been received already
-    // stays here. Parks: as come_here(). Threads: as recv, or any before its first use.
+    // Until the next recv the caller may receive from the descriptor; what has been received
+    // already stays here. Parks: as come_here(). Threads: as recv, or any before its first use.
     void share(const char* call);
     // Bytes received that no recv has had yet.
     [[nodiscard]] std::size_t pending() const noexcept { return standing_.pending(); }
@@ -42,8 +42,8 @@ private:
 
     explicit connection(int fd) noexcept : descriptor(kind, fd), standing_(*this) {}
 
-    // One operation, or as many as it takes, each with a hold on the record. `flags` are recv(2)'s
-    // and send(2)'s.
+    // One operation, or as many as it takes, each inside one call. `flags` are recv(2)'s and
+    // send(2)'s.
     template <direction Way>
     [[gnu::always_inline]] inline std::size_t once(std::uintptr_t data, std::size_t size_bytes,
                                                    unsigned flags);
@@ -52,28 +52,31 @@ private:
                                            unsigned flags);
     // Inlined: after a switch the processor predicts no return right, so each frame costs.
     template <direction Way>
-    [[gnu::always_inline]] inline std::size_t transfer(ring& r, std::uintptr_t data,
-                                                       std::size_t size_bytes, unsigned flags);
+    [[gnu::always_inline]] inline std::size_t transfer(ring& r, descriptor_use& here,
+                                                       std::uintptr_t data, std::size_t size_bytes,
+                                                       unsigned flags);
     // Returns if it is to be tried again.
     template <direction Way>
-    void explain(int result, bool was_cancelled) const;
+    void explain(int result, bool was_cancelled);
     // A receive in the way that suits the stream.
-    [[gnu::always_inline]] inline std::size_t receive(ring& r, std::uintptr_t data,
-                                                      std::size_t size_bytes);
+    [[gnu::always_inline]] inline std::size_t receive(ring& r, descriptor_use& here,
+                                                      std::uintptr_t data, std::size_t size_bytes);
+    // Of a recv that found the end. Throws: std::system_error, if the connection broke.
+    void check_whole();
 
     void register_with(ring& r) noexcept;
     void unregister() noexcept;
 
-    static void interrupt(descriptor& d) noexcept;
+    static void end_own(descriptor& d) noexcept;
     static void let_go(descriptor& d, detail::mail& done) noexcept;
     static void destroy(descriptor& d) noexcept;
-    static const waiter* first_wait(descriptor& d) noexcept;
     static const descriptor_kind kind;
 
-    operation* busy_[2] = {nullptr, nullptr}; // by direction
-    unsigned operations_ = 0;                 // on its ring, as far as that is of interest
-    int slot_ = -1;                           // in the file table of its ring
-    bool holds_data_ = false;                 // the last receive left data in the socket
+    bool busy_[2] = {false, false}; // by direction: the rule of streams, one operation of each
+    bool holds_data_ = false;       // the last receive left data in the socket
+    int broken_ = 0;                // the error that says how the connection broke, told already
+    unsigned operations_ = 0;       // on its ring, as far as that is of interest
+    int slot_ = -1;                 // in the file table of its ring
     standing_receive standing_;
 };
 

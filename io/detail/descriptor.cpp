@@ -1,6 +1,7 @@
 #include <creel/io/detail/descriptor.hpp>
 
 #include <creel/fibers/scheduler.hpp>
+#include <creel/io/detail/close_descriptor.hpp>
 #include <creel/io/detail/sockaddr.hpp>
 #include <creel/io/error.hpp>
 
@@ -19,8 +20,8 @@ owned_fd::~owned_fd() {
         ::close(fd_);
 }
 
-// Who waits in close() for the last call to leave. No cancel ends this: all that is waited for has
-// itself been cancelled.
+// A fiber that waits in close() for the last use to leave. No cancel ends this: all that is waited
+// for has itself been cancelled.
 struct descriptor::close_waiter : waiter {
     explicit close_waiter(const descriptor& d) noexcept : waiter(kind), what(&d) {}
 
@@ -34,28 +35,20 @@ struct descriptor::close_waiter : waiter {
     const descriptor* what;
 };
 
-// What has completed stands: its fiber has a turn before it, and sees that.
-void descriptor::end_waits() noexcept {
-    ring* here = current_ring();
-    if (here == nullptr)
-        return;
-    here->waits_near(fd_).for_each([&](descriptor_wait& w) {
-        if (w.fd == fd_ && w.result == operation::under_way) {
-            w.closed.emplace(*this);
-            here->cancel(w);
-        }
-    });
-}
-
-// True if somebody has still to leave.
+// True if somebody has still to leave. A wait ends as a cancel would end it: its operation's last
+// completion is awaited, and a success that has come before stands.
 bool descriptor::begin_close() noexcept {
     closing_ = true;
-    end_waits();
-    if (holds_ == 0)
-        return false;
-    ++holds_; // interrupting may make others leave
-    kind_->interrupt(*this);
-    return --holds_ != 0;
+    descriptor_use keep; // what ends here may be the last to leave
+    keep.join(*this);
+    kind_->end_own(*this);
+    uses_.for_each([](descriptor_use& u) {
+        if (u.waits != nullptr &&
+            u.waits->kind().withdraw(*u.waits, wake_reason::cancelled) == withdrawal::withdrawn)
+            wake(*u.waits);
+    });
+    keep.unlink();
+    return is_used();
 }
 
 void descriptor::close(descriptor& d) {
@@ -92,7 +85,8 @@ void descriptor::drop(descriptor& d) noexcept {
 // The usual cause is a local of a nursery's body that a child uses. Its call ends with an error,
 // far from where the mistake is.
 void descriptor::name_user() noexcept {
-    const waiter* w = kind_->first_wait(*this);
+    const waiter* w = nullptr;
+    uses_.for_each([&w](const descriptor_use& u) { w = w != nullptr ? w : u.waits; });
     if (w == nullptr)
         return;
     try {
@@ -107,14 +101,15 @@ void descriptor::name_user() noexcept {
 }
 
 void descriptor::drop_here() noexcept {
-    if (holds_ != 0 && on_scheduler() && creel::detail::in_debug_mode()) [[unlikely]]
+    if (is_used() && on_scheduler() && creel::detail::in_debug_mode()) [[unlikely]]
         name_user();
     if (!begin_close())
         finish();
 }
 
 int descriptor::release(descriptor& d) noexcept {
-    CREEL_ASSERT(d.holds_ == 0, "release of a stream while a call on it waits");
+    CREEL_ASSERT(!d.is_used(), "release of a stream while a call on it waits");
+    d.leave_ring();
     const int fd = std::exchange(d.fd_, -1);
     d.kind_->destroy(d);
     return fd;
@@ -127,11 +122,18 @@ void descriptor::last_left() noexcept {
         finish();
 }
 
+// The ring knows the number no more. After the ring's end there is nothing to do.
+void descriptor::leave_ring() noexcept {
+    if (ring* here = current_ring(); here != nullptr && here->box().get() == home())
+        here->descriptors().take_out(fd_, *this);
+}
+
 void descriptor::finish() noexcept {
-    // close(2) and not IORING_OP_CLOSE: it costs the same in the kernel, and no switch.
+    leave_ring();
     const int fd = fd_;
+    const bool lingers = may_linger_;
     kind_->destroy(*this);
-    ::close(fd);
+    close_descriptor(fd, lingers);
 }
 
 void throw_not_open(const char* call) {

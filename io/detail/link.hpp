@@ -25,6 +25,12 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return head_.next == &head_; }
 
+    // GCC 12 takes a member on the stack for one that stays behind, though its destructor unlinks
+    // it.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdangling-pointer"
+#endif
     void push(Member& m) noexcept {
         link& l = m;
         l.previous = head_.previous;
@@ -32,6 +38,9 @@ public:
         head_.previous->next = &l;
         head_.previous = &l;
     }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
     // visit(Member&) unlinks none.
     template <typename Visit>

@@ -2,124 +2,97 @@
 #include <creel/io/detail/descriptor.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/wait_list.hpp>
 
 #include <mutex>
 #include <source_location>
 
 namespace creel::io::detail {
 
-// A fiber that waits until another thread's ring has let go of the record.
-struct descriptor::mover : waiter, link {
+// A call that waits until another thread's ring has let go of the record. That thread enters the
+// call in the record's list before it wakes it: the call that runs first may end the record.
+struct descriptor::mover : list_waiter, descriptor_use {
     mover(const descriptor& d, bool cancellable) noexcept
-        : waiter(cancellable ? kind : stubborn), what(&d) {}
-
-    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
-        auto& self = static_cast<mover&>(w);
-        if (!self.linked())
-            return withdrawal::pending;
-        self.unlink();
-        return withdrawal::withdrawn;
+        : list_waiter(cancellable ? kind : kind_of_close), name(d.kind_->name) {}
+    ~mover() {
+        if (linked())
+            leave();
     }
+
     static void describe(const waiter& w, std::string& text) {
         text += "another thread's ring to let go of a ";
-        text += static_cast<const mover&>(w).what->kind_->name;
+        text += static_cast<const mover&>(static_cast<const list_waiter&>(w)).name;
     }
-    static const waiter_kind kind;
-    static const waiter_kind stubborn; // of close()
+    static constexpr wait_kind make_kind(bool is_cancellable) noexcept {
+        wait_kind made{is_cancellable};
+        made.describe = &mover::describe;
+        return made;
+    }
+    static const wait_kind kind;
+    static const wait_kind kind_of_close;
 
-    const descriptor* what;
+    const char* name; // of the record's kind: the record itself is still another thread's
 };
 
-const waiter_kind descriptor::mover::kind{&mover::withdraw, &mover::describe, true};
-const waiter_kind descriptor::mover::stubborn{&mover::withdraw, &mover::describe, false};
+const wait_kind descriptor::mover::kind = make_kind(true);
+const wait_kind descriptor::mover::kind_of_close = make_kind(false);
 
-// The way of a record from its old home to whoever asks for it.
+// A record between two rings.
 //
-//     request ──► old home's thread: lets go ──► answer ──► arrival ──► asker's thread: settle()
+//     at home ── the first call on another thread ──► asked ── the old ring's thread ──► let go
+//        ▲                                                                                  │
+//        └──────────── the next call, on whichever thread: one that waits, or a later ──────┘
 //
-// Who asks may be cancelled, and the handle go on to a third thread, or back. So the letters lie
-// here and not on a fiber's stack, and the arrival follows the last who asked. It finds nobody
-// there: the record is no ring's, and the next call takes it (let_go and not arriving).
-struct descriptor::transfer {
-    struct letter : mail {
-        transfer* in = nullptr;
-    };
-
+// The call that asked may be cancelled, and the handle go on to a third thread, or back. So this
+// lies on the heap and names no call. The record and the old ring's thread have a share each.
+struct descriptor::transfer : mail {
     explicit transfer(descriptor& d) noexcept : what(&d), from(std::move(d.home_)) {
-        request.in = answer.in = arrival.in = this;
-        request.deliver = [](mail& m) noexcept { // on the old home's thread
-            transfer& t = *static_cast<letter&>(m).in;
+        deliver = [](mail& m) noexcept { // on the old ring's thread, or after that ring's end
+            auto& t = static_cast<transfer&>(m);
+            t.what->leave_ring();
             t.what->kind_->let_go(*t.what, t.answer);
         };
-        answer.deliver = [](mail& m) noexcept {
-            transfer& t = *static_cast<letter&>(m).in;
-            std::unique_lock lock{t.mutex};
-            t.let_go = true;
-            t.send_on(lock);
-        };
-        arrival.deliver = [](mail& m) noexcept { static_cast<letter&>(m).in->arrive(); };
+        answer.to = this;
+        answer.deliver = [](mail& m) noexcept { static_cast<reply&>(m).to->let_go(); };
     }
 
-    // The arrival goes to the asker. If there is none, whoever comes next has all of this once the
-    // lock is free; a record whose handle has gone ends here.
-    void send_on(std::unique_lock<std::mutex>& lock) noexcept {
-        arriving = asker != nullptr && asker->post(arrival);
-        if (!arriving && dropped) {
-            lock.unlock();
-            end();
+    // Behind the lock the record is not the old ring's any more.
+    void let_go() noexcept {
+        const std::shared_ptr<transfer> keep = std::move(self);
+        bool ends = false;
+        {
+            wake_batch woken; // before the guard, so that it wakes after the unlock
+            const std::lock_guard hold{lock};
+            has_let_go = true;
+            while (auto* m = static_cast<mover*>(waiting.take_front())) {
+                m->join(*what);
+                woken.add(*m);
+            }
+            ends = dropped && woken.empty();
         }
-    }
-
-    void arrive() noexcept {
-        std::unique_lock lock{mutex};
-        const ring* here = current_ring();
-        if (here == nullptr || here->box() != asker) { // it has moved on meanwhile
-            send_on(lock);
-        } else if (waiting.empty()) {
-            asker = nullptr;
-            send_on(lock);
-        } else {
-            lock.unlock();
-            what->settle(here->box());
+        if (ends) {
+            what->transfer_.reset();
+            what->drop_here();
         }
-    }
-
-    // False: it is over, and the caller has the record.
-    [[nodiscard]] bool ask(const std::shared_ptr<mailbox>& box, mover& m) noexcept {
-        const std::lock_guard lock{mutex};
-        if (is_over())
-            return false;
-        asker = box;
-        waiting.push(m);
-        return true;
     }
 
     [[nodiscard]] bool is_under_way() noexcept {
-        const std::lock_guard lock{mutex};
-        return !is_over();
+        const std::lock_guard hold{lock};
+        return !has_let_go;
     }
 
-    [[nodiscard]] bool is_over() const noexcept { return let_go && !arriving; } // with the mutex
-
-    void end() noexcept {
-        descriptor& d = *what;
-        d.transfer_.reset();
-        d.drop_here();
-    }
+    struct reply : mail {
+        transfer* to = nullptr;
+    };
 
     descriptor* what;
-    std::shared_ptr<mailbox> from; // the old home
-    letter request{};
-    letter answer{};
-    letter arrival{};
-    // On the asker's thread, which changes it, as whoever becomes the asker, under the mutex.
-    circle<mover> waiting{};
-    std::mutex mutex{};
-    std::shared_ptr<mailbox> asker{}; // guarded by mutex, as is the rest
-    bool let_go = false;              // by the old home
-    bool arriving = false;            // the arrival is on its way
-    bool dropped = false;             // the handle has gone
+    std::shared_ptr<mailbox> from; // the old ring's
+    reply answer{};
+    std::shared_ptr<transfer> self{}; // the old ring's thread's share
+    wait_lock lock{"move of a descriptor"};
+    wait_list waiting{lock};
+    bool has_let_go = false; // guarded by lock
+    bool dropped = false;    // guarded by lock: the handle has gone
 };
 
 descriptor::descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
@@ -131,52 +104,53 @@ const mailbox* descriptor::home() const noexcept {
 }
 
 // Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
-// So nothing but home_ and transfer_ is touched here before its answer, which the transfer's mutex
-// brings, or before it is known that the ring has ended (the mailbox's mutex).
-void descriptor::move_to(const ring& r, const char* call, bool cancellable) {
+// So nothing but home_ and transfer_ is touched here before (the transfer's lock tells), or before
+// it is known that the ring has ended (the mailbox's mutex).
+void descriptor::move_to(ring& r, const char* call, bool cancellable) {
     if (cancellable)
         throw_if_cancelled(); // and not check_cancel(), which may switch: nothing holds the record
-    if (transfer_ == nullptr) {
-        if (home_ == nullptr) {
-            home_ = r.box();
-            return;
-        }
-        transfer_ = std::make_unique<transfer>(*this);
-        if (!transfer_->from->post(transfer_->request)) {
-            mail nobody;
-            nobody.deliver = [](mail&) noexcept {};
-            kind_->let_go(*this, nobody);
-            settle(r.box());
-            return;
-        }
-    }
-    transfer& t = *transfer_;
-    mover m{*this, cancellable};
-    if (!t.ask(r.box(), m)) {
-        settle(r.box());
+    if (transfer_ == nullptr && home_ == nullptr) {
+        arrive(r);
         return;
     }
-    if (park(m) == wake_reason::cancelled)
-        throw_cancelled();
-    if (closing_) {
-        leave();
-        throw_not_open(call);
+    if (transfer_ == nullptr) {
+        transfer_ = std::make_shared<transfer>(*this);
+        transfer_->self = transfer_;
+        if (!transfer_->from->post(*transfer_))
+            transfer_->deliver(*transfer_);
     }
-    --holds_;
+    const std::shared_ptr<transfer> t = transfer_;
+    mover m{*this, cancellable};
+    bool waits = false;
+    {
+        const std::lock_guard hold{t->lock};
+        waits = !t->has_let_go;
+        if (waits)
+            t->waiting.push_back(m);
+    }
+    if (waits)
+        m.wait();
+    arrive(r);
+    if (closing_)
+        throw_not_open(call);
 }
 
-// The record has arrived, on this thread.
-void descriptor::settle(const std::shared_ptr<mailbox>& box) noexcept {
-    CREEL_ASSERT(holds_ == 0,
+// The record is this thread's, if it was not before.
+void descriptor::arrive(ring& r) {
+    if (home_ == r.box())
+        return;
+    CREEL_ASSERT(home_ == nullptr,
                  "two threads use one stream or listener; give each its own, and move one only "
                  "while no call on it waits");
-    home_ = box;
-    // Each that waited keeps the record until it runs: who runs before may be its end.
-    while (!transfer_->waiting.empty()) {
-        enter();
-        wake(transfer_->waiting.pop());
+    r.descriptors().enter(fd_, *this); // first, for it may throw
+    home_ = r.box();
+    if (transfer_ == nullptr)
+        return;
+    bool dropped = false;
+    {
+        const std::lock_guard hold{transfer_->lock};
+        dropped = transfer_->dropped;
     }
-    const bool dropped = transfer_->dropped;
     transfer_.reset();
     if (dropped)
         drop_here();
@@ -185,7 +159,7 @@ void descriptor::settle(const std::shared_ptr<mailbox>& box) noexcept {
 void descriptor::come_here(const char* call, bool cancellable) {
     if (home_ == nullptr && transfer_ == nullptr)
         return;
-    if (const ring* here = current_ring(); here != nullptr) {
+    if (ring* here = current_ring(); here != nullptr) {
         if (home_ != here->box())
             move_to(*here, call, cancellable);
     } else if (transfer_ != nullptr ? transfer_->is_under_way() : home_->has_owner()) {
@@ -197,14 +171,23 @@ void descriptor::come_here(const char* call, bool cancellable) {
     }
 }
 
+void descriptor::be_found_here(const char* call) {
+    if (ring* here = current_ring(); here != nullptr)
+        use_on(*here, call);
+    else
+        come_here(call);
+}
+
 void descriptor::drop_moving() noexcept {
+    const std::shared_ptr<transfer> t = transfer_;
     {
-        const std::lock_guard lock{transfer_->mutex};
-        transfer_->dropped = true;
-        if (!transfer_->is_over())
-            return; // who has it now ends it
+        const std::lock_guard hold{t->lock};
+        t->dropped = true;
+        if (!t->has_let_go)
+            return; // the old ring's thread ends it, or the first of the calls that wait
     }
-    transfer_->end();
+    transfer_.reset();
+    drop_here();
 }
 
 } // namespace creel::io::detail

@@ -9,6 +9,11 @@ bool operation::was_cancelled() const noexcept {
     return result == -ECANCELED && withdraw_requested();
 }
 
+int operation::take_descriptor() noexcept {
+    home->descriptor_taken();
+    return result;
+}
+
 withdrawal withdraw_operation(waiter& w, wake_reason) noexcept {
     auto& op = static_cast<operation&>(w);
     op.home->cancel(op);

@@ -30,15 +30,19 @@ struct operation : waiter {
     operation(const waiter_kind& kind, ring& r, int descriptor) noexcept
         : waiter(kind), home(&r), fd(descriptor) {}
 
-    // Did a cancel end it? Any result but this one stands, also after a cancel.
+    // Did a cancel of its fiber end it, and not a close? Any result but this one stands, also after
+    // a cancel.
     [[nodiscard]] bool was_cancelled() const noexcept;
+    // The descriptor it has brought, once.
+    [[nodiscard]] int take_descriptor() noexcept;
 
     static constexpr int under_way = INT_MIN; // no result of the kernel's: those are -errno or more
 
     ring* home;
-    int fd; // for describe(), and for a close that ends it
-    int result = under_way;
+    int fd;                 // for describe()
+    int result = under_way; // its first completion's, as flags; a notification may come behind it
     unsigned flags = 0;
+    bool brings_descriptor = false; // its result is one, which a fiber must take or close
     cancel_request cancel{};
 };
 

@@ -17,6 +17,7 @@ class receive_buffers {
 public:
     static constexpr unsigned short group = 0;
     static constexpr std::size_t buffer_bytes = 2048;
+    static constexpr unsigned count = 256; // a power of two
 
     // Where the kernel refuses, or there is no memory, usable() is false.
     explicit receive_buffers(io_uring& uring) noexcept;
@@ -45,7 +46,6 @@ public:
 private:
     // 512 KiB, of which only what is used becomes resident. Short messages use the first lines of a
     // buffer; an odd number of lines from one to the next spreads them over the cache's sets.
-    static constexpr unsigned count = 256; // a power of two
     static constexpr std::size_t stride_bytes = buffer_bytes + 64;
 
     io_uring& uring_;

@@ -173,6 +173,7 @@ unsigned ring::reap() noexcept {
     const io_uring_cq& cq = uring_.cq;
     const unsigned first = *cq.khead;
     const unsigned end = io_uring_smp_load_acquire(cq.ktail);
+    reaping_ = true;
     for (unsigned at = first; at != end; ++at) {
         const io_uring_cqe& done = cq.cqes[at & cq.ring_mask];
         const std::uint64_t data = done.user_data;
@@ -180,8 +181,12 @@ unsigned ring::reap() noexcept {
             --held_;
         if ((data & tag_mask) == 0) [[likely]] {
             auto& op = *reinterpret_cast<operation*>(static_cast<std::uintptr_t>(data));
-            op.result = done.res;
-            op.flags = done.flags;
+            if (op.result == operation::under_way) [[likely]] {
+                op.result = done.res;
+                op.flags = done.flags;
+                if (op.brings_descriptor && done.res >= 0)
+                    ++late_descriptors_;
+            } // else a notification, which comes behind the result (IORING_CQE_F_NOTIF)
             if ((done.flags & IORING_CQE_F_MORE) != 0)
                 continue;
             ++counters_.operations_completed;
@@ -202,6 +207,7 @@ unsigned ring::reap() noexcept {
     }
     if (first != end)
         io_uring_smp_store_release(cq.khead, end);
+    reaping_ = false;
     counters_.completions += end - first;
     return end - first;
 }
@@ -338,6 +344,7 @@ void ring::attend() noexcept {
 }
 
 void ring::wait_briefly() noexcept {
+    CREEL_ASSERT(!reaping_, "the ring waits while it delivers completions");
     serve_requests();
     if (reap() == 0)
         enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);

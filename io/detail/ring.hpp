@@ -1,7 +1,7 @@
 // The ring of one thread: an io_uring, as the poller of that thread's scheduler.
 //
 // Six verbs. perform() submits an operation and parks its fiber: the only function that submits for
-// fibers. request() submits for whoever has no fiber to wait with: a cancel, an accept to re-arm.
+// fibers. request() submits what no fiber waits for: a cancel, a receive that stands.
 // reap() is the only loop that looks at completions; it makes fibers ready and runs no user code.
 // poll() and wait_until() are the scheduler's, wake() is everybody's. end() takes the ring down.
 //
@@ -12,6 +12,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/descriptor_table.hpp>
 #include <creel/io/detail/mailbox.hpp>
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
@@ -20,7 +21,6 @@
 
 #include <liburing.h>
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -29,7 +29,7 @@
 
 namespace creel::io::detail {
 
-// What completes with no fiber waiting on it: the wake read, a multishot accept.
+// What completes with no fiber waiting on it: the wake read, a receive that stands.
 struct completion_target {
     void (*complete)(completion_target&, int result, unsigned flags) noexcept = nullptr;
 };
@@ -41,9 +41,7 @@ struct supervisor {
     time_point deadline = time_point::max(); // a wait lasts no longer
 };
 
-struct descriptor_wait; // <descriptor.hpp>
-
-// Somebody whose descriptors the ring closes when it ends: a listener.
+// What holds buffers of the ring: it has to let go of them when the ring ends.
 struct ring_member : link {
     void (*ring_ends)(ring_member&) noexcept = nullptr;
 };
@@ -101,12 +99,7 @@ public:
 
     void join(ring_member& m) noexcept { members_.push(m); }
 
-    // The waits for readiness of some descriptors, this one among them: for its close, which no
-    // record tells of them. Asked of the kernel (IORING_ASYNC_CANCEL_FD), it would look at all that
-    // is under way on the ring.
-    [[nodiscard]] circle<descriptor_wait>& waits_near(int fd) noexcept {
-        return waits_[static_cast<unsigned>(fd) % waits_.size()];
-    }
+    [[nodiscard]] descriptor_table& descriptors() noexcept { return descriptors_; }
 
     [[nodiscard]] registered_files& files() noexcept { return files_; }
 
@@ -118,8 +111,10 @@ public:
     }
     [[nodiscard]] receive_buffers& buffers() noexcept { return *receive_buffers_; }
 
-    // Blocks the thread until the kernel has completed something. For what completes soon.
+    // Blocks the thread until the kernel has completed something. For what completes soon. Not
+    // within reap().
     void wait_briefly() noexcept;
+    [[nodiscard]] bool is_reaping() const noexcept { return reaping_; }
 
     void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
     [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
@@ -130,9 +125,8 @@ public:
     [[nodiscard]] bool ending() const noexcept { return ending_; }
 
     [[nodiscard]] ring_statistics statistics() const noexcept;
-    void late_descriptor(int change) noexcept {
-        late_descriptors_ = static_cast<unsigned>(static_cast<int>(late_descriptors_) + change);
-    }
+    // A fiber has taken the descriptor that its operation brought.
+    void descriptor_taken() noexcept { --late_descriptors_; }
 
     // The system call; tests put one here that refuses, or that spoils the entries.
     using enter_function = int (*)(unsigned ring, unsigned to_submit, unsigned wait_for,
@@ -183,13 +177,14 @@ private:
     struct room_waiter;
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;
-    std::array<circle<descriptor_wait>, 64> waits_{};
+    descriptor_table descriptors_{};
     supervisor* supervisor_ = nullptr;
     standing wake_read_{};
     std::uint64_t wake_count_ = 0; // what the wake read reads
     standing heartbeat_{};
     unsigned standing_ = 0; // how many of these two are counted in held_
     bool ending_ = false;
+    bool reaping_ = false;
     registered_files files_{uring_};
     std::optional<receive_buffers> receive_buffers_{}; // from the first use on
     int wake_descriptor_ = -1;

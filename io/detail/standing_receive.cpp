@@ -47,11 +47,9 @@ standing_receive::standing_receive(connection& stream) noexcept : stream_(&strea
     member_.self = this;
     member_.ring_ends = [](ring_member& m) noexcept {
         standing_receive& self = *static_cast<membership&>(m).self;
-        connection& c = *self.stream_;
-        c.enter();   // stop() may let the last one leave
+        const descriptor_call keep{*self.stream_}; // stop() may let the last one leave
         self.stop(); // what is requested and not submitted yet has no completion
-        self.carry();
-        c.leave();
+        self.carry_or_lose();
     };
 }
 
@@ -73,7 +71,7 @@ void standing_receive::start(ring& r) noexcept {
     }
     stream_->register_with(r);
     armed_ = true;
-    stream_->enter();
+    kept_.join(*stream_);
     r.receive_stands(true);
     r.request(target_);
 }
@@ -94,13 +92,18 @@ void standing_receive::caught_two() const noexcept {
     two_fibers_at_once("receive", stream_->fd());
 }
 
-void standing_receive::interrupt() noexcept {
+void standing_receive::end() noexcept {
     tell_receiver(-EBADF);
     stop();
+    // Or else the kernel would hold the socket open until the next poll, whoever needs the number
+    // or waits for the end. A receive that waits in the kernel's poll ends with the call that
+    // submits its cancel.
+    while (armed_ && current_ring() == where_ && !where_->is_reaping() && !where_->ending())
+        where_->wait_briefly();
 }
 
-void standing_receive::stop_for_good() noexcept {
-    allowed_ = false;
+void standing_receive::stop_now() noexcept {
+    short_ones_ = 0;
     tell_receiver(receiver::look_again);
     stop();
     while (armed_)
@@ -155,6 +158,8 @@ void standing_receive::completed(int result, unsigned flags) noexcept {
         if (result <= 0 && !lost_)
             end_ = result;
     }
+    if (held_ > most_held) // a peer that floods: the kernel takes up to 32 messages at a time
+        static_cast<void>(carry());
     // The receiver looks again at what is there; if nothing is, it makes a receive of its own.
     if (receiver_ != nullptr && end_ != nothing)
         tell_receiver(take_end());
@@ -176,7 +181,7 @@ void standing_receive::deliver(unsigned id, std::size_t size_bytes) noexcept {
     } else {
         hold(id, size_bytes, 0);
     }
-    if (size_bytes == receive_buffers::buffer_bytes || held_ >= most_held)
+    if (size_bytes == receive_buffers::buffer_bytes || held_ >= most_held || carried_ != nullptr)
         stop();
 }
 
@@ -200,7 +205,9 @@ void standing_receive::hold(unsigned id, std::size_t size_bytes, std::size_t tak
     last_ = id;
     ++held_;
     if (where_->ending())
-        carry();
+        carry_or_lose();
+    else if (buffers.out() > receive_buffers::count / 2) // few are left for the other streams
+        static_cast<void>(carry());
 }
 
 std::size_t standing_receive::take_held(std::span<std::byte> buffer) noexcept {
@@ -234,23 +241,29 @@ std::size_t standing_receive::take_held(std::span<std::byte> buffer) noexcept {
     return n;
 }
 
-// Takes what is held out of the ring's buffers: they end with the ring, the stream may go on.
-void standing_receive::carry() noexcept {
+// Takes what is held out of the ring's buffers. False: there is no memory, and it stays there.
+bool standing_receive::carry() noexcept {
     if (held_ == 0)
-        return;
+        return true;
     const std::size_t bytes = pending();
     std::unique_ptr<std::byte[]> all{new (std::nothrow) std::byte[bytes]};
-    if (all == nullptr) {
-        drop_held();
-        lost_ = true; // and nothing that came behind the gap is to be taken for what was lost
-        end_ = -ENOMEM;
-        ::shutdown(stream_->fd(), SHUT_RDWR);
-        return;
-    }
+    if (all == nullptr)
+        return false;
     take_held({all.get(), bytes});
     carried_ = std::move(all);
     carried_bytes_ = bytes;
     carried_taken_bytes_ = 0;
+    return true;
+}
+
+// The same where the buffers end with the ring, though the stream may go on.
+void standing_receive::carry_or_lose() noexcept {
+    if (carry())
+        return;
+    drop_held();
+    lost_ = true; // and nothing that came behind the gap is to be taken for what was lost
+    end_ = -ENOMEM;
+    ::shutdown(stream_->fd(), SHUT_RDWR);
 }
 
 void standing_receive::drop_held() noexcept {
@@ -271,14 +284,14 @@ void standing_receive::left_ring() noexcept {
         where_->receive_stands(false);
     mail* const done = std::exchange(letting_go_, nullptr);
     if (done != nullptr || where_ == nullptr || where_->ending())
-        carry();
+        carry_or_lose();
     if (held_ == 0 && where_ != nullptr) {
         if (member_.linked())
             member_.unlink();
         where_ = nullptr;
     }
     if (was_armed)
-        stream_->leave(); // may destroy this: the last to leave a stream that closes
+        kept_.leave(); // may destroy this: the last to leave a stream that closes
     if (done != nullptr) {
         stream_->unregister();
         done->deliver(*done);

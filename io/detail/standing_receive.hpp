@@ -13,6 +13,7 @@
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/descriptor.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
 #include <creel/io/detail/ring.hpp>
 
@@ -41,7 +42,7 @@ public:
     // Bytes, or 0 at the end, or a negative error number; none: a single receive is to be made.
     // Parks. Throws: cancelled.
     [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
-    receive(ring& r, std::span<std::byte> buffer);
+    receive(ring& r, descriptor_use& here, std::span<std::byte> buffer);
 
     // What a single receive gave: after enough short ones the next recv starts to stand.
     void learn(std::size_t bytes) noexcept {
@@ -51,16 +52,16 @@ public:
             concerned_ = true;
     }
 
-    // Ends it soon; a fiber that waits is told. Must not switch.
-    void interrupt() noexcept;
-    // Ends it before this returns, for good: somebody else will receive from the descriptor. Waits
-    // for the kernel, which has nothing else to wait for. If it stands, on the ring's thread.
-    void stop_for_good() noexcept;
+    // Ends it, for the stream closes: before this returns, but where the ring delivers completions,
+    // soon. A fiber that waits is told. Must not switch.
+    void end() noexcept;
+    // Ends it before this returns: somebody else will receive from the descriptor. Waits for the
+    // kernel, which has nothing else to wait for. If it stands, on the ring's thread.
+    void stop_now() noexcept;
     // Lets go of the ring it stands on, whose thread this is; then calls `done`, perhaps at once.
     void let_go(mail& done) noexcept;
 
-    [[nodiscard]] bool is_waited_for() const noexcept { return receiver_ != nullptr; }
-    [[nodiscard]] const waiter* waiting() const noexcept { return receiver_; } // null if none is
+    [[nodiscard]] bool is(const descriptor_use& u) const noexcept { return &u == &kept_; }
     // Bytes received that no recv has had yet.
     [[nodiscard]] std::size_t pending() const noexcept;
     // The error it ended with, once, if no recv has had it yet; else 0. The kernel tells it to
@@ -73,6 +74,7 @@ private:
     static constexpr std::size_t longest_short_bytes = receive_buffers::buffer_bytes / 2;
     static constexpr unsigned short_before_standing = 8;
     // A peer that sends ahead of its answers is common, one that floods is not to fill the pool.
+    // What is beyond goes to the heap.
     static constexpr unsigned most_held = 4;
     static constexpr int nothing = 1; // of end_
 
@@ -105,7 +107,8 @@ private:
     void hold(unsigned id, std::size_t size_bytes, std::size_t taken_bytes) noexcept;
     [[nodiscard]] bool holds_any() const noexcept { return held_ != 0 || carried_ != nullptr; }
     std::size_t take_held(std::span<std::byte> buffer) noexcept;
-    void carry() noexcept;
+    [[nodiscard]] bool carry() noexcept;
+    void carry_or_lose() noexcept;
     int take_end() noexcept { return lost_ ? end_ : std::exchange(end_, nothing); }
     void drop_held() noexcept;
     void left_ring() noexcept;
@@ -113,6 +116,7 @@ private:
     [[noreturn]] void caught_two() const noexcept;
 
     connection* stream_;
+    descriptor_use kept_{}; // the stream's list has it while this is armed
     ring* where_ = nullptr; // while it stands, or holds buffers of it
     receiver* receiver_ = nullptr;
     bool concerned_ = false;
@@ -137,7 +141,8 @@ private:
 };
 
 // Inlined into the recv that calls it: after a switch the processor predicts no return right.
-std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, std::span<std::byte> buffer) {
+std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, descriptor_use& here,
+                                                        std::span<std::byte> buffer) {
     for (;;) {
         if (holds_any())
             return static_cast<std::ptrdiff_t>(take_held(buffer));
@@ -156,7 +161,10 @@ std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, std::span<std::
             caught_two();
         receiver me{*this, buffer};
         receiver_ = &me;
-        if (park(me) == wake_reason::cancelled)
+        here.waits = &me;
+        const wake_reason reason = park(me);
+        here.waits = nullptr;
+        if (reason == wake_reason::cancelled)
             throw_cancelled();
         if (me.result != receiver::look_again)
             return me.result;

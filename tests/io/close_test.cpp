@@ -18,6 +18,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <sys/socket.h>
+
 namespace io = creel::io;
 using namespace creel::test;
 using namespace std::chrono_literals;
@@ -281,5 +283,72 @@ TEST_CASE("a descriptor's number is not reused while an operation on it is under
             CHECK(d.native_handle() != number);
         });
         CHECK(recv_text(b).empty());
+    });
+}
+
+// io_close: a shutdown(2) reached every copy.
+TEST_CASE("close under a recv that waits leaves a copy of the descriptor as it is") {
+    const bool standing = GENERATE(false, true);
+    clean_run([&] {
+        auto [a, b] = stream_pair();
+        for (int i = 0; i < (standing ? 10 : 0); ++i) {
+            b.send_all(bytes_of("x"));
+            CHECK(recv_text(a) == "x");
+        }
+        const int copy = ::fcntl(a.native_handle(), F_DUPFD_CLOEXEC, 0);
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] {
+                const auto error = error_of([&] { static_cast<void>(recv_text(a)); });
+                CHECK(error.code() == std::errc::bad_file_descriptor);
+            });
+            settle_and_poll();
+            a.close();
+        });
+        CHECK(::send(copy, "still open", 10, MSG_NOSIGNAL) == 10);
+        CHECK(recv_text(b) == "still open");
+        ::close(copy);
+        CHECK(recv_text(b).empty());
+    });
+}
+
+// io_linger: close(2) stopped the thread for as long as SO_LINGER says, here for hours.
+TEST_CASE("a stream with SO_LINGER is closed without stopping its thread") {
+    const bool dropped = GENERATE(false, true);
+    clean_run([&] {
+        auto [first, peer] = tcp_pair();
+        std::optional<io::tcp_stream> stream{std::move(first)};
+        const linger hours{.l_onoff = 1, .l_linger = 10'000};
+        const int fd = stream->native_handle();
+        CHECK(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &hours, sizeof hours) == 0);
+        const std::vector<std::byte> much(std::size_t{32} << 20);
+        CHECK_FALSE(creel::move_on_after(5ms, [&] { stream->send_all(much); }));
+        if (dropped)
+            stream.reset();
+        else
+            stream->close();
+        reset_on_close(peer.native_handle());
+        peer.close(); // what waits in close(2) goes on
+        while (::fcntl(fd, F_GETFD) >= 0)
+            creel::this_fiber::sleep_for(1ms);
+    });
+}
+
+TEST_CASE("a stream on descriptor 0, 1 or 2 leaves that open") {
+    clean_run([] {
+        std::array<int, 2> fds{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) == 0);
+        const int saved = ::fcntl(0, F_DUPFD_CLOEXEC, 3);
+        CHECK(::dup2(fds[0], 0) == 0);
+        ::close(fds[0]);
+        auto peer = io::tcp_stream::adopt(fds[1]);
+        {
+            auto borrowed = io::tcp_stream::adopt(0);
+            borrowed.send_all(bytes_of("hello"));
+        }
+        CHECK(recv_text(peer) == "hello");
+        CHECK(::send(0, "still open", 10, MSG_NOSIGNAL) == 10);
+        CHECK(recv_text(peer) == "still open");
+        CHECK((saved >= 0 ? ::dup2(saved, 0) : ::close(0)) == 0);
+        ::close(saved);
     });
 }

@@ -1,18 +1,26 @@
 #include <creel/io/tcp_listener.hpp>
 
 #include "clean_run.hpp"
+#include "raw_socket.hpp"
+#include "support/open_descriptors.hpp"
 #include "support/settle.hpp"
 
-#include <creel/io/detail/ring.hpp>
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/this_fiber.hpp>
 
-#include <csignal>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <fcntl.h>
 
 #include <sys/resource.h>
 
@@ -56,48 +64,91 @@ TEST_CASE("two listeners share a port if both ask for it") {
     });
 }
 
-TEST_CASE("connections that nobody has taken are counted, and closed with the listener") {
-    clean_run([] {
-        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] {
-                auto first = io::tcp_stream::connect(listener.local_endpoint());
-                auto second = io::tcp_stream::connect(listener.local_endpoint());
-                settle_and_poll();
-                CHECK(io::statistics().late_descriptors == 1);
-                listener.close();
-                CHECK(io::statistics().late_descriptors == 0);
-                CHECK(io::statistics().operations_in_flight == 0);
-                const auto ended = error_of([&] { CHECK(recv_text(second).empty()); });
-                CHECK((ended.code() == std::error_code{} ||
-                       ended.code() == std::errc::connection_reset));
-            });
-            const auto first = listener.accept();
-        });
-    });
-}
-
-TEST_CASE("a program that does not accept holds no more than 128 connections open") {
+// io_backlog, io_backlog2: a multishot accept took the whole backlog, and every descriptor with it.
+TEST_CASE("an accept takes one connection, and the others wait in the backlog") {
     clean_run([] {
         io::tcp_listener listener{io::endpoint::loopback_v4(0)};
         std::vector<io::tcp_stream> clients;
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] { const auto first = listener.accept(); });
-            for (int i = 0; i < 601; ++i)
-                clients.push_back(io::tcp_stream::connect(listener.local_endpoint()));
-        });
+        for (int i = 0; i < 100; ++i)
+            clients.push_back(io::tcp_stream::connect(listener.local_endpoint()));
+        const auto before = open_descriptors().size();
+        const auto first = listener.accept();
         settle_and_poll();
-        CHECK(io::statistics().late_descriptors >= 100);
-        CHECK(io::statistics().late_descriptors <= 400); // 128 and what was under way
-        for (int i = 0; i < 600; ++i) {
+        CHECK(open_descriptors().size() == before + 1);
+        CHECK(io::statistics().late_descriptors == 0);
+        for (int i = 1; i < 100; ++i) {
             auto peer = listener.accept();
             peer.send_all(bytes_of("x"));
         }
-        CHECK(io::statistics().late_descriptors == 0);
         int greeted = 0;
         for (std::size_t i = 1; i < clients.size(); ++i)
             greeted += recv_text(clients[i]) == "x" ? 1 : 0;
-        CHECK(greeted == 600);
+        CHECK(greeted == 99);
+    });
+}
+
+TEST_CASE("a listener outlives its run, and the clients in its backlog are served by the next") {
+    std::optional<io::tcp_listener> listener{io::endpoint::loopback_v4(0)};
+    std::vector<io::tcp_stream> clients;
+    io::run([&] {
+        for (int i = 0; i < 5; ++i)
+            clients.push_back(io::tcp_stream::connect(listener->local_endpoint()));
+        const auto first = listener->accept();
+        CHECK_FALSE(creel::move_on_after(0s, [&] { static_cast<void>(listener->accept()); }));
+        while (clients.size() > 4)
+            clients.erase(clients.begin());
+        for (io::tcp_stream& c : clients)
+            c.send_all(bytes_of("hello"));
+    });
+    io::run([&] {
+        for (int i = 0; i < 4; ++i) {
+            auto peer = listener->accept();
+            CHECK(recv_text(peer) == "hello");
+        }
+        clients.clear();
+        listener.reset();
+    });
+}
+
+// The kernel wakes one accept for a connection. The one that it wakes here is cancelled before it
+// looks.
+TEST_CASE("a connection that woke an accept which was cancelled goes to the next that waits") {
+    clean_run([] {
+        for (int round = 0; round < 20; ++round) {
+            io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+            const auto port = static_cast<std::uint16_t>(listener.local_endpoint().port());
+            int served = 0;
+            creel::with_nursery([&](creel::nursery& n) {
+                creel::cancel_scope first;
+                n.spawn([&] {
+                    served += first.run([&] { const auto peer = listener.accept(); }) ? 1 : 0;
+                });
+                n.spawn([&] {
+                    const auto peer = listener.accept();
+                    ++served;
+                    n.cancel();
+                });
+                settle_and_poll();
+                const raw_socket client = raw_client(port);
+                first.cancel();
+                while (served == 0)
+                    creel::this_fiber::yield();
+                n.cancel();
+            });
+            CHECK(served == 1);
+        }
+    });
+}
+
+TEST_CASE("a nonblocking listener waits like any other") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        CHECK(::fcntl(listener.native_handle(), F_SETFL, O_NONBLOCK) == 0);
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { const auto peer = listener.accept(); });
+            settle_and_poll();
+            const auto client = io::tcp_stream::connect(listener.local_endpoint());
+        });
     });
 }
 
@@ -153,43 +204,59 @@ TEST_CASE("out of descriptors every accept that waits fails once, and the connec
     });
 }
 
-namespace {
-
-// Spoils each multishot accept, as a kernel that knows none would refuse it.
-int enter_without_multishot(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
-                            sigset_t* argument, std::size_t argument_bytes) {
-    static io_uring_sqe* const entries = io::detail::current_ring()->entries();
-    for (unsigned i = 0; i < 4; ++i) {
-        if (entries[i].opcode == IORING_OP_ACCEPT && entries[i].ioprio == IORING_ACCEPT_MULTISHOT)
-            entries[i].ioprio = 1U << 15;
-    }
-    return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
-}
-
-} // namespace
-
-TEST_CASE("a kernel without multishot accepts serves all the same") {
-    clean_run({.ring_entries = 4}, [] {
-        io::detail::current_ring()->set_enter(&enter_without_multishot);
-        const int answered = clients_answered(10);
-        CHECK(answered == 10);
+// io_rebind: a listener's destructor left its port bound until the next poll.
+TEST_CASE("the port of a listener is free when its destructor returns") {
+    clean_run([] {
+        std::optional<io::tcp_listener> listener{io::endpoint::loopback_v4(0)};
+        const io::endpoint where = listener->local_endpoint();
+        const auto bound_again = [&] {
+            listener.reset();
+            listener.emplace(where, io::listen_options{.reuse_address = false});
+            return true;
+        };
+        CHECK(bound_again());
+        CHECK_FALSE(creel::move_on_after(0s, [&] { static_cast<void>(listener->accept()); }));
+        CHECK(bound_again());
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] { const auto never = listener->accept(); });
+            settle_and_poll();
+            n.cancel();
+        });
+        CHECK(bound_again());
     });
 }
 
-TEST_CASE("a listener dropped on a plain thread while it is armed is closed by its ring") {
-    clean_run([] {
-        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
-        const io::endpoint where = listener.local_endpoint();
-        creel::with_nursery([&](creel::nursery& n) {
-            n.spawn([&] { const auto client = io::tcp_stream::connect(where); });
-            const auto peer = listener.accept();
+// io_foreign2: it wrote into the ring of the thread that had accepted.
+TEST_CASE("a listener that another thread has used is closed on this one") {
+    const bool dropped = GENERATE(false, true);
+    std::optional<io::tcp_listener> listener{io::endpoint::loopback_v4(0)};
+    const io::endpoint where = listener->local_endpoint();
+    const auto accept_one = [&] {
+        const auto client = io::tcp_stream::connect(where);
+        const auto peer = listener->accept();
+    };
+    std::atomic<int> step{0};
+    std::thread other{[&] {
+        io::run([&] {
+            accept_one();
+            step = 1;
+            step.notify_one();
+            while (step != 2) {
+                const io::tcp_listener another{io::endpoint::loopback_v4(0)};
+                creel::this_fiber::yield();
+            }
         });
-        settle_and_poll();
-        CHECK(io::statistics().operations_in_flight == 1);
-        std::thread{[moved = std::move(listener)] {}}.join();
-        settle_and_poll();
-        CHECK(io::statistics().operations_in_flight == 0);
+    }};
+    step.wait(0);
+    io::run([&] {
+        accept_one();
+        if (dropped)
+            listener.reset();
+        else
+            listener->close();
         CHECK(error_of([&] { static_cast<void>(io::tcp_stream::connect(where)); }).code() ==
               std::errc::connection_refused);
     });
+    step = 2;
+    other.join();
 }

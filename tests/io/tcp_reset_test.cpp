@@ -180,3 +180,31 @@ TEST_CASE("2,000 clients that send half a request and vanish leave nothing behin
         });
     }
 }
+
+// io_reset: the kernel tells of a reset once, to the operation that looks first. Told to a send, it
+// was lost on recv, whose caller took a stream that was cut for a whole one.
+TEST_CASE("a reset while one fiber receives and another sends is told to the one that receives") {
+    const bool standing = GENERATE(false, true);
+    clean_run([&] {
+        for (int round = 0; round < 20; ++round) {
+            pair p;
+            for (int i = 0; i < (standing ? 10 : 0); ++i) {
+                p.peer->send_all(bytes_of("x"));
+                CHECK(recv_text(*p.stream) == "x");
+            }
+            const std::vector<std::byte> much(std::size_t{32} << 20);
+            std::optional<std::system_error> received;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { static_cast<void>(error_of([&] { p.stream->send_all(much); })); });
+                n.spawn(
+                    [&] { received = error_of([&] { static_cast<void>(recv_text(*p.stream)); }); });
+                settle_and_poll();
+                p.peer->close();
+            });
+            CHECK(received->code() == std::errc::connection_reset);
+            // And it stays cut.
+            CHECK(error_of([&] { static_cast<void>(recv_text(*p.stream)); }).code() ==
+                  std::errc::connection_reset);
+        }
+    });
+}

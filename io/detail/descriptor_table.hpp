@@ -1,0 +1,36 @@
+// Which record has a descriptor, by its number, on one ring: so that a wait for the readiness of a
+// number joins the list of the record that will close it.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <vector>
+
+namespace creel::io::detail {
+
+class descriptor;
+
+class descriptor_table {
+public:
+    // Throws: std::bad_alloc.
+    void enter(int fd, descriptor& d) {
+        const auto at = static_cast<std::size_t>(fd);
+        if (at >= records_.size())
+            records_.resize(std::bit_ceil(at + 1));
+        records_[at] = &d;
+    }
+    void take_out(int fd, const descriptor& d) noexcept {
+        if (find(fd) == &d)
+            records_[static_cast<std::size_t>(fd)] = nullptr;
+    }
+    // Null: no record that this ring's thread has used.
+    [[nodiscard]] descriptor* find(int fd) const noexcept {
+        const auto at = static_cast<std::size_t>(fd); // a negative number is beyond every table
+        return at < records_.size() ? records_[at] : nullptr;
+    }
+
+private:
+    std::vector<descriptor*> records_{};
+};
+
+} // namespace creel::io::detail

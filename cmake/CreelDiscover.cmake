@@ -1,6 +1,7 @@
 # Read by ctest: adds one test per Catch2 case of ${executable}; see creel_discover_tests. Cases
 # tagged [stress] get the label stress; hidden ones, tagged [.], are left out. Those that take
-# seconds, tagged [stress] or [slow], start first, so that none is left alone at the end.
+# seconds, tagged [stress] or [slow], start first, so that none is left alone at the end. Each case
+# takes ${resources} of ctest, if there are any: see its property RESOURCE_GROUPS.
 
 # Sets ${result} to the names of the cases that match the spec, one per line.
 function(list_cases spec result)
@@ -26,7 +27,8 @@ function(add_cases spec labels cost)
         # --warn NoTests fails a run whose name matched nothing.
         add_test("${prefix}: ${name}" ${launcher} ${executable} "${argument}" --warn NoTests)
         set_tests_properties("${prefix}: ${name}" PROPERTIES
-            TIMEOUT ${timeout} ENVIRONMENT "${environment}" LABELS "${labels}" COST ${cost})
+            TIMEOUT ${timeout} ENVIRONMENT "${environment}" LABELS "${labels}" COST ${cost}
+            RESOURCE_GROUPS "${resources}")
     endwhile()
 endfunction()
 

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Runs the io tests, but for the stress, as an ordinary user: whose rings count against a limit of
+# locked memory, here the 8 MiB that most systems set, and who has no privilege. Each case is a
+# process of its own, and its user has no other, for the limit is the user's.
+# Usage: ordinary_user.sh PROGRAM [JOBS [REGEX]]
+#   PROGRAM  creel_tests_io of any build; it is copied to where every user can read it
+#   REGEX    of the names of the cases, as for ctest
+# CREEL_JUNIT=FILE  writes the results there too
+set -euo pipefail
+
+program=$(realpath "$1")
+jobs=${2:-1}
+regex=${3:-}
+tree=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+
+say() { echo "== $*" >&2; }
+if ((EUID)); then
+    say "SKIPPED: the tests as an ordinary user, for only root can become one"
+    exit 0
+fi
+
+# /tmp, for TMPDIR may be a folder that is closed to others.
+folder=$(mktemp -d /tmp/creel-user-XXXXXX)
+trap 'rm -rf "$folder"' EXIT
+chmod 755 "$folder"
+cp "$program" "$folder/creel_tests_io"
+
+# Users that have neither a name nor a process, one for each case that runs at the same time.
+users=()
+for ((id = 61234; ${#users[@]} < jobs; ++id)); do
+    if ! getent passwd "$id" >/dev/null && ! getent group "$id" >/dev/null &&
+        [[ -z $(find /proc -maxdepth 1 -uid "$id" -print -quit 2>/dev/null) ]]; then
+        users+=("$id")
+    fi
+done
+
+# as_user COMMAND...: as the user that ctest has allotted, or the first.
+cat >"$folder/as_user" <<END
+#!/bin/sh
+user=\${CTEST_RESOURCE_GROUP_0_USERS:-id:${users[0]}}
+user=\${user#id:}
+user=\${user%%,*}
+exec prlimit --memlock="\${MEMLOCK:-8388608}" \\
+    setpriv --reuid="\$user" --regid="\$user" --clear-groups --bounding-set=-all "\$@"
+END
+chmod 755 "$folder/as_user"
+
+# The planted fault: what a ring takes must not fit in 64 KiB, or the limit means nothing here.
+planted=("$folder/as_user" "$folder/creel_tests_io" '[.planted]')
+cd "$folder"
+"${planted[@]}" >"$folder/planted" 2>&1 || {
+    cat "$folder/planted" >&2
+    say "user ${users[0]} can have no ring at all"
+    exit 1
+}
+if MEMLOCK=65536 "${planted[@]}" >"$folder/planted" 2>&1; then
+    say "this kernel does not count rings as locked memory: only the lack of privilege is tested"
+elif ! grep -q 'Cannot allocate memory' "$folder/planted"; then
+    cat "$folder/planted" >&2
+    say 'with 64 KiB of locked memory a ring is refused, but not for want of memory'
+    exit 1
+fi
+
+cat >"$folder/CTestTestfile.cmake" <<END
+set(executable $folder/creel_tests_io)
+set(prefix io)
+set(launcher $folder/as_user)
+set(timeout 60)
+set(environment "")
+set(resources users:1)
+include([==[$tree/cmake/CreelDiscover.cmake]==])
+END
+{
+    printf '{"version": {"major": 1, "minor": 0}, "local": [{"users": ['
+    printf '{"id": "%s"},' "${users[@]}" | sed 's/,$//'
+    printf ']}]}\n'
+} >"$folder/users.json"
+
+say "running the io tests as the users ${users[*]}, each with 8 MiB of locked memory"
+ctest --test-dir "$folder" --output-on-failure --no-tests=error --no-label-summary \
+    --resource-spec-file "$folder/users.json" -j "$jobs" -LE stress ${regex:+-R "$regex"} \
+    ${CREEL_JUNIT:+--output-junit "$CREEL_JUNIT"}

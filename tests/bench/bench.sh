@@ -49,6 +49,7 @@ cp "$directory/out" "$directory/list"
 [[ -z $(sort "$directory/list" | uniq -d) ]] || fail 'an id is listed twice'
 uring=raw_uring_pollfirst,raw_uring_multishot
 eval "ids=(echo/{creel,$uring,raw_epoll}/{cpu,rps,p50,p99,p999}/connections:{1,64,512,2000}/bytes:{64,16384})"
+eval "ids+=(accept/{creel,raw_uring,raw_uring_single}/{rate,cpu}{,/accepts:8,/stream})"
 ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/instructions}
     spawn/{creel,boost_fiber,coroutine}/{join,batch:100,join_wait,batch_wait:100}{,/instructions}
     spawn/std_thread/{join,batch:100,join_wait,batch_wait:100}
@@ -76,6 +77,9 @@ for key in kernel cpu compiler flags; do
 done
 if grep -E '"(compiler|flags)": "unknown' "$directory/out.json"; then fail 'it could know that'; fi
 if grep '"rounds": [^2]' "$directory/out.json"; then fail 'not the rounds that were asked for'; fi
+
+# Each connection is accepted and closed, or this fails.
+run 0 "$bench" accept --rounds 1 --quick
 
 # A file that cannot be written is heard of before anything is measured.
 run 1 "$bench" "${what[@]}" --json "$directory/missing/out.json"

@@ -3,6 +3,8 @@
 #include "support/settle.hpp"
 
 #include <creel/fibers/scheduler.hpp>
+#include <creel/io/detail/operation.hpp>
+#include <creel/io/detail/ring.hpp>
 #include <creel/io/readiness.hpp>
 #include <creel/io/tcp_listener.hpp>
 
@@ -46,7 +48,28 @@ struct pipe_pair {
     }
 };
 
+constexpr creel::waiter_kind plain_operation{
+    &io::detail::withdraw_operation, [](const creel::waiter&, std::string&) {}, true};
+
 } // namespace
+
+TEST_CASE("a zero-copy send gives its bytes, and not the notification that ends it") {
+    clean_run([] {
+        auto [a, b] = tcp_pair();
+        const int fd = a.native_handle();
+        const std::array<char, 5> text{'h', 'e', 'l', 'l', 'o'};
+        io::detail::ring& r = *io::detail::current_ring();
+        io::detail::operation op{plain_operation, r, fd};
+        REQUIRE(r.has_room());
+        r.perform(op, [&](io_uring_sqe& entry) {
+            io_uring_prep_send_zc(&entry, fd, text.data(), text.size(), MSG_NOSIGNAL, 0);
+        });
+        CHECK(op.result == 5);
+        CHECK((op.flags & IORING_CQE_F_NOTIF) == 0);
+        CHECK(recv_text(b) == "hello");
+        CHECK(io::statistics().operations_in_flight == 0);
+    });
+}
 
 TEST_CASE("wait_readable returns when there is data, and at a hang-up") {
     clean_run([] {

@@ -181,6 +181,10 @@ int run_server(const server_options& options) {
     } catch (const io::interrupted&) {
         std::cout << "drained: " << with_commas(connections.replies.sent) << " requests answered, "
                   << connections.replies.closing << " of them after the signal" << std::endl;
+        io::ring_statistics ring = io::statistics();
+        std::cout << "left: " << ring.operations_in_flight << " operations, "
+                  << ring.late_descriptors << " connections, " << ring.buffers_out << " buffers"
+                  << std::endl;
     }
     return 0;
 }

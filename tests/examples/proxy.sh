@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Runs the proxy that is $1 before the echo server beside it: bytes and the end of what each side
+# sends get through, a server that is not there hurts nobody, and nothing is left at the end.
+set -euo pipefail
+
+directory=$(mktemp -d)
+processes=()
+cleanup() {
+    ((${#processes[@]} == 0)) || kill -KILL "${processes[@]}" 2>/dev/null || true
+    rm -rf "$directory"
+}
+trap cleanup EXIT
+fail() {
+    echo "proxy: $*" >&2
+    cat "$directory"/*.out "$directory"/*.err >&2
+    exit 1
+}
+
+# start NAME PROGRAM ARGUMENT...: in the background, until it says on which port it listens; sets
+# pid and port.
+start() {
+    local name=$1 i
+    : >"$directory/$name.out"
+    "${@:2}" >"$directory/$name.out" 2>"$directory/$name.err" &
+    pid=$!
+    processes+=("$pid")
+    for ((i = 0; i < 200; ++i)); do
+        [[ $(<"$directory/$name.out") =~ "listens on 127.0.0.1:"([0-9]+) ]] &&
+            port=${BASH_REMATCH[1]} && return
+        kill -0 "$pid" 2>/dev/null || fail "$name ended at once"
+        sleep 0.05
+    done
+    fail "$name did not say where it listens"
+}
+
+start echo "$(dirname "$1")/echo_server" 0
+echo=$pid
+start proxy "$1" 0 127.0.0.1 "$port"
+proxy=$pid
+
+# The echo server closes when it has seen the end, and only then does the client: so both ends were
+# carried over. The pieces are more than any buffer on the way.
+cat >"$directory/client.pl" <<'END'
+use IO::Socket::INET;
+my $peer = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0]) or die "connect: $!";
+local $/;
+my $text = <STDIN>;
+unless (fork) { print $peer $text; $peer->flush; shutdown $peer, 1; exit }
+print <$peer>;
+wait;
+END
+head -c 1000000 /dev/urandom >"$directory/sent"
+timeout 20 perl "$directory/client.pl" "$port" <"$directory/sent" >"$directory/received" ||
+    fail 'a megabyte and its end did not come back'
+cmp -s "$directory/sent" "$directory/received" || fail 'the megabyte came back changed'
+reply=$(timeout 20 "$(dirname "$1")/echo_client" 127.0.0.1 "$port" 'hello, proxy') || fail 'no reply'
+[[ $reply == 'hello, proxy' ]] || fail "got '$reply' back"
+
+exec {open}<>"/dev/tcp/127.0.0.1/$port"
+echo 'still there' >&"$open"
+read -r -t 10 -u "$open" line || fail 'no reply on a connection that stays'
+exec {vanishing}<>"/dev/tcp/127.0.0.1/$port"
+echo 'unread' >&"$vanishing"
+exec {vanishing}>&-
+
+kill -TERM "$echo"
+wait "$echo" || true
+read -r -t 10 -u "$open" line && fail "got '$line' after the end"
+if timeout 20 "$(dirname "$1")/echo_client" 127.0.0.1 "$port" nobody >/dev/null 2>&1; then
+    fail 'it had a reply without a server'
+fi
+for ((i = 0; i < 200; ++i)); do
+    ! grep -q 'connect to 127.0.0.1:[0-9]*: Connection refused' "$directory/proxy.err" || break
+    sleep 0.05
+done
+((i < 200)) || fail 'it did not say that the server is not there'
+
+# Once it sleeps: TSan puts off a signal that comes while a fiber runs, and forgets it with that fiber.
+for ((i = 0; i < 200; ++i)); do
+    [[ $(sed 's/.*) //' "/proc/$proxy/stat") != S* ]] || break
+    sleep 0.05
+done
+kill -TERM "$proxy"
+wait "$proxy" || fail 'the proxy failed'
+[[ $(tail -n 1 "$directory/proxy.out") == 'left: 0 operations, 0 connections, 0 buffers' ]] ||
+    fail 'something was left'
+processes=()

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the io tests, but for the stress, as an ordinary user: whose rings count against a limit of
 # locked memory, here the 8 MiB that most systems set, and who has no privilege. Each case is a
-# process of its own, and its user has no other, for the limit is the user's.
+# process of its own, and its user has no other, for the limit is the user's. Then all of them once
+# more in one process, whose runs come one after the other.
 # Usage: ordinary_user.sh PROGRAM [JOBS [REGEX]]
 #   PROGRAM  creel_tests_io of any build; it is copied to where every user can read it
 #   REGEX    of the names of the cases, as for ctest
@@ -69,6 +70,10 @@ set(timeout 60)
 set(environment "")
 set(resources users:1)
 include([==[$tree/cmake/CreelDiscover.cmake]==])
+add_test("io: all of them in one process"
+    $folder/as_user $folder/creel_tests_io ~[stress]~[.])
+set_tests_properties("io: all of them in one process" PROPERTIES
+    TIMEOUT 180 COST 30 RESOURCE_GROUPS users:1)
 END
 {
     printf '{"version": {"major": 1, "minor": 0}, "local": [{"users": ['

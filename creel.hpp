@@ -18,6 +18,7 @@
 #include <creel/fibers/map.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
+#include <creel/fibers/printable.hpp>
 #include <creel/fibers/race.hpp>
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/scheduler.hpp>

@@ -1,5 +1,7 @@
 #include <creel/io/endpoint.hpp>
 
+#include <creel/fibers/printable.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -44,13 +46,15 @@ void append_hex(std::string& out, char c) {
 std::string escaped(std::string_view raw) {
     std::string out;
     out.reserve(raw.size());
-    for (const char c : raw) {
-        if (is_control(c))
-            append_hex(out, c);
-        else if (c == '\\')
+    for (std::size_t i = 0; i < raw.size();) {
+        const std::size_t shown = printable_bytes(raw.substr(i));
+        if (shown == 0)
+            append_hex(out, raw[i]);
+        else if (raw[i] == '\\')
             out += "\\\\";
         else
-            out += c;
+            out += raw.substr(i, shown);
+        i += std::max<std::size_t>(shown, 1);
     }
     return out;
 }

@@ -96,8 +96,10 @@ public:
     // 127.0.0.0/8, ::1, and IPv4 loopback mapped into IPv6. False for Unix sockets.
     [[nodiscard]] bool is_loopback() const noexcept;
 
-    // In a path, control characters and the backslash are written \xHH and "\\", so that a hostile
-    // peer's name cannot forge lines of a log. An unnamed Unix socket is "unix:".
+    // In a path, the backslash is written "\\", and every byte \xHH that is of no valid UTF-8, or
+    // of a control character, a line separator, or one that is invisible or changes the direction
+    // of writing: so that a hostile peer's name forges no line of a log. An unnamed Unix socket is
+    // "unix:".
     [[nodiscard]] std::string to_string() const;
 
     // A total order with no meaning of its own, for maps and sorting.

@@ -1,4 +1,5 @@
 #include <creel/fibers/detail/text.hpp>
+#include <creel/fibers/printable.hpp>
 
 #include <array>
 #include <chrono>
@@ -9,18 +10,23 @@ namespace creel::detail {
 std::string escaped(std::string_view text) {
     std::string plain;
     plain.reserve(text.size());
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
+    for (std::size_t i = 0; i < text.size();) {
+        const std::size_t shown = printable_bytes(text.substr(i));
+        if (shown != 0) {
+            plain += text.substr(i, shown);
+            i += shown;
+            continue;
+        }
+        const char c = text[i++];
         if (c == '\n') {
             plain += "\\n";
         } else if (c == '\t') {
             plain += "\\t";
-        } else if (byte < 0x20 || byte == 0x7f) {
-            std::array<char, 8> code{};
-            std::snprintf(code.data(), code.size(), "\\x%02x", static_cast<unsigned>(byte));
-            plain += code.data();
         } else {
-            plain += c;
+            std::array<char, 8> code{};
+            std::snprintf(code.data(), code.size(), "\\x%02x",
+                          static_cast<unsigned>(static_cast<unsigned char>(c)));
+            plain += code.data();
         }
     }
     return plain;

@@ -9,8 +9,8 @@
 
 namespace creel::detail {
 
-// On one line, and no terminal obeys it: control characters become \n, \t or \x1b. A message may
-// quote what a peer has sent.
+// On one line, and no terminal obeys it: what printable_bytes() does not let stand becomes \n, \t
+// or \x1b, byte by byte. A message may quote what a peer has sent.
 [[nodiscard]] std::string escaped(std::string_view text);
 
 // "250ms", "1.5s": at most three digits behind the point.

@@ -3,6 +3,8 @@
 #include "support/check.hpp"
 #include "support/sanitizers.hpp"
 
+#include <creel/fibers/printable.hpp>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -67,6 +69,16 @@ endpoint through_sockaddr(const endpoint& value) {
     return from_storage(storage, length);
 }
 
+bool all_shown(std::string_view text) {
+    while (!text.empty()) {
+        const std::size_t shown = creel::printable_bytes(text);
+        if (shown == 0)
+            return false;
+        text.remove_prefix(shown);
+    }
+    return true;
+}
+
 // Every property a value has whatever it holds.
 void check_laws(const endpoint& value) {
     const auto text = value.to_string();
@@ -77,8 +89,7 @@ void check_laws(const endpoint& value) {
     CHECK(std::hash<endpoint>{}(read_back) == std::hash<endpoint>{}(value));
     CHECK(std::is_eq(read_back <=> value));
     CHECK(through_sockaddr(value) == value);
-    CHECK(std::none_of(text.begin(), text.end(),
-                       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }));
+    CHECK(all_shown(text));
 }
 
 class socket_descriptor {
@@ -592,6 +603,30 @@ TEST_CASE("a sockaddr that is short, unaligned, truncated or of an unknown famil
     CHECK(from_storage(storage, sizeof storage) == endpoint{});
 }
 
+TEST_CASE(
+    "no name of a Unix socket forges a line of a log, and one that people can read is shown") {
+    struct shown {
+        std::string name;
+        const char* text;
+    };
+    const std::vector<shown> cases{
+        {"@\xc2\x9b"
+         "31mred\xc2\x85 10.0.0.1 logged in\xe2\x80\xa8x",
+         "unix:@\\xc2\\x9b31mred\\xc2\\x85 10.0.0.1 logged in\\xe2\\x80\\xa8x"},
+        {"@\x9b[2J\x7f", "unix:@\\x9b[2J\\x7f"}, // C1 as a byte
+        {"/a\xe2\x80\xaetxt.\xe2\x81\xa6", "unix:/a\\xe2\\x80\\xaetxt.\\xe2\\x81\\xa6"}, // bidi
+        {"/\xef\xbb\xbf\xc2\xad", "unix:/\\xef\\xbb\\xbf\\xc2\\xad"},          // invisible
+        {"/\xc0\x8a\xed\xa0\x80", "unix:/\\xc0\\x8a\\xed\\xa0\\x80"},          // overlong, half
+        {"/\xf4\x90\x80\x80\xe2\x80", "unix:/\\xf4\\x90\\x80\\x80\\xe2\\x80"}, // beyond, cut
+        {"/\xc3\xa9\xe6\x97\xa5\xf0\x9f\xa7\xb5", "unix:/\xc3\xa9\xe6\x97\xa5\xf0\x9f\xa7\xb5"},
+        {"/\xc2\xa0\xe2\x80\xaf\xf4\x8f\xbf\xbf", "unix:/\xc2\xa0\xe2\x80\xaf\xf4\x8f\xbf\xbf"},
+    };
+    for (const auto& [name, text] : cases) {
+        CHECK(endpoint::unix_path(name).to_string() == text);
+        check_laws(endpoint::unix_path(name));
+    }
+}
+
 TEST_CASE("a random endpoint is read back from what it prints") {
     const auto seed = std::random_device{}();
     INFO("seed: " << seed);
@@ -609,6 +644,13 @@ TEST_CASE("a random endpoint is read back from what it prints") {
         });
         const std::array<sa_family_t, 3> families{AF_INET, AF_INET6, AF_UNIX};
         storage.ss_family = families[below(families.size())];
+        // Random bytes are hardly ever UTF-8.
+        const std::array<std::string_view, 6> pieces{
+            "\xc2\x9b", "\xe2\x80\xae", "\xc3\xa9", "\xf0\x9f\xa7\xb5", "@", "\\"};
+        for (auto left = storage.ss_family == AF_UNIX ? below(20) : 0; left > 0; --left) {
+            const std::string_view piece = pieces[below(pieces.size())];
+            std::memcpy(bytes + 2 + below(100), piece.data(), piece.size());
+        }
         const auto length = static_cast<socklen_t>(
             storage.ss_family == AF_UNIX ? 2 + below(sizeof storage - 1) : sizeof storage);
         const auto value = from_storage(storage, length);

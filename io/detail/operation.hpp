@@ -23,6 +23,7 @@ struct sqe_request : link {
 
 struct cancel_request : sqe_request {
     std::uint64_t target = 0; // its user_data
+    std::uint64_t number = 0; // of the operation, which was submitted after those of lower numbers
 };
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept;
 

@@ -126,6 +126,19 @@ int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t b
     return result;
 }
 
+// Submits, and completes what is ready. The kernel stops at so many completions, but not below 20
+// (IO_LOCAL_TW_DEFAULT_MAX); that it would wait for them the timeout of zero prevents.
+void ring::enter_for(unsigned completions) noexcept {
+    static __kernel_timespec no_time{};
+    io_uring_getevents_arg argument{};
+    argument.ts = reinterpret_cast<std::uintptr_t>(&no_time);
+    if (completions == 0)
+        enter(0, IORING_ENTER_GETEVENTS, nullptr, 0);
+    else
+        enter(completions, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument,
+              sizeof argument);
+}
+
 // True if there is room now.
 bool ring::flush() noexcept {
     enter(0, 0, nullptr, 0);
@@ -156,6 +169,18 @@ void ring::serve_requests() noexcept {
         sqe_request& r = requests_.pop();
         r.prepare(r, next_entry());
     }
+}
+
+// Fills what room there is, and says how many it took: without handing over, see poll(). Only when
+// there is no other request, for one may submit what is to be cancelled.
+unsigned ring::serve_cancels() noexcept {
+    unsigned taken = 0;
+    if (requests_.empty())
+        for (; !cancels_.empty() && unsubmitted() < entries_; ++taken) {
+            cancel_request& r = cancels_.pop();
+            r.prepare(r, next_entry());
+        }
+    return taken;
 }
 
 void ring::cancel(operation& op) noexcept {
@@ -214,17 +239,23 @@ unsigned ring::reap() noexcept {
 
 void ring::poll() noexcept {
     serve_requests();
-    const unsigned kernel_wants =
-        IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
-    if (unsubmitted() != 0 || kernel_wants != 0) {
-        if ((kernel_wants & IORING_SQ_CQ_OVERFLOW) != 0) {
-            // The kernel moves what has overflown into the room we make.
-            ++counters_.overflows;
-            reap();
+    // What was cancelled leaves the kernel's table when its completion is made, and must be gone
+    // before the next ones are looked for.
+    unsigned cancels = 0;
+    do {
+        cancels = serve_cancels();
+        const unsigned kernel_wants =
+            IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+        if (unsubmitted() != 0 || kernel_wants != 0) {
+            if ((kernel_wants & IORING_SQ_CQ_OVERFLOW) != 0) {
+                // The kernel moves what has overflown into the room we make.
+                ++counters_.overflows;
+                reap();
+            }
+            enter_for(cancels);
         }
-        enter(0, IORING_ENTER_GETEVENTS, nullptr, 0);
-    }
-    reap();
+        reap();
+    } while (cancels != 0 && !cancels_.empty());
     if (!room_waiters_.empty()) [[unlikely]]
         serve_room_waiters();
     attend();
@@ -240,7 +271,7 @@ void ring::wait_until(time_point deadline) noexcept {
     // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep;
     // nor with completions that have overflown, which poll() takes in and counts.
     const unsigned overflown = IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
-    if (!requests_.empty() || !room_waiters_.empty() || overflown != 0) {
+    if (!requests_.empty() || !cancels_.empty() || !room_waiters_.empty() || overflown != 0) {
         poll();
         return;
     }
@@ -346,8 +377,9 @@ void ring::attend() noexcept {
 void ring::wait_briefly() noexcept {
     CREEL_ASSERT(!reaping_, "the ring waits while it delivers completions");
     serve_requests();
-    if (reap() == 0)
-        enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
+    const unsigned cancels = serve_cancels();
+    if (reap() == 0) // each cancel has a completion of its own
+        enter(std::max(cancels, 1U), IORING_ENTER_GETEVENTS, nullptr, 0);
 }
 
 void ring::end() noexcept {
@@ -368,7 +400,7 @@ void ring::end() noexcept {
     request(everything);
     do
         wait_briefly();
-    while (held_ != 0 || !requests_.empty());
+    while (held_ != 0 || !requests_.empty() || !cancels_.empty());
     // Only now, for until here a mail finds an owner who may still work on what it is about.
     box_->owner_ends();
     box_->deliver();

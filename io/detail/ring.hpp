@@ -13,6 +13,7 @@
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/descriptor_table.hpp>
+#include <creel/io/detail/cancel_queue.hpp>
 #include <creel/io/detail/mailbox.hpp>
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
@@ -72,14 +73,16 @@ public:
         io_uring_sqe& entry = next_entry();
         prepare(entry);
         entry.user_data = tagged(op);
-        ++counters_.operations_submitted;
+        op.cancel.number = ++counters_.operations_submitted;
         // A cancel of an operation is always `pending`, so the reason tells nothing: only the
         // operation's own last completion ends this.
         static_cast<void>(park(op));
     }
 
-    // Queues a request that gets its entry with the next poll or wait, in order; or takes it back.
+    // Queues a request that gets its entry with the next poll or wait, in order, cancels after all
+    // others; or takes it back.
     void request(sqe_request& r) noexcept { requests_.push(r); }
+    void request(cancel_request& r) noexcept { cancels_.push(r); }
     static void retract(sqe_request& r) noexcept {
         if (r.linked())
             r.unlink();
@@ -157,10 +160,12 @@ private:
         return uring_.sq.sqes[tail_++ & (entries_ - 1)];
     }
 
+    void enter_for(unsigned completions) noexcept;
     bool flush() noexcept;
     int enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept;
     unsigned reap() noexcept;
     void serve_requests() noexcept;
+    [[nodiscard]] unsigned serve_cancels() noexcept;
     void serve_room_waiters() noexcept;
     void attend() noexcept;
     void woken() noexcept;
@@ -174,6 +179,7 @@ private:
     unsigned late_descriptors_ = 0;
     enter_function enter_;
     circle<sqe_request> requests_;
+    cancel_queue cancels_{};
     struct room_waiter;
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;

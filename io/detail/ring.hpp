@@ -14,6 +14,7 @@
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/descriptor_table.hpp>
 #include <creel/io/detail/cancel_queue.hpp>
+#include <creel/io/detail/connect_lines.hpp>
 #include <creel/io/detail/mailbox.hpp>
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/receive_buffers.hpp>
@@ -104,6 +105,8 @@ public:
 
     [[nodiscard]] descriptor_table& descriptors() noexcept { return descriptors_; }
 
+    [[nodiscard]] connect_lines& connects() noexcept { return connects_; }
+
     [[nodiscard]] registered_files& files() noexcept { return files_; }
 
     // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
@@ -180,6 +183,7 @@ private:
     enter_function enter_;
     circle<sqe_request> requests_;
     cancel_queue cancels_{};
+    connect_lines connects_{};
     struct room_waiter;
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;

@@ -160,7 +160,7 @@ struct one_accept {
     void close() { listener.close(); }
 };
 
-// To a Unix socket whose backlog is full: unlike TCP's it goes on the moment there is room.
+// To a Unix socket whose backlog is full. It looks for room from time to time.
 struct one_connect {
     std::string name = "@creel_completion_order_test_" + std::to_string(::getpid());
     raw_socket peer{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -275,7 +275,7 @@ TEMPLATE_TEST_CASE("what was cancelled before it could complete has not happened
     });
 }
 
-// Not the connect: a kernel's thread waits for it, and tells of it when it gets to that.
+// Not the connect: nothing is delivered to it, it looks for room from time to time.
 TEMPLATE_TEST_CASE("what was delivered before the cancel has happened", "", one_recv, standing_recv,
                    one_recv_exact, one_send, one_send_all, readable_wait, writable_wait,
                    one_accept) {

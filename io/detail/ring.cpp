@@ -80,6 +80,7 @@ ring::ring(unsigned entries, unsigned completion_entries)
     : enter_(&io_uring_enter2),
       takes_messages_(kernel_sends_messages() && !is_withheld(newer_feature::message)),
       box_(std::make_shared<mailbox>(*this)) {
+    static_cast<void>(kernel_sees_hangups()); // now, and not when fibers wait for this thread
     wake_descriptor_ = set_up_ring(uring_, entries, completion_entries);
     entries_ = uring_.sq.ring_entries;
     tail_ = head();

@@ -76,7 +76,7 @@ fiber_record& scheduler::record_of(context* c) noexcept {
         f.context = c;
         f.home = this;
         f.scope = &natives_scope_;
-        f.id = next_id_++;
+        f.id = take_id();
         guess_context_stack(f);
     }
     return f;

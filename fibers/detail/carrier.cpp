@@ -35,7 +35,7 @@ task* scheduler::make_task(nursery_core& home, std::size_t bytes, std::size_t al
     task* t = task::place(node, granted, align, where);
     t->home = &home;
     t->stack_bytes = options_.stack_bytes;
-    t->id = next_id_++;
+    t->id = take_id();
     return t;
 }
 
@@ -44,7 +44,7 @@ void scheduler::adopt_task(task& t, nursery_core& home) noexcept {
     t.home = &home;
     if (t.stack_bytes == 0)
         t.stack_bytes = options_.stack_bytes;
-    t.id = next_id_++;
+    t.id = take_id();
 }
 
 // Leaves in a warm task what take_warm_task and its caller need not write.

@@ -10,6 +10,9 @@
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
 
+#include <algorithm>
+#include <atomic>
+
 #include <cxxabi.h>
 #include <pthread.h>
 
@@ -19,9 +22,7 @@ namespace {
 
 using boost::fibers::context;
 
-// Each scheduler numbers its tasks in a range of its own, so that a spawn writes nothing shared.
-constexpr int id_range_bits = 40;
-std::uint64_t schedulers_made = 0; // guarded by pool_mutex
+std::atomic<std::uint64_t> id_blocks_taken{0};
 
 std::mutex pool_mutex;
 const fork_guard pool_in_forks{pool_mutex};
@@ -55,7 +56,6 @@ scheduler& scheduler::acquire() {
         return *s;
     }
     auto* s = new scheduler;
-    s->next_id_ = (schedulers_made++ << id_range_bits) + 1;
     intrusive_ptr_add_ref(s); // so that Boost never deletes it
     return *s;
 }
@@ -64,6 +64,12 @@ void scheduler::release(scheduler& s) noexcept {
     const std::lock_guard lock{pool_mutex};
     s.next_free_ = free_schedulers;
     free_schedulers = &s;
+}
+
+// Never 0, which is that of a thread without a scheduler. Uniqueness is all that is shared.
+void scheduler::take_id_block() noexcept {
+    const std::uint64_t block = id_blocks_taken.fetch_add(1, std::memory_order_relaxed);
+    next_id_ = std::max<std::uint64_t>(block * ids_at_once, 1);
 }
 
 void scheduler::run(poller& outside, const scheduler_options& options,
@@ -133,7 +139,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     find_thread_stack(*main_);
     adopt_sanitizer_state(*main_);
     renew_budget(*main_);
-    main_->id = next_id_++;
+    main_->id = take_id();
     last_poll_ = outside.now();
     last_look_ = last_poll_;
     shallow_idle_ = 0;
@@ -141,7 +147,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     begin_period();
     dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
     dispatcher_->home = this;
-    dispatcher_->id = next_id_ | ((std::uint64_t{1} << id_range_bits) - 1); // the last of the range
+    dispatcher_->id = take_id();
     current_ = &*main_;
     {
         const std::lock_guard lock{kick_mutex_};

@@ -295,7 +295,8 @@ private:
     std::size_t carriers_ = 0;   // without the reserve
     std::size_t ending_ = 0;     // of these, told to end
     std::size_t kept_tasks_ = 0; // of async(), with a handle that has not gone
-    std::uint64_t next_id_ = 0;  // of a task; goes on from run to run
+    static constexpr std::uint64_t ids_at_once = 4096;
+    std::uint64_t next_id_ = 0; // of a task or fiber; goes on from run to run: see take_id()
     scheduler_options options_{};
     scheduler_statistics counters_{};
 
@@ -306,6 +307,9 @@ private:
     std::atomic<bool> boost_remote_{false};    // Boost has a context from another thread for us
     std::mutex kick_mutex_;                    // guards kickable_ against our leaving
     poller* kickable_ = nullptr;
+
+    std::uint64_t take_id() noexcept;
+    void take_id_block() noexcept;
 
     void kick_if_sleeping() noexcept;
 
@@ -329,6 +333,14 @@ inline void scheduler::suspend_current() {
     suspend_slowly();
 }
 
+// A scheduler takes its numbers many at once, so that a spawn writes nothing that threads share,
+// and people read small ones.
+inline std::uint64_t scheduler::take_id() noexcept {
+    if (next_id_ % ids_at_once == 0) [[unlikely]]
+        take_id_block();
+    return next_id_++;
+}
+
 inline task* scheduler::take_warm_task() noexcept {
     task* t = warm_tasks_;
     if (t == nullptr) [[unlikely]]
@@ -336,7 +348,7 @@ inline task* scheduler::take_warm_task() noexcept {
     warm_tasks_ = static_cast<task*>(t->next_ready);
     --warm_task_count_;
     t->stack_bytes = options_.stack_bytes;
-    t->id = next_id_++;
+    t->id = take_id();
     return t;
 }
 

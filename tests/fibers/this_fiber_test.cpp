@@ -10,8 +10,11 @@
 
 #include <boost/fiber/fiber.hpp>
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -105,6 +108,27 @@ TEST_CASE("ids are unique over threads, and main and Boost fibers have one") {
     CHECK(ids[0] != ids[1]);
     CHECK(ids[1] != ids[2]);
     CHECK(ids[0] != ids[2]);
+}
+
+TEST_CASE("numbers are unique over threads and many fibers, and small enough to be read") {
+    constexpr std::size_t fibers = 6'000; // more than a thread takes numbers for at once
+    std::array<std::vector<std::uint64_t>, 2> ids;
+    const auto collect = [](std::vector<std::uint64_t>& mine) {
+        run_virtually([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                for (std::size_t i = 0; i < fibers; ++i)
+                    n.spawn([&] { mine.push_back(creel::this_fiber::id()); });
+            });
+        });
+    };
+    std::thread other{[&] { collect(ids[1]); }};
+    collect(ids[0]);
+    other.join();
+    std::set<std::uint64_t> all{ids[0].begin(), ids[0].end()};
+    all.insert(ids[1].begin(), ids[1].end());
+    CHECK(all.size() == 2 * fibers);
+    CHECK(*all.begin() > 0);
+    CHECK(*all.rbegin() - *all.begin() < 100'000); // other tests may have taken some before
 }
 
 TEST_CASE(

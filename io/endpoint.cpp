@@ -228,7 +228,8 @@ std::string sun_path_of(bool abstract, std::string name, std::size_t limit_bytes
     if (name.size() > limit_bytes)
         refuse(text, "the name of a Unix socket has at most " + std::to_string(limit_bytes) +
                          " bytes, this has " + std::to_string(name.size()) +
-                         "; use a shorter directory or a relative path");
+                         (abstract ? "; use a shorter one"
+                                   : "; use a shorter directory or a relative path"));
     if (abstract)
         name.insert(name.begin(), '\0');
     else if (name.find('\0') != name.npos)
@@ -273,7 +274,10 @@ endpoint endpoint::parse(std::string_view text) {
     const auto parts = split(text);
     const auto ip = parts.bracketed ? ipv6_from(parts.host, text) : ipv4_from(parts.host);
     if (!ip && parts.bracketed)
-        refuse(text, "what is in the brackets is not a numeric IPv6 address");
+        refuse(text, ipv4_from(parts.host)
+                         ? "an IPv4 address is written without brackets, as in \"127.0.0.1:80\""
+                         : "what is in the brackets is not a numeric IPv6 address, as in "
+                           "\"[::1]:80\"");
     if (!ip)
         refuse_address(parts.host, text);
     return endpoint{ip->family, ip->content(), port_from(parts.port, text), ip->scope_id};

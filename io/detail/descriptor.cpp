@@ -173,9 +173,19 @@ std::string local_name(int fd) {
     }
 }
 
+// The clients of a Unix server have no name of their own, nor have the ends of a socket pair.
 std::string peer_name(int fd) {
+    const auto is_unnamed = [](const endpoint& e) {
+        return e.family() == address_family::local && e.path().empty();
+    };
     try {
-        return peer_address(fd).to_string();
+        const endpoint peer = peer_address(fd);
+        if (!is_unnamed(peer))
+            return peer.to_string();
+        const endpoint here = local_address(fd);
+        return is_unnamed(here)
+                   ? "an unnamed Unix socket (peer of descriptor " + std::to_string(fd) + ')'
+                   : "a client of " + here.to_string();
     } catch (const std::system_error&) {
         return "an unknown peer";
     }

@@ -14,6 +14,7 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/un.h>
@@ -161,5 +162,24 @@ TEST_CASE("a stream that is connected to a Unix server waits for what comes") {
             server.send_all(bytes_of("late"));
         });
         CHECK(received == "late");
+    });
+}
+
+TEST_CASE("an error of a Unix stream whose peer has no name says whose peer that is") {
+    clean_run([] {
+        const auto send_error = [](io::tcp_stream& to, io::tcp_stream peer) {
+            peer.close();
+            return std::string{error_of([&] { to.send_all(bytes_of("x")); }).what()};
+        };
+        const std::string name = "unix:@creel_connect_test_" + std::to_string(::getpid());
+        io::tcp_listener listener{io::endpoint::parse(name)};
+        auto client = io::tcp_stream::connect(listener.local_endpoint());
+        auto server = listener.accept();
+        CHECK_THAT(send_error(server, std::move(client)),
+                   Catch::StartsWith("send to a client of " + name + ": "));
+        auto pair = stream_pair();
+        CHECK_THAT(send_error(pair.first, std::move(pair.second)),
+                   Catch::StartsWith("send to an unnamed Unix socket (peer of descriptor " +
+                                     std::to_string(pair.first.native_handle()) + "): "));
     });
 }

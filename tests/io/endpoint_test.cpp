@@ -350,7 +350,7 @@ TEST_CASE("text that is not exactly an endpoint is refused with the remedy") {
         {"[::1]:", "the port \"\""},
         {"[::1]:80]", "plain decimal"},
         {"[::1]:80:80", "plain decimal"},
-        {"[127.0.0.1]:80", "not a numeric IPv6"},
+        {"[127.0.0.1]:80", "without brackets, as in \"127.0.0.1:80\""},
         {"[]:80", "not a numeric IPv6"},
         {"[[::1]]:80", "must follow the bracket"},
         {"[ ::1]:80", "not a numeric IPv6"},

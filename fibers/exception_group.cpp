@@ -40,6 +40,10 @@ std::vector<std::exception_ptr> flatten(const std::vector<std::exception_ptr>& e
     return flat;
 }
 
+} // namespace
+
+namespace detail {
+
 std::string type_name_in_flight() {
     const std::type_info* type = abi::__cxa_current_exception_type();
     if (type == nullptr)
@@ -50,7 +54,7 @@ std::string type_name_in_flight() {
     return status == 0 ? name.get() : type->name();
 }
 
-} // namespace
+} // namespace detail
 
 std::string describe_exception(const std::exception_ptr& error) {
     if (error == nullptr)
@@ -60,11 +64,11 @@ std::string describe_exception(const std::exception_ptr& error) {
     } catch (const std::exception& e) {
         if (const char* const text = e.what(); text != nullptr && *text != 0)
             return text;
-        return "an exception of type " + type_name_in_flight();
+        return "an exception of type " + detail::type_name_in_flight();
     } catch (const cancelled& c) {
         return "cancelled: " + c.reason().text;
     } catch (...) {
-        return "an exception of type " + type_name_in_flight();
+        return "an exception of type " + detail::type_name_in_flight();
     }
 }
 

@@ -41,4 +41,9 @@ private:
 // "unknown".
 [[nodiscard]] std::string describe_exception(const std::exception_ptr& error);
 
+namespace detail {
+// Of the exception that is being handled: "std::system_error".
+[[nodiscard]] std::string type_name_in_flight();
+} // namespace detail
+
 } // namespace creel

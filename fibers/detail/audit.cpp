@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cxxabi.h>
-#include <exception>
 #include <functional>
 #include <mutex>
 #include <new>
@@ -72,29 +71,11 @@ bool is_awaited_inside(const nursery_core& n, std::optional<const cancel_scope*>
     return s == *within;
 }
 
-std::terminate_handler next_terminate = nullptr; // written once
-
-[[noreturn]] void terminate_by_name() noexcept {
-    if (is_handling_cancelled() && this_scheduler != nullptr)
-        std::fprintf(stderr,
-                     "creel: debug: `cancelled` left a destructor or another noexcept function in "
-                     "%s, which ends the process: wait under creel::shield there\n",
-                     name_of(this_scheduler->running()).c_str());
-    if (next_terminate != nullptr)
-        next_terminate();
-    std::abort();
-}
-
 } // namespace
 
 bool debug_is_in_environment() noexcept {
     const char* value = std::getenv("CREEL_DEBUG"); // NOLINT(concurrency-mt-unsafe): as all do
     return value != nullptr && std::string_view{value} == "1";
-}
-
-void name_unhandled_cancels() noexcept {
-    static std::once_flag once;
-    std::call_once(once, [] { next_terminate = std::set_terminate(&terminate_by_name); });
 }
 
 // A fiber that has been thrown `cancelled` for a scope leaves that scope, or ends. If it waits

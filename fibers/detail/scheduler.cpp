@@ -108,10 +108,8 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     outside_ = &outside;
     options_ = options;
     options_.debug = options.debug || debug_is_in_environment();
-    if (options_.debug) {
+    if (options_.debug)
         look_for_call_once();
-        name_unhandled_cancels();
-    }
     counters_ = {};
     tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);
@@ -128,6 +126,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     stacks_.emplace();
     reserve_stack_ = stacks_->allocate(options.stack_bytes);
     nodes_.emplace();
+    uncaught_watch_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
     if (options.measure_stacks)
@@ -200,6 +199,7 @@ void scheduler::leave() noexcept {
 // What enter() gets before it takes the thread over.
 void scheduler::leave_unentered() noexcept {
     overflow_watch_.reset();
+    uncaught_watch_.reset();
     meter_.reset();
     main_.reset();
     if (reserve_stack_.top != nullptr)

@@ -22,6 +22,7 @@
 #include <creel/fibers/detail/stack_meter.hpp>
 #include <creel/fibers/detail/task_line.hpp>
 #include <creel/fibers/detail/timer_queue.hpp>
+#include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>
@@ -281,6 +282,7 @@ private:
     native_records natives_;
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
+    std::optional<uncaught_watch> uncaught_watch_;
     std::optional<overflow_watch> overflow_watch_;
     std::optional<stack_meter> meter_; // where stacks are measured
     task_line line_;                   // tasks that wait for one of max_fibers to end

@@ -30,17 +30,25 @@
 
 namespace creel::io {
 
-// What SIGINT and SIGTERM do to a run. Handlers that were installed before are put back when the
-// last run has drained, and see the signal if it is raised again; one that the program installs
-// during a run stays, and gets the signals instead of it.
+// What SIGINT and SIGTERM do to a run. Signals are the process's: one that comes cancels all its
+// runs, and the last of them to drain raises it again. Handlers that were installed before are put
+// back then, and see the signal if it is raised again; one that the program installs during a run
+// stays, and gets the signals instead of it.
 enum class signal_action : unsigned char {
-    raise_again,       // cancel the root, drain, raise the signal again; an error is printed before
+    // Cancel the root, drain, raise the signal again; an error of f is printed before. While other
+    // runs still drain, and if a handler survives the signal: throw io::interrupted instead, also
+    // if
+    // f gave a value, so that nothing goes on behind a run that a signal has cut short. Where
+    // nobody
+    // catches that, the thread waits for the other runs, and the signal ends the process.
+    raise_again,
     throw_interrupted, // cancel the root, drain, throw io::interrupted, also if f gave a value
     ignore,            // leave signals alone
 };
 using enum signal_action;
 
-// A signal ended the run; see throw_interrupted.
+// A signal ended the run; see signal_action. A thread that one of the process's other runs joins
+// catches it: otherwise each of the two waits for the other.
 class interrupted final : public std::runtime_error {
 public:
     explicit interrupted(int signal_number);
@@ -52,7 +60,19 @@ private:
 
 struct run_options {
     signal_action on_signal = raise_again;
-    // From the cancel of the root, whoever cancelled it. When it has passed, the fibers that are
+    // How long after a signal waits go on. Until then only cancel_called() and the tokens'
+    // cancelled() tell of it, as with cancel(reason, grace): a server takes no more requests, and
+    // answers those it has. A wait that should end at once, that for the next connection, needs a
+    // limit of its own:
+    //
+    //     while (!stop.cancelled()) // stop = root.token()
+    //         if (auto peer = creel::move_on_after(50ms, [&] { return listener.accept(); }))
+    //             root.spawn([peer = std::move(*peer)]() mutable { answer(peer); });
+    //
+    // When all fibers have ended the run is over, however much of the grace is left; a second
+    // signal ends the process at once. It must be shorter than the shutdown_timeout.
+    saturating_duration shutdown_grace{};
+    // From the signal, or the program's cancel of the root. When it has passed, the fibers that are
     // left are listed on stderr and the process aborts.
     saturating_duration shutdown_timeout = duration::max();
     std::size_t stack_bytes = std::size_t{256} * 1024; // of a fiber, virtual
@@ -73,7 +93,7 @@ struct run_options {
 
 namespace detail {
 
-// The untyped half of a run: ring, signals, shutdown.
+// The untyped half of a run: its scheduler, ring and shutdown.
 class run_session {
 public:
     // `last` gets the ring's counters when it has ended.
@@ -102,8 +122,8 @@ private:
 };
 
 // Makes a session, has body call run_root() in it, and finishes it: on this thread, or, where it is
-// ending and can have no run any more, on one made for that.
-void run_session_on_living_thread(const run_options& options,
+// ending and can have no run any more, on one made for that. `where`: the call of io::run.
+void run_session_on_living_thread(const run_options& options, const std::source_location& where,
                                   const std::function<void(run_session&)>& body);
 
 template <typename F>
@@ -142,8 +162,9 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 // or the destructor of a thread_local, on a thread that has had a run before, f runs on a thread
 // made for it, with thread_locals of its own, and the ending one waits.
 // Parks: it blocks the thread. Threads: any, from their own stack. Throws: what f throws;
-// std::system_error that names the remedy where io_uring is refused; interrupted if asked for, and
-// then instead of f's value, for the caller is to end: only an error of f comes before it.
+// std::system_error that names the remedy where io_uring is refused; interrupted as on_signal says,
+// and then instead of f's value, for the caller is to end: only an error of f comes before it. An
+// error that nobody catches is named on stderr with the fiber it came from.
 // Cost: about 0.15 ms.
 template <typename F>
 auto run(run_options options, F&& f, std::source_location where = std::source_location::current())
@@ -151,12 +172,12 @@ auto run(run_options options, F&& f, std::source_location where = std::source_lo
     using result = std::remove_cvref_t<detail::run_result<F>>;
     using session = detail::run_session;
     if constexpr (std::is_void_v<result>) {
-        detail::run_session_on_living_thread(options,
+        detail::run_session_on_living_thread(options, where,
                                              [&](session& s) { detail::run_root(s, f, where); });
     } else {
         std::optional<result> value;
         detail::run_session_on_living_thread(
-            options, [&](session& s) { value.emplace(detail::run_root(s, f, where)); });
+            options, where, [&](session& s) { value.emplace(detail::run_root(s, f, where)); });
         return std::move(*value);
     }
 }

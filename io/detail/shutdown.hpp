@@ -1,9 +1,11 @@
 // How a run ends: what SIGINT and SIGTERM do to it, and how long its shutdown may take.
 //
-//            signal: the root is cancelled, with the grace
-//     runs ───────────────────────────────► told ──grace passes──► cut ──► drained
-//       │                                     └──all fibers end──────────────┘ ▲
-//       └──the program cancels the root, or f and all fibers end───────────────┘
+//               a signal: the root is cancelled            the grace passes:
+//               with the grace, tokens tell of it           waits throw
+//     runs ─────────────────────────────────────► told ──────────────────────► cut
+//      │ f and its fibers end, or the program       │ all fibers end             │ all fibers end
+//      │ has cancelled the root itself              ▼                            │
+//      └─────────────────────────────────────► drained ◄────────────────────────┘
 //
 // The shutdown timeout counts from the signal or from the program's cancel. When it passes before
 // the run has drained, the fibers that are left are named and the process aborts. A second signal
@@ -12,14 +14,15 @@
 // Signals are the process's. A run that takes part is told of the signal that came, also one that
 // begins afterwards, until the last has drained. What a drained run does then:
 //
-//                            raise_again                        throw_interrupted
-//     no signal came         f's value or error                 f's value or error
-//     others still drain     told: throws interrupted,          throws interrupted
-//                            else f's value
-//     the last               raises it if a raise_again run     throws interrupted; raises it first
-//                            was reached; told and survived:    if a raise_again run was reached
-//                            throws interrupted
+//                            raise_again                       throw_interrupted
+//     no signal came         f's value or error                f's value or error
+//     others still drain     told: throws interrupted          throws interrupted
+//                            not told: f's value or error
+//     it is the last         raises the signal; told and       throws interrupted, or raises the
+//                            survived: throws interrupted      signal first, if it has reached a
+//                                                              run with raise_again
 //
+// Not told is also a run that the program had cancelled itself before the signal came.
 // An error of f comes before interrupted in all of them. docs/rationale.md has why.
 #pragma once
 

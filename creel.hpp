@@ -37,6 +37,7 @@
 #include <creel/io/readiness.hpp>
 #include <creel/io/run.hpp>
 #include <creel/io/statistics.hpp>
+#include <creel/io/stream_options.hpp>
 #include <creel/io/tcp_listener.hpp>
 #include <creel/io/tcp_stream.hpp>
 #include <creel/sync/barrier.hpp>

@@ -2,7 +2,9 @@
 
 #include <creel/io/detail/acceptor.hpp>
 #include <creel/io/detail/connection.hpp>
+#include <creel/io/detail/former_name.hpp>
 #include <creel/io/detail/sockaddr.hpp>
+#include <creel/io/detail/socket_options.hpp>
 #include <creel/io/error.hpp>
 
 #include <cerrno>
@@ -14,7 +16,6 @@ namespace creel::io {
 
 using detail::acceptor;
 using detail::descriptor;
-using detail::opened;
 
 namespace {
 
@@ -38,6 +39,9 @@ acceptor* listen_on(const endpoint& where, const listen_options& options) {
     }
     if (where.family() == address_family::ipv6)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only, where);
+    // What it accepts inherits it, from Linux, without a system call for each.
+    if (const detail::option_error error = detail::set_options(fd, options.accepted))
+        throw_error(error.error_number, "listen on " + where.to_string() + ": " + error.option);
     if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), length_bytes) < 0 ||
         ::listen(fd, options.backlog) < 0)
         throw_error(errno, "listen on " + where.to_string());
@@ -58,11 +62,18 @@ tcp_listener& tcp_listener::operator=(tcp_listener&& other) noexcept {
     acceptor* theirs = std::exchange(other.record_, nullptr);
     if (acceptor* old = std::exchange(record_, theirs); old != nullptr)
         descriptor::drop(*old);
+    former_address_ = std::move(other.former_address_);
     return *this;
 }
 
+acceptor& tcp_listener::open(const char* call) const {
+    if (record_ == nullptr) [[unlikely]]
+        detail::throw_not_open(call, "the listener on ", former_address_.get());
+    return *record_;
+}
+
 tcp_stream tcp_listener::accept() {
-    acceptor& record = opened(record_, "accept");
+    acceptor& record = open("accept");
     const bool lingers = record.lingers(); // a connection inherits the listener's options
     detail::connection* accepted = detail::connection::adopt(record.accept());
     if (lingers)
@@ -71,17 +82,18 @@ tcp_stream tcp_listener::accept() {
 }
 
 endpoint tcp_listener::local_endpoint() const {
-    return detail::local_address(opened(record_, "local_endpoint").fd());
+    return detail::local_address(open("local_endpoint").fd());
 }
 
 void tcp_listener::close() {
-    acceptor& record = opened(record_, "close");
+    acceptor& record = open("close");
+    former_address_ = detail::former_address(record.fd());
     record_ = nullptr;
     descriptor::close(record);
 }
 
 int tcp_listener::native_handle() const {
-    acceptor& record = opened(record_, "native_handle");
+    acceptor& record = open("native_handle");
     record.be_found_here("native_handle");
     record.may_linger();
     return record.fd();

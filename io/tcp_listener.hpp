@@ -9,8 +9,10 @@
 #pragma once
 
 #include <creel/io/endpoint.hpp>
+#include <creel/io/stream_options.hpp>
 #include <creel/io/tcp_stream.hpp>
 
+#include <memory>
 #include <utility>
 
 namespace creel::io {
@@ -24,6 +26,7 @@ struct listen_options {
     bool reuse_address = true; // SO_REUSEADDR: bind although old connections linger
     bool reuse_port = false;   // SO_REUSEPORT: a listener per thread, the kernel spreads the load
     bool v6_only = false;      // an IPv6 listener does not take IPv4
+    stream_options accepted{}; // what the streams have that it accepts
 };
 
 class tcp_listener {
@@ -34,7 +37,9 @@ public:
 
     // Closes without waiting, as close() does. Threads: any.
     ~tcp_listener();
-    tcp_listener(tcp_listener&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+    tcp_listener(tcp_listener&& other) noexcept
+        : record_(std::exchange(other.record_, nullptr)),
+          former_address_(std::move(other.former_address_)) {}
     tcp_listener& operator=(tcp_listener&& other) noexcept;
 
     // The next connection. Those that failed before they were accepted are skipped. Out of
@@ -48,6 +53,9 @@ public:
     // Parks: no. Throws: std::system_error.
     [[nodiscard]] endpoint local_endpoint() const;
 
+    // False once it was closed or moved from. Threads: any.
+    [[nodiscard]] bool is_open() const noexcept { return record_ != nullptr; }
+
     // Closes. Fibers in accept() get bad_file_descriptor, and so does each further call. The kernel
     // resets what is in the backlog.
     // Parks: while a fiber is in accept(). Cancel: no. Threads: as accept.
@@ -60,7 +68,10 @@ public:
     [[nodiscard]] int native_handle() const;
 
 private:
-    detail::acceptor* record_; // null: closed or moved from
+    [[nodiscard]] detail::acceptor& open(const char* call) const;
+
+    detail::acceptor* record_;                         // null: closed or moved from
+    std::unique_ptr<const endpoint> former_address_{}; // of a closed one, for messages
 };
 
 } // namespace creel::io

@@ -16,8 +16,11 @@
 #pragma once
 
 #include <creel/io/endpoint.hpp>
+#include <creel/io/stream_options.hpp>
 
 #include <cstddef>
+#include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -33,17 +36,21 @@ class tcp_stream {
 public:
     // Parks: until the peer has answered. Cancel: yes, and the attempt is given up.
     // Threads: those inside io::run. Throws: cancelled, std::system_error that names `to`.
-    [[nodiscard]] static tcp_stream connect(const endpoint& to);
+    [[nodiscard]] static tcp_stream connect(const endpoint& to, const stream_options& options = {});
 
-    // Takes over a connected stream socket, also when it throws. Threads: any.
-    // Throws: std::bad_alloc.
-    [[nodiscard]] static tcp_stream adopt(int fd);
+    // Takes over a connected stream socket, blocking or not, also when it throws: then it is closed
+    // (0, 1 and 2 are not). One whose peer has broken off meanwhile is taken, too. Threads: any.
+    // Throws: std::system_error that says what the descriptor is instead; std::bad_alloc.
+    // Cost: four system calls.
+    [[nodiscard]] static tcp_stream adopt(int fd, const stream_options& options = {});
 
     // Closes without waiting: calls that other fibers have in it end with bad_file_descriptor, and
     // then the descriptor is closed; at once if there are none. Copies of it (dup(2), a child
     // process) stay as they are. Threads: any.
     ~tcp_stream();
-    tcp_stream(tcp_stream&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+    tcp_stream(tcp_stream&& other) noexcept
+        : record_(std::exchange(other.record_, nullptr)),
+          former_peer_(std::move(other.former_peer_)) {}
     tcp_stream& operator=(tcp_stream&& other) noexcept;
 
     // Receives what there is, at least one byte; 0 when the peer has sent all it will, and for an
@@ -73,19 +80,48 @@ public:
     // Parks: no. Threads: as send. Throws: std::system_error.
     void shutdown_send();
 
-    // TCP_NODELAY: send small pieces at once instead of waiting for the last one's acknowledgement.
-    // Parks: no. Throws: std::system_error.
+    // Options: <creel/io/stream_options.hpp> says what they mean. Those of TCP alone, keep-alive
+    // and the user timeout, throw operation_not_supported on a Unix stream; negative times throw
+    // invalid_argument. The getters ask the kernel, and so tell what it has made of it.
+    // Parks: no. Throws: std::system_error that names option and peer. Cost: system calls.
+
+    // TCP_NODELAY, on from the beginning. A Unix stream never delays, and takes either.
     void set_no_delay(bool on);
+    [[nodiscard]] bool no_delay() const;
+    void set_keep_alive(const keep_alive_options& value);
+    [[nodiscard]] keep_alive_options keep_alive() const;
+    // TCP_USER_TIMEOUT: how long what was sent may stay without an acknowledgement, or without room
+    // at the peer, until the connection has failed (timed_out); also how long keep-alive goes on.
+    // In milliseconds, rounded up; 0: the system's, about a quarter of an hour.
+    void set_user_timeout(saturating_duration limit);
+    [[nodiscard]] duration user_timeout() const;
+    // SO_LINGER: what closing does with bytes that the peer has not acknowledged. Off, as at first:
+    // the kernel goes on sending them, and no call tells how that ends. 0: drops them, and the peer
+    // gets a reset. More, in seconds, rounded up: closing the descriptor takes until they have
+    // arrived, at most so long; then the kernel goes on as if it were off. On a Unix stream it does
+    // nothing.
+    void set_linger(std::optional<saturating_duration> limit);
+    [[nodiscard]] std::optional<duration> linger() const;
+    // SO_RCVBUF, SO_SNDBUF. Linux doubles the value, for its own bookkeeping, which the getter then
+    // shows; cuts it before to net.core.rmem_max and wmem_max; and no longer adapts it by itself.
+    void set_receive_buffer_bytes(std::size_t value);
+    [[nodiscard]] std::size_t receive_buffer_bytes() const;
+    void set_send_buffer_bytes(std::size_t value);
+    [[nodiscard]] std::size_t send_buffer_bytes() const;
 
     // As the kernel knows them; the peer's is known also after it has broken off.
     // Parks: no. Throws: std::system_error.
     [[nodiscard]] endpoint local_endpoint() const;
     [[nodiscard]] endpoint remote_endpoint() const;
 
+    // False once it was closed, released or moved from. Threads: any.
+    [[nodiscard]] bool is_open() const noexcept { return record_ != nullptr; }
+
     // Closes and waits until nothing of this stream is under way: calls that other fibers have in
     // it end with bad_file_descriptor. The stream is empty from the first moment on: each further
-    // call, close() too, throws bad_file_descriptor. As of close(2), bytes that were not received
-    // make it a reset; with SO_LINGER a helper thread waits, and this does not.
+    // call, close() too, throws bad_file_descriptor and names the former peer. As of close(2), bytes
+    // that were not received make it a reset; with SO_LINGER a helper thread waits, and this does
+    // not.
     // Parks: while a call is under way. Cancel: no. Threads: as recv. Throws: std::system_error.
     void close();
 
@@ -111,7 +147,10 @@ private:
     friend class tcp_listener;
     explicit tcp_stream(detail::connection* record) noexcept : record_(record) {}
 
-    detail::connection* record_; // null: closed, released or moved from
+    [[nodiscard]] detail::connection& open(const char* call) const;
+
+    detail::connection* record_;                    // null: closed, released or moved from
+    std::unique_ptr<const endpoint> former_peer_{}; // of a closed or released one, for messages
 };
 
 } // namespace creel::io

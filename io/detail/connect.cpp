@@ -1,5 +1,6 @@
 #include <creel/io/detail/connect.hpp>
 #include <creel/io/detail/sockaddr.hpp>
+#include <creel/io/detail/socket_options.hpp>
 #include <creel/io/error.hpp>
 
 #include <cerrno>
@@ -38,11 +39,15 @@ struct socket_address {
     throw_error(error_number, "connect to " + to.to_string());
 }
 
-[[nodiscard]] owned_fd socket_for(const endpoint& to, int family, int flags) {
+[[nodiscard]] owned_fd socket_for(const endpoint& to, int family, const stream_options& options) {
+    const int flags = family == AF_UNIX ? SOCK_NONBLOCK : 0;
     const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0)
         throw_not_connected(errno, to);
-    return owned_fd{fd};
+    owned_fd made{fd};
+    if (const option_error error = set_options(fd, options))
+        throw_error(error.error_number, "connect to " + to.to_string() + ": " + error.option);
+    return owned_fd{made.release()};
 }
 
 // False: there is no room in the backlog.
@@ -62,13 +67,14 @@ struct socket_address {
 // its threads (io_arm_poll_handler() in io_uring/poll.c); a flag that says no in an entry, as
 // MSG_DONTWAIT does, connect has not. Only the socket has it, O_NONBLOCK, which goes when it is
 // connected: io_uring would otherwise answer EAGAIN instead of waiting.
-[[nodiscard]] owned_fd connect_locally(ring& r, const endpoint& to) {
+[[nodiscard]] owned_fd connect_locally(ring& r, const endpoint& to,
+                                       const stream_options& options) {
     const socket_address address{to};
     check_cancel();
     std::optional<connect_lines::turn> turn;
     if (r.connects().is_waited_for(to))
         turn.emplace(r.connects(), to);
-    owned_fd socket = socket_for(to, AF_UNIX, SOCK_NONBLOCK);
+    owned_fd socket = socket_for(to, AF_UNIX, options);
     while (!connects_at_once(socket.get(), address, to)) {
         if (!turn)
             turn.emplace(r.connects(), to); // nobody has come between: nothing has switched
@@ -83,16 +89,16 @@ struct socket_address {
 
 } // namespace
 
-owned_fd connect(const endpoint& to) {
+owned_fd connect(const endpoint& to, const stream_options& options) {
     ring& r = ring_for("connect");
     if (to.family() == address_family::local)
-        return connect_locally(r, to);
+        return connect_locally(r, to, options);
     const socket_address address{to};
     for (;;) {
         check_cancel();
         if (!r.has_room()) [[unlikely]]
             r.make_room();
-        owned_fd socket = socket_for(to, address.storage.ss_family, 0);
+        owned_fd socket = socket_for(to, address.storage.ss_family, options);
         connecting op{r, socket.get(), to};
         r.perform(op, [&](io_uring_sqe& entry) {
             io_uring_prep_connect(&entry, op.fd, address.get(), address.length_bytes);

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <creel/io/detail/descriptor.hpp>
+#include <creel/io/stream_options.hpp>
 
 namespace creel::io::detail {
 
-// Parks: until the peer has answered. Cancel: yes. Throws: cancelled, std::system_error.
-[[nodiscard]] owned_fd connect(const endpoint& to);
+// The socket has the options before it connects. Parks: until the peer has answered. Cancel: yes.
+// Throws: cancelled, std::system_error.
+[[nodiscard]] owned_fd connect(const endpoint& to, const stream_options& options);
 
 } // namespace creel::io::detail

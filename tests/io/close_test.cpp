@@ -192,6 +192,37 @@ TEST_CASE("a second close, and use after close, are bad_file_descriptor") {
     });
 }
 
+TEST_CASE("a call on what was closed or released names the former peer, a listener its address") {
+    clean_run([] {
+        auto [a, b] = tcp_pair();
+        const std::string peer = " on the stream to " + a.remote_endpoint().to_string() +
+                                 ", which was closed or released: ";
+        a.close();
+        CHECK_THAT(error_of([&a = a] { a.close(); }).what(), Catch::StartsWith("close" + peer));
+        io::tcp_stream moved = std::move(a);
+        CHECK_FALSE(moved.is_open());
+        CHECK_THAT(error_of([&] { static_cast<void>(recv_text(moved)); }).what(),
+                   Catch::StartsWith("recv" + peer));
+        CHECK_THAT(error_of([&a = a] { a.close(); }).what(),
+                   Catch::StartsWith("close: closed, released or moved from: "));
+        const std::string other = b.remote_endpoint().to_string();
+        moved = std::move(b);
+        CHECK(moved.is_open());
+        ::close(moved.release());
+        CHECK_THAT(error_of([&] { moved.send_all(bytes_of("x")); }).what(),
+                   Catch::StartsWith("send_all on the stream to " + other + ", which was closed"));
+
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        const std::string address = listener.local_endpoint().to_string();
+        CHECK(listener.is_open());
+        listener.close();
+        CHECK_FALSE(listener.is_open());
+        CHECK_THAT(
+            error_of([&] { const auto never = listener.accept(); }).what(),
+            Catch::StartsWith("accept on the listener on " + address + ", which was closed"));
+    });
+}
+
 TEST_CASE("close is not cut short by a cancelled scope") {
     clean_run([] {
         auto [a, b] = stream_pair();

@@ -23,8 +23,6 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -241,22 +239,6 @@ TEST_CASE("IPv6 and Unix paths carry streams as IPv4 does") {
         });
     }
     ::unlink(path.c_str());
-}
-
-TEST_CASE("set_no_delay sets TCP_NODELAY") {
-    clean_run([] {
-        connection c;
-        const auto no_delay = [&] {
-            int value = -1;
-            socklen_t bytes = sizeof value;
-            ::getsockopt(c.client->native_handle(), IPPROTO_TCP, TCP_NODELAY, &value, &bytes);
-            return value;
-        };
-        c.client->set_no_delay(true);
-        CHECK(no_delay() == 1);
-        c.client->set_no_delay(false);
-        CHECK(no_delay() == 0);
-    });
 }
 
 TEST_CASE("a connection that is refused is an error that names the address") {

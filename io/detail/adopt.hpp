@@ -1,0 +1,13 @@
+// Taking over a socket that others have made.
+#pragma once
+
+#include <creel/io/stream_options.hpp>
+
+namespace creel::io::detail {
+
+class connection;
+
+// As tcp_stream::adopt().
+[[nodiscard]] connection* adopt_stream(int fd, const stream_options& options);
+
+} // namespace creel::io::detail

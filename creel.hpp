@@ -36,6 +36,7 @@
 #include <creel/io/error.hpp>
 #include <creel/io/readiness.hpp>
 #include <creel/io/run.hpp>
+#include <creel/io/serve.hpp>
 #include <creel/io/statistics.hpp>
 #include <creel/io/stream_options.hpp>
 #include <creel/io/tcp_listener.hpp>

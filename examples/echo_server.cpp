@@ -32,11 +32,8 @@ void echo(io::tcp_stream& peer) {
 void serve(int port) {
     io::tcp_listener listener{io::endpoint{"127.0.0.1", port}};
     std::cout << "echo server listens on " << listener.local_endpoint() << std::endl;
-    // report(): one line on stderr when a connection breaks; the others go on.
-    creel::with_nursery({.on_error = creel::report()}, [&](creel::nursery& connections) {
-        for (;;)
-            connections.spawn([peer = listener.accept()]() mutable { echo(peer); });
-    });
+    // One line on stderr when a connection breaks; the others go on.
+    io::serve(listener, echo);
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 //     for (;;)
 //         connections.spawn([peer = listener.accept()]() mutable { serve(peer); });
 //
+// <creel/io/serve.hpp> is that loop for a server, with a limit and with what to do about errors.
 // Many fibers may accept; connections go to them first come, first served. What no fiber waits for
 // stays in the kernel's backlog, and costs no descriptor.
 #pragma once

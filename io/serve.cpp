@@ -1,0 +1,252 @@
+#include <creel/io/serve.hpp>
+
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+#include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/descriptor.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <exception>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <sys/resource.h>
+
+namespace creel::io {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr duration first_pause = 5ms; // as Go's net/http has them
+constexpr duration longest_pause = 1s;
+constexpr duration calm = 1s; // without an error: the next one is news
+
+// What leaves nothing to accept from, however long one waits.
+bool ends_serving(int error_number) noexcept {
+    return error_number == EBADF || error_number == EINVAL || error_number == ENOTSOCK;
+}
+
+std::size_t most_connections_by_default() noexcept {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 512;
+    return std::max<std::size_t>(limit.rlim_cur / 2, 1);
+}
+
+// Counts the connections of one serve(). Threads: that of serve().
+class entrance {
+public:
+    entrance(std::size_t limit, const tcp_listener& listener) noexcept
+        : limit_(limit), listener_(&listener) {}
+    entrance(const entrance&) = delete;
+    entrance& operator=(const entrance&) = delete;
+
+    // One of the places, from when a connection is accepted until its handler has gone.
+    class place {
+    public:
+        explicit place(entrance& of) noexcept : of_(&of) { ++of.taken_; }
+        place(place&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+        place& operator=(place&&) = delete;
+        ~place() {
+            if (of_ != nullptr)
+                of_->one_ends();
+        }
+
+    private:
+        entrance* of_;
+    };
+
+    // Parks: while all places are taken. Cancel: yes.
+    void wait_for_place() {
+        while (taken_ >= limit_)
+            wait_for_end(time_point::max(), {}, limit_);
+    }
+
+    // Parks: until a connection has ended or the time has passed; only for a moment if there is no
+    // memory for a timer either. Cancel: yes.
+    void pause(duration time) {
+        try {
+            wait_for_end(now() + time, time, taken_);
+            return;
+        } catch (const std::bad_alloc&) { // the next try tells more
+        }
+        this_fiber::yield();
+    }
+
+private:
+    // The fiber of serve(), the only one that waits here.
+    struct end_waiter : waiter {
+        explicit end_waiter(entrance& e) noexcept : waiter(kind), at(&e) { e.waiting_ = this; }
+
+        static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+            auto& self = static_cast<end_waiter&>(w);
+            if (self.at->waiting_ != &self)
+                return withdrawal::pending;
+            self.at->waiting_ = nullptr;
+            return withdrawal::withdrawn;
+        }
+        static void describe(const waiter& w, std::string& text) {
+            const entrance& e = *static_cast<const end_waiter&>(w).at;
+            text += "one of " + std::to_string(e.taken_) + " connections of ";
+            text += e.listener_->is_open() ? detail::local_name(e.listener_->native_handle())
+                                           : "a closed listener";
+            text += " to end";
+        }
+        static constexpr waiter_kind kind{&end_waiter::withdraw, &end_waiter::describe, true};
+
+        entrance* at;
+    };
+
+    // Until there are fewer than `count`. The check may let others run, who may end then.
+    void wait_for_end(time_point deadline, duration span, std::size_t count) {
+        check_cancel();
+        if (taken_ < count)
+            return;
+        end_waiter w{*this};
+        const wake_reason why =
+            deadline == time_point::max() ? park(w) : park_until(w, deadline, span);
+        if (why == wake_reason::cancelled)
+            throw_cancelled();
+    }
+
+    void one_ends() noexcept {
+        --taken_;
+        if (end_waiter* w = std::exchange(waiting_, nullptr); w != nullptr)
+            wake(*w);
+    }
+
+    std::size_t limit_;
+    std::size_t taken_ = 0;
+    end_waiter* waiting_ = nullptr;
+    const tcp_listener* listener_; // for describe()
+};
+
+// What a connection's fiber runs. The stream closes before its place is free.
+struct served_connection {
+    entrance::place here;
+    tcp_stream peer;
+    detail::connection_handler handler;
+
+    void operator()() { handler.handle(handler.object, peer); }
+};
+
+// The loop of one serve(), on its fiber.
+class server {
+public:
+    server(const serve_options& options, tcp_listener& listener, detail::connection_handler handler,
+           const std::source_location& where, entrance& door, nursery& connections) noexcept
+        : options_(options),
+          listener_(listener),
+          handler_(handler),
+          where_(where),
+          door_(door),
+          connections_(connections) {}
+
+    // Returns when the listener is closed.
+    void run() {
+        for (;;) {
+            door_.wait_for_place();
+            std::optional<tcp_stream> peer = accept();
+            if (peer)
+                start(std::move(*peer));
+            else if (!listener_.is_open())
+                return;
+        }
+    }
+
+private:
+    // Empty: the listener is closed, or there were no means, and it has paused.
+    std::optional<tcp_stream> accept() {
+        std::exception_ptr failure;
+        try {
+            return listener_.accept();
+        } catch (const std::system_error& error) {
+            if (!listener_.is_open())
+                return {};
+            if (ends_serving(error.code().value()))
+                throw;
+            failure = std::current_exception();
+        } catch (const std::bad_alloc&) {
+            failure = std::current_exception();
+        }
+        pause(failure);
+        return {};
+    }
+
+    // Without memory for a child the connection waits here, and is not lost.
+    void start(tcp_stream peer) {
+        served_connection child{entrance::place{door_}, std::move(peer), handler_};
+        for (;;) {
+            std::exception_ptr failure;
+            try {
+                const spawn_options options{options_.name, options_.stack_bytes};
+                connections_.spawn(options, std::move(child), where_);
+                well_ = true;
+                pause_ = first_pause;
+                return;
+            } catch (const std::bad_alloc&) { // before anything of child was moved
+                failure = std::current_exception();
+            }
+            pause(failure);
+        }
+    }
+
+    void pause(const std::exception_ptr& failure) {
+        const time_point here = now();
+        if (!told_ || (well_ && here - last_failure_ >= calm))
+            told_ = tell(failure);
+        well_ = false;
+        last_failure_ = here;
+        door_.pause(pause_);
+        pause_ = std::min(2 * pause_, longest_pause);
+    }
+
+    // As a child's error, so that it takes the same way, and its handler may wait. False: for that
+    // there was no memory either.
+    bool tell(const std::exception_ptr& failure) {
+        try {
+            connections_.spawn(
+                {.name = "accept"}, [failure] { std::rethrow_exception(failure); }, where_);
+            return true;
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+    }
+
+    const serve_options& options_;
+    tcp_listener& listener_;
+    detail::connection_handler handler_;
+    std::source_location where_;
+    entrance& door_;
+    nursery& connections_;
+    duration pause_ = first_pause;
+    time_point last_failure_{};
+    bool well_ = true;  // a connection was accepted after the last failure
+    bool told_ = false; // somebody was told of these failures
+};
+
+} // namespace
+
+void detail::serve(const serve_options& options, tcp_listener& listener, connection_handler handler,
+                   const std::source_location& where) {
+    if (options.stack_bytes > most_stack_bytes)
+        throw std::invalid_argument("io::serve: stack_bytes is above 1 GiB");
+    static_cast<void>(listener.native_handle()); // throws if it is closed already
+    const std::size_t limit =
+        options.max_connections != 0 ? options.max_connections : most_connections_by_default();
+    entrance door{limit, listener};
+    with_nursery(
+        {.on_error = options.on_error, .name = "serve"},
+        [&](nursery& connections) {
+            server{options, listener, handler, where, door, connections}.run();
+        },
+        where);
+}
+
+} // namespace creel::io

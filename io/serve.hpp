@@ -70,7 +70,7 @@ void serve(const serve_options& options, tcp_listener& listener, connection_hand
 // already or is none (bad_file_descriptor, invalid_argument and not_a_socket of accept): then the
 // handlers are cancelled, too; std::invalid_argument for stack_bytes that are too many.
 template <typename Handler>
-void serve(serve_options options, tcp_listener& listener, Handler&& handler,
+void serve(const serve_options& options, tcp_listener& listener, Handler&& handler,
            std::source_location where = std::source_location::current()) {
     using function = std::remove_reference_t<Handler>;
     static_assert(std::is_invocable_v<function&, tcp_stream&> ||

@@ -55,7 +55,8 @@ void serve(const serve_options& options, tcp_listener& listener, connection_hand
 // Accepts until it is cancelled or the listener is closed, and calls handler(tcp_stream&), or
 // handler(tcp_stream), in a fiber for each connection, which closes when the handler returns. All
 // connections use the one handler object, in turns. handler and listener must outlive the call,
-// which waits for every handler.
+// which waits for every handler. A stream that a handler has moved elsewhere counts no more once
+// the handler has returned.
 //
 // Closed, by listener.close() in any fiber of the thread, it accepts no more, lets the handlers
 // finish, and returns: to stop in order, close the listener, and cancel what takes too long.

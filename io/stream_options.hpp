@@ -19,9 +19,9 @@ namespace creel::io {
 
 // SO_KEEPALIVE and its times, of TCP only: a peer from which nothing has come for `idle` is asked
 // whether it is there, and again after each `interval`; when `count` questions in a row were not
-// answered, the connection has failed (std::errc::timed_out). An idle connection notices only so
-// that its peer's machine, or the way to it, is gone.
-// The kernel counts whole seconds, up to 32,767: fractions are rounded up, and more counts as that.
+// answered, the connection has failed (std::errc::timed_out). Without it an idle connection does
+// not notice that its peer's machine, or the way to it, is gone. The kernel counts whole seconds,
+// up to 32,767: fractions are rounded up, and more counts as that.
 struct keep_alive_options {
     bool on = true;
     // 0 leaves what is set: of a new socket the system's 2 h, 75 s and 9.

@@ -141,10 +141,8 @@ option_error set_send_buffer_bytes(int fd, std::size_t value) noexcept {
 }
 
 option_error set_options(int fd, const stream_options& value) noexcept {
-    if (value.no_delay) {
-        if (const option_error error = set_no_delay(fd, true))
-            return error;
-    }
+    if (const option_error error = set_no_delay(fd, value.no_delay)) // off where it was on, too
+        return error;
     if (value.receive_buffer_bytes != 0) {
         if (const option_error error = set_receive_buffer_bytes(fd, value.receive_buffer_bytes))
             return error;

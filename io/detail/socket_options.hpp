@@ -27,7 +27,7 @@ option_error set_user_timeout(int fd, duration value) noexcept;
 option_error set_linger(int fd, std::optional<duration> value) noexcept;
 option_error set_receive_buffer_bytes(int fd, std::size_t value) noexcept;
 option_error set_send_buffer_bytes(int fd, std::size_t value) noexcept;
-// All that differs from what a new socket has.
+// All of them; a size of 0, or no keep-alive, leaves what is set.
 option_error set_options(int fd, const stream_options& value) noexcept;
 
 option_error get_no_delay(int fd, bool& value) noexcept;

@@ -65,6 +65,8 @@ TEST_CASE(
         const auto adopted = io::tcp_stream::adopt(fd);
         CHECK(no_delay_of(adopted) == 1);
         auto [other, other_peer] = raw_end();
+        const int on = 1;
+        ::setsockopt(other, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         CHECK(no_delay_of(io::tcp_stream::adopt(other, {.no_delay = false})) == 0);
     });
 }

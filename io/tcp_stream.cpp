@@ -117,7 +117,8 @@ duration tcp_stream::user_timeout() const {
 }
 
 void tcp_stream::set_linger(std::optional<saturating_duration> limit) {
-    const connection& record = open("set_linger");
+    connection& record = open("set_linger");
+    record.may_linger();
     check_option(detail::set_linger(record.fd(), limit), record);
 }
 

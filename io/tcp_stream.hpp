@@ -97,9 +97,9 @@ public:
     [[nodiscard]] duration user_timeout() const;
     // SO_LINGER: what closing does with bytes that the peer has not acknowledged. Off, as at first:
     // the kernel goes on sending them, and no call tells how that ends. 0: drops them, and the peer
-    // gets a reset. More, in seconds, rounded up: closing the descriptor takes until they have
-    // arrived, at most so long; then the kernel goes on as if it were off. On a Unix stream it does
-    // nothing.
+    // gets a reset. More, in seconds, rounded up: close(2) waits until they have arrived, at most
+    // so long; then the kernel goes on as if it were off. That wait is a helper thread's: neither
+    // close() nor the destructor stops for it. On a Unix stream it does nothing.
     void set_linger(std::optional<saturating_duration> limit);
     [[nodiscard]] std::optional<duration> linger() const;
     // SO_RCVBUF, SO_SNDBUF. Linux doubles the value, for its own bookkeeping, which the getter then
@@ -119,10 +119,10 @@ public:
 
     // Closes and waits until nothing of this stream is under way: calls that other fibers have in
     // it end with bad_file_descriptor. The stream is empty from the first moment on: each further
-    // call, close() too, throws bad_file_descriptor and names the former peer. As of close(2), bytes
-    // that were not received make it a reset; with SO_LINGER a helper thread waits, and this does
-    // not.
-    // Parks: while a call is under way. Cancel: no. Threads: as recv. Throws: std::system_error.
+    // call, close() too, throws bad_file_descriptor and names the former peer. As of close(2),
+    // bytes that were not received make it a reset; with SO_LINGER a helper thread waits, and this
+    // does not. Parks: while a call is under way. Cancel: no. Threads: as recv. Throws:
+    // std::system_error.
     void close();
 
     // The stream keeps the descriptor. The caller may read from it: the ring, which takes in short

@@ -67,8 +67,7 @@ struct socket_address {
 // its threads (io_arm_poll_handler() in io_uring/poll.c); a flag that says no in an entry, as
 // MSG_DONTWAIT does, connect has not. Only the socket has it, O_NONBLOCK, which goes when it is
 // connected: io_uring would otherwise answer EAGAIN instead of waiting.
-[[nodiscard]] owned_fd connect_locally(ring& r, const endpoint& to,
-                                       const stream_options& options) {
+[[nodiscard]] owned_fd connect_locally(ring& r, const endpoint& to, const stream_options& options) {
     const socket_address address{to};
     check_cancel();
     std::optional<connect_lines::turn> turn;

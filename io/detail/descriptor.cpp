@@ -16,8 +16,7 @@
 namespace creel::io::detail {
 
 owned_fd::~owned_fd() {
-    if (fd_ >= 0)
-        ::close(fd_);
+    close_descriptor(fd_, false);
 }
 
 // A fiber that waits in close() for the last use to leave. No cancel ends this: all that is waited

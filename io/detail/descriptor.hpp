@@ -167,14 +167,6 @@ void descriptor_use::leave() noexcept {
 // The handle is empty: it was closed, released or moved from. Throws: std::system_error.
 [[noreturn]] void throw_not_open(const char* call);
 
-// The record of a handle, for a call.
-template <typename Record>
-[[nodiscard]] Record& opened(Record* record, const char* call) {
-    if (record == nullptr) [[unlikely]]
-        throw_not_open(call);
-    return *record;
-}
-
 // Both addresses are those the kernel knows now. The peer's is known also after a reset.
 [[nodiscard]] endpoint local_address(int fd);
 [[nodiscard]] endpoint peer_address(int fd);

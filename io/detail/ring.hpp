@@ -12,9 +12,9 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/waiter.hpp>
-#include <creel/io/detail/descriptor_table.hpp>
 #include <creel/io/detail/cancel_queue.hpp>
 #include <creel/io/detail/connect_lines.hpp>
+#include <creel/io/detail/descriptor_table.hpp>
 #include <creel/io/detail/mailbox.hpp>
 #include <creel/io/detail/operation.hpp>
 #include <creel/io/detail/receive_buffers.hpp>

@@ -48,8 +48,8 @@ struct pipe_pair {
     }
 };
 
-constexpr creel::waiter_kind plain_operation{
-    &io::detail::withdraw_operation, [](const creel::waiter&, std::string&) {}, true};
+constexpr creel::waiter_kind plain_operation{&io::detail::withdraw_operation,
+                                             [](const creel::waiter&, std::string&) {}, true};
 
 } // namespace
 

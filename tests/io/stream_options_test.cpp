@@ -171,7 +171,9 @@ TEST_CASE("an option that cannot be set is an error that names it and the peer")
             std::string text;
         };
         const std::string peer = " on the stream to " + a.remote_endpoint().to_string() + ": ";
-        const std::string not_tcp = " on the stream to unix:, which is not TCP: ";
+        const std::string not_tcp =
+            " on the stream to an unnamed Unix socket (peer of descriptor " +
+            std::to_string(c.native_handle()) + "), which is not TCP: ";
         const std::vector<attempt> attempts{
             {[&a = a] { a.set_keep_alive({.idle = -1s}); }, std::errc::invalid_argument,
              "TCP_KEEPIDLE" + peer},

@@ -34,7 +34,7 @@ struct run_session::state {
     state(const run_options& o, ring_statistics& l)
         : options(o),
           last(l),
-          uring(o.ring_entries, o.completion_entries),
+          uring(kernel_ring::take({o.ring_entries, o.completion_entries})),
           shutdown(options, uring.wake_descriptor()) {
         uring.set_supervisor(&shutdown);
         set_current_ring(&uring);
@@ -51,6 +51,8 @@ struct run_session::state {
         last = uring.statistics();
         last.operations_in_flight = outlived;
         set_current_ring(nullptr);
+        if (std::unique_ptr<kernel_ring> sound = uring.give_up_kernel())
+            kernel_ring::keep(std::move(sound));
     }
 
     run_options options;

@@ -18,6 +18,10 @@ struct ring_statistics {
     std::uint64_t receives_standing = 0; // streams of short messages: see tcp_stream
     std::uint64_t registered_files = 0;  // descriptors in the ring's file table
 
+    // Of the queues: fewer than asked for where the user may lock no more memory.
+    std::uint64_t submission_entries = 0;
+    std::uint64_t completion_entries = 0;
+
     std::uint64_t operations_submitted = 0; // for fibers
     std::uint64_t operations_completed = 0; // of these
     std::uint64_t cancels_submitted = 0;

@@ -11,7 +11,7 @@ namespace creel::bench::peers {
 
 inline constexpr unsigned raw_slots = 4096; // direct descriptors; each is one connection
 
-// As many as creel's ring has (run_options::ring_entries).
+// More than creel's ring has (run_options::ring_entries).
 inline constexpr unsigned raw_sq_entries = 4096;
 inline constexpr unsigned raw_cq_entries = 8192;
 

@@ -23,6 +23,14 @@ constexpr unsigned files_go_at_once = 1U << 16;
 void registered_files::end() noexcept {
     if (slots_ > 0)
         io_uring_unregister_files(&uring_);
+    slots_ = slots_used_ = 0;
+    free_.clear();
+    count_ = 0;
+}
+
+void registered_files::renew() noexcept {
+    if (slots_ < 0 || count_ != 0)
+        end();
 }
 
 bool registered_files::usable() noexcept {
@@ -59,7 +67,8 @@ int registered_files::enter(int fd) noexcept {
 
 void registered_files::take_out(int slot) noexcept {
     int none = -1;
-    io_uring_register_files_update(&uring_, static_cast<unsigned>(slot), &none, 1);
+    if (io_uring_register_files_update(&uring_, static_cast<unsigned>(slot), &none, 1) != 1)
+        return; // it stays open until the run has ended, and counts
     --count_;
     try {
         free_.push_back(slot);

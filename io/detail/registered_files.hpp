@@ -24,12 +24,14 @@ public:
     void take_out(int slot) noexcept;
 
     void end() noexcept; // before the ring's exit, which would take them out too, but later
+    // For the ring's next run: takes out what is left, and may try again what was refused.
+    void renew() noexcept;
 
     [[nodiscard]] unsigned count() const noexcept { return count_; }
 
 private:
     io_uring& uring_;
-    int slots_ = 0;      // 0: not tried yet, -1: refused
+    int slots_ = 0;      // 0: not tried yet, or ended; -1: refused
     int slots_used_ = 0; // those from here on were never used
     std::vector<int> free_{};
     unsigned count_ = 0;

@@ -5,13 +5,18 @@
 #include <creel/fibers/detail/valgrind.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <source_location>
 #include <string>
+#include <utility>
 
 #include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 namespace creel::io {
@@ -50,6 +55,22 @@ int enter_in_valgrind(unsigned ring, unsigned to_submit, unsigned wait_for, unsi
     return entered < 0 ? entered : submitted;
 }
 
+[[noreturn]] void enter_failed(int error_number) noexcept {
+    const char* const name = ::strerrorname_np(error_number);
+    const char* const meaning = error_number == EBADR
+                                    ? "the kernel lost completions, for it had no memory for them"
+                                    : ::strerrordesc_np(error_number);
+    std::array<char, 256> text{};
+    std::snprintf(text.data(), text.size(), "io_uring_enter failed with %s (%d): %s",
+                  name != nullptr ? name : "an unknown error", error_number,
+                  meaning != nullptr ? meaning : "unknown");
+    creel::detail::assertion_failed("io_uring_enter", text.data(), std::source_location::current());
+}
+
+// A forked child has none of its parent's rings. Fails only without memory, as the program starts.
+[[maybe_unused]] const int forgets_ring_in_forks =
+    ::pthread_atfork(nullptr, nullptr, [] { this_thread().current = nullptr; });
+
 } // namespace
 
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
@@ -76,24 +97,22 @@ struct ring::room_waiter : waiter, link {
 
 const waiter_kind ring::room_waiter::kind{&room_waiter::withdraw, &room_waiter::describe, true};
 
-ring::ring(unsigned entries, unsigned completion_entries)
-    : enter_(&io_uring_enter2),
+ring::ring(std::unique_ptr<kernel_ring> kernel)
+    : kernel_(std::move(kernel)),
+      uring_(kernel_->uring()),
+      entries_(uring_.sq.ring_entries),
+      tail_(head()),
+      enter_(&io_uring_enter2),
       takes_messages_(kernel_sends_messages() && !is_withheld(newer_feature::message)),
       box_(std::make_shared<mailbox>(*this)) {
     static_cast<void>(kernel_sees_hangups()); // now, and not when fibers wait for this thread
-    wake_descriptor_ = set_up_ring(uring_, entries, completion_entries);
-    entries_ = uring_.sq.ring_entries;
-    tail_ = head();
     if (creel::detail::under_valgrind()) {
         enter_ = &enter_in_valgrind;
         uring_.enter_ring_fd = uring_.ring_fd;
     }
     enter_flags_ = uring_.enter_ring_fd != uring_.ring_fd ? IORING_ENTER_REGISTERED_RING : 0U;
-    // Entry i of the indirection array always names entry i, so only the tail is left to store.
-    for (unsigned i = 0; i < entries_; ++i)
-        uring_.sq.array[i] = i;
     wake_read_.fill = [](ring& self, io_uring_sqe& entry) noexcept {
-        io_uring_prep_read(&entry, self.wake_descriptor_, &self.wake_count_,
+        io_uring_prep_read(&entry, self.wake_descriptor(), &self.wake_count_,
                            sizeof self.wake_count_, 0);
     };
     wake_read_.then = [](ring& self) noexcept { self.woken(); };
@@ -106,10 +125,11 @@ ring::ring(unsigned entries, unsigned completion_entries)
 
 ring::~ring() {
     CREEL_ASSERT(held_ == 0, "a ring is destroyed while the kernel works for it");
-    receive_buffers_.reset();
-    files_.end();
-    close_uring(uring_);
-    ::close(wake_descriptor_);
+}
+
+std::unique_ptr<kernel_ring> ring::give_up_kernel() noexcept {
+    CREEL_ASSERT(held_ == 0 && ending_, "a ring is kept while the kernel works for it");
+    return refused_ ? nullptr : std::move(kernel_);
 }
 
 int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept {
@@ -119,11 +139,11 @@ int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t b
     const int result = enter_(static_cast<unsigned>(uring_.enter_ring_fd), to_submit, wait_for,
                               flags | enter_flags_, static_cast<sigset_t*>(argument), bytes);
     // EINTR, ETIME: the caller looks at the queues either way. EAGAIN, EBUSY: the kernel has no
-    // memory, or wants its completions reaped first; what it did not take stays queued. EBADR: it
-    // dropped completions for want of memory, and their fibers would wait for ever.
-    CREEL_ASSERT(result >= 0 || result == -EINTR || result == -ETIME || result == -EAGAIN ||
-                     result == -EBUSY,
-                 "io_uring_enter failed; -EBADR means that the kernel lost completions");
+    // memory, or wants its completions reaped first; what it did not take stays queued.
+    if (result == -EAGAIN || result == -EBUSY) [[unlikely]]
+        refused_ = true;
+    else if (result < 0 && result != -EINTR && result != -ETIME) [[unlikely]]
+        enter_failed(-result);
     return result;
 }
 
@@ -330,7 +350,7 @@ void ring::wake() noexcept {
     }
     const std::uint64_t one = 1;
     // An eventfd counts, so it cannot fail for being full; the count latches the wake.
-    [[maybe_unused]] const ssize_t written = ::write(wake_descriptor_, &one, sizeof one);
+    [[maybe_unused]] const ssize_t written = ::write(wake_descriptor(), &one, sizeof one);
     errno = saved;
 }
 
@@ -360,13 +380,12 @@ void ring::stand(standing& s) noexcept {
 }
 
 bool ring::receives_may_stand() noexcept {
-    if (!receive_buffers_)
-        receive_buffers_.emplace(uring_);
-    if (!receive_buffers_->usable() || is_withheld(newer_feature::standing_receive))
+    receive_buffers& buffers = kernel_->make_buffers();
+    if (!buffers.usable() || is_withheld(newer_feature::standing_receive))
         return false;
     const std::optional<bool> told_of_all = kernel_sees_hangups();
     if (told_of_all == false)
-        receive_buffers_->refuse();
+        buffers.refuse();
     return told_of_all == true;
 }
 
@@ -411,9 +430,11 @@ void ring::end() noexcept {
 ring_statistics ring::statistics() const noexcept {
     ring_statistics all = counters_;
     all.operations_in_flight = held_ - standing_;
-    all.registered_files = files_.count();
+    all.registered_files = kernel_->files().count();
     all.late_descriptors = late_descriptors_;
-    all.buffers_out = receive_buffers_ ? receive_buffers_->out() : 0;
+    all.buffers_out = kernel_->buffers_out();
+    all.submission_entries = entries_;
+    all.completion_entries = uring_.cq.ring_entries;
     return all;
 }
 

@@ -15,10 +15,9 @@
 #include <creel/io/detail/cancel_queue.hpp>
 #include <creel/io/detail/connect_lines.hpp>
 #include <creel/io/detail/descriptor_table.hpp>
+#include <creel/io/detail/kernel_ring.hpp>
 #include <creel/io/detail/mailbox.hpp>
 #include <creel/io/detail/operation.hpp>
-#include <creel/io/detail/receive_buffers.hpp>
-#include <creel/io/detail/registered_files.hpp>
 #include <creel/io/statistics.hpp>
 
 #include <liburing.h>
@@ -27,7 +26,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 namespace creel::io::detail {
 
@@ -50,9 +48,7 @@ struct ring_member : link {
 
 class ring final : public poller {
 public:
-    // The size of the completion queue 0: the default. Throws: std::system_error that says why
-    // io_uring is refused and what helps.
-    ring(unsigned entries, unsigned completion_entries);
+    explicit ring(std::unique_ptr<kernel_ring> kernel);
     ~ring();
 
     time_point now() noexcept override { return clock::now(); }
@@ -107,7 +103,7 @@ public:
 
     [[nodiscard]] connect_lines& connects() noexcept { return connects_; }
 
-    [[nodiscard]] registered_files& files() noexcept { return files_; }
+    [[nodiscard]] registered_files& files() noexcept { return kernel_->files(); }
 
     // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
     // that could not be tried now.
@@ -115,7 +111,7 @@ public:
     void receive_stands(bool begins) noexcept {
         counters_.receives_standing += begins ? 1U : ~0ULL;
     }
-    [[nodiscard]] receive_buffers& buffers() noexcept { return *receive_buffers_; }
+    [[nodiscard]] receive_buffers& buffers() noexcept { return kernel_->buffers(); }
 
     // Blocks the thread until the kernel has completed something. For what completes soon. Not
     // within reap().
@@ -123,12 +119,15 @@ public:
     [[nodiscard]] bool is_reaping() const noexcept { return reaping_; }
 
     void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
-    [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
+    [[nodiscard]] int wake_descriptor() const noexcept { return kernel_->wake_descriptor(); }
     [[nodiscard]] const std::shared_ptr<mailbox>& box() const noexcept { return box_; }
 
     // Cancels and reaps whatever the kernel still holds. No fiber may wait here any more.
     void end() noexcept;
     [[nodiscard]] bool ending() const noexcept { return ending_; }
+    // After end(): for the thread's next run; null if the kernel has refused it something. Only the
+    // destructor may follow.
+    [[nodiscard]] std::unique_ptr<kernel_ring> give_up_kernel() noexcept;
 
     [[nodiscard]] ring_statistics statistics() const noexcept;
     // A fiber has taken the descriptor that its operation brought.
@@ -174,9 +173,10 @@ private:
     void woken() noexcept;
     void stand(standing& s) noexcept;
 
-    io_uring uring_{};
-    unsigned entries_ = 0; // of the submission queue, a power of two
-    unsigned tail_ = 0;    // of the submission queue; the kernel learns it at each enter
+    std::unique_ptr<kernel_ring> kernel_;
+    io_uring& uring_;        // the kernel's
+    const unsigned entries_; // of the submission queue, a power of two
+    unsigned tail_;          // of the submission queue; the kernel learns it at each enter
     unsigned enter_flags_ = 0;
     unsigned held_ = 0; // entries handed out less last completions reaped
     unsigned late_descriptors_ = 0;
@@ -195,9 +195,7 @@ private:
     unsigned standing_ = 0; // how many of these two are counted in held_
     bool ending_ = false;
     bool reaping_ = false;
-    registered_files files_{uring_};
-    std::optional<receive_buffers> receive_buffers_{}; // from the first use on
-    int wake_descriptor_ = -1;
+    bool refused_ = false; // the kernel did not take what it was given, if only at first
     const bool takes_messages_;
     std::atomic<bool> message_under_way_{false}; // sent, and not reaped yet
     std::shared_ptr<mailbox> box_;

@@ -6,8 +6,10 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <linux/capability.h>
@@ -18,8 +20,12 @@
 namespace creel::io::detail {
 namespace {
 
-constexpr unsigned default_completions = 16384;
 constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twice that
+
+// For locked memory, each pause twice the one before. On a busy machine with rings of 8 MiB that
+// ended together the first can be had again after 30 ms (median).
+constexpr std::chrono::milliseconds first_pause{1};
+constexpr std::chrono::milliseconds longest_pause{64};
 
 std::atomic<unsigned> withheld{0}; // newer_features, ored
 
@@ -80,10 +86,55 @@ std::string explained(int error_number, const char* call) {
     return text_of(r);
 }
 
+ring_sizes within_limits(ring_sizes wanted) {
+    ring_sizes s{wanted.submissions != 0 ? wanted.submissions : default_ring.submissions,
+                 wanted.completions != 0 ? wanted.completions : default_ring.completions};
+    s.submissions = std::bit_ceil(std::min(s.submissions, largest_ring));
+    s.completions = std::max(std::min(s.completions, 2 * largest_ring), s.submissions);
+    return s;
+}
+
+// Leaves a size alone that is no larger than the smallest.
+ring_sizes halved(ring_sizes s) {
+    return {std::max(s.submissions / 2, std::min(s.submissions, smallest_ring.submissions)),
+            std::max(s.completions / 2, std::min(s.completions, smallest_ring.completions))};
+}
+
+int open_sized(io_uring& uring, ring_sizes sizes) noexcept {
+    io_uring_params parameters{};
+    // All of them are in Linux 6.1, creel's oldest, so there is nothing to fall back to.
+    parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                       IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP |
+                       IORING_SETUP_CQSIZE;
+    parameters.cq_entries = sizes.completions;
+    return open_uring(uring, sizes.submissions, parameters);
+}
+
+int open_with_patience(io_uring& uring, ring_sizes sizes) {
+    int result = open_sized(uring, sizes);
+    for (auto pause = first_pause; result == -ENOMEM && pause <= longest_pause; pause *= 2) {
+        std::this_thread::sleep_for(pause);
+        result = open_sized(uring, sizes);
+    }
+    while (result == -ENOMEM && halved(sizes) != sizes) {
+        sizes = halved(sizes);
+        result = open_sized(uring, sizes);
+    }
+    return result;
+}
+
 } // namespace
 
 std::string text_of(const refusal& r) {
-    std::string what = std::string{"io_uring is not available: "} + r.call + " was refused";
+    const std::string call = r.call;
+    if (r.error_number == EMFILE)
+        return "io::run: " + call +
+               " was refused, for the process has no descriptor left; raise its limit of open "
+               "files (ulimit -n, or LimitNOFILE= of systemd)";
+    if (r.error_number == ENFILE)
+        return "io::run: " + call +
+               " was refused, for the system has no open file left; raise the sysctl fs.file-max";
+    const std::string what = "io::run: io_uring is not available: " + call + " was refused";
     if (r.sysctl == 1 && !r.exempt)
         return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "
                       "kernel.io_uring_group names, or set it to 0 (sysctl -w "
@@ -100,9 +151,10 @@ std::string text_of(const refusal& r) {
                       "a seccomp filter hides it: allow io_uring_setup, io_uring_enter and "
                       "io_uring_register in the container's profile";
     if (r.error_number == ENOMEM)
-        return what + " for want of memory; raise the limit of locked memory (ulimit -l, or "
-                      "LimitMEMLOCK= of systemd) or of the control group, or use smaller rings "
-                      "(run_options::ring_entries, completion_entries)";
+        return what + ", also for the smallest ring, for the user may lock no more memory, or the "
+                      "control group has none left; raise the limit of locked memory (ulimit -l, "
+                      "or LimitMEMLOCK= of systemd) or that of the control group, or let all runs "
+                      "have smaller rings (run_options::ring_entries, completion_entries)";
     if (r.error_number == EINVAL)
         return what + " with these flags; creel needs Linux 6.1 or later";
     return what;
@@ -111,6 +163,10 @@ std::string text_of(const refusal& r) {
 int open_uring(io_uring& uring, unsigned entries, io_uring_params& parameters) noexcept {
     const int result = io_uring_queue_init_params(entries, &uring, &parameters);
     static_cast<void>(rings_closed.load(std::memory_order_acquire));
+    // The queues are shared memory: what a forked child writes there, the kernel would carry out in
+    // the parent.
+    if (result == 0)
+        static_cast<void>(io_uring_ring_dontfork(&uring));
     return result;
 }
 
@@ -119,17 +175,8 @@ void close_uring(io_uring& uring) noexcept {
     io_uring_queue_exit(&uring);
 }
 
-int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) {
-    entries = std::clamp(std::bit_ceil(std::max(entries, 1U)), 1U, largest_ring);
-    if (completion_entries == 0)
-        completion_entries = default_completions;
-    io_uring_params parameters{};
-    // All of them are in Linux 6.1, creel's oldest, so there is nothing to fall back to.
-    parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                       IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP |
-                       IORING_SETUP_CQSIZE;
-    parameters.cq_entries = std::max(std::min(completion_entries, 2 * largest_ring), entries);
-    if (const int result = open_uring(uring, entries, parameters); result < 0)
+void set_up_ring(io_uring& uring, ring_sizes wanted) {
+    if (const int result = open_with_patience(uring, within_limits(wanted)); result < 0)
         throw_error(-result, explained(-result, "io_uring_setup"));
 
     // Saves the kernel a lookup of the descriptor at each enter. Where it is refused the ring
@@ -144,15 +191,16 @@ int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries) 
         close_uring(uring);
         throw_error(-entered, explained(-entered, "io_uring_enter"));
     }
+}
 
-    // Blocking: on a nonblocking descriptor io_uring answers EAGAIN instead of waiting.
-    const int wake_descriptor = ::eventfd(0, EFD_CLOEXEC);
-    if (wake_descriptor < 0) {
+// Blocking: on a nonblocking descriptor io_uring answers EAGAIN instead of waiting.
+int open_wake_descriptor() {
+    const int descriptor = ::eventfd(0, EFD_CLOEXEC);
+    if (descriptor < 0) {
         const int reason = errno;
-        close_uring(uring);
-        throw_error(reason, "eventfd");
+        throw_error(reason, explained(reason, "eventfd"));
     }
-    return wake_descriptor;
+    return descriptor;
 }
 
 void withhold(newer_feature f) noexcept {

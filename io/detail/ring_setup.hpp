@@ -1,4 +1,9 @@
 // Opening an io_uring, telling a person why one cannot be had, and what this kernel has.
+//
+// An ordinary user may lock 8 MiB of memory by default, in all processes together, and the queues
+// of a ring are locked memory: 136 KiB where they have the default sizes. The kernel gives an ended
+// ring's memory back some milliseconds after its end. So where there is none, the set-up waits and
+// asks again, for 127 ms in all, and then takes a ring of half the size, down to the smallest.
 #pragma once
 
 #include <liburing.h>
@@ -7,6 +12,18 @@
 #include <string>
 
 namespace creel::io::detail {
+
+// Entries of the two queues. As asked for, 0 is the default.
+struct ring_sizes {
+    unsigned submissions = 0;
+    unsigned completions = 0;
+
+    friend bool operator==(const ring_sizes&, const ring_sizes&) = default;
+};
+// Echo servers with 64 and 2,000 connections measured the same CPU time per request with
+// 4096 and 16384 entries, four times the memory.
+constexpr ring_sizes default_ring{1024, 4096};
+constexpr ring_sizes smallest_ring{64, 128}; // two pages, which any ring takes
 
 // A call that was refused, and what else tells why.
 struct refusal {
@@ -18,14 +35,18 @@ struct refusal {
 // Whose doing it is, in words, and what helps.
 [[nodiscard]] std::string text_of(const refusal& r);
 
-// io_uring_queue_init_params and io_uring_queue_exit, ordered for a race detector. Threads: any.
+// io_uring_queue_init_params and io_uring_queue_exit, ordered for a race detector. A forked child
+// does not get the memory of the queues. Threads: any.
 [[nodiscard]] int open_uring(io_uring& uring, unsigned entries,
                              io_uring_params& parameters) noexcept;
 void close_uring(io_uring& uring) noexcept;
 
-// Sets up the ring and its wake descriptor, which is returned.
-// Throws: std::system_error with the remedy in its text.
-[[nodiscard]] int set_up_ring(io_uring& uring, unsigned entries, unsigned completion_entries);
+// Sets up a ring of these sizes, or of smaller ones where memory is short. Throws:
+// std::system_error with the remedy in its text.
+void set_up_ring(io_uring& uring, ring_sizes wanted);
+
+// The eventfd that wakes a ring. Throws: std::system_error, as above.
+[[nodiscard]] int open_wake_descriptor();
 
 // What newer kernels have and a ring can do without. Rings made from now on do without, as on an
 // older kernel: for tests. Threads: any.

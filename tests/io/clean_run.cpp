@@ -13,6 +13,11 @@
 
 namespace creel::test {
 
+std::vector<open_descriptor> descriptors_at_rest() {
+    io::detail::kernel_ring::close_kept();
+    return open_descriptors();
+}
+
 void check_nothing_left(const std::vector<open_descriptor>& before) {
     const io::ring_statistics left = io::statistics();
     CHECK(left.operations_in_flight == 0);
@@ -20,7 +25,7 @@ void check_nothing_left(const std::vector<open_descriptor>& before) {
     CHECK(left.late_descriptors == 0);
     CHECK(left.buffers_out == 0);
     CHECK(left.registered_files == 0);
-    const auto after = open_descriptors();
+    const auto after = descriptors_at_rest();
     for (const open_descriptor& d : after) {
         INFO("descriptor " << d.number << ": " << d.target);
         CHECK(std::find(before.begin(), before.end(), d) != before.end());
@@ -30,7 +35,7 @@ void check_nothing_left(const std::vector<open_descriptor>& before) {
 
 void clean_run(io::run_options options, test_body<nursery> f) {
     using namespace std::chrono_literals;
-    const auto before = open_descriptors();
+    const auto before = descriptors_at_rest();
     io::run(options, [&](nursery& root) { fail_after(50s, [&] { f(root); }); });
     check_nothing_left(before);
 }

@@ -26,7 +26,10 @@ namespace creel::test {
 // TSan takes part in at most 8,128 threads and fibers.
 inline constexpr int many_fibers = under_tsan ? 500 : 10'000;
 
-// The counters of the thread's last run that must be zero, and the descriptors. "in debug mode a
+// The descriptors of the process, when this thread has closed the ring that it keeps.
+[[nodiscard]] std::vector<open_descriptor> descriptors_at_rest();
+
+// The counters of the thread's last run that must be zero, and those descriptors. "in debug mode a
 // fiber that resumed ..." in run_test.cpp sees the first fail.
 void check_nothing_left(const std::vector<open_descriptor>& before);
 

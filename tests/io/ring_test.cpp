@@ -10,9 +10,12 @@
 #include <creel/io/readiness.hpp>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -39,6 +42,10 @@ struct event {
     }
 };
 
+std::unique_ptr<io::detail::kernel_ring> of_eight_entries() {
+    return std::make_unique<io::detail::kernel_ring>(io::detail::ring_sizes{8, 0});
+}
+
 // Stands in for the system call: refuses the next calls that submit, then lets all through.
 std::atomic<int> refusals{0};
 int refusing_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
@@ -48,6 +55,10 @@ int refusing_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigne
         return -EAGAIN;
     }
     return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
+}
+
+int enter_that_lost_completions(unsigned, unsigned, unsigned, unsigned, sigset_t*, std::size_t) {
+    return -EBADR;
 }
 
 } // namespace
@@ -263,7 +274,7 @@ TEST_CASE("a round trip with a short message takes no operation for its receives
 TEST_CASE("wake makes the current or else the next wait return, from any thread") {
     const auto before = open_descriptors();
     {
-        io::detail::ring ring{8, 0};
+        io::detail::ring ring{of_eight_entries()};
         ring.wake();
         ring.wait_until(creel::time_point::max()); // latched: returns
         std::thread other{[&] { ring.wake(); }};
@@ -276,7 +287,7 @@ TEST_CASE("wake makes the current or else the next wait return, from any thread"
 }
 
 TEST_CASE("a ring does not wait for a time that has passed, be it before the clock's beginning") {
-    io::detail::ring ring{8, 0};
+    io::detail::ring ring{of_eight_entries()};
     ring.wait_until(ring.now()); // the first wait has something to hand over; the next ones do not
     ring.wait_until(creel::time_point{});
     ring.wait_until(creel::time_point::min());
@@ -285,7 +296,7 @@ TEST_CASE("a ring does not wait for a time that has passed, be it before the clo
 }
 
 TEST_CASE("a thousand wakes of a ring that is busy make one completion") {
-    io::detail::ring ring{8, 0};
+    io::detail::ring ring{of_eight_entries()};
     ring.poll(); // hands over the wake read
     const std::uint64_t before = ring.statistics().completions;
     for (int i = 0; i < 1000; ++i)
@@ -301,7 +312,7 @@ TEST_CASE("a thousand wakes of a ring that is busy make one completion") {
 TEST_CASE("a ring that is ended with a wake still on its way ends as any other") {
     const auto before = open_descriptors();
     {
-        io::detail::ring ring{8, 0};
+        io::detail::ring ring{of_eight_entries()};
         ring.wake();
         ring.end();
         CHECK(ring.statistics().operations_in_flight == 0);
@@ -314,7 +325,7 @@ TEST_CASE("where the kernel refuses messages to a ring, wake goes another way") 
     // A wait that is not woken ends after 10 s all the same: three of them are beyond the limit.
     const child_result refused = run_in_child(
         [] {
-            io::detail::ring ring{8, 0};
+            io::detail::ring ring{of_eight_entries()};
             refuse({.io_uring_register = ENOMEM});
             for (int i = 0; i < 3; ++i) {
                 ring.wake();
@@ -329,8 +340,20 @@ TEST_CASE("where the kernel refuses messages to a ring, wake goes another way") 
     CHECK(refused.stderr_text.empty());
 }
 
+TEST_CASE("a system call of the ring that fails for good ends the process and names the error") {
+    const child_result child = run_in_child([] {
+        io::detail::ring ring{of_eight_entries()};
+        ring.set_enter(&enter_that_lost_completions);
+        ring.poll();
+    });
+    INFO(to_string(child));
+    CHECK(child.signal == SIGABRT);
+    CHECK_THAT(child.stderr_text,
+               Catch::Contains("io_uring_enter failed with EBADR (53): the kernel lost"));
+}
+
 TEST_CASE("wait_until is over by the deadline and not before") {
-    io::detail::ring ring{8, 0};
+    io::detail::ring ring{of_eight_entries()};
     const creel::time_point deadline = ring.now() + 2ms;
     while (ring.now() < deadline)
         ring.wait_until(deadline);
@@ -342,7 +365,7 @@ TEST_CASE("wait_until is over by the deadline and not before") {
 }
 
 TEST_CASE("poll with nothing to do makes no system call") {
-    io::detail::ring ring{8, 0};
+    io::detail::ring ring{of_eight_entries()};
     ring.poll(); // hands over the wake read
     const std::uint64_t enters = ring.statistics().enters;
     for (int i = 0; i < 100; ++i)

@@ -153,7 +153,7 @@ TEST_CASE("a function that was cut short by a cancel of the root gives task_canc
 
 TEST_CASE("io::run works ten times on one thread, on the main thread and on others") {
     round_trip(); // whatever the first run of the process opens for good
-    const auto before = open_descriptors();
+    const auto before = descriptors_at_rest();
     int right = 0;
     for (int i = 0; i < 10; ++i)
         right += round_trip();
@@ -196,7 +196,7 @@ TEST_CASE("io::run works after main on a thread that has had a run, signals and 
 
 TEST_CASE("io::run works on several threads at once") {
     round_trip();
-    const auto before = open_descriptors();
+    const auto before = descriptors_at_rest();
     std::vector<std::thread> threads;
     std::array<int, 4> right{};
     for (int& count : right)

@@ -375,7 +375,7 @@ TEST_CASE("a busy stream is in the ring's file table until it is closed, and the
 TEST_CASE("streams and listeners outlive their run") {
     std::optional<io::tcp_stream> a;
     std::optional<io::tcp_stream> b;
-    const auto before = open_descriptors();
+    const auto before = descriptors_at_rest();
     std::optional<io::tcp_listener> listener;
     io::run([&] {
         listener.emplace(io::endpoint::loopback_v4(0));

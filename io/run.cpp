@@ -2,27 +2,15 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/error_origin.hpp>
+#include <creel/io/detail/descriptor_limit.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/detail/shutdown.hpp>
 #include <creel/io/detail/signals.hpp>
+#include <creel/io/detail/standard_descriptors.hpp>
 
 #include <string>
 
-#include <sys/resource.h>
-
 namespace creel::io {
-namespace {
-
-// A server's clients are descriptors; the soft limit is for programs that use select(2).
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        ::setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
-} // namespace
 
 interrupted::interrupted(int signal_number)
     : std::runtime_error("interrupted by " + detail::signal_name(signal_number)),
@@ -67,7 +55,9 @@ run_session::run_session(const run_options& options, ring_statistics& last) {
     CREEL_ASSERT(!on_scheduler() && current_ring() == nullptr,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
-    raise_descriptor_limit();
+    if (options.raise_descriptor_limit)
+        raise_descriptor_limit();
+    fill_standard_descriptors();
     state_ = std::make_unique<state>(options, last);
 }
 

@@ -87,6 +87,10 @@ struct run_options {
     // times sooner. Worth it where the wait is short and a core is to spare.
     saturating_duration idle_spin{};
     bool debug = false; // reports what is probably a mistake on stderr; so does CREEL_DEBUG=1
+    // To the hard one, for a server's clients are descriptors. A child of fork() gets the limit
+    // back that was there before. One of posix_spawn(), system() or popen() has the raised one, in
+    // which a program that uses select(2) goes wrong: false leaves it alone.
+    bool raise_descriptor_limit = true;
     // Of the submission queue, in which what one round submits fits, and of the completion queue;
     // 0: 1024 and 4096. They are wishes: where the user may lock no more memory (ulimit -l), the
     // ring has a half, a quarter and so on of both, down to 64 and 128; see ring_statistics.
@@ -160,15 +164,15 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 
 // Runs f until it and all its fibers have ended. Returns its value, or throws its error; a non-void
 // f that was cut short gives task_cancelled. One run at a time on a thread, as many as there are
-// threads. Raises the soft limit of open files to the hard one. Scopes that the plain thread is in
-// have no effect inside: open them in f.
+// threads. Scopes that the plain thread is in have no effect inside: open them in f.
 //
 // The thread keeps its ring, which is two descriptors and locked memory, for its next run with the
-// same sizes, until the thread ends.
+// same sizes, until the thread ends. Where descriptor 0, 1 or 2 is closed, /dev/null is opened in
+// its place, for good: else a connection would get its number, and what the program prints.
 //
-// In the destructor of a global object, an atexit function
-// or the destructor of a thread_local, on a thread that has had a run before, f runs on a thread
-// made for it, with thread_locals of its own, and the ending one waits.
+// In the destructor of a global object, an atexit function or the destructor of a thread_local, on
+// a thread that has had a run before, f runs on a thread made for it, with thread_locals of its
+// own, and the ending one waits.
 // Parks: it blocks the thread. Threads: any, from their own stack. Throws: what f throws;
 // std::system_error that names the remedy where io_uring is refused; interrupted as on_signal says,
 // and then instead of f's value, for the caller is to end: only an error of f comes before it. An

@@ -4,6 +4,7 @@
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
+#include "support/forked.hpp"
 #include "support/outcome.hpp"
 #include "support/sanitizers.hpp"
 #include "support/time_limit.hpp"
@@ -626,20 +627,6 @@ TEST_CASE("a helper thread runs on the process's cores also if a pinned loop has
 #if !defined(CREEL_TEST_TSAN) // it ends a forked child that starts a thread
 
 namespace {
-
-// What f ends with in a child of this process, which may have threads: as waitpid says.
-template <typename F>
-int status_of_fork(F f) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::alarm(20);
-        f();
-        ::_exit(0);
-    }
-    int status = -1;
-    ::waitpid(child, &status, 0);
-    return status;
-}
 
 void run_that_blocks() {
     run_virtually([] { expect(creel::blocking([] { return 2; }) == 2); }, {}, with_threads);

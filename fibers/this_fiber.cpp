@@ -1,6 +1,7 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/forked_run.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
 
 #include <cstdio>
@@ -95,10 +96,17 @@ namespace detail {
 void assertion_failed(const char* expression, const char* message,
                       std::source_location where) noexcept {
     const std::string_view fiber = this_fiber::name();
-    std::fprintf(stderr, "creel: %s [%s] at %s:%u in fiber %.*s#%llu\n", message, expression,
-                 where.file_name(), static_cast<unsigned>(where.line()),
-                 static_cast<int>(fiber.size()), fiber.data(),
-                 static_cast<unsigned long long>(this_fiber::id()));
+    const auto line = static_cast<unsigned>(where.line());
+    if (run_is_in_parent) // that is the mistake, whatever came of it
+        std::fprintf(stderr,
+                     "creel: this process was made by fork() inside io::run, and the run stayed "
+                     "with the parent: call only exec or _exit here, or fork before io::run (%s) "
+                     "[%s] at %s:%u\n",
+                     message, expression, where.file_name(), line);
+    else
+        std::fprintf(stderr, "creel: %s [%s] at %s:%u in fiber %.*s#%llu\n", message, expression,
+                     where.file_name(), line, static_cast<int>(fiber.size()), fiber.data(),
+                     static_cast<unsigned long long>(this_fiber::id()));
     std::abort();
 }
 

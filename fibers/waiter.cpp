@@ -1,5 +1,6 @@
 #include <creel/fibers/wait_list.hpp>
 
+#include <creel/fibers/detail/forked_run.hpp>
 #include <creel/fibers/detail/futex.hpp>
 #include <creel/fibers/detail/relax_core.hpp>
 #include <creel/fibers/detail/scheduler.hpp>
@@ -39,8 +40,10 @@ constexpr std::uint32_t sleeping = 3; // in the kernel, or about to be: needs a 
 } // namespace
 
 parker& this_parker() noexcept {
-    scheduler* s = scheduler::current();
-    return s != nullptr ? static_cast<parker&>(s->running()) : plain_thread;
+    if (scheduler* s = scheduler::current())
+        return s->running();
+    refuse_in_forked_run("a call of creel");
+    return plain_thread;
 }
 
 thread_parker& this_thread_parker() noexcept {

@@ -93,7 +93,8 @@ struct run_options {
     bool raise_descriptor_limit = true;
     // Of the submission queue, in which what one round submits fits, and of the completion queue;
     // 0: 1024 and 4096. They are wishes: where the user may lock no more memory (ulimit -l), the
-    // ring has a half, a quarter and so on of both, down to 64 and 128; see ring_statistics.
+    // run waits up to 127 ms for what rings that have ended give back, and then has a half, a
+    // quarter and so on of both, down to 64 and 128; see ring_statistics.
     unsigned ring_entries = 0;
     unsigned completion_entries = 0;
 };
@@ -173,6 +174,10 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 // In the destructor of a global object, an atexit function or the destructor of a thread_local, on
 // a thread that has had a run before, f runs on a thread made for it, with thread_locals of its
 // own, and the ending one waits.
+//
+// A child of fork() that is made outside the run, or on a thread without one, may have runs. In one
+// that is made inside f, call exec or _exit: what waits, wakes, spawns or does I/O there aborts,
+// and so does exit().
 // Parks: it blocks the thread. Threads: any, from their own stack. Throws: what f throws;
 // std::system_error that names the remedy where io_uring is refused; interrupted as on_signal says,
 // and then instead of f's value, for the caller is to end: only an error of f comes before it. An

@@ -48,6 +48,7 @@ thread_local boost::fibers::algo::algorithm::ptr_t between_runs;
 } // namespace
 
 constinit thread_local scheduler* this_scheduler = nullptr;
+constinit scheduler* scheduler::all_ = nullptr;
 
 scheduler& scheduler::acquire() {
     const std::lock_guard lock{pool_mutex};
@@ -56,6 +57,7 @@ scheduler& scheduler::acquire() {
         return *s;
     }
     auto* s = new scheduler;
+    s->next_made_ = std::exchange(all_, s);
     intrusive_ptr_add_ref(s); // so that Boost never deletes it
     return *s;
 }

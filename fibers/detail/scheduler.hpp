@@ -47,6 +47,8 @@ public:
     static void run(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body);
 
+    static void leave_to_parent() noexcept; // for pthread_atfork: in the child, see forked_run.cpp
+
     // Waiting. Threads: own.
     wake_reason park(waiter& w);
     wake_reason park_until(waiter& w, time_point deadline, duration span);
@@ -315,7 +317,9 @@ private:
 
     void kick_if_sleeping() noexcept;
 
-    scheduler* next_free_ = nullptr; // guarded by the pool's mutex
+    scheduler* next_free_ = nullptr; // guarded by the pool's mutex, as the next two
+    scheduler* next_made_ = nullptr;
+    static constinit scheduler* all_; // that were ever made
 };
 
 // The usual case, made of a dozen instructions: a fiber is ready and no poll is due.

@@ -1,6 +1,7 @@
 #include <creel/fibers/detail/thread_end.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/forked_run.hpp>
 #include <creel/fibers/detail/parker.hpp>
 #include <creel/fibers/local.hpp>
 #include <creel/fibers/scheduler.hpp>
@@ -21,7 +22,7 @@ namespace {
 constinit thread_local bool thread_has_ended = false;
 struct exit_guard {
     ~exit_guard() {
-        CREEL_ASSERT(this_scheduler == nullptr,
+        CREEL_ASSERT(this_scheduler == nullptr && !run_is_in_parent,
                      "exit() inside io::run: let its function return instead, or call _exit()");
         thread_has_ended = true;
     }
@@ -55,6 +56,7 @@ bool thread_can_run() {
 
 // Rejected: to give the thread a new Boost part, for Boost 1.81 has no way to.
 void on_living_thread(const std::function<void()>& f) {
+    refuse_in_forked_run("io::run");
     if (thread_can_run()) {
         f();
         return;

@@ -50,7 +50,22 @@ bool descriptor::begin_close() noexcept {
     return is_used();
 }
 
+// In a forked child the record is a copy: what is under way on it is the parent's, and so are the
+// socket's options. The child's descriptor is closed, and a copy that is in use is left alone.
+bool descriptor::close_copy(descriptor& d) noexcept {
+    const mailbox* home = d.home();
+    if (home == nullptr || !home->is_parents())
+        return false;
+    const int fd = std::exchange(d.fd_, -1);
+    if (!d.is_used() && d.transfer_ == nullptr)
+        d.kind_->destroy(d);
+    close_descriptor(fd, false);
+    return true;
+}
+
 void descriptor::close(descriptor& d) {
+    if (close_copy(d))
+        return;
     try {
         d.come_here("close", false);
     } catch (const std::bad_alloc&) {
@@ -66,6 +81,8 @@ void descriptor::close(descriptor& d) {
 }
 
 void descriptor::drop(descriptor& d) noexcept {
+    if (close_copy(d))
+        return;
     if (d.transfer_ != nullptr) {
         d.drop_moving();
         return;

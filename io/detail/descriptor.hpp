@@ -133,6 +133,8 @@ private:
     struct mover;
     struct transfer;
 
+    [[nodiscard]] static bool close_copy(descriptor& d) noexcept;
+    void refuse_if_used_in_parent(const char* call) const noexcept;
     void move_to(ring& r, const char* call, bool cancellable);
     void arrive(ring& r);
     void leave_ring() noexcept;

@@ -4,7 +4,10 @@
 
 namespace creel::io::detail {
 
+// In a forked child the mutex may be held, by a thread that is not there.
 bool mailbox::post(mail& m) {
+    if (is_parents())
+        return false;
     const std::lock_guard lock{mutex_};
     if (owner_ == nullptr)
         return false;
@@ -14,6 +17,8 @@ bool mailbox::post(mail& m) {
 }
 
 bool mailbox::has_owner() {
+    if (is_parents())
+        return false;
     const std::lock_guard lock{mutex_};
     return owner_ != nullptr;
 }

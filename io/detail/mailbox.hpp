@@ -2,6 +2,7 @@
 #pragma once
 
 #include <creel/fibers/poller.hpp>
+#include <creel/io/detail/fork_count.hpp>
 
 #include <mutex>
 
@@ -20,6 +21,8 @@ public:
     // True if the owner will deliver it, false if there is no owner any more. Threads: any.
     bool post(mail& m);
     [[nodiscard]] bool has_owner(); // Threads: any.
+    // Made before this process was forked: here there is no owner. Threads: any.
+    [[nodiscard]] bool is_parents() const noexcept { return forks_ != fork_count(); }
 
     // Threads: the owner's.
     void deliver() noexcept;
@@ -27,6 +30,7 @@ public:
 
 private:
     std::mutex mutex_;
+    const unsigned forks_ = fork_count();
     poller* owner_;         // guarded by mutex_; null once it has ended
     mail* first_ = nullptr; // guarded by mutex_
 };

@@ -113,6 +113,7 @@ void descriptor::move_to(ring& r, const char* call, bool cancellable) {
         arrive(r);
         return;
     }
+    refuse_if_used_in_parent(call);
     if (transfer_ == nullptr) {
         transfer_ = std::make_shared<transfer>(*this);
         transfer_->self = transfer_;
@@ -159,6 +160,7 @@ void descriptor::arrive(ring& r) {
 void descriptor::come_here(const char* call, bool cancellable) {
     if (home_ == nullptr && transfer_ == nullptr)
         return;
+    refuse_if_used_in_parent(call);
     if (ring* here = current_ring(); here != nullptr) {
         if (home_ != here->box())
             move_to(*here, call, cancellable);
@@ -176,6 +178,15 @@ void descriptor::be_found_here(const char* call) {
         use_on(*here, call);
     else
         come_here(call);
+}
+
+// In a forked child its ring would be waited for, and that does nothing here.
+void descriptor::refuse_if_used_in_parent(const char* call) const noexcept {
+    if (const mailbox* of = home(); !of->is_parents() || (!is_used() && transfer_ == nullptr))
+        return;
+    const std::string text = std::string{call} + ": on a " + kind_->name +
+                             " that the parent of this process used when it forked";
+    creel::detail::assertion_failed("fork()", text.c_str(), std::source_location::current());
 }
 
 void descriptor::drop_moving() noexcept {

@@ -424,6 +424,7 @@ void ring::end() noexcept {
     // Only now, for until here a mail finds an owner who may still work on what it is about.
     box_->owner_ends();
     box_->deliver();
+    CREEL_ASSERT(kernel_->buffers_out() == 0, "a provided buffer outlives the run of its ring");
     CREEL_ASSERT(late_descriptors_ == 0, "a connection that nobody took outlives its ring");
 }
 

@@ -134,7 +134,7 @@ std::string text_of(const refusal& r) {
     if (r.error_number == ENFILE)
         return "io::run: " + call +
                " was refused, for the system has no open file left; raise the sysctl fs.file-max";
-    const std::string what = "io::run: io_uring is not available: " + call + " was refused";
+    std::string what = "io::run: io_uring is not available: " + call + " was refused";
     if (r.sysctl == 1 && !r.exempt)
         return what + " by the sysctl kernel.io_uring_disabled=1; run as a member of the group "
                       "kernel.io_uring_group names, or set it to 0 (sysctl -w "

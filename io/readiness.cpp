@@ -38,6 +38,9 @@ void wait_for(int fd, unsigned events, const waiter_kind& kind, const char* call
         detail::descriptor* const record = r.descriptors().find(fd);
         std::optional<detail::descriptor_call> inside;
         if (record != nullptr) {
+            if (record->closing()) // it has told all that were inside, and waits for them
+                throw_error(EBADF, std::string{call} + " on descriptor " + std::to_string(fd) +
+                                       ": it is being closed");
             inside.emplace(*record);
             inside->waits = &op;
         }

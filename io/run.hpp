@@ -60,10 +60,10 @@ private:
 
 struct run_options {
     signal_action on_signal = raise_again;
-    // How long after a signal waits go on. Until then only cancel_called() and the tokens'
-    // cancelled() tell of it, as with cancel(reason, grace): a server takes no more requests, and
-    // answers those it has. A wait that should end at once, that for the next connection, needs a
-    // limit of its own:
+    // How long after a signal waits go on. During the grace only cancel_called() and the tokens'
+    // cancelled() tell of it, as with cancel(reason, grace): a server that looks at them takes no
+    // more requests, and answers those it has. A wait that should end at once, such as that for the
+    // next connection, needs a limit of its own (for io::serve, see there):
     //
     //     while (!stop.cancelled()) // stop = root.token()
     //         if (auto peer = creel::move_on_after(50ms, [&] { return listener.accept(); }))
@@ -87,14 +87,17 @@ struct run_options {
     // times sooner. Worth it where the wait is short and a core is to spare.
     saturating_duration idle_spin{};
     bool debug = false; // reports what is probably a mistake on stderr; so does CREEL_DEBUG=1
-    // To the hard one, for a server's clients are descriptors. A child of fork() gets the limit
-    // back that was there before. One of posix_spawn(), system() or popen() has the raised one, in
-    // which a program that uses select(2) goes wrong: false leaves it alone.
+    // Raises the soft limit of descriptors (`ulimit -n`) to the hard one, for good: a server's
+    // clients are descriptors. A child of fork() gets the old limit back. A child of posix_spawn(),
+    // system() or popen() has the raised one; if it calls select(2) with a descriptor above 1023,
+    // it corrupts its memory. False leaves the limit alone.
     bool raise_descriptor_limit = true;
     // Of the submission queue, in which what one round submits fits, and of the completion queue;
     // 0: 1024 and 4096. They are wishes: where the user may lock no more memory (ulimit -l), the
     // run waits up to 127 ms for what rings that have ended give back, and then has a half, a
-    // quarter and so on of both, down to 64 and 128; see ring_statistics.
+    // quarter and so on of both, down to 64 and 128; see ring_statistics. A ring of the default
+    // sizes locks about 136 KiB: an ordinary user, who may lock 8 MiB, has 60 of them at a time;
+    // for more threads ask for smaller ones.
     unsigned ring_entries = 0;
     unsigned completion_entries = 0;
 };
@@ -163,13 +166,15 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 
 } // namespace detail
 
-// Runs f until it and all its fibers have ended. Returns its value, or throws its error; a non-void
-// f that was cut short gives task_cancelled. One run at a time on a thread, as many as there are
+// Runs f until it and all its fibers have ended. Returns its value, or throws its error; if the
+// program cancelled the root, an f that was cut short returns if it is void, and gives
+// task_cancelled if not. One run at a time on a thread, as many as there are
 // threads. Scopes that the plain thread is in have no effect inside: open them in f.
 //
 // The thread keeps its ring, which is two descriptors and locked memory, for its next run with the
-// same sizes, until the thread ends. Where descriptor 0, 1 or 2 is closed, /dev/null is opened in
-// its place, for good: else a connection would get its number, and what the program prints.
+// same sizes, until the thread ends (at most sixteen idle threads do). Where descriptor
+// 0, 1 or 2 is closed, /dev/null is opened in its place, for good: otherwise a connection would get
+// that number, and receive what the program prints.
 //
 // In the destructor of a global object, an atexit function or the destructor of a thread_local, on
 // a thread that has had a run before, f runs on a thread made for it, with thread_locals of its

@@ -3,7 +3,9 @@
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/acceptor.hpp>
 #include <creel/io/detail/descriptor.hpp>
+#include <creel/io/error.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,9 +18,18 @@
 #include <system_error>
 #include <utility>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <sys/resource.h>
 
 namespace creel::io {
+
+// native_handle() would have each connection's close look for SO_LINGER.
+struct detail::listener_access {
+    static int descriptor(const tcp_listener& open) noexcept { return open.record_->fd(); }
+};
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -32,11 +43,16 @@ bool ends_serving(int error_number) noexcept {
     return error_number == EBADF || error_number == EINVAL || error_number == ENOTSOCK;
 }
 
-std::size_t most_connections_by_default() noexcept {
+// Numbers are given out lowest first: a copy's number tells how many are open.
+std::size_t most_connections_by_default(int listener) noexcept {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return 512;
-    return std::max<std::size_t>(limit.rlim_cur / 2, 1);
+    const int lowest_free = ::fcntl(listener, F_DUPFD_CLOEXEC, 0);
+    if (lowest_free < 0)
+        return 1;
+    ::close(lowest_free);
+    return std::max<std::size_t>((limit.rlim_cur - static_cast<rlim_t>(lowest_free)) / 2, 1);
 }
 
 // Counts the connections of one serve(). Threads: that of serve().
@@ -94,8 +110,9 @@ private:
         static void describe(const waiter& w, std::string& text) {
             const entrance& e = *static_cast<const end_waiter&>(w).at;
             text += "one of " + std::to_string(e.taken_) + " connections of ";
-            text += e.listener_->is_open() ? detail::local_name(e.listener_->native_handle())
-                                           : "a closed listener";
+            text += e.listener_->is_open()
+                        ? detail::local_name(detail::listener_access::descriptor(*e.listener_))
+                        : "a closed listener";
             text += " to end";
         }
         static constexpr waiter_kind kind{&end_waiter::withdraw, &end_waiter::describe, true};
@@ -237,9 +254,15 @@ void detail::serve(const serve_options& options, tcp_listener& listener, connect
                    const std::source_location& where) {
     if (options.stack_bytes > most_stack_bytes)
         throw std::invalid_argument("io::serve: stack_bytes is above 1 GiB");
-    static_cast<void>(listener.native_handle()); // throws if it is closed already
+    if (options.on_error.kind() != error_policy::kind_type::report)
+        throw std::invalid_argument("io::serve: on_error is no report(): one peer would end the "
+                                    "server");
+    if (!listener.is_open())
+        throw_error(EBADF, "io::serve: the listener was closed or moved from");
     const std::size_t limit =
-        options.max_connections != 0 ? options.max_connections : most_connections_by_default();
+        options.max_connections != 0
+            ? options.max_connections
+            : most_connections_by_default(listener_access::descriptor(listener));
     entrance door{limit, listener};
     with_nursery(
         {.on_error = options.on_error, .name = "serve"},

@@ -27,13 +27,14 @@
 namespace creel::io {
 
 struct serve_options {
-    // Whose handlers run at one time. At the limit it does not accept: peers wait in the kernel's
-    // backlog. 0: half of the process's limit of descriptors (`ulimit -n`) as serve() begins, so
-    // that each handler can open another one.
+    // How many connections' handlers run at a time. At the limit it does not accept: peers wait in
+    // the kernel's backlog. 0: half of the descriptors that the process may still open when serve()
+    // begins (`ulimit -n`), so that each handler can open another one. Several calls of serve() in
+    // one process share the descriptors, so give each its number.
     std::size_t max_connections = 0;
     // Gets what a handler throws, when its connection is closed, and what accepting fails with: see
-    // serve(). Without a handler of its own report() writes a line to stderr. It is to be a
-    // report(): with another policy one peer ends the server.
+    // serve(). Without a handler of its own report() writes a line to stderr. Only a report(): with
+    // another policy one peer would end the server.
     error_policy on_error = report();
     std::string_view name = "connection"; // of the handlers' fibers; must outlive the call
     std::size_t stack_bytes = 0;          // of each; 0: the scheduler's default
@@ -54,22 +55,30 @@ void serve(const serve_options& options, tcp_listener& listener, connection_hand
 
 // Accepts until it is cancelled or the listener is closed, and calls handler(tcp_stream&), or
 // handler(tcp_stream), in a fiber for each connection, which closes when the handler returns. All
-// connections use the one handler object, in turns. handler and listener must outlive the call,
-// which waits for every handler. A stream that a handler has moved elsewhere counts no more once
-// the handler has returned.
+// connections share the handler object; its calls interleave at waits, on one thread. The call
+// waits for every handler. A stream that a handler has moved elsewhere no longer counts toward
+// max_connections once the handler has returned.
 //
-// Closed, by listener.close() in any fiber of the thread, it accepts no more, lets the handlers
-// finish, and returns: to stop in order, close the listener, and cancel what takes too long.
+// When the listener is closed, by listener.close() in any fiber of the thread, it stops accepting,
+// lets the handlers finish, and returns. Another thread does that by
+// nursery.remote().spawn([&] { listener.close(); }). A cancel with a grace (shutdown_grace) does
+// not stop it before the grace has passed; a fiber beside it can close the listener then:
+//
+//     while (!stop.cancelled()) // stop = root.token()
+//         creel::this_fiber::sleep_for(50ms);
+//     listener.close();
 //
 // When accepting fails because there are no descriptors, no memory or the like, it waits until one
 // of its connections ends, or 5 ms, twice as long each further time, at most 1 s; then it tries
-// again. Those connections stay in the backlog. on_error gets that error as one of a fiber named
-// "accept", once, until accepting has gone well for a second.
+// again. Those connections stay in the backlog. on_error gets that error once, as one of a fiber
+// named "accept", and again only after accepting has gone well for a second. The kernel takes the
+// descriptor before a connection comes, so that an idle server, too, can fail in this way.
 //
-// Parks: until then. Cancel: yes; the handlers are cancelled and awaited. Threads: that of the ring
-// that accepts on the listener. Throws: cancelled; std::system_error if the listener is closed
-// already or is none (bad_file_descriptor, invalid_argument and not_a_socket of accept): then the
-// handlers are cancelled, too; std::invalid_argument for stack_bytes that are too many.
+// Parks: until the listener is closed and every handler has returned. Cancel: yes; the handlers are
+// cancelled and awaited. Threads: that of the ring that accepts on the listener. Throws: cancelled;
+// std::system_error if the listener is closed already, or if its descriptor is not a listening
+// socket: then the handlers are cancelled, too; std::invalid_argument for stack_bytes above 1 GiB
+// and for an on_error that is no report().
 template <typename Handler>
 void serve(const serve_options& options, tcp_listener& listener, Handler&& handler,
            std::source_location where = std::source_location::current()) {

@@ -42,8 +42,12 @@ acceptor* listen_on(const endpoint& where, const listen_options& options) {
     // What it accepts inherits it, from Linux, without a system call for each.
     if (const detail::option_error error = detail::set_options(fd, options.accepted))
         throw_error(error.error_number, "listen on " + where.to_string() + ": " + error.option);
-    if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), length_bytes) < 0 ||
-        ::listen(fd, options.backlog) < 0)
+    if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), length_bytes) < 0)
+        throw_error(errno, "listen on " + where.to_string() +
+                               (errno == EADDRINUSE && where.family() == address_family::local
+                                    ? " (a socket file that no server uses has to be removed first)"
+                                    : ""));
+    if (::listen(fd, options.backlog) < 0)
         throw_error(errno, "listen on " + where.to_string());
     return acceptor::adopt(detail::owned_fd{listening.release()});
 }

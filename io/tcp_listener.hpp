@@ -20,7 +20,8 @@ namespace creel::io {
 
 namespace detail {
 class acceptor;
-}
+struct listener_access;
+} // namespace detail
 
 struct listen_options {
     int backlog = 4096;        // the kernel cuts it to net.core.somaxconn
@@ -44,8 +45,8 @@ public:
     tcp_listener& operator=(tcp_listener&& other) noexcept;
 
     // The next connection. Those that failed before they were accepted are skipped. Out of
-    // descriptors or memory the connection stays in the backlog; do something about it before
-    // accepting again.
+    // descriptors or memory the connection stays in the backlog: free a descriptor, or wait, before
+    // accepting again (io::serve does).
     // Parks: until there is one. Cancel: yes, then none was taken. Threads: that of the ring it is
     // used on. Throws: cancelled, std::system_error. Cost: an entry; no system call of its own.
     [[nodiscard]] tcp_stream accept();
@@ -69,6 +70,7 @@ public:
     [[nodiscard]] int native_handle() const;
 
 private:
+    friend struct detail::listener_access;
     [[nodiscard]] detail::acceptor& open(const char* call) const;
 
     detail::acceptor* record_;                         // null: closed or moved from

@@ -38,15 +38,17 @@ public:
     // Threads: those inside io::run. Throws: cancelled, std::system_error that names `to`.
     [[nodiscard]] static tcp_stream connect(const endpoint& to, const stream_options& options = {});
 
-    // Takes over a connected stream socket, blocking or not, also when it throws: then it is closed
-    // (0, 1 and 2 are not). One whose peer has broken off meanwhile is taken, too. Threads: any.
+    // Takes ownership of a connected stream socket, blocking or not, also one whose peer has broken
+    // off. If it throws, the socket is closed, unless it is 0, 1 or 2, which are never closed.
+    // Threads: any.
     // Throws: std::system_error that says what the descriptor is instead; std::bad_alloc.
     // Cost: four system calls.
     [[nodiscard]] static tcp_stream adopt(int fd, const stream_options& options = {});
 
-    // Closes without waiting: calls that other fibers have in it end with bad_file_descriptor, and
-    // then the descriptor is closed; at once if there are none. Copies of it (dup(2), a child
-    // process) stay as they are. Threads: any.
+    // Closes without waiting, also while an exception unwinds: the peer reads an end of file. (For
+    // a reset: set_linger(0s) before.) Calls that other fibers have in it end with
+    // bad_file_descriptor, and then the descriptor is closed; at once if there are none. Copies of
+    // it (dup(2), a child process) stay as they are. Threads: any.
     ~tcp_stream();
     tcp_stream(tcp_stream&& other) noexcept
         : record_(std::exchange(other.record_, nullptr)),
@@ -95,11 +97,12 @@ public:
     // In milliseconds, rounded up; 0: the system's, about a quarter of an hour.
     void set_user_timeout(saturating_duration limit);
     [[nodiscard]] duration user_timeout() const;
-    // SO_LINGER: what closing does with bytes that the peer has not acknowledged. Off, as at first:
-    // the kernel goes on sending them, and no call tells how that ends. 0: drops them, and the peer
-    // gets a reset. More, in seconds, rounded up: close(2) waits until they have arrived, at most
-    // so long; then the kernel goes on as if it were off. That wait is a helper thread's: neither
-    // close() nor the destructor stops for it. On a Unix stream it does nothing.
+    // SO_LINGER: what closing does with bytes that the peer has not acknowledged. Off (the
+    // default): the kernel goes on sending them, and no call tells how that ends. 0: close drops
+    // them, and the peer gets a reset: for a transfer that failed half-way, which the peer would
+    // otherwise take for whole. More, in seconds, rounded up: close(2) waits until they have
+    // arrived, at most so long; then the kernel goes on as if it were off. That wait is a helper
+    // thread's: neither close() nor the destructor stops for it. On a Unix stream it does nothing.
     void set_linger(std::optional<saturating_duration> limit);
     [[nodiscard]] std::optional<duration> linger() const;
     // SO_RCVBUF, SO_SNDBUF. Linux doubles the value, for its own bookkeeping, which the getter then
@@ -127,16 +130,18 @@ public:
 
     // The stream keeps the descriptor. The caller may read from it: the ring, which takes in short
     // messages ahead of recv, stops doing so until recv has had eight of them again; what it has
-    // taken is pending(). So ask anew before you read from the descriptor after a recv.
-    // Parks: only if the stream was last used on another thread, until that lets go of it. Cancel:
-    // only then. Threads: any before the first use and after its ring's end; else those inside
-    // io::run. Throws: cancelled, std::system_error.
+    // taken is pending(), and poll(2) and io::wait_readable do not see it. So ask anew before you
+    // read from the descriptor after a recv. It is blocking, and closed on exec; the stream works
+    // as well if you make it nonblocking. Parks: only if the stream was last used on another
+    // thread, until that lets go of it. Cancel: only then. Threads: any before the first use and
+    // after its ring's end; else those inside io::run. Throws: cancelled, std::system_error.
     [[nodiscard]] int native_handle() const;
 
     // Gives the descriptor up; the caller closes it. No call may be under way. Nothing that the
     // ring has taken in is to be lost: with bytes that are pending() it throws
-    // device_or_resource_busy, and they can be received; a reset that no recv has told is thrown,
-    // and the next release succeeds. Parks, Cancel, Threads, Throws: as native_handle.
+    // device_or_resource_busy, and they can be received; a reset that no recv has reported yet is
+    // thrown once. The descriptor is blocking, and closed on exec. Parks, Cancel, Threads, Throws:
+    // as native_handle.
     [[nodiscard]] int release();
 
     // Bytes that the stream has received already: recv gives them without waiting.

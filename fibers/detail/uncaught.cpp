@@ -15,6 +15,7 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <utility>
 
 namespace creel::detail {
 
@@ -28,11 +29,14 @@ bool names_uncaught = false; // our handler is the process's, or the one that is
 // Written under the mutex; the handler reads them.
 constinit std::atomic<std::size_t> uncaught_watches{0};
 constinit std::atomic<std::terminate_handler> other_handler{nullptr};
+// What was there before a handler that the program has put above ours, which may call ours.
+constinit std::atomic<std::terminate_handler> older_handler{nullptr};
 constinit std::atomic<uncaught_watch::hook> hook_of_watches{nullptr};
 
 struct watched_thread {
     uncaught_watch* innermost = nullptr;
-    bool is_telling = false; // a what() that terminates in its turn ends here
+    bool is_telling = false;  // a what() that terminates in its turn ends here
+    bool has_gone_on = false; // to the other handler, which has called ours again
 };
 
 // Not inlined, for a compiler may keep a thread_local's address across a switch.
@@ -131,7 +135,8 @@ void tell_uncaught() noexcept {
         tell_uncaught();
         here.is_telling = false;
     }
-    if (const std::terminate_handler next = other_handler.load())
+    const bool again = std::exchange(here.has_gone_on, true);
+    if (const std::terminate_handler next = again ? older_handler.load() : other_handler.load())
         next();
     std::abort();
 }
@@ -144,8 +149,11 @@ uncaught_watch::uncaught_watch(hook first) noexcept : outer_(uncaught_on_this_th
     if (first != nullptr)
         hook_of_watches.store(first);
     uncaught_watches.fetch_add(1);
-    if (!names_uncaught) {
-        other_handler.store(std::set_terminate(&on_terminate));
+    if (std::get_terminate() != &on_terminate) {
+        const std::terminate_handler above = std::set_terminate(&on_terminate);
+        if (names_uncaught)
+            older_handler.store(other_handler.load());
+        other_handler.store(above);
         names_uncaught = true;
     }
 }
@@ -156,6 +164,8 @@ uncaught_watch::~uncaught_watch() {
     // Another handler may have been put above ours, and call it: then ours stays, and is silent.
     if (uncaught_watches.fetch_sub(1) == 1 && std::get_terminate() == &on_terminate) {
         std::set_terminate(other_handler.load());
+        if (const std::terminate_handler older = older_handler.exchange(nullptr))
+            other_handler.store(older); // ours may still be called, by the one above
         names_uncaught = false;
     }
 }

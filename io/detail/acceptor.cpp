@@ -49,10 +49,26 @@ acceptor* acceptor::adopt(owned_fd fd) {
     return made;
 }
 
+// The kernel wakes one accept for each connection (EPOLLEXCLUSIVE, as of io_uring's accept). If
+// that one ends without having looked, for it was cancelled or lacks a descriptor, the connection
+// stays in the backlog and no other accept would hear of it. So it has another look: that one's
+// accept is cancelled and made anew. Whoever was asked to look and does not get to it asks the
+// next.
+struct acceptor::look {
+    acceptor& at;
+    bool owed = false;
+
+    ~look() {
+        if (owed)
+            at.pass_on();
+    }
+};
+
 owned_fd acceptor::accept() {
     ring& r = ring_for("accept");
     use_on(r, "accept");
     descriptor_call here{*this};
+    look mine{*this};
     for (;;) {
         check_cancel();
         if (!r.has_room()) [[unlikely]]
@@ -62,40 +78,39 @@ owned_fd acceptor::accept() {
         operation op{accept_kind, r, fd()};
         op.brings_descriptor = true;
         here.waits = &op;
+        nobody_else_waits_ = false;
         r.perform(op, [&](io_uring_sqe& entry) {
             io_uring_prep_accept(&entry, fd(), nullptr, nullptr, SOCK_CLOEXEC);
         });
         here.waits = nullptr;
+        mine.owed = op.result < 0;
         if (op.result >= 0) [[likely]]
             return owned_fd{op.take_descriptor()};
-        if (op.was_cancelled()) {
-            pass_on();
+        if (op.was_cancelled())
             throw_cancelled();
-        }
         if (closing())
             throw_error(EBADF,
                         "accept on " + local_name(fd()) + ": closed while accept was waiting");
         // ECANCELED: by pass_on(), to look again.
-        if (op.result == -ECANCELED || concerns_one_connection(-op.result))
-            continue;
-        pass_on();
-        throw_error(-op.result, "accept on " + local_name(fd()));
+        if (op.result != -ECANCELED && !concerns_one_connection(-op.result))
+            throw_error(-op.result, "accept on " + local_name(fd()));
     }
 }
 
-// The kernel wakes one accept for each connection (EPOLLEXCLUSIVE, as of io_uring's accept). If
-// that one ends without having looked, for it was cancelled or lacks a descriptor, the connection
-// stays in the backlog and no other accept would hear of it.
 void acceptor::pass_on() noexcept {
+    pollfd backlog{.fd = fd(), .events = POLLIN, .revents = 0};
+    if (closing() || nobody_else_waits_ || ::poll(&backlog, 1, 0) != 1)
+        return;
     operation* another = nullptr;
     for_each_use([&another](const descriptor_use& u) {
-        if (another == nullptr && u.waits != nullptr && &u.waits->kind() == &accept_kind) {
-            auto* op = static_cast<operation*>(u.waits);
-            another = op->result == operation::under_way ? op : nullptr;
-        }
+        if (another != nullptr || u.waits == nullptr || &u.waits->kind() != &accept_kind)
+            return;
+        auto* op = static_cast<operation*>(u.waits);
+        if (op->result == operation::under_way && op->cancel.prepare == nullptr)
+            another = op;
     });
-    pollfd backlog{.fd = fd(), .events = POLLIN, .revents = 0};
-    if (another != nullptr && ::poll(&backlog, 1, 0) == 1)
+    nobody_else_waits_ = another == nullptr;
+    if (another != nullptr)
         another->home->cancel(*another);
 }
 

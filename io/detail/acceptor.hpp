@@ -20,10 +20,13 @@ private:
     explicit acceptor(int fd) noexcept : descriptor(kind, fd) {}
     ~acceptor() = default;
 
+    struct look;
     void pass_on() noexcept;
 
     static void let_go(descriptor& d, detail::mail& done) noexcept;
     static const descriptor_kind kind;
+
+    bool nobody_else_waits_ = false; // as pass_on() has found, and no accept has come since
 };
 
 } // namespace creel::io::detail

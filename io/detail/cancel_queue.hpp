@@ -20,6 +20,12 @@ public:
         sorted_ = false;
     }
 
+    // The number of the newest operation. Not empty.
+    [[nodiscard]] std::uint64_t newest() noexcept {
+        if (!sorted_)
+            sort();
+        return waiting_.front().number;
+    }
     // The one whose operation is the newest; of those alike, the last one pushed.
     [[nodiscard]] cancel_request& pop() noexcept {
         if (!sorted_)

@@ -53,6 +53,8 @@ bool descriptor::begin_close() noexcept {
 // In a forked child the record is a copy: what is under way on it is the parent's, and so are the
 // socket's options. The child's descriptor is closed, and a copy that is in use is left alone.
 bool descriptor::close_copy(descriptor& d) noexcept {
+    if (fork_count() == 0)
+        return false;
     const mailbox* home = d.home();
     if (home == nullptr || !home->is_parents())
         return false;
@@ -83,17 +85,14 @@ void descriptor::close(descriptor& d) {
 void descriptor::drop(descriptor& d) noexcept {
     if (close_copy(d))
         return;
-    if (d.transfer_ != nullptr) {
-        d.drop_moving();
+    std::shared_ptr<mailbox> home;
+    if (d.drop_while_moving(home))
         return;
-    }
-    if (d.home_ != nullptr) {
-        const ring* here = current_ring();
-        if (here == nullptr || here->box() != d.home_) {
-            d.deliver = [](mail& m) noexcept { static_cast<descriptor&>(m).drop_here(); };
-            if (d.home_->post(d))
-                return;
-        }
+    const ring* here = current_ring();
+    if (home != nullptr && (here == nullptr || here->box() != home)) {
+        d.deliver = [](mail& m) noexcept { static_cast<descriptor&>(m).drop_here(); };
+        if (home->post(d))
+            return;
     }
     d.drop_here();
 }
@@ -133,7 +132,7 @@ int descriptor::release(descriptor& d) noexcept {
 
 void descriptor::last_left() noexcept {
     if (closer_ != nullptr)
-        wake(*closer_);
+        wake(*std::exchange(closer_, nullptr));
     else
         finish();
 }

@@ -12,6 +12,7 @@
 // there asks the old ring's thread to let go of the record, and waits for that (move.cpp).
 #pragma once
 
+#include <creel/fibers/wait_list.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/ring.hpp>
 #include <creel/io/endpoint.hpp>
@@ -136,9 +137,10 @@ private:
     [[nodiscard]] static bool close_copy(descriptor& d) noexcept;
     void refuse_if_used_in_parent(const char* call) const noexcept;
     void move_to(ring& r, const char* call, bool cancellable);
-    void arrive(ring& r);
+    void arrive(ring& r) noexcept;
     void leave_ring() noexcept;
-    void drop_moving() noexcept;
+    [[nodiscard]] bool is_between_rings() noexcept;
+    [[nodiscard]] bool drop_while_moving(std::shared_ptr<mailbox>& home) noexcept;
     bool begin_close() noexcept;
     void drop_here() noexcept;
     void name_user() noexcept;
@@ -150,7 +152,10 @@ private:
     bool closing_ = false; // no call may begin; the handle has let go
     bool may_linger_ = false;
     circle<descriptor_use> uses_{};
-    close_waiter* closer_ = nullptr;       // else, when closing, the last to leave closes
+    close_waiter* closer_ = nullptr; // else, when closing, the last to leave closes
+    // Guards the next two, for a handle that is dropped on another thread: only the thread that has
+    // the record, or asks for it, changes them, and that reads them without it.
+    wait_lock move_lock_{"move of a descriptor"};
     std::shared_ptr<mailbox> home_{};      // null: none yet, or it moves
     std::shared_ptr<transfer> transfer_{}; // while it moves
 };

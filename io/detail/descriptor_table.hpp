@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstddef>
+#include <new>
 #include <vector>
 
 namespace creel::io::detail {
@@ -12,11 +13,15 @@ class descriptor;
 
 class descriptor_table {
 public:
-    // Throws: std::bad_alloc.
-    void enter(int fd, descriptor& d) {
+    // Without memory for it, find() does not know the record.
+    void enter(int fd, descriptor& d) noexcept {
         const auto at = static_cast<std::size_t>(fd);
-        if (at >= records_.size())
-            records_.resize(std::bit_ceil(at + 1));
+        try {
+            if (at >= records_.size())
+                records_.resize(std::bit_ceil(at + 1));
+        } catch (const std::bad_alloc&) {
+            return;
+        }
         records_[at] = &d;
     }
     void take_out(int fd, const descriptor& d) noexcept {

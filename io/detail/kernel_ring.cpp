@@ -1,16 +1,40 @@
 #include <creel/io/detail/kernel_ring.hpp>
 
+#include <algorithm>
+#include <atomic>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
 #include <pthread.h>
 #include <unistd.h>
+
+#include <sys/resource.h>
 
 namespace creel::io::detail {
 namespace {
 
 constinit thread_local kernel_ring* kept_ring = nullptr;
 constinit thread_local bool keeps_no_ring = false; // the thread ends
+
+// Of all threads: a quarter of what the user may lock, in rings of the default sizes.
+int most_kept_rings() noexcept {
+    constexpr rlim_t ring_bytes = 136 * 1024;
+    constexpr rlim_t most = 16;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return most;
+    return static_cast<int>(std::clamp<rlim_t>(limit.rlim_cur / (4 * ring_bytes), 1, most));
+}
+constinit std::atomic<int> kept_rings{0}; // of all threads
+
+// The calling thread's, which is the caller's now; null if it keeps none.
+kernel_ring* take_kept() noexcept {
+    kernel_ring* const kept = std::exchange(kept_ring, nullptr);
+    if (kept != nullptr)
+        kept_rings.fetch_sub(1);
+    return kept;
+}
 
 struct kept_ring_closer {
     ~kept_ring_closer() {
@@ -45,7 +69,8 @@ struct kernel_ring::registry {
         for (kernel_ring* r = std::exchange(first, nullptr); r != nullptr; r = r->next_)
             r->leave_to_parent();
         mutex.unlock();
-        delete std::exchange(kept_ring, nullptr);
+        delete take_kept();
+        kept_rings.store(0);
     }
 
     static constinit std::mutex mutex; // a forked child finds it free, for no thread holds it then
@@ -59,10 +84,10 @@ constinit kernel_ring* kernel_ring::registry::first = nullptr;
 const int kernel_ring::registry::minds_forks =
     ::pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, &leave_to_parent);
 
-kernel_ring::kernel_ring(ring_sizes wanted)
+kernel_ring::kernel_ring(ring_sizes wanted, bool at_once)
     : wanted_(wanted), wake_descriptor_(open_wake_descriptor()) {
     try {
-        set_up_ring(uring_, wanted);
+        set_up_ring(uring_, wanted, at_once);
     } catch (...) {
         ::close(wake_descriptor_);
         throw;
@@ -105,8 +130,16 @@ void kernel_ring::forget_run() noexcept {
 }
 
 std::unique_ptr<kernel_ring> kernel_ring::take(ring_sizes wanted) {
-    if (kept_ring != nullptr && kept_ring->wanted_ == wanted)
-        return std::unique_ptr<kernel_ring>{std::exchange(kept_ring, nullptr)};
+    if (kept_ring != nullptr && kept_ring->wanted_ == wanted) {
+        std::unique_ptr<kernel_ring> kept{take_kept()};
+        if (is_smaller(kept->uring_, wanted)) {
+            try {
+                return std::make_unique<kernel_ring>(wanted, true);
+            } catch (const std::system_error&) { // memory is short still
+            }
+        }
+        return kept;
+    }
     close_kept(); // first, for both may be more than the limits allow
     return std::make_unique<kernel_ring>(wanted);
 }
@@ -118,13 +151,18 @@ std::unique_ptr<kernel_ring> kernel_ring::take(ring_sizes wanted) {
 void kernel_ring::keep(std::unique_ptr<kernel_ring> r) noexcept {
     if (keeps_no_ring)
         return;
+    if (kept_rings.fetch_add(1) >= most_kept_rings()) {
+        kept_rings.fetch_sub(1);
+        return;
+    }
     static_cast<void>(&closes_kept_ring); // makes it
     r->forget_run();
-    delete std::exchange(kept_ring, r.release());
+    close_kept();
+    kept_ring = r.release();
 }
 
 void kernel_ring::close_kept() noexcept {
-    delete std::exchange(kept_ring, nullptr);
+    delete take_kept();
 }
 
 } // namespace creel::io::detail

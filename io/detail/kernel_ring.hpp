@@ -27,7 +27,7 @@ namespace creel::io::detail {
 class kernel_ring {
 public:
     // Throws: std::system_error that says why io_uring is refused and what helps.
-    explicit kernel_ring(ring_sizes wanted);
+    explicit kernel_ring(ring_sizes wanted, bool at_once = false); // see set_up_ring()
     ~kernel_ring();
     kernel_ring(const kernel_ring&) = delete;
     kernel_ring& operator=(const kernel_ring&) = delete;
@@ -42,10 +42,13 @@ public:
     [[nodiscard]] unsigned buffers_out() const noexcept { return buffers_ ? buffers_->out() : 0; }
 
     // The calling thread's kept one, if it was asked for with these sizes; else that one is closed,
-    // and a new one made. Throws: as the constructor.
+    // and a new one made. One that is smaller than asked for, since memory was short, goes for a
+    // whole one as soon as that can be had. Throws: as the constructor.
     [[nodiscard]] static std::unique_ptr<kernel_ring> take(ring_sizes wanted);
-    // For the thread's next run, until the thread ends. The kernel holds nothing any more that a
-    // run has submitted: the caller has reaped the last completion of each.
+    // For the thread's next run, until the thread ends; or closes it, if the rings that idle
+    // threads keep would take more than a quarter of the memory that the user may lock, or are 16.
+    // The kernel holds nothing any more that a run has submitted: the caller has reaped the last
+    // completion of each.
     static void keep(std::unique_ptr<kernel_ring> r) noexcept;
     // Closes the one the calling thread keeps, if it does.
     static void close_kept() noexcept;

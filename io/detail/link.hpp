@@ -49,6 +49,8 @@ public:
             visit(static_cast<Member&>(*l));
     }
 
+    [[nodiscard]] Member& front() noexcept { return static_cast<Member&>(*head_.next); }
+
     Member& pop() noexcept {
         link& first = *head_.next;
         first.unlink();

@@ -45,8 +45,11 @@ const wait_kind descriptor::mover::kind_of_close = make_kind(false);
 //
 // The call that asked may be cancelled, and the handle go on to a third thread, or back. So this
 // lies on the heap and names no call. The record and the old ring's thread have a share each.
+//
+// The handle may be dropped meanwhile, on any thread. Then the old ring's thread ends the record,
+// or the first of the calls it has woken, or, if there is none, the thread that drops it.
 struct descriptor::transfer : mail {
-    explicit transfer(descriptor& d) noexcept : what(&d), from(std::move(d.home_)) {
+    explicit transfer(descriptor& d) noexcept : what(&d), waiting(d.move_lock_) {
         deliver = [](mail& m) noexcept { // on the old ring's thread, or after that ring's end
             auto& t = static_cast<transfer&>(m);
             t.what->leave_ring();
@@ -62,23 +65,19 @@ struct descriptor::transfer : mail {
         bool ends = false;
         {
             wake_batch woken; // before the guard, so that it wakes after the unlock
-            const std::lock_guard hold{lock};
+            const std::lock_guard hold{what->move_lock_};
             has_let_go = true;
             while (auto* m = static_cast<mover*>(waiting.take_front())) {
                 m->join(*what);
                 woken.add(*m);
             }
-            ends = dropped && woken.empty();
+            goes_on = !woken.empty();
+            ends = dropped && !goes_on;
+            if (ends)
+                what->transfer_.reset();
         }
-        if (ends) {
-            what->transfer_.reset();
+        if (ends)
             what->drop_here();
-        }
-    }
-
-    [[nodiscard]] bool is_under_way() noexcept {
-        const std::lock_guard hold{lock};
-        return !has_let_go;
     }
 
     struct reply : mail {
@@ -86,13 +85,14 @@ struct descriptor::transfer : mail {
     };
 
     descriptor* what;
-    std::shared_ptr<mailbox> from; // the old ring's
+    std::shared_ptr<mailbox> from{}; // the old ring's
     reply answer{};
     std::shared_ptr<transfer> self{}; // the old ring's thread's share
-    wait_lock lock{"move of a descriptor"};
-    wait_list waiting{lock};
-    bool has_let_go = false; // guarded by lock
-    bool dropped = false;    // guarded by lock: the handle has gone
+    // Guarded by the record's move_lock_, as all behind it.
+    wait_list waiting;
+    bool has_let_go = false;
+    bool goes_on = false; // calls that waited have been woken, and arrive
+    bool dropped = false; // the handle has gone
 };
 
 descriptor::descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
@@ -104,8 +104,8 @@ const mailbox* descriptor::home() const noexcept {
 }
 
 // Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
-// So nothing but home_ and transfer_ is touched here before (the transfer's lock tells), or before
-// it is known that the ring has ended (the mailbox's mutex).
+// So nothing but home_ and transfer_ is touched here before (move_lock_ tells), or before it is
+// known that the ring has ended (the mailbox's mutex).
 void descriptor::move_to(ring& r, const char* call, bool cancellable) {
     if (cancellable)
         throw_if_cancelled(); // and not check_cancel(), which may switch: nothing holds the record
@@ -115,16 +115,21 @@ void descriptor::move_to(ring& r, const char* call, bool cancellable) {
     }
     refuse_if_used_in_parent(call);
     if (transfer_ == nullptr) {
-        transfer_ = std::make_shared<transfer>(*this);
-        transfer_->self = transfer_;
-        if (!transfer_->from->post(*transfer_))
-            transfer_->deliver(*transfer_);
+        const auto made = std::make_shared<transfer>(*this);
+        made->self = made;
+        {
+            const std::lock_guard hold{move_lock_};
+            made->from = std::move(home_);
+            transfer_ = made;
+        }
+        if (!made->from->post(*made))
+            made->deliver(*made);
     }
     const std::shared_ptr<transfer> t = transfer_;
     mover m{*this, cancellable};
     bool waits = false;
     {
-        const std::lock_guard hold{t->lock};
+        const std::lock_guard hold{move_lock_};
         waits = !t->has_let_go;
         if (waits)
             t->waiting.push_back(m);
@@ -137,23 +142,20 @@ void descriptor::move_to(ring& r, const char* call, bool cancellable) {
 }
 
 // The record is this thread's, if it was not before.
-void descriptor::arrive(ring& r) {
-    if (home_ == r.box())
-        return;
-    CREEL_ASSERT(home_ == nullptr,
-                 "two threads use one stream or listener; give each its own, and move one only "
-                 "while no call on it waits");
-    r.descriptors().enter(fd_, *this); // first, for it may throw
-    home_ = r.box();
-    if (transfer_ == nullptr)
-        return;
-    bool dropped = false;
+void descriptor::arrive(ring& r) noexcept {
+    std::shared_ptr<transfer> over; // ends behind the lock
     {
-        const std::lock_guard hold{transfer_->lock};
-        dropped = transfer_->dropped;
+        const std::lock_guard hold{move_lock_};
+        if (home_ == r.box())
+            return;
+        CREEL_ASSERT(home_ == nullptr,
+                     "two threads use one stream or listener; give each its own, and move one only "
+                     "while no call on it waits");
+        home_ = r.box();
+        over = std::move(transfer_);
     }
-    transfer_.reset();
-    if (dropped)
+    r.descriptors().enter(fd_, *this);
+    if (over != nullptr && over->dropped)
         drop_here();
 }
 
@@ -164,7 +166,7 @@ void descriptor::come_here(const char* call, bool cancellable) {
     if (ring* here = current_ring(); here != nullptr) {
         if (home_ != here->box())
             move_to(*here, call, cancellable);
-    } else if (transfer_ != nullptr ? transfer_->is_under_way() : home_->has_owner()) {
+    } else if (transfer_ != nullptr ? is_between_rings() : home_->has_owner()) {
         const std::string message =
             std::string{call} + ": on a thread without a ring, while the ring that it was used on "
                                 "still runs; call it there, or inside io::run()";
@@ -189,16 +191,23 @@ void descriptor::refuse_if_used_in_parent(const char* call) const noexcept {
     creel::detail::assertion_failed("fork()", text.c_str(), std::source_location::current());
 }
 
-void descriptor::drop_moving() noexcept {
-    const std::shared_ptr<transfer> t = transfer_;
-    {
-        const std::lock_guard hold{t->lock};
-        t->dropped = true;
-        if (!t->has_let_go)
-            return; // the old ring's thread ends it, or the first of the calls that wait
+bool descriptor::is_between_rings() noexcept {
+    const std::lock_guard hold{move_lock_};
+    return !transfer_->has_let_go;
+}
+
+// True: whoever has the record now, or will have it, ends it. Else it is the caller's, or that of
+// the ring it gives.
+bool descriptor::drop_while_moving(std::shared_ptr<mailbox>& home) noexcept {
+    const std::lock_guard hold{move_lock_};
+    if (transfer_ != nullptr) {
+        transfer_->dropped = true;
+        if (!transfer_->has_let_go || transfer_->goes_on)
+            return true;
+        transfer_.reset();
     }
-    transfer_.reset();
-    drop_here();
+    home = home_;
+    return false;
 }
 
 } // namespace creel::io::detail

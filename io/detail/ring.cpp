@@ -144,6 +144,8 @@ int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t b
         refused_ = true;
     else if (result < 0 && result != -EINTR && result != -ETIME) [[unlikely]]
         enter_failed(-result);
+    if (unsubmitted() == 0) [[likely]]
+        handed_over_ = counters_.operations_submitted;
     return result;
 }
 
@@ -192,11 +194,33 @@ void ring::serve_requests() noexcept {
     }
 }
 
-// Fills what room there is, and says how many it took: without handing over, see poll(). Only when
-// there is no other request, for one may submit what is to be cancelled.
+// An operation whose descriptor was ready when its poll was armed is in no table of the kernel's
+// until its task work has run (IO_APOLL_READY in io_uring/poll.c): a cancel would not find it, and
+// if another took the data meanwhile, it would wait for good. If no task work is left, each that
+// was submitted before is in a table or has completed; a wake that comes now leaves it there.
+bool ring::kernel_finds_cancelled() noexcept {
+    return cancels_.newest() <= handed_over_ &&
+           (IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_TASKRUN) == 0;
+}
+
+// Until that is so, or the kernel takes nothing, or peers make work as fast as it is done. Returns
+// how many completions it has delivered.
+unsigned ring::catch_up() noexcept {
+    unsigned delivered = 0;
+    for (int i = 0; i < 16 && !cancels_.empty() && !kernel_finds_cancelled(); ++i) {
+        enter_for(std::max(unsubmitted(), 1U));
+        delivered += reap();
+        if (unsubmitted() != 0)
+            break;
+    }
+    return delivered;
+}
+
+// Fills what room there is, and says how many it took: without handing over, see poll(). Behind all
+// other requests, for one may submit what is to be cancelled.
 unsigned ring::serve_cancels() noexcept {
     unsigned taken = 0;
-    if (requests_.empty())
+    if (requests_.empty() && !cancels_.empty() && kernel_finds_cancelled())
         for (; !cancels_.empty() && unsubmitted() < entries_; ++taken) {
             cancel_request& r = cancels_.pop();
             r.prepare(r, next_entry());
@@ -264,6 +288,7 @@ void ring::poll() noexcept {
     // before the next ones are looked for.
     unsigned cancels = 0;
     do {
+        catch_up();
         cancels = serve_cancels();
         const unsigned kernel_wants =
             IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
@@ -397,8 +422,9 @@ void ring::attend() noexcept {
 void ring::wait_briefly() noexcept {
     CREEL_ASSERT(!reaping_, "the ring waits while it delivers completions");
     serve_requests();
+    const unsigned delivered = catch_up();
     const unsigned cancels = serve_cancels();
-    if (reap() == 0) // each cancel has a completion of its own
+    if (reap() + delivered == 0) // each cancel has a completion of its own
         enter(std::max(cancels, 1U), IORING_ENTER_GETEVENTS, nullptr, 0);
 }
 

@@ -167,6 +167,8 @@ private:
     int enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept;
     unsigned reap() noexcept;
     void serve_requests() noexcept;
+    [[nodiscard]] bool kernel_finds_cancelled() noexcept;
+    unsigned catch_up() noexcept;
     [[nodiscard]] unsigned serve_cancels() noexcept;
     void serve_room_waiters() noexcept;
     void attend() noexcept;
@@ -178,7 +180,8 @@ private:
     const unsigned entries_; // of the submission queue, a power of two
     unsigned tail_;          // of the submission queue; the kernel learns it at each enter
     unsigned enter_flags_ = 0;
-    unsigned held_ = 0; // entries handed out less last completions reaped
+    unsigned held_ = 0;             // entries handed out less last completions reaped
+    std::uint64_t handed_over_ = 0; // operations with higher numbers the kernel may not have yet
     unsigned late_descriptors_ = 0;
     enter_function enter_;
     circle<sqe_request> requests_;

@@ -86,7 +86,7 @@ std::string explained(int error_number, const char* call) {
     return text_of(r);
 }
 
-ring_sizes within_limits(ring_sizes wanted) {
+ring_sizes within_limits(ring_sizes wanted) noexcept {
     ring_sizes s{wanted.submissions != 0 ? wanted.submissions : default_ring.submissions,
                  wanted.completions != 0 ? wanted.completions : default_ring.completions};
     s.submissions = std::bit_ceil(std::min(s.submissions, largest_ring));
@@ -175,8 +175,15 @@ void close_uring(io_uring& uring) noexcept {
     io_uring_queue_exit(&uring);
 }
 
-void set_up_ring(io_uring& uring, ring_sizes wanted) {
-    if (const int result = open_with_patience(uring, within_limits(wanted)); result < 0)
+bool is_smaller(const io_uring& uring, ring_sizes wanted) noexcept {
+    return uring.sq.ring_entries < within_limits(wanted).submissions ||
+           uring.cq.ring_entries < within_limits(wanted).completions;
+}
+
+void set_up_ring(io_uring& uring, ring_sizes wanted, bool at_once) {
+    const ring_sizes sizes = within_limits(wanted);
+    if (const int result = at_once ? open_sized(uring, sizes) : open_with_patience(uring, sizes);
+        result < 0)
         throw_error(-result, explained(-result, "io_uring_setup"));
 
     // Saves the kernel a lookup of the descriptor at each enter. Where it is refused the ring

@@ -41,9 +41,10 @@ struct refusal {
                              io_uring_params& parameters) noexcept;
 void close_uring(io_uring& uring) noexcept;
 
-// Sets up a ring of these sizes, or of smaller ones where memory is short. Throws:
-// std::system_error with the remedy in its text.
-void set_up_ring(io_uring& uring, ring_sizes wanted);
+// Sets up a ring of these sizes, or of smaller ones where memory is short; `at_once`: of these or
+// none, without waiting for memory. Throws: std::system_error with the remedy in its text.
+void set_up_ring(io_uring& uring, ring_sizes wanted, bool at_once);
+[[nodiscard]] bool is_smaller(const io_uring& uring, ring_sizes wanted) noexcept;
 
 // The eventfd that wakes a ring. Throws: std::system_error, as above.
 [[nodiscard]] int open_wake_descriptor();

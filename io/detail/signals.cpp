@@ -81,22 +81,29 @@ void on_signal(int number) {
         errno = saved_errno;
         return;
     }
+    handlers_running.fetch_add(1);
     const signal_gate gate = gates[static_cast<std::size_t>(number) - 1].load();
     if (gate != nullptr && !gate(number)) {
         take_default_action(number);
+        handlers_running.fetch_sub(1);
         errno = saved_errno;
         return;
     }
-    handlers_running.fetch_add(1);
+    bool told = false;
     const std::size_t used = slots_used.load();
     for (std::size_t i = 0; i < used; ++i) {
         const int descriptor = slots[i].wake_descriptor.load();
         if (descriptor < 0 || (slots[i].numbers.load() & set_of(number)) == 0)
             continue;
         slots[i].came.fetch_or(set_of(number));
+        told = true;
         const std::uint64_t one = 1;
         [[maybe_unused]] const ssize_t written = ::write(descriptor, &one, sizeof one);
     }
+    // The last watch has ended since the signal came: it is the program's again.
+    struct sigaction now {};
+    if (!told && ::sigaction(number, nullptr, &now) == 0 && now.sa_handler != &on_signal)
+        std::raise(number);
     handlers_running.fetch_sub(1);
     errno = saved_errno;
 }
@@ -200,10 +207,10 @@ void signal_watch::end() noexcept {
     const std::lock_guard lock{registry_mutex};
     if (installed_in.load() != ::getpid())
         return; // a forked child's copy of its parent's
+    --watches;
+    uninstall(numbers_); // first: what comes now takes the old action, and is not lost on the slot
     leave_slot(slots[slot_]);
     left_ |= slots[slot_].came.load();
-    --watches;
-    uninstall(numbers_);
 }
 
 void set_signal_gate(signal_set numbers, signal_gate gate) noexcept {

@@ -26,6 +26,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <fcntl.h>
+
 namespace io = creel::io;
 using namespace creel::test;
 using namespace std::chrono_literals;
@@ -304,6 +306,26 @@ TEST_CASE("a connection goes to the next fiber when the first in line was cancel
         });
         CHECK_FALSE(first.has_value());
         CHECK(second.has_value());
+    });
+}
+
+// The kernel does not find an operation whose descriptor was ready when it was submitted before it
+// has tried it: the cancel of such a one, submitted with it, was lost.
+TEST_CASE(
+    "bug: a cancel of a recv that is submitted with it ends it, though another took the data") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        auto copy = io::tcp_stream::adopt(::fcntl(a.native_handle(), F_DUPFD_CLOEXEC, 0));
+        b.send_all(bytes_of("x"));
+        bool cut = false;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            creel::cancel_scope scope;
+            n.spawn([&] { CHECK(recv_text(a) == "x"); });
+            n.spawn([&] { cut = !scope.run([&] { static_cast<void>(recv_text(copy)); }); });
+            n.spawn([&] { scope.cancel(); });
+            settle_and_poll();
+        });
+        CHECK(cut);
     });
 }
 

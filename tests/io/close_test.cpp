@@ -152,6 +152,26 @@ TEST_CASE("close ends waits for the descriptor's readiness, and the port is free
     });
 }
 
+TEST_CASE("bug: a wait for the readiness of a stream that is being closed does not join it") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        const int fd = a.native_handle();
+        std::vector<std::system_error> errors;
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] {
+                errors.push_back(error_of([&] { static_cast<void>(recv_text(a)); }));
+                errors.push_back(error_of([&] { io::wait_readable(fd); })); // closed by now
+            });
+            settle_and_poll();
+            n.spawn([&] { a.close(); });
+            n.spawn([&] { errors.push_back(error_of([&] { io::wait_readable(fd); })); });
+        });
+        CHECK(errors.size() == 3);
+        for (const std::system_error& error : errors)
+            CHECK(error.code() == std::errc::bad_file_descriptor);
+    });
+}
+
 TEST_CASE("close leaves waits for another descriptor's readiness alone") {
     clean_run([] {
         auto [a, b] = stream_pair();

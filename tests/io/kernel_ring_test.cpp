@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -19,6 +20,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <grp.h>
 #include <sys/eventfd.h>
@@ -206,6 +208,46 @@ TEST_CASE("where little memory may be locked a ring has smaller queues, and serv
         expect(ring.submission_entries < io::detail::default_ring.submissions);
         expect(ring.submission_entries >= io::detail::smallest_ring.submissions);
         expect(ring.completion_entries >= io::detail::smallest_ring.completions);
+    });
+}
+
+TEST_CASE("bug: rings that idle threads keep leave memory for the runs of others") {
+    as_user_who_locks(1024 * kibibyte, [] { // seven rings
+        std::vector<std::thread> idle;
+        std::atomic<bool> over{false};
+        for (int i = 0; i < 12; ++i) {
+            std::atomic<bool> has_run{false};
+            idle.emplace_back([&over, &has_run] {
+                static_cast<void>(descriptor_of_run());
+                has_run = true;
+                has_run.notify_one();
+                over.wait(false);
+            });
+            has_run.wait(false);
+        }
+        static_cast<void>(descriptor_of_run());
+        expect(io::statistics().submission_entries == io::detail::default_ring.submissions);
+        over = true;
+        over.notify_all();
+        for (std::thread& t : idle)
+            t.join();
+    });
+}
+
+TEST_CASE("bug: a ring that was made small for want of memory goes when there is some again") {
+    as_user_who_locks(200 * kibibyte, [] {
+        std::thread{[] {
+            io::run([] {
+                std::thread{[] {
+                    static_cast<void>(descriptor_of_run());
+                    expect(io::statistics().submission_entries <
+                           io::detail::default_ring.submissions);
+                }}.join();
+            });
+        }}.join();
+        do // the kernel takes its time
+            static_cast<void>(descriptor_of_run());
+        while (io::statistics().submission_entries < io::detail::default_ring.submissions);
     });
 }
 

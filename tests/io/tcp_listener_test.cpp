@@ -140,6 +140,40 @@ TEST_CASE("a connection that woke an accept which was cancelled goes to the next
     });
 }
 
+TEST_CASE("bug: two connections that woke accepts which were cancelled go to two that wait") {
+    clean_run([] {
+        io::tcp_listener listener{io::endpoint::loopback_v4(0)};
+        const auto port = static_cast<std::uint16_t>(listener.local_endpoint().port());
+        int served = 0;
+        const auto serve_one = [&] {
+            const auto peer = listener.accept();
+            ++served;
+        };
+        creel::cancel_scope first_two;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                first_two.run([&] {
+                    creel::with_nursery([&](creel::nursery& two) {
+                        two.spawn(serve_one);
+                        two.spawn(serve_one);
+                    });
+                });
+            });
+            settle_and_poll();
+            n.spawn(serve_one);
+            n.spawn(serve_one);
+            settle_and_poll();
+            const raw_socket one = raw_client(port);
+            const raw_socket another = raw_client(port);
+            first_two.cancel();
+            while (served != 2)
+                creel::this_fiber::yield();
+            n.cancel();
+        });
+        CHECK(served == 2);
+    });
+}
+
 TEST_CASE("a nonblocking listener waits like any other") {
     clean_run([] {
         io::tcp_listener listener{io::endpoint::loopback_v4(0)};

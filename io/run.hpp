@@ -63,11 +63,7 @@ struct run_options {
     // How long after a signal waits go on. During the grace only cancel_called() and the tokens'
     // cancelled() tell of it, as with cancel(reason, grace): a server that looks at them takes no
     // more requests, and answers those it has. A wait that should end at once, such as that for the
-    // next connection, needs a limit of its own (for io::serve, see there):
-    //
-    //     while (!stop.cancelled()) // stop = root.token()
-    //         if (auto peer = creel::move_on_after(50ms, [&] { return listener.accept(); }))
-    //             root.spawn([peer = std::move(*peer)]() mutable { answer(peer); });
+    // next connection, is ended by hand: a fiber beside io::serve closes its listener, see there.
     //
     // When all fibers have ended the run is over, however much of the grace is left; a second
     // signal ends the process at once. It must be shorter than the shutdown_timeout.

@@ -48,7 +48,8 @@ public:
     // Closes without waiting, also while an exception unwinds: the peer reads an end of file. (For
     // a reset: set_linger(0s) before.) Calls that other fibers have in it end with
     // bad_file_descriptor, and then the descriptor is closed; at once if there are none. Copies of
-    // it (dup(2), a child process) stay as they are. Threads: any.
+    // it (dup(2), a child process) stay as they are, but that of a TCP stream with pending() bytes
+    // becomes one that is closed by a reset. Threads: any.
     ~tcp_stream();
     tcp_stream(tcp_stream&& other) noexcept
         : record_(std::exchange(other.record_, nullptr)),

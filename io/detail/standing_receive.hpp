@@ -1,6 +1,7 @@
 // A receive that stays with the kernel from message to message (a multishot receive), for a stream
 // that carries short ones: it saves an entry and the kernel's arming of a poll for each. Long ones
-// are better received one by one, straight into the caller's buffer.
+// are better received one by one, straight into the caller's buffer. Only for byte streams: of
+// datagrams one would run into the next, and one that is longer than a buffer would be cut.
 //
 //     idle ── eight short receives in a row ──► standing ── a long message, no buffer left,
 //      ▲                                           │        too much that nobody takes, close

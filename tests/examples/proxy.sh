@@ -63,6 +63,33 @@ exec {vanishing}<>"/dev/tcp/127.0.0.1/$port"
 echo 'unread' >&"$vanishing"
 exec {vanishing}>&-
 
+# A side that breaks off half-way is carried over as that, and not as an end.
+cat >"$directory/origin.pl" <<'END'
+use IO::Socket::INET;
+use Socket;
+my $listener = IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 5) or die "listen: $!";
+$| = 1;
+print "listens on 127.0.0.1:", $listener->sockport, "\n";
+my $peer = $listener->accept;
+my ($n, $buffer);
+1 while $n = sysread $peer, $buffer, 65536;
+print defined $n ? "an end\n" : "a reset\n";
+END
+start origin perl "$directory/origin.pl"
+origin=$pid
+start second "$1" 0 127.0.0.1 "$port"
+second=$pid
+timeout 20 perl -MIO::Socket::INET -MSocket -e '
+    my $peer = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0]) or die "connect: $!";
+    syswrite $peer, "x" x 100000;
+    setsockopt $peer, SOL_SOCKET, SO_LINGER, pack("ii", 1, 0);
+    close $peer' "$port" || fail 'the client that breaks off failed'
+wait "$origin" || fail 'the origin failed'
+[[ $(tail -n 1 "$directory/origin.out") == 'a reset' ]] || fail "the reset came as $(tail -n 1 "$directory/origin.out")"
+kill -TERM "$second"
+wait "$second" || fail 'the second proxy failed'
+port=$(sed -n 's/.*listens on 127.0.0.1://p' "$directory/proxy.out")
+
 kill -TERM "$echo"
 wait "$echo" || true
 read -r -t 10 -u "$open" line && fail "got '$line' after the end"

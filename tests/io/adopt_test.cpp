@@ -42,12 +42,6 @@ int tcp_socket(int flags = 0) {
     return ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 }
 
-sockaddr_in unanswered() {
-    sockaddr_in address = loopback(1);
-    address.sin_addr.s_addr = htonl(0xC0000201); // 192.0.2.1, which nobody has (RFC 5737)
-    return address;
-}
-
 } // namespace
 
 TEST_CASE("adopt refuses what is no stream socket, and says what it is") {
@@ -78,10 +72,17 @@ TEST_CASE("adopt refuses a stream socket that is not connected") {
     REQUIRE(::listen(listening, 1) == 0);
     CHECK_THAT(refused(listening, std::errc::invalid_argument),
                Catch::StartsWith("a socket that listens"));
-    // One that is connecting; where such an address is refused at once, another that is not.
+    // One that is connecting: a backlog of none holds one connection, and the next is not answered.
+    const raw_socket server{tcp_socket()};
+    sockaddr_in to = loopback(0);
+    socklen_t size_bytes = sizeof to;
+    auto* address = reinterpret_cast<sockaddr*>(&to);
+    REQUIRE(::bind(server.get(), address, size_bytes) == 0);
+    REQUIRE(::getsockname(server.get(), address, &size_bytes) == 0);
+    REQUIRE(::listen(server.get(), 0) == 0);
+    const raw_socket first = raw_client(ntohs(to.sin_port));
     const int connecting = tcp_socket(SOCK_NONBLOCK);
-    const sockaddr_in to = unanswered();
-    static_cast<void>(::connect(connecting, reinterpret_cast<const sockaddr*>(&to), sizeof to));
+    REQUIRE(::connect(connecting, address, size_bytes) < 0);
     CHECK_THAT(refused(connecting, std::errc::not_connected),
                Catch::Contains("one that is connecting becomes writable"));
 }

@@ -234,6 +234,8 @@ TEST_CASE("what cannot be accepted from is the caller's error, and cancels the h
         CHECK_THROWS_AS(
             io::serve({.stack_bytes = creel::most_stack_bytes + 1}, other.listener, &answer),
             std::invalid_argument);
+        CHECK_THROWS_AS(io::serve({.on_error = creel::collect()}, other.listener, &answer),
+                        std::invalid_argument);
     });
 }
 

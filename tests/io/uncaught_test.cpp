@@ -137,6 +137,18 @@ TEST_CASE("uncaught errors of several threads' runs are told each by its own") {
                          Catch::Contains("boom; it came from right (#"));
 }
 
+TEST_CASE("a run names what is uncaught although the program has set a handler in an earlier one") {
+    const std::string text = uncaught([] {
+        io::run([] { std::set_terminate(&handler_of_program); });
+        io::run([] {
+            creel::with_nursery([](creel::nursery& n) {
+                n.spawn({.name = "culprit"}, [] { throw std::runtime_error("boom"); });
+            });
+        });
+    });
+    CHECK_THAT(text, Catch::Contains("boom; it came from culprit (#"));
+}
+
 TEST_CASE("errors that are none of a run's are the program's own, and so is its handler after it") {
     const std::string beside = uncaught(
         [] { io::run([] { std::thread{[] { throw std::runtime_error("not ours"); }}.join(); }); });

@@ -34,8 +34,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr duration first_pause = 5ms; // as Go's net/http has them
-constexpr duration longest_pause = 1s;
+constexpr duration first_accept_pause = 5ms; // as Go's net/http has them
+constexpr duration longest_accept_pause = 1s;
 constexpr duration calm = 1s; // without an error: the next one is news
 
 // What leaves nothing to accept from, however long one waits.
@@ -205,7 +205,7 @@ private:
                 const spawn_options options{options_.name, options_.stack_bytes};
                 connections_.spawn(options, std::move(child), where_);
                 well_ = true;
-                pause_ = first_pause;
+                pause_ = first_accept_pause;
                 return;
             } catch (const std::bad_alloc&) { // before anything of child was moved
                 failure = std::current_exception();
@@ -221,7 +221,7 @@ private:
         well_ = false;
         last_failure_ = here;
         door_.pause(pause_);
-        pause_ = std::min(2 * pause_, longest_pause);
+        pause_ = std::min(2 * pause_, longest_accept_pause);
     }
 
     // As a child's error, so that it takes the same way, and its handler may wait. False: for that
@@ -242,7 +242,7 @@ private:
     std::source_location where_;
     entrance& door_;
     nursery& connections_;
-    duration pause_ = first_pause;
+    duration pause_ = first_accept_pause;
     time_point last_failure_{};
     bool well_ = true;  // a connection was accepted after the last failure
     bool told_ = false; // somebody was told of these failures

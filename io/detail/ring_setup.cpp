@@ -24,8 +24,8 @@ constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twi
 
 // For locked memory, each pause twice the one before. On a busy machine with rings of 8 MiB that
 // ended together the first can be had again after 30 ms (median).
-constexpr std::chrono::milliseconds first_pause{1};
-constexpr std::chrono::milliseconds longest_pause{64};
+constexpr std::chrono::milliseconds first_memory_pause{1};
+constexpr std::chrono::milliseconds longest_memory_pause{64};
 
 std::atomic<unsigned> withheld{0}; // newer_features, ored
 
@@ -112,7 +112,8 @@ int open_sized(io_uring& uring, ring_sizes sizes) noexcept {
 
 int open_with_patience(io_uring& uring, ring_sizes sizes) {
     int result = open_sized(uring, sizes);
-    for (auto pause = first_pause; result == -ENOMEM && pause <= longest_pause; pause *= 2) {
+    for (auto pause = first_memory_pause; result == -ENOMEM && pause <= longest_memory_pause;
+         pause *= 2) {
         std::this_thread::sleep_for(pause);
         result = open_sized(uring, sizes);
     }

@@ -225,8 +225,9 @@ TEST_CASE("both ends know their addresses") {
 
 TEST_CASE("IPv6 and Unix paths carry streams as IPv4 does") {
     const std::string path = "/tmp/creel_tcp_test_" + std::to_string(::getpid());
-    for (const io::endpoint& where : {io::endpoint::loopback_v6(0), io::endpoint::unix_path(path),
-                                      io::endpoint::unix_path("@creel_tcp_test")}) {
+    for (const io::endpoint& where :
+         {io::endpoint::loopback_v6(0), io::endpoint::unix_path(path),
+          io::endpoint::unix_path("@creel_tcp_test_" + std::to_string(::getpid()))}) {
         INFO(where);
         clean_run([&] {
             io::tcp_listener listener{where};

@@ -14,7 +14,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 namespace io = creel::io;
 using namespace creel::test;
@@ -199,9 +198,8 @@ TEST_CASE("an option that cannot be set is an error that names it and the peer")
         }
         CHECK_FALSE(a.keep_alive().on);
         const auto listen = [] {
-            const io::tcp_listener never{
-                io::endpoint::unix_path("@creel_stream_options_" + std::to_string(::getpid())),
-                {.accepted = {.keep_alive = io::keep_alive_options{}}}};
+            const io::tcp_listener never{io::endpoint::unix_path("@creel_stream_options"),
+                                         {.accepted = {.keep_alive = io::keep_alive_options{}}}};
         };
         CHECK_THAT(error_of(listen).what(),
                    Catch::StartsWith("listen on unix:@creel_stream_options: SO_KEEPALIVE"));

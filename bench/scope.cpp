@@ -7,7 +7,7 @@
 
 #include <creel/fibers/all.hpp>
 #include <creel/fibers/cancel_scope.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/io/run.hpp>

@@ -4,7 +4,7 @@
 
 #include "micro.hpp"
 
-#include <creel/fibers/detail/timer_queue.hpp>
+#include <creel/fibers/detail/time/timer_queue.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <chrono>

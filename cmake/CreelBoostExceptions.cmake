@@ -1,6 +1,6 @@
 # Sets creel_boost_keeps_exceptions to 1 or 0: whether the Boost that was found keeps the C++ exception
 # state of each context. Leaves it undefined where no program can be run that tells (another machine's
-# compiler, or a Boost that is built along with creel); fibers/detail/boost_exceptions.hpp then goes by
+# compiler, or a Boost that is built along with creel); fibers/detail/run/boost_exceptions.hpp then goes by
 # the version.
 unset(creel_boost_keeps_exceptions)
 

@@ -8,7 +8,7 @@
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
-#include <creel/fibers/detail/together.hpp>
+#include <creel/fibers/detail/nursery/together.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <cstddef>

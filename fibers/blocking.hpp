@@ -29,7 +29,7 @@
 // run of its own; f must not return there, and is stopped.
 #pragma once
 
-#include <creel/fibers/detail/blocking_pool.hpp>
+#include <creel/fibers/detail/blocking/blocking_pool.hpp>
 
 #include <functional>
 #include <memory>

@@ -21,7 +21,7 @@
 #include <what the #error above says>
 #endif
 
-#include <creel/fibers/detail/instrumented.hpp>
+#include <creel/fibers/detail/system/instrumented.hpp>
 
 // Each source refers to the names that tell of its own flags, and build_check.cpp, which is
 // compiled as all of creel, defines those that tell of creel's. So what the linker misses is the

@@ -2,11 +2,11 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_token.hpp>
-#include <creel/fibers/detail/audit.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
-#include <creel/fibers/detail/standing_reason.hpp>
-#include <creel/fibers/detail/text.hpp>
-#include <creel/fibers/detail/token.hpp>
+#include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/cancel/standing_reason.hpp>
+#include <creel/fibers/detail/cancel/token.hpp>
+#include <creel/fibers/detail/report/text.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>

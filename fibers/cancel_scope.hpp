@@ -14,8 +14,8 @@
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/detail/parker.hpp>
-#include <creel/fibers/detail/timer_queue.hpp>
+#include <creel/fibers/detail/run/parker.hpp>
+#include <creel/fibers/detail/time/timer_queue.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <concepts>

@@ -1,9 +1,9 @@
 #include <creel/fibers/cancel_token.hpp>
 
-#include <creel/fibers/detail/blocking_pool.hpp>
-#include <creel/fibers/detail/parker.hpp>
-#include <creel/fibers/detail/standing_reason.hpp>
-#include <creel/fibers/detail/token.hpp>
+#include <creel/fibers/detail/blocking/blocking_pool.hpp>
+#include <creel/fibers/detail/cancel/standing_reason.hpp>
+#include <creel/fibers/detail/cancel/token.hpp>
+#include <creel/fibers/detail/run/parker.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <utility>

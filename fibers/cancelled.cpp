@@ -1,6 +1,6 @@
 #include <creel/fibers/cancelled.hpp>
 
-#include <creel/fibers/detail/text.hpp>
+#include <creel/fibers/detail/report/text.hpp>
 
 #include <new>
 #include <type_traits>

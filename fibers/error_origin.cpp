@@ -1,7 +1,7 @@
 #include <creel/fibers/error_origin.hpp>
 
-#include <creel/fibers/detail/fork_guard.hpp>
-#include <creel/fibers/detail/task.hpp>
+#include <creel/fibers/detail/system/fork_guard.hpp>
+#include <creel/fibers/detail/task/task_record.hpp>
 
 #include <cstring>
 #include <mutex>
@@ -94,7 +94,7 @@ void* object_of(const std::exception_ptr& error) noexcept {
 
 // Two threads may hold the same exception: the lock keeps their notes apart, and it cannot be
 // destroyed meanwhile, for the caller has a reference to it.
-void note_origin(const std::exception_ptr& error, const task& who) noexcept {
+void note_origin(const std::exception_ptr& error, const task_record& who) noexcept {
     void* const object = object_of(error);
     if (object == nullptr)
         return;

@@ -24,10 +24,10 @@ namespace creel {
 
 namespace detail {
 
-struct task;
+struct task_record;
 
 // Notes where an error comes from, unless that is known already. Without memory it is forgotten.
-void note_origin(const std::exception_ptr& error, const task& who) noexcept;
+void note_origin(const std::exception_ptr& error, const task_record& who) noexcept;
 
 // While one lives, an exception that ends the process is named on stderr before the terminate
 // handler that was there: its type, its text and the child it came from, or in which fiber

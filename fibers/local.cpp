@@ -1,7 +1,7 @@
 #include <creel/fibers/local.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 
 namespace creel::detail {
 

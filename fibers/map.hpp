@@ -9,7 +9,7 @@
 #pragma once
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/together.hpp>
+#include <creel/fibers/detail/nursery/together.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/waiter.hpp>
 

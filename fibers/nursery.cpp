@@ -2,7 +2,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_token.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <utility>
 

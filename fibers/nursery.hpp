@@ -11,7 +11,7 @@
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
-#include <creel/fibers/detail/nursery_core.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/spawn_options.hpp>
@@ -64,7 +64,7 @@ public:
         static_assert(std::is_invocable_v<function&>, "spawn takes a function of no arguments");
         if constexpr (detail::fits_warm_task<function, F&&>) {
             using closure = detail::spawned_closure<function>;
-            if (detail::task* t = core_.submit_warm(closure::kind, where)) [[likely]] {
+            if (detail::task_record* t = core_.submit_warm(closure::kind, where)) [[likely]] {
                 ::new (t->closure()) closure(std::forward<F>(f));
                 return;
             }
@@ -77,7 +77,7 @@ public:
         using function = std::decay_t<F>;
         static_assert(std::is_invocable_v<function&>, "spawn takes a function of no arguments");
         using closure = detail::spawned_closure<function>;
-        if (detail::task* t = make_child<closure, F>(core_, options, where, f)) [[likely]]
+        if (detail::task_record* t = make_child<closure, F>(core_, options, where, f)) [[likely]]
             core_.submit(*t);
     }
 
@@ -96,7 +96,7 @@ public:
         static_assert(std::is_invocable_v<function&>, "async takes a function of no arguments");
         using result = std::remove_cvref_t<std::invoke_result_t<function&>>;
         using closure = detail::async_closure<function, result>;
-        detail::task* t = make_child<closure, F>(core_, options, where, f);
+        detail::task_record* t = make_child<closure, F>(core_, options, where, f);
         if (t == nullptr) [[unlikely]]
             return task<result>{core_.refused(where)};
         detail::task_result& r = static_cast<closure*>(t->closure())->result;
@@ -125,7 +125,7 @@ public:
                       "start takes a function of a started<T>&");
         using closure = detail::start_closure<function, T>;
         detail::start_frame<T> frame{core_, where};
-        if (detail::task* t = make_child<closure, F>(frame.own, options, where, f, frame))
+        if (detail::task_record* t = make_child<closure, F>(frame.own, options, where, f, frame))
             frame.own.submit(*t);
         frame.wait();
         if constexpr (!std::is_void_v<T>)
@@ -183,10 +183,10 @@ private:
 
     // A child that is not submitted yet; null if the nursery is cancelled, and f has gone then.
     template <typename Closure, typename F, typename... Args>
-    static detail::task* make_child(detail::nursery_core& core, const spawn_options& options,
-                                    std::source_location where, std::remove_reference_t<F>& f,
-                                    Args&... args) {
-        detail::task* t = core.make_task(options, sizeof(Closure), alignof(Closure), where);
+    static detail::task_record* make_child(detail::nursery_core& core, const spawn_options& options,
+                                           std::source_location where,
+                                           std::remove_reference_t<F>& f, Args&... args) {
+        detail::task_record* t = core.make_task(options, sizeof(Closure), alignof(Closure), where);
         if (t == nullptr) [[unlikely]] {
             [[maybe_unused]] std::decay_t<F> dropped(std::forward<F>(f));
             return nullptr;

@@ -1,7 +1,7 @@
 #include <creel/fibers/race.hpp>
 
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/detail/standing_reason.hpp>
+#include <creel/fibers/detail/cancel/standing_reason.hpp>
 
 #include <exception>
 #include <utility>

@@ -8,8 +8,8 @@
 // take from exactly one of several queues use sync::select.
 #pragma once
 
-#include <creel/fibers/detail/nursery_core.hpp>
-#include <creel/fibers/detail/together.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/nursery/together.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <cstddef>

@@ -8,7 +8,7 @@
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
-#include <creel/fibers/detail/remote_entry.hpp>
+#include <creel/fibers/detail/nursery/remote_entry.hpp>
 #include <creel/fibers/spawn_options.hpp>
 
 #include <source_location>
@@ -49,7 +49,8 @@ public:
         using function = std::decay_t<F>;
         static_assert(std::is_invocable_v<function&>, "spawn takes a function of no arguments");
         using closure = detail::spawned_closure<function>;
-        detail::task* t = entry_->make_task(options, sizeof(closure), alignof(closure), where);
+        detail::task_record* t =
+            entry_->make_task(options, sizeof(closure), alignof(closure), where);
         if (t == nullptr) {
             [[maybe_unused]] function dropped(std::forward<F>(f));
             return false;

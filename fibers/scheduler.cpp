@@ -1,9 +1,9 @@
 #include <creel/fibers/scheduler.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/blocking_pool.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
-#include <creel/fibers/detail/task_tree.hpp>
+#include <creel/fibers/detail/blocking/blocking_pool.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/task/task_tree.hpp>
 
 #include <algorithm>
 #include <string>
@@ -27,18 +27,18 @@ void add_state(const detail::fiber_record& f, std::string& text) {
     }
 }
 
-void list_task(const detail::task& t, std::size_t depth, std::string& text) {
+void list_task(const detail::task_record& t, std::size_t depth, std::string& text) {
     begin_line(text, depth);
     text += to_string(task_info{t.id, std::string{t.name()}, t.spawned_at});
-    if (!t.home->name.empty()) {
+    if (!t.parent->name.empty()) {
         text += " in ";
-        text += t.home->name;
+        text += t.parent->name;
     }
     if (t.runner != nullptr)
         add_state(*t.runner, text);
     else if (t.in_line)
         text += " has not started: it waits for one of the " +
-                std::to_string(t.home->opener->home->max_fibers()) + " fibers to end";
+                std::to_string(t.parent->opener->home->max_fibers()) + " fibers to end";
     else
         text += " has not started";
     text += '\n';
@@ -58,7 +58,7 @@ std::string list_fibers() {
     std::string text{"main"};
     add_state(s->main(), text);
     text += '\n';
-    const auto list = [&text](const detail::task& t, std::size_t depth) {
+    const auto list = [&text](const detail::task_record& t, std::size_t depth) {
         list_task(t, depth, text);
     };
     detail::for_each_task(s->main(), list);
@@ -69,7 +69,7 @@ std::string list_fibers() {
         add_state(f, text);
         text += '\n';
         detail::for_each_task(
-            f, [&list](const detail::task& t, std::size_t depth) { list(t, depth + 1); });
+            f, [&list](const detail::task_record& t, std::size_t depth) { list(t, depth + 1); });
     });
     return text;
 }

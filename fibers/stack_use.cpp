@@ -1,9 +1,9 @@
 #include <creel/fibers/stack_use.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
-#include <creel/fibers/detail/stack_meter.hpp>
-#include <creel/fibers/detail/task_tree.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/stack/stack_meter.hpp>
+#include <creel/fibers/detail/task/task_tree.hpp>
 
 #include <algorithm>
 
@@ -16,7 +16,7 @@ std::vector<stack_use> stack_uses() {
     CREEL_ASSERT(ended != nullptr,
                  "stack_uses() needs a run that measures: io::run({.measure_stacks = true}, f)");
     detail::stack_meter meter = *ended;
-    const auto measure = [&meter](const detail::task& t, std::size_t) {
+    const auto measure = [&meter](const detail::task_record& t, std::size_t) {
         if (t.runner != nullptr)
             meter.measure_living(t, t.runner->stack);
     };

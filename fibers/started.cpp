@@ -2,7 +2,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/waiter.hpp>
 
 #include <stdexcept>

@@ -14,7 +14,7 @@
 // The idea is Trio's nursery.start() and task_status.started().
 #pragma once
 
-#include <creel/fibers/detail/nursery_core.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
 
 #include <functional>
 #include <memory>

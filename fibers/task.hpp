@@ -10,7 +10,7 @@
 // counts once. The handle may be dropped, or kept longer than the nursery and its run.
 #pragma once
 
-#include <creel/fibers/detail/task_result.hpp>
+#include <creel/fibers/detail/task/task_result.hpp>
 
 #include <type_traits>
 #include <utility>

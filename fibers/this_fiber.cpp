@@ -1,8 +1,8 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/forked_run.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/run/forked_run.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <cstdio>
 #include <cstdlib>

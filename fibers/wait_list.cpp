@@ -1,9 +1,9 @@
 #include <creel/fibers/wait_list.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/audit.hpp>
-#include <creel/fibers/detail/futex.hpp>
-#include <creel/fibers/detail/relax_core.hpp>
+#include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/system/futex.hpp>
+#include <creel/fibers/detail/system/relax_core.hpp>
 
 #include <array>
 #include <chrono>
@@ -218,13 +218,13 @@ void wait_list::destroyed_while_waited_on() const noexcept {
 // Whoever took it off its list hands it something: its wake is on the way.
 withdrawal list_waiter::withdraw(waiter& w, wake_reason) noexcept {
     auto& self = static_cast<list_waiter&>(w);
-    wake_batch woken;
+    wake_batch to_wake;
     wait_list* from = self.leave_list();
     if (from == nullptr)
         return withdrawal::pending;
     const std::lock_guard hold{from->guard(), std::adopt_lock};
     if (const auto left = static_cast<const wait_kind&>(self.kind()).left; left != nullptr)
-        left(self, *from, woken);
+        left(self, *from, to_wake);
     return withdrawal::withdrawn;
 }
 

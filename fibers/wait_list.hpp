@@ -15,10 +15,10 @@
 //             me.wait(); // throws `cancelled` if that was first
 //         }
 //         void open() {
-//             creel::wake_batch woken; // declared first: wakes last, when the lock is free again
+//             creel::wake_batch to_wake; // declared first: wakes last, when the lock is free again
 //             const std::lock_guard hold{lock_};
 //             open_ = true;
-//             waiting_.take_all(woken);
+//             waiting_.take_all(to_wake);
 //         }
 //
 //     private:
@@ -326,9 +326,9 @@ public:
         return taken;
     }
 
-    void take_all(wake_batch& woken) noexcept {
+    void take_all(wake_batch& to_wake) noexcept {
         while (wait_node* taken = take_front())
-            woken.add(*taken);
+            to_wake.add(*taken);
     }
 
     // Moves up to `most` waiters, first come first, behind those of `to`, a list with the same
@@ -372,8 +372,8 @@ private:
 struct wait_kind : waiter_kind {
     // Called when a waiter has withdrawn and is off its list, with the lock still held: for those
     // behind it, who may be able to go now (a semaphore's large request has gone). May take others
-    // into `woken`. Null: nothing to do.
-    using left_function = void (*)(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    // into `to_wake`. Null: nothing to do.
+    using left_function = void (*)(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
 
     constexpr explicit wait_kind(bool is_cancellable = true,
                                  left_function when_left = nullptr) noexcept;

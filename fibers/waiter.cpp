@@ -1,10 +1,10 @@
 #include <creel/fibers/wait_list.hpp>
 
-#include <creel/fibers/detail/forked_run.hpp>
-#include <creel/fibers/detail/futex.hpp>
-#include <creel/fibers/detail/relax_core.hpp>
-#include <creel/fibers/detail/scheduler.hpp>
-#include <creel/fibers/detail/standing_reason.hpp>
+#include <creel/fibers/detail/cancel/standing_reason.hpp>
+#include <creel/fibers/detail/run/forked_run.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/system/futex.hpp>
+#include <creel/fibers/detail/system/relax_core.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
@@ -150,11 +150,11 @@ wake_reason park_until(waiter& w, saturating_time_point deadline, saturating_dur
 
 void wake(waiter& w) noexcept {
     if (w.is_here()) {
-        w.home_->woken(w);
+        w.home_->wake_arrived(w);
     } else if (w.home_ != nullptr) {
         w.deliver = [](detail::inbox_node& node) noexcept {
             auto& delivered = static_cast<waiter&>(node);
-            delivered.home_->woken(delivered);
+            delivered.home_->wake_arrived(delivered);
         };
         w.home_->post(w);
     } else {

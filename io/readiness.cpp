@@ -1,8 +1,8 @@
 #include <creel/io/readiness.hpp>
 
-#include <creel/io/detail/descriptor.hpp>
-#include <creel/io/detail/operation.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/descriptor/descriptor.hpp>
+#include <creel/io/detail/ring/operation.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 #include <creel/io/error.hpp>
 
 #include <cerrno>

@@ -2,11 +2,11 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/error_origin.hpp>
-#include <creel/io/detail/descriptor_limit.hpp>
-#include <creel/io/detail/ring.hpp>
-#include <creel/io/detail/shutdown.hpp>
-#include <creel/io/detail/signals.hpp>
-#include <creel/io/detail/standard_descriptors.hpp>
+#include <creel/io/detail/process/descriptor_limit.hpp>
+#include <creel/io/detail/process/shutdown.hpp>
+#include <creel/io/detail/process/signals.hpp>
+#include <creel/io/detail/process/standard_descriptors.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 
 #include <string>
 

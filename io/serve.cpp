@@ -3,8 +3,8 @@
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/waiter.hpp>
-#include <creel/io/detail/acceptor.hpp>
-#include <creel/io/detail/descriptor.hpp>
+#include <creel/io/detail/descriptor/descriptor.hpp>
+#include <creel/io/detail/socket/acceptor.hpp>
 #include <creel/io/error.hpp>
 
 #include <algorithm>

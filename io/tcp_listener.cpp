@@ -1,10 +1,10 @@
 #include <creel/io/tcp_listener.hpp>
 
-#include <creel/io/detail/acceptor.hpp>
-#include <creel/io/detail/connection.hpp>
-#include <creel/io/detail/former_name.hpp>
-#include <creel/io/detail/sockaddr.hpp>
-#include <creel/io/detail/socket_options.hpp>
+#include <creel/io/detail/socket/acceptor.hpp>
+#include <creel/io/detail/socket/connection.hpp>
+#include <creel/io/detail/socket/former_name.hpp>
+#include <creel/io/detail/socket/sockaddr.hpp>
+#include <creel/io/detail/socket/socket_options.hpp>
 #include <creel/io/error.hpp>
 
 #include <cerrno>

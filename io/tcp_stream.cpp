@@ -1,10 +1,10 @@
 #include <creel/io/tcp_stream.hpp>
 
-#include <creel/io/detail/adopt.hpp>
-#include <creel/io/detail/connect.hpp>
-#include <creel/io/detail/connection.hpp>
-#include <creel/io/detail/former_name.hpp>
-#include <creel/io/detail/socket_options.hpp>
+#include <creel/io/detail/descriptor/adopt.hpp>
+#include <creel/io/detail/socket/connect.hpp>
+#include <creel/io/detail/socket/connection.hpp>
+#include <creel/io/detail/socket/former_name.hpp>
+#include <creel/io/detail/socket/socket_options.hpp>
 #include <creel/io/error.hpp>
 
 #include <cerrno>

@@ -34,47 +34,47 @@ bool barrier::count_in() noexcept {
 }
 
 // By the last to arrive, alone: nobody else can arrive before the phase is over. Those who wait are
-// off the list by then (`woken`), for no cancel can undo an arrival any more; those who came by
+// off the list by then (`to_wake`), for no cancel can undo an arrival any more; those who came by
 // arrive() may begin to wait meanwhile.
-void barrier::complete(wake_batch& woken) noexcept {
+void barrier::complete(wake_batch& to_wake) noexcept {
     if (completion_)
         completion_();
     const std::lock_guard hold{lock_};
     ++phase_;
     expected_ -= std::exchange(dropped_, 0);
     missing_ = expected_;
-    waiting_.take_all(woken);
+    waiting_.take_all(to_wake);
 }
 
 void barrier::arrive_and_wait() {
     check_cancel();
-    wake_batch woken;
+    wake_batch to_wake;
     member self{*this, member_kind};
     lock_.lock();
     const bool is_last = count_in();
     if (is_last)
-        waiting_.take_all(woken);
+        waiting_.take_all(to_wake);
     else
         waiting_.push_back(self);
     lock_.unlock();
     if (is_last)
-        complete(woken);
+        complete(to_wake);
     else
         self.wait();
 }
 
 barrier::arrival_token barrier::arrive(bool for_the_last_time) {
-    wake_batch woken;
+    wake_batch to_wake;
     lock_.lock();
     const arrival_token token{phase_};
     const bool is_last = count_in();
     if (for_the_last_time)
         ++dropped_;
     if (is_last)
-        waiting_.take_all(woken);
+        waiting_.take_all(to_wake);
     lock_.unlock();
     if (is_last)
-        complete(woken);
+        complete(to_wake);
     return token;
 }
 

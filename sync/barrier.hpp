@@ -60,11 +60,11 @@ public:
 
 private:
     struct member;
-    static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
     static const wait_kind member_kind;
 
     [[nodiscard]] bool count_in() noexcept; // with the lock held; true: the last
-    void complete(wake_batch& woken) noexcept;
+    void complete(wake_batch& to_wake) noexcept;
     arrival_token arrive(bool for_the_last_time);
 
     mutable wait_lock lock_;

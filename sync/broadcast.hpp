@@ -69,7 +69,7 @@ public:
     bool send(T value) {
         detail::kept_value<T> added{std::move(value)};
         typename detail::kept_values<T>::room more;
-        wake_batch woken;
+        wake_batch to_wake;
         std::unique_lock hold{core_.guard};
         while (!core_.closed && !kept_.has_room_for(core_.newest + 1)) [[unlikely]] {
             const std::size_t values = kept_.growth();
@@ -81,7 +81,7 @@ public:
         if (core_.closed)
             return false;
         std::swap(kept_[++core_.newest], added); // what was there ends after the unlock
-        core_.waiting.take_all(woken);
+        core_.waiting.take_all(to_wake);
         return true;
     }
 

@@ -29,16 +29,16 @@ void condition_variable::not_owned() const noexcept {
 }
 
 void condition_variable::notify_one() noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     if (wait_node* first = waiting_.take_front())
-        woken.add(*first);
+        to_wake.add(*first);
 }
 
 void condition_variable::notify_all() noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
-    waiting_.take_all(woken);
+    waiting_.take_all(to_wake);
 }
 
 condition_variable_statistics condition_variable::statistics() const noexcept {

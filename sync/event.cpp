@@ -15,10 +15,10 @@ void event::set() noexcept {
             wake(next->who());
         return;
     }
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     set_ = true;
-    waiting_.take_all(woken);
+    waiting_.take_all(to_wake);
 }
 
 void event::reset() noexcept {

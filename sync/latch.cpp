@@ -25,17 +25,17 @@ latch::latch(std::ptrdiff_t expected, std::source_location made_at)
     CREEL_ASSERT(expected >= 0, lock_.says("a count must not be negative").c_str());
 }
 
-void latch::subtract(std::ptrdiff_t by, wake_batch& woken) noexcept {
+void latch::subtract(std::ptrdiff_t by, wake_batch& to_wake) noexcept {
     CREEL_ASSERT(by >= 0 && by <= count_, lock_.says("counted down by more than is left").c_str());
     count_ -= by;
     if (count_ == 0)
-        waiting_.take_all(woken);
+        waiting_.take_all(to_wake);
 }
 
 void latch::count_down(std::ptrdiff_t by) noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
-    subtract(by, woken);
+    subtract(by, to_wake);
 }
 
 // The lock is taken also to see that the count is zero: count_down() has then let go of the latch,
@@ -56,9 +56,9 @@ void latch::arrive_and_wait(std::ptrdiff_t by) {
     check_cancel();
     arrival me{*this, by};
     {
-        wake_batch woken;
+        wake_batch to_wake;
         const std::lock_guard hold{lock_};
-        subtract(by, woken);
+        subtract(by, to_wake);
         if (count_ == 0)
             return;
         waiting_.push_back(me);

@@ -46,10 +46,10 @@ public:
 
 private:
     struct arrival;
-    static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
     static const wait_kind arrival_kind;
 
-    void subtract(std::ptrdiff_t by, wake_batch& woken) noexcept; // with the lock held
+    void subtract(std::ptrdiff_t by, wake_batch& to_wake) noexcept; // with the lock held
 
     mutable wait_lock lock_;
     std::ptrdiff_t count_; // guarded by lock_, as is the list

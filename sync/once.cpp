@@ -43,12 +43,12 @@ bool once::begin() {
 
 // Who fails hands its turn to the one who has waited longest, so nobody else can come in between.
 void once::end(bool succeeded) noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     runner_ = 0;
     if (succeeded) {
         done_.store(true, std::memory_order_release);
-        waiting_.take_all(woken);
+        waiting_.take_all(to_wake);
         return;
     }
     ++failed_;
@@ -56,7 +56,7 @@ void once::end(bool succeeded) noexcept {
         next->its_turn = true;
         runner_ = next->party;
         within_ = next->within;
-        woken.add(*next);
+        to_wake.add(*next);
     }
 }
 

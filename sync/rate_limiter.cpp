@@ -65,9 +65,9 @@ void rate_limiter::take(std::int64_t count, time_point at) noexcept {
 
 // The first has been served, or gives up: serves those whose tokens are there too, and makes the
 // next the first.
-void rate_limiter::pass_on(time_point t, wake_batch& woken) noexcept {
+void rate_limiter::pass_on(time_point t, wake_batch& to_wake) noexcept {
     while (auto* next = static_cast<request*>(waiting_.take_front())) {
-        woken.add(*next);
+        to_wake.add(*next);
         const time_point at = due(next->count);
         if (at > t)
             return; // it is the first now
@@ -126,11 +126,11 @@ void rate_limiter::wait_as_first(std::int64_t count) {
         turn& operator=(const turn&) = delete;
         ~turn() {
             const time_point t = creel::now();
-            wake_batch woken;
+            wake_batch to_wake;
             const std::lock_guard hold{of.lock_};
             if (!served)
                 of.accrue(t); // what has come for it alone is bounded by the burst again
-            of.pass_on(t, woken);
+            of.pass_on(t, to_wake);
         }
         bool served = false;
     };
@@ -156,7 +156,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
 void rate_limiter::set_rate(rate limit) noexcept {
     check(limit);
     const time_point t = creel::now();
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     saved_ += earned(t);
     as_of_ = std::max(as_of_, t);
@@ -170,7 +170,7 @@ void rate_limiter::set_rate(rate limit) noexcept {
                  ? tokens * limit.per.count() + part * limit.per.count() / limit_.per.count()
                  : bound * limit.per.count();
     limit_ = limit;
-    first_.take_all(woken);
+    first_.take_all(to_wake);
 }
 
 rate_limiter_statistics rate_limiter::statistics() const noexcept {

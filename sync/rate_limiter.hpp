@@ -69,7 +69,7 @@ private:
     void accrue(time_point t) noexcept;
     [[nodiscard]] time_point due(std::int64_t count) const noexcept;
     void take(std::int64_t count, time_point at) noexcept;
-    void pass_on(time_point t, wake_batch& woken) noexcept;
+    void pass_on(time_point t, wake_batch& to_wake) noexcept;
 
     // A token costs `per` units, and each nanosecond brings `tokens` of them: no rounding anywhere.
     mutable wait_lock lock_;

@@ -17,8 +17,8 @@ struct semaphore::request : detail::contender {
 // A large request that gives up lets those behind it go who were waiting for it only.
 constexpr wait_kind semaphore::request_kind{true, &semaphore::left};
 
-void semaphore::left(list_waiter& who, wait_list&, wake_batch& woken) noexcept {
-    static_cast<request&>(who).of->serve(woken);
+void semaphore::left(list_waiter& who, wait_list&, wake_batch& to_wake) noexcept {
+    static_cast<request&>(who).of->serve(to_wake);
 }
 
 semaphore::semaphore(std::ptrdiff_t permits, std::source_location made_at)
@@ -59,17 +59,17 @@ bool semaphore::may_barge() const noexcept {
 void semaphore::wait_for_turn(std::ptrdiff_t count) {
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was asked for").c_str());
     ++waited_;
-    wake_batch woken;
+    wake_batch to_wake;
     if (called_ != 0)
-        serve(woken); // fibers of this thread that would come before us
+        serve(to_wake); // fibers of this thread that would come before us
     detail::wait_for_turn(
         waiting_,
         [&](time_point began) {
             return request{*this, count, began};
         },
         [&] {
-            if (!woken.empty()) [[unlikely]]
-                woken.wake_all();
+            if (!to_wake.empty()) [[unlikely]]
+                to_wake.wake_all();
         },
         [&] {
             called_ -= count;
@@ -100,7 +100,7 @@ void semaphore::release(std::ptrdiff_t count) noexcept {
 }
 
 void semaphore::give_back(std::ptrdiff_t count) noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_, std::adopt_lock};
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of permits was released").c_str());
     CREEL_ASSERT(count <= permits_ - available_,
@@ -109,12 +109,12 @@ void semaphore::give_back(std::ptrdiff_t count) noexcept {
                            "it with a limit that allows for it: semaphore{0, limit}")
                      .c_str());
     available_ += count;
-    serve(woken);
+    serve(to_wake);
 }
 
 // In order, and no further than the first who must wait on. What those who are called may take is
 // there for those only to whom it is handed over.
-void semaphore::serve(wake_batch& woken) noexcept {
+void semaphore::serve(wake_batch& to_wake) noexcept {
     while (auto* first = static_cast<request*>(waiting_.front())) {
         if (first->count > available_)
             return;
@@ -130,17 +130,17 @@ void semaphore::serve(wake_batch& woken) noexcept {
             return;
         }
         static_cast<void>(waiting_.take(*next)); // requests have no claim: it always succeeds
-        woken.add(*next);
+        to_wake.add(*next);
     }
 }
 
 void semaphore::resize(std::ptrdiff_t permits) noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     CREEL_ASSERT(permits >= 0, lock_.says("resized to a negative number of permits").c_str());
     available_ += permits - permits_;
     permits_ = permits;
-    serve(woken);
+    serve(to_wake);
 }
 
 semaphore_statistics semaphore::statistics() const noexcept {

@@ -119,11 +119,11 @@ protected:
 
 private:
     struct request;
-    static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
     static const wait_kind request_kind;
 
     void wait_for_turn(std::ptrdiff_t count);      // with the lock held, which it lets go
-    void serve(wake_batch& woken) noexcept;        // with the lock held
+    void serve(wake_batch& to_wake) noexcept;      // with the lock held
     [[nodiscard]] bool may_barge() const noexcept; // with the lock held, while somebody waits
     void give_back(std::ptrdiff_t count) noexcept; // with the lock held, which it lets go
 

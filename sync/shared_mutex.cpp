@@ -35,8 +35,8 @@ constexpr wait_kind shared_mutex::patient{false};
 constexpr wait_kind shared_mutex::cancellable{true, &shared_mutex::left};
 
 // A writer that gives up lets the readers behind it go, if readers are inside.
-void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& woken) noexcept {
-    static_cast<entrant&>(who).of->admit(woken);
+void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& to_wake) noexcept {
+    static_cast<entrant&>(who).of->admit(to_wake);
 }
 
 shared_mutex::~shared_mutex() {
@@ -84,17 +84,17 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
     ++contended_;
     const wait_label label = lock_.label();
     const party_number writer = writer_;
-    wake_batch woken;
+    wake_batch to_wake;
     if (called_writers_ + called_readers_ != 0)
-        admit(woken); // fibers of this thread that would come before us
+        admit(to_wake); // fibers of this thread that would come before us
     detail::wait_for_turn(
         waiting_,
         [&](time_point began) {
             return entrant{*this, kind, began, to_share, me};
         },
         [&] {
-            if (!woken.empty()) [[unlikely]]
-                woken.wake_all();
+            if (!to_wake.empty()) [[unlikely]]
+                to_wake.wake_all();
             creel::detail::name_wait_for_ancestor(label, writer, {},
                                                   "unlock before waiting for children that lock");
         },
@@ -113,7 +113,7 @@ std::size_t& shared_mutex::called(bool to_share) noexcept {
 
 // In order, and no further than the first who must wait on. Of those who are called at one time all
 // can enter: one writer, or readers.
-void shared_mutex::admit(wake_batch& woken) noexcept {
+void shared_mutex::admit(wake_batch& to_wake) noexcept {
     while (auto* first = static_cast<entrant*>(waiting_.front())) {
         if (!is_open(first->shares))
             return;
@@ -125,7 +125,7 @@ void shared_mutex::admit(wake_batch& woken) noexcept {
         } else {
             return;
         }
-        woken.add(*waiting_.take_front()); // entrants have no claim: it is the first
+        to_wake.add(*waiting_.take_front()); // entrants have no claim: it is the first
     }
 }
 
@@ -146,14 +146,14 @@ bool shared_mutex::try_lock() noexcept {
 
 void shared_mutex::unlock() noexcept {
     party_number me = this_party();
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     CREEL_ASSERT(writer_ == me, lock_
                                     .says(writer_ == 0 ? "unlocked, but nobody writes"
                                                        : "unlocked by one who does not hold it")
                                     .c_str());
     writer_ = 0;
-    admit(woken);
+    admit(to_wake);
 }
 
 void shared_mutex::lock_shared() {
@@ -173,7 +173,7 @@ bool shared_mutex::try_lock_shared() noexcept {
 
 void shared_mutex::unlock_shared() noexcept {
     party_number me = this_party();
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     CREEL_ASSERT(readers_ != 0, lock_.says("unlocked by a reader, but nobody reads").c_str());
     --readers_;
@@ -183,7 +183,7 @@ void shared_mutex::unlock_shared() noexcept {
                      .says("unlocked by a reader who does not hold it: found as the last one of "
                            "those who read has left")
                      .c_str());
-    admit(woken);
+    admit(to_wake);
 }
 
 bool shared_mutex::owned() const noexcept {

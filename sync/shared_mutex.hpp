@@ -61,7 +61,7 @@ public:
 
 private:
     struct entrant;
-    static void left(list_waiter& who, wait_list& from, wake_batch& woken) noexcept;
+    static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
     static const wait_kind patient;
     static const wait_kind cancellable;
 
@@ -72,7 +72,7 @@ private:
     void let_in(bool to_share, party_number who) noexcept;
     void add_reader(party_number who) noexcept;
     [[nodiscard]] std::size_t& called(bool to_share) noexcept;
-    void admit(wake_batch& woken) noexcept;
+    void admit(wake_batch& to_wake) noexcept;
 
     mutable wait_lock lock_;
     party_number writer_ = 0; // guarded by lock_, as is all below

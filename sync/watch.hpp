@@ -38,13 +38,13 @@ public:
     // who waits.
     bool set(T value) {
         detail::kept_value<T> replaced{std::move(value)};
-        wake_batch woken;
+        wake_batch to_wake;
         const std::lock_guard hold{core_.guard};
         if (core_.closed)
             return false;
         std::swap(value_, replaced); // the old one ends after the unlock
         ++core_.newest;
-        core_.waiting.take_all(woken);
+        core_.waiting.take_all(to_wake);
         return true;
     }
 

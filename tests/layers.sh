@@ -8,7 +8,7 @@ cd "${1:-$(dirname "$0")/..}"
 # Each needs a reason here.
 #   valgrind.hpp: io/ waits differently in valgrind, which is no part of what fibers/ promises.
 private_allowed="
-io/detail/ring.cpp fibers/detail/valgrind.hpp
+io/detail/ring/ring.cpp fibers/detail/system/valgrind.hpp
 "
 
 files=(creel.hpp)

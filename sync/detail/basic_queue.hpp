@@ -111,20 +111,20 @@ public:
             return pop_in_batches(items);
         } else {
             const auto place = [&](std::size_t i) { return pop_slot<T>{nullptr, &items[i]}; };
-            wake_batch woken;
+            wake_batch to_wake;
             std::unique_lock hold{core_.guard};
-            if (const std::size_t count = take_ready(items.size(), place, woken); count != 0)
+            if (const std::size_t count = take_ready(items.size(), place, to_wake); count != 0)
                 return count;
-            return wait_for_item(place(0), hold, woken) ? 1 : 0;
+            return wait_for_item(place(0), hold, to_wake) ? 1 : 0;
         }
     }
 
     // False when it is full or closed; the argument is then not moved from.
     // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws; std::bad_alloc.
     [[nodiscard]] bool try_push(T&& item) {
-        wake_batch woken;
+        wake_batch to_wake;
         std::unique_lock hold{core_.guard};
-        return push_or_grow(item, hold, woken);
+        return push_or_grow(item, hold, to_wake);
     }
     [[nodiscard]] bool try_push(const T& item)
         requires std::copy_constructible<T>
@@ -134,10 +134,10 @@ public:
     // Empty when there is no item; closed() tells whether one may come.
     // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws.
     [[nodiscard]] std::optional<T> try_pop() {
-        wake_batch woken;
+        wake_batch to_wake;
         std::optional<T> item;
         const std::lock_guard hold{core_.guard};
-        pop_at_once({&item}, woken);
+        pop_at_once({&item}, to_wake);
         return item;
     }
 
@@ -149,12 +149,12 @@ public:
     // waits returns when the dropped items have ended; one that begins meanwhile may be earlier.
     // Parks: never. Threads: any.
     std::size_t close(now_t) noexcept {
-        wake_batch woken;
+        wake_batch to_wake;
         Store dropped; // its items end when the lock is free again, and before join() returns
         const std::lock_guard hold{core_.guard};
         dropped.swap(store_);
-        core_.close(woken);
-        core_.drop(dropped.size(), woken);
+        core_.close(to_wake);
+        core_.drop(dropped.size(), to_wake);
         return dropped.size();
     }
 
@@ -226,10 +226,10 @@ private:
             const std::size_t room = std::min(most, items.size() - count);
             std::size_t got = 0;
             {
-                wake_batch woken;
+                wake_batch to_wake;
                 std::unique_lock hold{core_.guard};
-                got = take_ready(room, place, woken, count == 0);
-                if (got == 0 && count == 0 && wait_for_item(place(0), hold, woken))
+                got = take_ready(room, place, to_wake, count == 0);
+                if (got == 0 && count == 0 && wait_for_item(place(0), hold, to_wake))
                     got = 1;
             }
             for (std::size_t i = 0; i < got; ++i)
@@ -251,9 +251,9 @@ private:
     }
 
     [[gnu::noinline]] bool push_slowly(T& item) {
-        wake_batch woken;
+        wake_batch to_wake;
         std::unique_lock hold{core_.guard, std::adopt_lock}; // free before the wakes
-        if (push_or_grow(item, hold, woken))
+        if (push_or_grow(item, hold, to_wake))
             return true;
         if (core_.closed)
             return false;
@@ -264,26 +264,26 @@ private:
     }
 
     [[gnu::noinline]] bool pop_slowly(pop_slot<T> slot) {
-        wake_batch woken;
+        wake_batch to_wake;
         std::unique_lock hold{core_.guard, std::adopt_lock}; // as in push_slowly
-        return pop_at_once(slot, woken) || wait_for_item(slot, hold, woken);
+        return pop_at_once(slot, to_wake) || wait_for_item(slot, hold, to_wake);
     }
 
-    // There is none. `woken` may have pushers whose move has thrown.
-    bool wait_for_item(pop_slot<T> slot, std::unique_lock<wait_lock>& hold, wake_batch& woken) {
+    // There is none. `to_wake` may have pushers whose move has thrown.
+    bool wait_for_item(pop_slot<T> slot, std::unique_lock<wait_lock>& hold, wake_batch& to_wake) {
         if (core_.closed)
             return false;
         queue_waiter me{&slot};
         core_.poppers.push_back(me);
         hold.unlock();
-        if (!woken.empty()) [[unlikely]]
-            woken.wake_all();
+        if (!to_wake.empty()) [[unlikely]]
+            to_wake.wake_all();
         return queue_core::wait(me);
     }
 
     // False: it is closed, or full.
-    bool push_or_grow(T& item, std::unique_lock<wait_lock>& hold, wake_batch& woken) {
-        while (!push_at_once(item, woken)) {
+    bool push_or_grow(T& item, std::unique_lock<wait_lock>& hold, wake_batch& to_wake) {
+        while (!push_at_once(item, to_wake)) {
             if (core_.closed || !store_.can_grow())
                 return false;
             grow(hold);
@@ -305,10 +305,10 @@ private:
     }
 
     // False also if it must grow first.
-    bool push_at_once(T& item, wake_batch& woken) {
+    bool push_at_once(T& item, wake_batch& to_wake) {
         if (core_.closed)
             return false;
-        if (give_to_popper(item, woken))
+        if (give_to_popper(item, to_wake))
             return true;
         if (!store_.has_room())
             return false;
@@ -316,10 +316,10 @@ private:
         return true;
     }
 
-    bool pop_at_once(pop_slot<T> slot, wake_batch& woken) {
+    bool pop_at_once(pop_slot<T> slot, wake_batch& to_wake) {
         if (store_.size() != 0) {
             store_.take([&](T&& item) { slot.put(std::move(item)); });
-            refill(woken);
+            refill(to_wake);
             return true;
         }
         const auto put = [&](T& item) {
@@ -327,7 +327,7 @@ private:
             ++core_.entered;
         };
         while (auto* pusher = static_cast<queue_node*>(core_.pushers.take_front()))
-            if (take_from(*pusher, put, woken))
+            if (take_from(*pusher, put, to_wake))
                 return true;
         return false;
     }
@@ -335,7 +335,7 @@ private:
     // To the first popper; false if none waits. The item is moved before the node is taken, so that
     // nothing has happened when the move throws; a node of a select must be claimed first, and then
     // tries again.
-    bool give_to_popper(T& item, wake_batch& woken) {
+    bool give_to_popper(T& item, wake_batch& to_wake) {
         while (auto* popper = core_.first_popper()) {
             if (popper->shared && !core_.poppers.take(*popper))
                 continue;
@@ -348,7 +348,7 @@ private:
                 } catch (...) {
                     if (popper->shared) {
                         popper->outcome = outcome::again;
-                        woken.add(*popper);
+                        to_wake.add(*popper);
                     }
                     throw;
                 }
@@ -357,28 +357,28 @@ private:
                 static_cast<void>(core_.poppers.take(*popper));
             popper->outcome = outcome::moved;
             ++core_.entered;
-            woken.add(*popper);
+            to_wake.add(*popper);
             return true;
         }
         return false;
     }
 
     // There is room: the first pushers' items come in.
-    void refill(wake_batch& woken) noexcept {
+    void refill(wake_batch& to_wake) noexcept {
         const auto put = [&](T& item) { store(item); };
         while (store_.has_room()) {
             auto* pusher = static_cast<queue_node*>(core_.pushers.take_front());
             if (pusher == nullptr)
                 return;
-            take_from(*pusher, put, woken);
+            take_from(*pusher, put, to_wake);
         }
     }
 
     // From a pusher that is off its list. What a move of its item throws is its own, and nobody
     // else's: else it would stand in the way of all behind it.
     template <typename Put>
-    static bool take_from(queue_node& pusher, Put& put, wake_batch& woken) noexcept {
-        woken.add(pusher);
+    static bool take_from(queue_node& pusher, Put& put, wake_batch& to_wake) noexcept {
+        to_wake.add(pusher);
         try {
             put(*static_cast<T*>(pusher.item));
             pusher.outcome = outcome::moved;
@@ -393,10 +393,10 @@ private:
     // What can be had without waiting, into place(0), place(1)... An error counts only if it comes
     // first: it will come again.
     template <typename Place>
-    std::size_t take_ready(std::size_t most, Place& place, wake_batch& woken, bool first = true) {
+    std::size_t take_ready(std::size_t most, Place& place, wake_batch& to_wake, bool first = true) {
         std::size_t count = 0;
         try {
-            while (count < most && pop_at_once(place(count), woken))
+            while (count < most && pop_at_once(place(count), to_wake))
                 ++count;
         } catch (...) {
             if (first && count == 0)

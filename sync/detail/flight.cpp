@@ -159,7 +159,7 @@ void flight_core::grow(std::size_t chains) noexcept {
 
 void flight_core::land(flight& leader) noexcept {
     std::optional<flight_table::blocks> unused;
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{lock_};
     if (leader.value == nullptr && leader.error == nullptr) {
         // Whoever takes over is off the list, so a cancel finds it `pending`: it computes, and its
@@ -169,7 +169,7 @@ void flight_core::land(flight& leader) noexcept {
             --waiting_;
             leader.followers.requeue(next->me.followers, std::numeric_limits<std::size_t>::max());
             flying_.replace(leader, &next->me);
-            woken.add(*next);
+            to_wake.add(*next);
             return;
         }
     }
@@ -179,7 +179,7 @@ void flight_core::land(flight& leader) noexcept {
         --waiting_;
         next->me.value = leader.value;
         next->me.error = leader.error;
-        woken.add(*next);
+        to_wake.add(*next);
     }
 }
 

@@ -59,11 +59,11 @@ void future_base::give_up() noexcept {
 void future_base::finish() noexcept {
     std::unique_ptr<future_link> told;
     {
-        wake_batch woken;
+        wake_batch to_wake;
         const std::lock_guard hold{guard};
         stage_ = stage::ready;
         told = std::move(links_);
-        waiting.take_all(woken);
+        waiting.take_all(to_wake);
     }
     for (; told != nullptr; told = std::move(told->next))
         told->ready();

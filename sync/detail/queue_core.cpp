@@ -24,32 +24,32 @@ void queue_waiter::describe(const waiter& w, std::string& text) {
 }
 
 // Their outcome says `closed` from the beginning.
-void queue_core::close(wake_batch& woken) noexcept {
+void queue_core::close(wake_batch& to_wake) noexcept {
     closed = true;
-    poppers.take_all(woken);
-    pushers.take_all(woken);
+    poppers.take_all(to_wake);
+    pushers.take_all(to_wake);
 }
 
 void queue_core::close() noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{guard};
-    close(woken);
+    close(to_wake);
 }
 
-void queue_core::drop(std::size_t count, wake_batch& woken) noexcept {
+void queue_core::drop(std::size_t count, wake_batch& to_wake) noexcept {
     dropped += count;
     done += count;
     if (done == entered)
-        joiners.take_all(woken);
+        joiners.take_all(to_wake);
 }
 
 void queue_core::task_done() noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{guard};
     CREEL_ASSERT(done < entered,
                  guard.says("task_done() more often than items were pushed").c_str());
     if (++done == entered)
-        joiners.take_all(woken);
+        joiners.take_all(to_wake);
 }
 
 void queue_core::join() {

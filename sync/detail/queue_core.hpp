@@ -80,8 +80,8 @@ struct queue_core {
     [[nodiscard]] queue_statistics statistics(std::size_t size) const noexcept; // lock held
 
     // With the lock held.
-    void close(wake_batch& woken) noexcept;
-    void drop(std::size_t count, wake_batch& woken) noexcept;
+    void close(wake_batch& to_wake) noexcept;
+    void drop(std::size_t count, wake_batch& to_wake) noexcept;
     [[nodiscard]] queue_node* first_popper() const noexcept {
         return static_cast<queue_node*>(poppers.front());
     }

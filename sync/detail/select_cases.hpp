@@ -20,9 +20,9 @@
 
 namespace creel::sync::detail {
 
-// What a case of type C needs to be one: attempt, enroll and woken, as in select_kind. Once it is
-// enrolled its primitive is looked at only through the node: another who was let through may have
-// destroyed it.
+// What a case of type C needs to be one: attempt, enroll and happened, as in select_kind. Once it
+// is enrolled its primitive is looked at only through the node: another who was let through may
+// have destroyed it.
 template <typename C>
 inline constexpr select_kind kind_of{
     [](select_case& c) { return static_cast<C&>(c).attempt(); },
@@ -32,7 +32,7 @@ inline constexpr select_kind kind_of{
             from->guard().unlock();
         c.node = nullptr;
     },
-    [](select_case& c) { return static_cast<C&>(c).woken(); },
+    [](select_case& c) { return static_cast<C&>(c).happened(); },
     [](select_case& c, std::string& text) {
         if (c.node != nullptr)
             c.node->describe_list(text);
@@ -59,24 +59,24 @@ struct pop_case final : select_case {
     wait_lock& lock() noexcept { return q.core_.guard; }
     bool attempt() {
         item.reset(); // an item of an earlier select by this case
-        wake_batch woken_others;
+        wake_batch others_to_wake;
         const std::lock_guard hold{lock()};
-        return q.pop_at_once({&item}, woken_others) || q.core_.closed;
+        return q.pop_at_once({&item}, others_to_wake) || q.core_.closed;
     }
     enrolment enroll(select_waiter& me) {
-        wake_batch woken_others;
+        wake_batch others_to_wake;
         const std::lock_guard hold{lock()};
         if (q.core_.closed || q.store_.size() != 0 || others_wait(q.core_.pushers, me)) {
             if (!me.claim.try_claim(nullptr))
                 return enrolment::taken;
-            return q.pop_at_once({&item}, woken_others) || q.core_.closed ? enrolment::done
-                                                                          : enrolment::again;
+            return q.pop_at_once({&item}, others_to_wake) || q.core_.closed ? enrolment::done
+                                                                            : enrolment::again;
         }
         node = &place.emplace(me, &slot, &me.claim);
         q.core_.poppers.push_back(*node);
         return enrolment::waiting;
     }
-    bool woken() { return place->outcome != queue_node::outcome_type::again; }
+    bool happened() { return place->outcome != queue_node::outcome_type::again; }
     result finish() { return std::invoke(then, std::move(item)); }
 
     basic_queue<T, Store>& q;
@@ -95,26 +95,26 @@ struct push_case final : select_case {
 
     wait_lock& lock() noexcept { return q.core_.guard; }
     bool attempt() {
-        wake_batch woken_others;
+        wake_batch others_to_wake;
         std::unique_lock hold{lock()};
-        pushed = q.push_or_grow(item, hold, woken_others);
+        pushed = q.push_or_grow(item, hold, others_to_wake);
         return pushed || q.core_.closed;
     }
     enrolment enroll(select_waiter& me) {
-        wake_batch woken_others;
+        wake_batch others_to_wake;
         std::unique_lock hold{lock()};
         if (q.core_.closed || q.store_.has_room() || q.store_.can_grow() ||
             others_wait(q.core_.poppers, me)) {
             if (!me.claim.try_claim(nullptr))
                 return enrolment::taken;
-            pushed = q.push_or_grow(item, hold, woken_others);
+            pushed = q.push_or_grow(item, hold, others_to_wake);
             return pushed || q.core_.closed ? enrolment::done : enrolment::again;
         }
         node = &place.emplace(me, std::addressof(item), &me.claim);
         q.core_.pushers.push_back(*node);
         return enrolment::waiting;
     }
-    bool woken() {
+    bool happened() {
         if (place->error != nullptr)
             std::rethrow_exception(place->error);
         pushed = place->outcome == queue_node::outcome_type::moved;
@@ -149,7 +149,7 @@ struct event_case final : select_case {
         e.waiting_.push_back(*node);
         return enrolment::waiting;
     }
-    static bool woken() noexcept { return true; }
+    static bool happened() noexcept { return true; }
     result finish() { return std::invoke(then); }
 
     event& e;
@@ -219,7 +219,7 @@ struct future_case final : select_case {
         state.waiting.push_back(*node);
         return enrolment::waiting;
     }
-    static bool woken() noexcept { return true; }
+    static bool happened() noexcept { return true; }
     result finish() {
         if constexpr (std::is_void_v<T>) {
             state.throw_error();

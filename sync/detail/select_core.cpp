@@ -92,7 +92,7 @@ std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
         return timer;
     for (std::size_t i = 0; i < cases.size(); ++i)
         if (cases[i]->node != nullptr && cases[i]->node == me.claim.winner())
-            return cases[i]->kind->woken(*cases[i]) ? i : none;
+            return cases[i]->kind->happened(*cases[i]) ? i : none;
     return none; // not reached: only a node of ours can win
 }
 

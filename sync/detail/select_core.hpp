@@ -56,7 +56,7 @@ struct select_kind {
     void (*withdraw)(select_case&) noexcept;
     // After the wake, for the one whose node was claimed. False: it did not happen after all (a
     // move threw in the other party). Throws: what moving the item threw.
-    bool (*woken)(select_case&);
+    bool (*happened)(select_case&);
     // What it waits for, as waiter_kind::describe.
     void (*describe)(select_case&, std::string& text);
 };

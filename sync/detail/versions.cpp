@@ -18,10 +18,10 @@ std::unique_lock<wait_lock> versions::wait_for_more_than(std::uint64_t seen) {
 }
 
 void versions::close() noexcept {
-    wake_batch woken;
+    wake_batch to_wake;
     const std::lock_guard hold{guard};
     closed = true;
-    waiting.take_all(woken);
+    waiting.take_all(to_wake);
 }
 
 } // namespace creel::sync::detail

@@ -9,7 +9,7 @@
 #include "support/sanitizers.hpp"
 #include "support/when_cancelled.hpp"
 
-#include <creel/fibers/detail/scheduler.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 

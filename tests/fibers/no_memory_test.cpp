@@ -10,7 +10,7 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/detail/native_records.hpp>
+#include <creel/fibers/detail/run/native_records.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/race.hpp>
 #include <creel/fibers/this_fiber.hpp>

@@ -1,4 +1,4 @@
-#include <creel/fibers/detail/spin_policy.hpp>
+#include <creel/fibers/detail/run/spin_policy.hpp>
 
 #include "support/check.hpp"
 #include "support/fixture.hpp"

@@ -1,4 +1,4 @@
-#include <creel/fibers/detail/stack_pool.hpp>
+#include <creel/fibers/detail/stack/stack_pool.hpp>
 
 #include "support/check.hpp"
 #include "support/child_process.hpp"

@@ -1,4 +1,4 @@
-#include <creel/fibers/detail/timer_queue.hpp>
+#include <creel/fibers/detail/time/timer_queue.hpp>
 
 #include "support/check.hpp"
 #include "support/malloc_count.hpp"

@@ -3,8 +3,8 @@
 #include "support/seed.hpp"
 #include "support/settle.hpp"
 
-#include <creel/io/detail/cancel_queue.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/cancel_queue.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 #include <creel/io/readiness.hpp>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 #include "clean_run.hpp"
 
 #include <creel/fibers/cancel_scope.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 
 #include <algorithm>
 #include <array>

@@ -34,7 +34,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <creel/io/detail/sockaddr.hpp>
+#include <creel/io/detail/socket/sockaddr.hpp>
 
 namespace io = creel::io;
 using io::address_family;

@@ -1,7 +1,7 @@
 #include "clean_run.hpp"
 #include "support/child_process.hpp"
 
-#include <creel/io/detail/hangup_probe.hpp>
+#include <creel/io/detail/ring/hangup_probe.hpp>
 
 #include <csignal>
 #include <optional>

@@ -3,8 +3,8 @@
 #include "support/child_process.hpp"
 
 #include <creel/fibers/this_fiber.hpp>
-#include <creel/io/detail/kernel_ring.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/kernel_ring.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 
 #include <algorithm>
 #include <array>

@@ -3,8 +3,8 @@
 #include "support/settle.hpp"
 
 #include <creel/fibers/scheduler.hpp>
-#include <creel/io/detail/operation.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/operation.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 #include <creel/io/readiness.hpp>
 #include <creel/io/tcp_listener.hpp>
 

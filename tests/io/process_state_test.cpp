@@ -3,7 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/forked.hpp"
 
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 
 #include <array>
 #include <climits>

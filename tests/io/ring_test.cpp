@@ -6,7 +6,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/this_fiber.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 #include <creel/io/readiness.hpp>
 
 #include <atomic>

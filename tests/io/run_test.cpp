@@ -3,9 +3,9 @@
 #include "support/settle.hpp"
 
 #include "support/child_process.hpp"
-#include <creel/io/detail/operation.hpp>
-#include <creel/io/detail/ring.hpp>
-#include <creel/io/detail/ring_setup.hpp>
+#include <creel/io/detail/ring/operation.hpp>
+#include <creel/io/detail/ring/ring.hpp>
+#include <creel/io/detail/ring/ring_setup.hpp>
 
 #include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>

@@ -12,7 +12,7 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/this_fiber.hpp>
-#include <creel/io/detail/shutdown.hpp>
+#include <creel/io/detail/process/shutdown.hpp>
 
 #include <boost/fiber/fiber.hpp>
 

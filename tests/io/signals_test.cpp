@@ -1,5 +1,5 @@
 // The dispatcher of signals, without runs.
-#include <creel/io/detail/signals.hpp>
+#include <creel/io/detail/process/signals.hpp>
 
 #include "support/check.hpp"
 #include "support/child_process.hpp"

@@ -5,8 +5,8 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/this_fiber.hpp>
-#include <creel/io/detail/hangup_probe.hpp>
-#include <creel/io/detail/ring.hpp>
+#include <creel/io/detail/ring/hangup_probe.hpp>
+#include <creel/io/detail/ring/ring.hpp>
 #include <creel/io/readiness.hpp>
 #include <creel/io/tcp_listener.hpp>
 

@@ -1,0 +1,62 @@
+#include <creel/fibers/detail/blocking/helper_thread.hpp>
+
+#include <array>
+#include <cerrno>
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+namespace creel::detail {
+
+namespace {
+
+constexpr std::array raised_by_faults{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+
+struct cores {
+    cpu_set_t set;
+    bool known;
+};
+
+// Those of the main thread, for a library that is loaded later may be loaded by a pinned thread.
+// Unknown on a machine of more than 1,024 cores; helpers then inherit.
+cores cores_of_process() noexcept {
+    cores found{};
+    found.known = ::sched_getaffinity(::getpid(), sizeof found.set, &found.set) == 0;
+    return found;
+}
+
+const cores at_start = cores_of_process();
+
+} // namespace
+
+sigset_t helper_signals() noexcept {
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (const int number : raised_by_faults)
+        sigdelset(&blocked, number);
+    return blocked;
+}
+
+// The mask is the new thread's from its first instruction on, because it inherits ours.
+int start_helper_thread(void* (*body)(void*), void* argument) noexcept {
+    pthread_attr_t detached;
+    if (const int error = ::pthread_attr_init(&detached); error != 0)
+        return error;
+    ::pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    const sigset_t blocked = helper_signals();
+    sigset_t before;
+    ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    pthread_t started{};
+    const int error = ::pthread_create(&started, &detached, body, argument);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::pthread_attr_destroy(&detached);
+    return error;
+}
+
+void leave_pinned_core() noexcept {
+    if (at_start.known)
+        ::sched_setaffinity(0, sizeof at_start.set, &at_start.set);
+}
+
+} // namespace creel::detail

@@ -1,0 +1,186 @@
+#include <creel/fibers/detail/cancel/audit.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/blocking/blocking_pool.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/report/text.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/task_info.hpp>
+#include <creel/fibers/wait_list.hpp>
+
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cxxabi.h>
+#include <functional>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+
+namespace creel::detail {
+
+std::string name_of(const parker& who) noexcept {
+    if (who.home == nullptr)
+        return "a plain thread"; // short: allocates nothing
+    if (who.home != this_scheduler)
+        return "another's fiber";
+    const auto& f = static_cast<const fiber_record&>(who);
+    try {
+        if (const task_record* t = f.current)
+            return escaped(to_string(task_info{t->id, std::string{t->name()}, t->spawned_at}));
+        return (f.what == fiber_record::fiber_kind::main ? "main (#" : "a Boost fiber (#") +
+               std::to_string(f.id) + ')';
+    } catch (const std::bad_alloc&) {
+        return "a fiber";
+    }
+}
+
+std::string name_of_waiting(const waiter& w) noexcept {
+    return name_of(scheduler::owner_of(w));
+}
+
+namespace {
+
+std::string text_of(const cancel_reason& why) noexcept {
+    try {
+        return escaped(why.text);
+    } catch (const std::bad_alloc&) {
+        return "no memory"; // allocates nothing
+    }
+}
+
+// True inside `catch (const cancelled&)`, or a `catch (...)` that has caught one. A wait there that
+// throws again only replaces the exception.
+bool is_handling_cancelled() noexcept {
+    const std::type_info* type = abi::__cxa_current_exception_type();
+    return type != nullptr && (*type == typeid(cancelled) || *type == typeid(partial_cancelled));
+}
+
+// Does the one who opened this nursery await its children before it goes on with what it began in
+// `within`?
+bool is_awaited_inside(const nursery_core& n, std::optional<const cancel_scope*> within) noexcept {
+    if (n.joiner != nullptr || !within)
+        return n.joiner != nullptr;
+    const cancel_scope* s = &n.scope;
+    do
+        s = scope_access::parent(*s);
+    while (s != nullptr && s != *within);
+    return s == *within;
+}
+
+} // namespace
+
+bool debug_is_in_environment() noexcept {
+    const char* value = std::getenv("CREEL_DEBUG"); // NOLINT(concurrency-mt-unsafe): as all do
+    return value != nullptr && std::string_view{value} == "1";
+}
+
+// A fiber that has been thrown `cancelled` for a scope leaves that scope, or ends. If it waits
+// again instead, and so is thrown it again, it has caught the first and gone on. What tells a
+// second throw from a first is reset where the scope is left; cleanup that waits while unwinding
+// does not come here, for it does not see that scope.
+void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept {
+    fiber_record& self = *current_;
+    const std::uint64_t id = number_of(self);
+    if (self.thrown_for != absorber || self.thrown_in != id || absorber == nullptr) {
+        self.thrown_for = absorber;
+        self.thrown_in = id;
+        self.swallow_reported = false;
+        return;
+    }
+    if (is_handling_cancelled())
+        return;
+    ++counters_.cancels_swallowed;
+    if (!options_.debug || self.swallow_reported)
+        return;
+    self.swallow_reported = true;
+    std::fprintf(stderr,
+                 "creel: debug: %s swallowed `cancelled` (%s) and waits again: rethrow it after "
+                 "cleaning up, or let it pass\n",
+                 name_of(self).c_str(), text_of(*absorber->reason()).c_str());
+}
+
+const cancel_scope* this_scope() noexcept {
+    return this_parker().scope;
+}
+
+namespace {
+
+// On a helper thread: the caller of blocking() waits for the call, and is inside whatever it has
+// locked or begun.
+void name_wait_for_caller(const wait_label& what, party_number by) noexcept {
+    const debugged_call call = this_debugged_call();
+    if (call.job != nullptr && call.caller == by)
+        std::fprintf(stderr,
+                     "creel: debug: the blocking call%s%s%s at %s:%u waits for %s made at %s:%u, "
+                     "and so for its caller, which waits for the call: only a cancel can end that; "
+                     "let go of it before the call, or leave it alone inside\n",
+                     call.job->name.empty() ? "" : " \"", call.job->name.c_str(),
+                     call.job->name.empty() ? "" : "\"", call.job->where.file_name(),
+                     static_cast<unsigned>(call.job->where.line()), what.what,
+                     what.made_at.file_name(), static_cast<unsigned>(what.made_at.line()));
+}
+
+} // namespace
+
+void name_wait_for_ancestor(const wait_label& what, party_number by,
+                            std::optional<const cancel_scope*> within,
+                            const char* remedy) noexcept {
+    scheduler* const s = this_scheduler;
+    if (s == nullptr) {
+        name_wait_for_caller(what, by);
+        return;
+    }
+    if (!s->debug()) [[likely]]
+        return;
+    const fiber_record* f = &s->running();
+    while (const task_record* t = f->current) {
+        const nursery_core& n = *t->parent;
+        f = static_cast<const fiber_record*>(n.opener);
+        if (number_of(*f) != by)
+            continue;
+        if (is_awaited_inside(n, within))
+            std::fprintf(stderr,
+                         "creel: debug: %s waits for %s made at %s:%u, and so for %s above it, "
+                         "which waits for its children: only a cancel can end that; %s\n",
+                         name_of(s->running()).c_str(), what.what, what.made_at.file_name(),
+                         static_cast<unsigned>(what.made_at.line()), name_of(*f).c_str(), remedy);
+        return;
+    }
+}
+
+#if defined(_GLIBCXX_HAVE_TLS)
+
+// While std::call_once calls its function, libstdc++ keeps the address of an object of that call,
+// which lies on the stack of the one who made it, in a thread_local of its own.
+void scheduler::name_wait_in_call_once() noexcept {
+    const auto* const called = static_cast<const std::byte*>(std::__once_callable);
+    const fiber_record& self = *current_;
+    if (called == nullptr || called == call_once_around_run_ || told_of_call_once_ ||
+        std::less<>{}(called, self.stack_bottom) ||
+        !std::less<>{}(called, self.stack_bottom + self.stack_bytes))
+        return;
+    told_of_call_once_ = true;
+    std::fprintf(stderr,
+                 "creel: debug: %s waits inside the function of a std::call_once: the next fiber "
+                 "that comes to that call blocks its thread, and all fibers of it; use "
+                 "creel::sync::once\n",
+                 name_of(self).c_str());
+}
+
+void scheduler::look_for_call_once() noexcept {
+    call_once_around_run_ = static_cast<const std::byte*>(std::__once_callable);
+    told_of_call_once_ = false;
+}
+
+#else
+
+void scheduler::name_wait_in_call_once() noexcept {}
+void scheduler::look_for_call_once() noexcept {}
+
+#endif
+
+} // namespace creel::detail

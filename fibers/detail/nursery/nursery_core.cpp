@@ -1,0 +1,319 @@
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/nursery/remote_entry.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/task/task_result.hpp>
+#include <creel/fibers/local.hpp>
+
+#include <new>
+#include <string>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+constexpr const char* used_elsewhere = "a nursery is used on its own thread only: from another one "
+                                       "spawn through a handle, auto r = nursery.remote()";
+constexpr const char* has_ended =
+    "the nursery has ended: its body, its children and what they wait for may spawn, and whoever "
+    "lives longer through a handle, auto r = nursery.remote()";
+
+// The wait for the last child. Nobody may withdraw it: children are cancelled, not abandoned.
+struct join_waiter : waiter {
+    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
+    static void describe(const waiter& w, std::string& text) {
+        const nursery_core& core = *static_cast<const join_waiter&>(w).core;
+        text +=
+            core.children == 1 ? "its child" : "its " + std::to_string(core.children) + " children";
+        if (core.pending_starts != 0)
+            text += " and " + std::to_string(core.pending_starts) + " that are starting";
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe, false};
+
+    explicit join_waiter(const nursery_core& c) noexcept : waiter(kind), core(&c) {}
+    const nursery_core* core;
+};
+
+} // namespace
+
+// The wait of spawn() for a place among max_children. Woken with the place already taken for it,
+// so that no later caller gets in between.
+struct slot_waiter : waiter {
+    static withdrawal withdraw(waiter& w, wake_reason) noexcept {
+        auto& self = static_cast<slot_waiter&>(w);
+        self.unlink();
+        return withdrawal::withdrawn;
+    }
+    static void describe(const waiter& w, std::string& text) {
+        const nursery_core& core = *static_cast<const slot_waiter&>(w).core;
+        text += "a place among " + std::to_string(core.max_children) + " children";
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe};
+
+    explicit slot_waiter(nursery_core& c) noexcept
+        : waiter(kind), core(&c), previous(c.last_in_line) {
+        (previous != nullptr ? previous->next : c.first_in_line) = this;
+        c.last_in_line = this;
+    }
+    void unlink() noexcept {
+        (previous != nullptr ? previous->next : core->first_in_line) = next;
+        (next != nullptr ? next->previous : core->last_in_line) = previous;
+    }
+
+    nursery_core* core;
+    slot_waiter* previous;
+    slot_waiter* next = nullptr;
+};
+
+nursery_core::nursery_core(error_policy on_error, std::string_view called, std::size_t most,
+                           std::source_location from)
+    : opener(&this_parker()),
+      max_children(most != 0 ? most : unlimited),
+      policy(std::move(on_error)),
+      name(called),
+      where(from) {
+    CREEL_ASSERT(opener->home != nullptr,
+                 "a nursery (with_nursery, all, race, map) needs a running scheduler: call it "
+                 "inside io::run");
+    scope_access::set_nursery(scope, this);
+    scope_access::enter(scope, duration{});
+}
+
+nursery_core::~nursery_core() {
+    CREEL_ASSERT(children == 0 && !open, "a nursery was destroyed before it was joined");
+}
+
+// ---- places among max_children ------------------------------------------------------------------
+
+bool nursery_core::take_slot() noexcept {
+    if (max_children == unlimited)
+        return true;
+    // relaxed: the number alone counts; what was spawned is handed over under a lock or at home.
+    std::size_t taken = slots_taken.load(std::memory_order_relaxed);
+    while (taken < max_children)
+        if (slots_taken.compare_exchange_weak(taken, taken + 1, std::memory_order_relaxed))
+            return true;
+    return false;
+}
+
+// While somebody is in line no slot is free, so nobody overtakes here.
+void nursery_core::wait_for_slot() {
+    check_cancel();
+    if (take_slot())
+        return;
+    slot_waiter w{*this};
+    if (park(w) == wake_reason::cancelled)
+        throw_cancelled();
+}
+
+void nursery_core::free_slot() noexcept {
+    if (max_children == unlimited)
+        return;
+    if (first_in_line == nullptr) {
+        slots_taken.fetch_sub(1, std::memory_order_relaxed);
+        return;
+    }
+    slot_waiter& next = *first_in_line;
+    next.unlink();
+    wake(next);
+}
+
+// ---- children -----------------------------------------------------------------------------------
+
+task_result& nursery_core::refused(const std::source_location& from) const noexcept {
+    return task_result::refused(scope_access::reason_in_sight_of(scope), from);
+}
+
+task_record* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
+                                     std::size_t closure_align, std::source_location from) {
+    if (scheduler::current() != opener->home) [[unlikely]]
+        assertion_failed("spawn", used_elsewhere, from);
+    if (!open) [[unlikely]]
+        assertion_failed("spawn", has_ended, from);
+    if (cancelled_for_children()) [[unlikely]] {
+        child_never_ran();
+        return nullptr;
+    }
+    if (options.stack_bytes != 0) [[unlikely]]
+        check_stack_bytes(options.stack_bytes, "a spawn");
+    if (!take_slot()) [[unlikely]] {
+        wait_for_slot();
+        if (cancelled_for_children()) { // meanwhile, unseen by a caller who is shielded
+            free_slot();
+            child_never_ran();
+            return nullptr;
+        }
+    }
+    task_record* t = nullptr;
+    try {
+        t = opener->home->make_task(*this, closure_bytes, closure_align, from);
+        if (options.stack_bytes != 0)
+            t->stack_bytes = options.stack_bytes;
+        if (!options.name.empty())
+            t->given_name = options.name;
+    } catch (...) {
+        if (t != nullptr)
+            opener->home->free_task(*t);
+        free_slot();
+        throw;
+    }
+    if (local_binding* locals = opener->home->locals()) [[unlikely]]
+        t->locals = share_locals(locals);
+    return t;
+}
+
+void nursery_core::discard_task(task_record& t) noexcept {
+    drop_locals(std::exchange(t.locals, nullptr)); // the task may be used again
+    opener->home->free_task(t);
+    free_slot();
+}
+
+// It calls nothing, so that nothing is saved on the stack: that alone is 18 instructions.
+task_record* nursery_core::submit_warm(const closure_kind& kind,
+                                       std::source_location from) noexcept {
+    scheduler& home = *opener->home;
+    if (scheduler::current() != &home || !open || max_children != unlimited ||
+        cancelled_for_children() || home.locals() != nullptr) [[unlikely]]
+        return nullptr;
+    task_record* t = home.take_warm_task();
+    if (t == nullptr) [[unlikely]]
+        return nullptr;
+    t->parent = this;
+    t->kind_of_closure = &kind;
+    t->spawned_at = from;
+    link(*t);
+    home.submit(*t);
+    return t;
+}
+
+void nursery_core::submit(task_record& t) noexcept {
+    link(t);
+    opener->home->submit(t);
+}
+
+void nursery_core::submit(task_record& t, task_result& r) noexcept {
+    opener->home->keep_task(t, r);
+    submit(t);
+}
+
+// Its slot was taken when it was handed in.
+void nursery_core::adopt(task_record& t) noexcept {
+    opener->home->adopt_task(t, *this);
+    submit(t);
+}
+
+void nursery_core::wake_joiner() noexcept {
+    waiter& w = *joiner;
+    joiner = nullptr;
+    wake(w);
+}
+
+// ---- start() ------------------------------------------------------------------------------------
+
+void nursery_core::begin_start() {
+    CREEL_ASSERT(scheduler::current() == opener->home, used_elsewhere);
+    CREEL_ASSERT(open, has_ended);
+    check_cancel(); // a caller who is cancelled himself learns that, and not that the nursery is
+    if (!cancelled_for_children() && !take_slot()) {
+        wait_for_slot();
+        if (cancelled_for_children())
+            free_slot();
+    }
+    if (cancelled_for_children())
+        throw_absorbed();
+    ++pending_starts;
+}
+
+void nursery_core::end_start(bool taken_over) noexcept {
+    if (!taken_over)
+        free_slot();
+    if (--pending_starts == 0 && children == 0 && joiner != nullptr)
+        wake_joiner();
+}
+
+// A wait below the child that now sees a cancel of this nursery is interrupted.
+void nursery_core::take_over(task_record& t) noexcept {
+    nursery_core& from = *t.parent;
+    from.unlink(t);
+    t.next = nullptr;
+    link(t);
+    t.parent = this;
+    scope_access::move_fiber(*t.runner, scope);
+    if (from.children == 0 && from.joiner != nullptr)
+        from.wake_joiner();
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+// What another thread has handed in until here becomes a child. A cancel that it sent before lies
+// in the inbox, and goes first.
+void nursery_core::wait_for_children() {
+    do {
+        while (children != 0 || pending_starts != 0) {
+            join_waiter w{*this};
+            joiner = &w;
+            static_cast<void>(park(w));
+        }
+        if (entry == nullptr)
+            return;
+        opener->home->drain_inbox();
+        entry->adopt();
+    } while (children != 0);
+}
+
+void nursery_core::join_in_body() {
+    CREEL_ASSERT(scheduler::current() == opener->home,
+                 "join() of a nursery is called by its body, not on another thread");
+    CREEL_ASSERT(&this_parker() == opener,
+                 "join() is called by the body of the nursery: a child that calls it would wait "
+                 "for itself; to wait for one child, get() its task<R>");
+    CREEL_ASSERT(open, has_ended);
+    wait_for_children();
+    throw_if_cancelled();
+}
+
+// What other threads hand in from the close of the entry on is refused.
+bool nursery_core::settle() {
+    if (children == 0 && pending_starts == 0)
+        opener->home->yield(); // a schedule point even when there is nothing to wait for
+    do
+        wait_for_children();
+    while (entry != nullptr && !entry->close());
+    open = false;
+    if (entry != nullptr)
+        std::exchange(entry, nullptr)->drop_reference();
+    const bool absorbs = scope_access::leave_absorbing(scope);
+    if (!errors.empty()) [[unlikely]]
+        opener->thrown_for = nullptr; // a `cancelled` of the body is dropped here, not swallowed
+    return absorbs;
+}
+
+void nursery_core::join() {
+    const bool absorbs = settle();
+    throw_errors();
+    if (!absorbs)
+        throw_cancelled_members();
+}
+
+void nursery_core::abandon() noexcept {
+    open = false;
+    scope_access::leave(scope);
+}
+
+void nursery_core::throw_absorbed() const {
+    throw task_cancelled{scope_access::reason_in_sight_of(scope), where};
+}
+
+remote_entry& nursery_core::remote() {
+    CREEL_ASSERT(scheduler::current() == opener->home,
+                 "remote() is called on the nursery's thread; copy the handle to others");
+    CREEL_ASSERT(open, has_ended);
+    if (entry == nullptr)
+        entry = new remote_entry{*this, *opener->home, scope_access::own_token(scope),
+                                 cancelled_for_children()};
+    return *entry;
+}
+
+} // namespace creel::detail

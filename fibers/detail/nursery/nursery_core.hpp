@@ -1,0 +1,152 @@
+// The untyped half of a nursery: children, errors and the wait for the last child.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/task/task_record.hpp>
+#include <creel/fibers/error_policy.hpp>
+#include <creel/fibers/spawn_options.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <limits>
+#include <source_location>
+#include <string_view>
+#include <vector>
+
+namespace creel {
+class nursery;
+}
+
+namespace creel::detail {
+
+class remote_entry;
+struct slot_waiter;
+
+// Threads: the nursery's, but for take_slot().
+struct nursery_core {
+    static constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+
+    nursery_core(error_policy on_error, std::string_view name, std::size_t max_children,
+                 std::source_location where);
+    ~nursery_core();
+    nursery_core(const nursery_core&) = delete;
+    nursery_core& operator=(const nursery_core&) = delete;
+
+    // A node with room for a closure, not yet a child; null if the nursery is cancelled, and spawn
+    // then drops its closure. Parks: while there are max_children. Throws: std::bad_alloc,
+    // cancelled when it had to wait.
+    task_record* make_task(const spawn_options& options, std::size_t closure_bytes,
+                           std::size_t closure_align, std::source_location where);
+    void discard_task(task_record& t) noexcept; // a made task that will not be submitted
+    void submit(task_record& t) noexcept;       // becomes the youngest child and is queued
+    void submit(task_record& t, task_result& r) noexcept;
+    // Both in one, for a closure that fits_warm_task: the caller makes it at once, before anything
+    // else can run. Null: not now, and make_task knows why.
+    task_record* submit_warm(const closure_kind& kind, std::source_location where) noexcept;
+    // What the handle of a child that make_task() did not make refers to.
+    [[nodiscard]] task_result& refused(const std::source_location& from) const noexcept;
+    void adopt(task_record& t) noexcept; // the same for one that another thread has made
+
+    [[nodiscard]] bool cancelled_for_children() const noexcept {
+        return scope_access::sees_cancel(scope);
+    }
+
+    // Places among max_children. One that is freed goes to who has waited longest for it.
+    // take_slot: any thread that knows the nursery to be open; false if there is none.
+    bool take_slot() noexcept;
+    void wait_for_slot(); // Parks, cancel: yes
+    void free_slot() noexcept;
+
+    // True if a child's error goes to report()'s handler, or to stderr, and not to failed(). The
+    // handler may wait.
+    [[nodiscard]] bool reports() const noexcept {
+        return policy.kind() == error_policy::kind_type::report;
+    }
+    [[nodiscard]] bool has_handler() const noexcept {
+        return reports() && policy.handler_ != nullptr;
+    }
+    void report(std::exception_ptr error, const task_record& child) noexcept;
+
+    // Notes how a child (null: the body) failed.
+    void failed(std::exception_ptr error, bool was_cancelled, const task_record* child) noexcept;
+    // Fails the group, whatever its policy.
+    void fail(std::exception_ptr error) noexcept;
+    // A child was dropped by a cancel: it counts as one that ended with `cancelled`.
+    void child_never_ran() noexcept { a_child_never_ran = true; }
+    // The last of a child.
+    void child_ended(task_record& t) noexcept {
+        if (max_children != unlimited) [[unlikely]]
+            free_slot();
+        child_without_slot_ended(t);
+    }
+    void child_without_slot_ended(task_record& t) noexcept {
+        unlink(t);
+        if (children == 0 && joiner != nullptr && pending_starts == 0)
+            wake_joiner();
+    }
+
+    // For start(): a child that is somebody else's until it is taken over keeps the nursery open.
+    void begin_start();
+    void end_start(bool taken_over) noexcept;
+    void take_over(task_record& t) noexcept; // from t's nursery, with the scopes below it
+
+    // Waits for all children, also those that other threads have handed in until now.
+    void wait_for_children();
+    // The body's own wait for them; throws if it is cancelled then.
+    void join_in_body();
+    // Waits for all children and leaves the scope. True: a cancel stops here.
+    bool settle();
+    void throw_errors();            // if there are any
+    void throw_cancelled_members(); // if a child or the body has ended so, or never ran
+    void forget_errors() noexcept;
+    // The same, and throws what is to be thrown.
+    void join();
+    // Instead of join(), when there is no child and an error is on its way.
+    void abandon() noexcept;
+    // Of what has no value because this nursery was cancelled. Throws: task_cancelled.
+    [[noreturn]] void throw_absorbed() const;
+
+    remote_entry& remote();
+
+    cancel_scope scope;
+    parker* opener;
+    task_record* first_child = nullptr;
+    task_record* last_child = nullptr;
+    std::size_t children = 0;
+    std::size_t pending_starts = 0;
+    const std::size_t max_children;          // unlimited, or how many slots there are
+    std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles take some, too
+    slot_waiter* first_in_line = nullptr;    // parked in wait_for_slot(), oldest first
+    slot_waiter* last_in_line = nullptr;
+    waiter* joiner = nullptr;                 // parked in wait_for_children()
+    remote_entry* entry = nullptr;            // if remote() was called
+    nursery* face = nullptr;                  // for report()'s handler; null without one
+    std::vector<std::exception_ptr> errors{}; // in their order; some may be there repeatedly
+    std::exception_ptr a_cancelled{};         // one `cancelled` that a member ended with
+    error_policy policy;
+    std::string_view name;
+    std::source_location where;
+    bool open = true; // false once settle() has seen the last child
+    bool a_child_never_ran = false;
+    bool cancelled_astray = false; // a_cancelled came without a cancel: an error, if the only one
+    bool errors_lost = false;      // there was no memory to keep them
+
+private:
+    void keep(const std::exception_ptr& error) noexcept;
+    void cancel_siblings(const std::exception_ptr& error) noexcept;
+    void wake_joiner() noexcept;
+    void link(task_record& t) noexcept {
+        t.previous = last_child;
+        (last_child != nullptr ? last_child->next : first_child) = &t;
+        last_child = &t;
+        ++children;
+    }
+    void unlink(task_record& t) noexcept {
+        (t.previous != nullptr ? t.previous->next : first_child) = t.next;
+        (t.next != nullptr ? t.next->previous : last_child) = t.previous;
+        --children;
+    }
+};
+
+} // namespace creel::detail

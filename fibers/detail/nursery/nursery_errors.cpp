@@ -1,0 +1,153 @@
+// What becomes of the errors of a nursery's children and body.
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/cancel/standing_reason.hpp>
+#include <creel/fibers/detail/report/text.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/error_origin.hpp>
+#include <creel/fibers/exception_group.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+constinit standing_reason untold{cancel_cause::sibling_failed, "out of memory"};
+const standing_reasons_made untold_is_made{untold};
+
+// Without memory rather without its name than not at all.
+task_info info_of(const task_record& t) noexcept {
+    task_info info{t.id, {}, t.spawned_at};
+    try {
+        info.name = t.name();
+    } catch (const std::bad_alloc&) {
+    }
+    return info;
+}
+
+// There is nobody who could be told but the one that wrote the handler.
+[[noreturn]] void refuse_throwing_handler(const task_info& child) noexcept {
+    std::string text;
+    try {
+        text = escaped(' ' + describe_exception(std::current_exception()) + " when told of " +
+                       to_string(child));
+    } catch (const std::bad_alloc&) {
+    }
+    std::fprintf(stderr, "creel: the handler given to report() threw%s: it must not throw\n",
+                 text.c_str());
+    std::terminate();
+}
+
+} // namespace
+
+void nursery_core::report(std::exception_ptr error, const task_record& child) noexcept {
+    note_origin(error, child);
+    opener->home->count_reported_error();
+    const task_info info = info_of(child);
+    if (policy.handler_) {
+        try {
+            policy.handler_(*face, std::move(error), info);
+        } catch (const cancelled&) {
+            // It waited, and the nursery is ending, or it throws a child's own: as a child would.
+            failed(std::current_exception(), true, nullptr);
+        } catch (...) {
+            refuse_throwing_handler(info);
+        }
+        return;
+    }
+    try {
+        std::fprintf(stderr, "creel: %s failed: %s\n", escaped(to_string(info)).c_str(),
+                     escaped(describe_exception(error)).c_str());
+    } catch (const std::bad_alloc&) {
+        std::fputs("creel: a child failed, and there is no memory to say which\n", stderr);
+    }
+}
+
+void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
+                          const task_record* child) noexcept {
+    const bool astray = was_cancelled && !cancelled_for_children();
+    if (child != nullptr && (astray || !was_cancelled))
+        note_origin(error, *child);
+    if (was_cancelled) {
+        if (a_cancelled == nullptr || (astray && !cancelled_astray))
+            a_cancelled = error;
+        cancelled_astray = cancelled_astray || astray;
+        if (!astray)
+            return;
+    } else {
+        keep(error);
+    }
+    if (policy.kind_ != error_policy::kind_type::collect)
+        cancel_siblings(error);
+}
+
+void nursery_core::fail(std::exception_ptr error) noexcept {
+    try {
+        std::rethrow_exception(error);
+    } catch (const cancelled&) { // as one that came without a cancel: it gives way to any other
+        a_cancelled = error;
+        cancelled_astray = true;
+    } catch (...) {
+        keep(error);
+    }
+    cancel_siblings(error);
+}
+
+void nursery_core::keep(const std::exception_ptr& error) noexcept {
+    if (!errors.empty() && errors.back() == error)
+        return;
+    try {
+        errors.push_back(error);
+    } catch (const std::bad_alloc&) {
+        errors_lost = true;
+    }
+}
+
+void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
+    try {
+        scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
+    } catch (const std::bad_alloc&) { // nothing has happened yet; this one allocates nothing
+        scope_access::request(scope, make_request(untold.get(), duration{}));
+    }
+}
+
+// The same exception counts once. A `cancelled` gives way to any other.
+void nursery_core::throw_errors() {
+    if (!errors.empty()) {
+        const std::exception_ptr& first = errors.front();
+        if (std::all_of(errors.begin(), errors.end(), [&](const auto& e) { return e == first; }))
+            std::rethrow_exception(first);
+        throw exception_group{errors};
+    }
+    if (errors_lost)
+        throw std::bad_alloc{};
+    if (cancelled_astray)
+        std::rethrow_exception(a_cancelled);
+}
+
+// After the scope was left: a child that was dropped without a `cancelled` of its own gets the one
+// that the opener sees.
+void nursery_core::throw_cancelled_members() {
+    if (a_cancelled != nullptr)
+        std::rethrow_exception(a_cancelled);
+    if (a_child_never_ran)
+        throw_cancelled();
+}
+
+void nursery_core::forget_errors() noexcept {
+    errors.clear();
+    a_cancelled = nullptr;
+    a_child_never_ran = false;
+    cancelled_astray = false;
+    errors_lost = false;
+}
+
+} // namespace creel::detail

@@ -1,0 +1,179 @@
+// The terminate handler that names the fiber an uncaught exception came from.
+#include <creel/fibers/error_origin.hpp>
+
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/report/text.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/system/fork_guard.hpp>
+#include <creel/fibers/exception_group.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+constexpr std::size_t most_members_told = 16;
+
+constinit std::mutex uncaught_mutex;
+const fork_guard uncaught_in_forks{uncaught_mutex};
+bool names_uncaught = false; // our handler is the process's, or the one that is calls it; guarded
+// Written under the mutex; the handler reads them.
+constinit std::atomic<std::size_t> uncaught_watches{0};
+constinit std::atomic<std::terminate_handler> other_handler{nullptr};
+// What was there before a handler that the program has put above ours, which may call ours.
+constinit std::atomic<std::terminate_handler> older_handler{nullptr};
+constinit std::atomic<uncaught_watch::hook> hook_of_watches{nullptr};
+
+struct watched_thread {
+    uncaught_watch* innermost = nullptr;
+    bool is_telling = false;  // a what() that terminates in its turn ends here
+    bool has_gone_on = false; // to the other handler, which has called ours again
+};
+
+// Not inlined, for a compiler may keep a thread_local's address across a switch.
+[[gnu::noinline]] watched_thread& uncaught_on_this_thread() noexcept {
+    static constinit thread_local watched_thread here;
+    return here;
+}
+
+// "std::system_error: connect to 10.0.0.1:80: Connection refused"
+std::string type_and_text(const std::exception_ptr& error) {
+    std::string text;
+    try {
+        std::rethrow_exception(error);
+    } catch (const exception_group& group) {
+        return type_name_in_flight() + " of " + std::to_string(group.errors().size()) + " errors";
+    } catch (const std::exception& e) {
+        text = type_name_in_flight();
+        if (const char* const what = e.what(); what != nullptr && *what != 0)
+            text.append(": ").append(what);
+    } catch (const cancelled& c) {
+        text = type_name_in_flight() + ": " + c.reason().text;
+    } catch (...) {
+        text = type_name_in_flight();
+    }
+    return escaped(text);
+}
+
+// Empty if no child and no run is known to have thrown it.
+std::string where_from(const std::exception_ptr& error) {
+    if (const auto who = error_origin(error))
+        return "; it came from " + escaped(to_string(*who));
+    const void* const object = object_of(error);
+    for (const uncaught_watch* w = uncaught_on_this_thread().innermost; w != nullptr;
+         w = w->outer())
+        if (const std::source_location* const run = w->run_of(object))
+            return "; it came from the function given to io::run at " + to_text(*run);
+    return {};
+}
+
+// A line for each member whose child is known.
+std::string members_of(const std::exception_ptr& error) {
+    std::string lines;
+    try {
+        std::rethrow_exception(error);
+    } catch (const exception_group& group) {
+        const std::size_t told = std::min(group.errors().size(), most_members_told);
+        for (std::size_t i = 0; i < told; ++i)
+            if (const std::string from = where_from(group.errors()[i]); !from.empty())
+                lines += "creel:   " + type_and_text(group.errors()[i]) + from + '\n';
+    } catch (...) { // not a group
+    }
+    return lines;
+}
+
+bool is_cancelled(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const cancelled&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+// Empty if it is nothing of ours.
+std::string story_of(const std::exception_ptr& error) {
+    const std::string here =
+        this_scheduler != nullptr ? name_of(this_scheduler->running()) : std::string{};
+    if (error == nullptr)
+        return here.empty() ? here : "creel: std::terminate was called in " + here + '\n';
+    if (!here.empty() && is_cancelled(error))
+        return "creel: `cancelled` left a destructor or another noexcept function in " + here +
+               ", which ends the process: wait under creel::shield there\n";
+    const std::string from = where_from(error);
+    const std::string members = members_of(error);
+    if (from.empty() && members.empty() && here.empty())
+        return {};
+    return "creel: uncaught " + type_and_text(error) + from +
+           (here.empty() ? here : "; it ended the process in " + here) + '\n' + members;
+}
+
+void tell_uncaught() noexcept {
+    try {
+        const std::string story = story_of(std::current_exception());
+        std::fputs(story.c_str(), stderr); // in one piece, for others may write, too
+    } catch (const std::bad_alloc&) { // the handler that comes next names the exception, at least
+    }
+}
+
+[[noreturn]] void on_terminate() noexcept {
+    watched_thread& here = uncaught_on_this_thread();
+    if (uncaught_watches.load() != 0 && !here.is_telling) {
+        here.is_telling = true;
+        if (const uncaught_watch::hook first = hook_of_watches.load())
+            first();
+        tell_uncaught();
+        here.is_telling = false;
+    }
+    const bool again = std::exchange(here.has_gone_on, true);
+    if (const std::terminate_handler next = again ? older_handler.load() : other_handler.load())
+        next();
+    std::abort();
+}
+
+} // namespace
+
+uncaught_watch::uncaught_watch(hook first) noexcept : outer_(uncaught_on_this_thread().innermost) {
+    uncaught_on_this_thread().innermost = this;
+    const std::lock_guard lock{uncaught_mutex};
+    if (first != nullptr)
+        hook_of_watches.store(first);
+    uncaught_watches.fetch_add(1);
+    if (std::get_terminate() != &on_terminate) {
+        const std::terminate_handler above = std::set_terminate(&on_terminate);
+        if (names_uncaught)
+            older_handler.store(other_handler.load());
+        other_handler.store(above);
+        names_uncaught = true;
+    }
+}
+
+uncaught_watch::~uncaught_watch() {
+    uncaught_on_this_thread().innermost = outer_;
+    const std::lock_guard lock{uncaught_mutex};
+    // Another handler may have been put above ours, and call it: then ours stays, and is silent.
+    if (uncaught_watches.fetch_sub(1) == 1 && std::get_terminate() == &on_terminate) {
+        std::set_terminate(other_handler.load());
+        if (const std::terminate_handler older = older_handler.exchange(nullptr))
+            other_handler.store(older); // ours may still be called, by the one above
+        names_uncaught = false;
+    }
+}
+
+void uncaught_watch::passes(const std::exception_ptr& error,
+                            const std::source_location& run) noexcept {
+    passing_ = object_of(error);
+    run_ = run;
+}
+
+} // namespace creel::detail

@@ -1,0 +1,141 @@
+// Boost's side of a scheduler: its native fibers and its dispatcher, and what Boost asks of an
+// algorithm. What of it switches contexts is in switch.cpp.
+#include <creel/fibers/detail/run/scheduler.hpp>
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/cancel/token.hpp>
+#include <creel/fibers/detail/system/valgrind.hpp>
+
+#include <boost/fiber/scheduler.hpp>
+
+#include <typeinfo>
+
+namespace creel::detail {
+
+namespace {
+
+using boost::fibers::context;
+
+// Natives and the dispatcher: Boost puts the context object at the top of its own stack. ASan
+// needs the bounds only to unpoison when an exception is thrown, and valgrind to tell one stack
+// from another, so a page too much does no harm.
+void guess_context_stack(fiber_record& f) {
+    constexpr std::uintptr_t page = 4096;
+    const auto top = (reinterpret_cast<std::uintptr_t>(f.context) + 2 * page) & ~(page - 1);
+    f.stack_bytes = 128 * 1024;
+    f.stack_bottom = reinterpret_cast<std::byte*>(top - f.stack_bytes); // NOLINT
+    if (under_valgrind()) [[unlikely]] {
+        const std::uintptr_t number =
+            valgrind_add_stack(f.stack_bottom, f.stack_bottom + f.stack_bytes);
+        f.sanitizer_state = reinterpret_cast<void*>(number + 1); // NOLINT
+    }
+}
+
+} // namespace
+
+void scheduler::look_at_natives(const parker& who, spread_work& work) noexcept {
+    if (&who != &*main_ || !scope_access::look(natives_scope_, work))
+        return;
+    for (auto& [c, f] : natives_)
+        scope_access::look_inwards(f, f.outermost, work);
+}
+
+void scheduler::outermost_changed(const parker& who) noexcept {
+    if (&who != &*main_)
+        return;
+    scope_access::hang(natives_scope_, who.outermost);
+    spread_work work;
+    look_at_natives(who, work);
+    scope_access::spread(work);
+}
+
+// True while a Boost fiber is inside a creel call: parked in one, or in a scope or nursery of its
+// own.
+bool scheduler::natives_inside() const noexcept {
+    for (const auto& [c, f] : natives_)
+        if (f.waiting_on != nullptr || f.outermost != nullptr)
+            return true;
+    return false;
+}
+
+fiber_record& scheduler::record_of(context* c) noexcept {
+    if (c == main_->context)
+        return *main_;
+    if (c->is_context(boost::fibers::type::dispatcher_context)) {
+        if (dispatcher_->context == nullptr) {
+            dispatcher_->context = c;
+            guess_context_stack(*dispatcher_);
+        }
+        return *dispatcher_;
+    }
+    boost::fibers::fiber_properties* p = c->get_properties();
+    if (p != nullptr && typeid(*p) == typeid(fiber_record))
+        return static_cast<fiber_record&>(*p);
+    const auto [f, is_new] = natives_.of(c);
+    if (is_new) {
+        f.context = c;
+        f.home = this;
+        f.scope = &natives_scope_;
+        f.id = take_id();
+        guess_context_stack(f);
+    }
+    return f;
+}
+
+// The current context is left by one of Boost's own ways.
+void scheduler::note_departure(fiber_record& from) noexcept {
+    const context& c = *from.context;
+    if (c.sleep_is_linked())
+        call_dispatcher(); // a new sleeper: the dispatcher must learn its time
+    // terminate() has unlinked it from the workers: it is dead, and the dispatcher must release it.
+    if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
+        call_dispatcher();
+        if (from.what == fiber_record::fiber_kind::native)
+            natives_.end(from.context);
+    }
+}
+
+// Must never block, and from any context but the dispatcher never be null: Boost calls it holding
+// spinlocks. Waiting is the dispatcher's part, in suspend_until.
+fiber_record* scheduler::pick_next_record() noexcept {
+    if (current_->what == fiber_record::fiber_kind::dispatcher) {
+        // The first answer of a pass is null: Boost then calls suspend_until, the only way to learn
+        // when its next sleeper is due.
+        if (!pass_polled_) {
+            pass_polled_ = true;
+            return nullptr;
+        }
+        fiber_record* next = next_fiber();
+        if (next != nullptr)
+            pass_polled_ = false;
+        return next;
+    }
+    note_departure(*current_);
+    if (--polls_in_ >= 0 && !dispatcher_due_) // a poll that is due is the dispatcher's part too
+        if (fiber_record* next = next_fiber())
+            return next;
+    dispatcher_held_ = false;
+    return &*dispatcher_;
+}
+
+void scheduler::forget_natives() noexcept {
+    natives_.forget_ended([](fiber_record& ended) { drop_sanitizer_state(ended); });
+}
+
+bool scheduler::has_ready_fibers() const noexcept {
+    return !ready_.empty() || dispatcher_held_;
+}
+
+void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept {
+    boost_deadline_ = deadline;
+    dispatcher_due_ = false; // else it would be chosen again and again
+    forget_natives();
+    if (boost_remote_.exchange(false))
+        return; // the dispatcher takes them in at once
+    if (anything_ready())
+        poll_round();
+    else
+        idle_round();
+}
+
+} // namespace creel::detail

@@ -1,0 +1,73 @@
+// What the scheduler knows of one Boost.Fiber context: who it is, what it waits for, and what must
+// be swapped when it is switched to.
+//
+// Four kinds. A *carrier* is ours: a recycled context that runs one task after another; its record
+// lies at the top of its own stack, so that record, Boost's control block and shallow frames share
+// one page. *main* is the context that called run. The *dispatcher* is Boost's own housekeeper. A
+// *native* is a boost::fibers::fiber of the program's; its record lives in a side map, because
+// properties set on a native context might later be cast by another algorithm.
+#pragma once
+
+#include <creel/fibers/detail/run/parker.hpp>
+#include <creel/fibers/detail/stack/stack_pool.hpp>
+#include <creel/fibers/detail/task/task_record.hpp>
+
+#include <boost/fiber/context.hpp>
+#include <boost/fiber/properties.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+namespace creel::detail {
+
+// The C++ ABI's per-thread exception state (__cxa_eh_globals, Itanium C++ ABI 2.2.2), which Boost
+// keeps per context since 1.88 only (boost_exceptions.hpp): without it two fibers that park inside
+// `catch` rethrow each other's exceptions.
+struct exception_state {
+    void* caught_exceptions = nullptr;
+    unsigned int uncaught_exceptions = 0;
+#if defined(__ARM_EABI_UNWINDER__)
+    void* propagating_exceptions = nullptr;
+#endif
+
+    bool operator==(const exception_state&) const = default;
+};
+
+struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
+    enum class fiber_kind : std::uint8_t { carrier, main, dispatcher, native };
+
+    explicit fiber_record(fiber_kind k) noexcept
+        : fiber_properties(nullptr), runnable(kind_type::fiber), what(k) {}
+
+    // Boost deletes a context's properties; this one lies on the context's own stack, which goes
+    // back to the pool as a whole.
+    static void operator delete(void*) noexcept {}
+
+    fiber_kind what;
+    std::uint64_t id = 0; // a carrier has its task's
+    boost::fibers::context* context = nullptr;
+    exception_state exceptions{};
+    task_record* current = nullptr; // carriers: the task it runs; null tells an idle one to end
+    fiber_record* next_idle = nullptr;
+    stack_memory stack{};              // carriers
+    bool has_default_stack = true;     // carriers: worth keeping when idle
+    std::byte* stack_bottom = nullptr; // for the sanitizers; a guess for natives
+    std::size_t stack_bytes = 0;
+    void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber. Valgrind: of natives
+                                     // and the dispatcher, one more than the stack's number
+};
+
+// Of what it runs: a carrier's task, or itself.
+[[nodiscard]] inline std::uint64_t number_of(const fiber_record& f) noexcept {
+    return f.current != nullptr ? f.current->id : f.id;
+}
+
+// At the top of a carrier's stack lies its record.
+inline constexpr std::size_t carrier_record_bytes = (sizeof(fiber_record) + 63) / 64 * 64;
+
+inline fiber_record& carrier_record(stack_memory stack) noexcept {
+    return *std::launder(reinterpret_cast<fiber_record*>(stack.top - carrier_record_bytes));
+}
+
+} // namespace creel::detail

@@ -1,0 +1,74 @@
+#include <creel/fibers/detail/run/forked_run.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/run/parker.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/local.hpp>
+
+#include <memory>
+#include <source_location>
+
+#include <pthread.h>
+
+namespace creel::detail {
+
+constinit thread_local bool run_is_in_parent = false;
+
+void refuse_in_forked_run(const char* call) noexcept {
+    if (run_is_in_parent) [[unlikely]]
+        assertion_failed(call, "it would wait, wake or spawn", std::source_location::current());
+}
+
+namespace {
+
+// The outside world of a scheduler whose run is the parent's.
+class parents_world final : public poller {
+public:
+    time_point now() noexcept override { refuse(); }
+    void poll() noexcept override { refuse(); }
+    void wait_until(time_point) noexcept override { refuse(); }
+    void wake() noexcept override { refuse(); }
+
+private:
+    [[noreturn]] static void refuse() noexcept {
+        assertion_failed("fork()", "a fiber of the run would go on",
+                         std::source_location::current());
+    }
+};
+
+parents_world out_of_reach;
+
+} // namespace
+
+// In the child, whose one thread this is. If it was forked inside a run, whatever would wake a
+// fiber of this run or another's, or wait in this one, comes to the poller, which refuses it. A
+// child that was forked outside is a process in its own right: there it does nothing to wake the
+// copy of a fiber, as it does nothing to notify a thread that was not copied.
+void scheduler::leave_to_parent() noexcept {
+    scheduler* const forked = this_scheduler;
+    for (scheduler* s = all_; s != nullptr; s = s->next_made_) {
+        std::construct_at(&s->kick_mutex_); // another thread may have held it
+        if (s->kickable_ == nullptr)
+            continue;
+        s->kickable_ = forked != nullptr ? &out_of_reach : nullptr;
+        s->sleeping_.store(true);
+        s->inbox_.store(nullptr); // who posts first looks whether it sleeps
+    }
+    if (forked == nullptr)
+        return;
+    thread_parker& me = this_thread_parker();
+    if (&forked->locals() != &me.locals)
+        me.locals = share_locals(forked->locals());
+    forked->outside_ = &out_of_reach;
+    std::construct_at(&forked->ready_);
+    this_scheduler = nullptr;
+    run_is_in_parent = true;
+}
+
+namespace {
+// Fails only without memory, as the program starts.
+[[maybe_unused]] const int leaves_runs_to_parent =
+    ::pthread_atfork(nullptr, nullptr, &scheduler::leave_to_parent);
+} // namespace
+
+} // namespace creel::detail

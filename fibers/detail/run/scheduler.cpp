@@ -1,0 +1,244 @@
+// One run of a scheduler: how it enters a thread, and how it leaves it to Boost's stock algorithm.
+#include <creel/fibers/detail/run/scheduler.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/run/boost_copies.hpp>
+#include <creel/fibers/detail/system/fork_guard.hpp>
+#include <creel/fibers/detail/system/thread_end.hpp>
+
+#include <boost/fiber/algo/round_robin.hpp>
+#include <boost/fiber/scheduler.hpp>
+
+#include <algorithm>
+#include <atomic>
+
+#include <cxxabi.h>
+#include <pthread.h>
+
+namespace creel::detail {
+
+namespace {
+
+using boost::fibers::context;
+
+std::atomic<std::uint64_t> id_blocks_taken{0};
+
+std::mutex pool_mutex;
+const fork_guard pool_in_forks{pool_mutex};
+scheduler* free_schedulers = nullptr; // guarded by pool_mutex; never freed, see the header
+
+// The main context's stack is the thread's.
+void find_thread_stack(fiber_record& f) {
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return;
+    void* bottom = nullptr;
+    std::size_t bytes = 0;
+    pthread_attr_getstack(&attributes, &bottom, &bytes);
+    pthread_attr_destroy(&attributes);
+    f.stack_bottom = static_cast<std::byte*>(bottom);
+    f.stack_bytes = bytes;
+}
+
+// What a thread's natives are left to between runs: one object, for another thread that wakes one
+// of them calls notify() after it has released Boost's lock, and may by then find the next run on.
+thread_local boost::fibers::algo::algorithm::ptr_t between_runs;
+
+} // namespace
+
+constinit thread_local scheduler* this_scheduler = nullptr;
+constinit scheduler* scheduler::all_ = nullptr;
+
+scheduler& scheduler::acquire() {
+    const std::lock_guard lock{pool_mutex};
+    if (scheduler* s = free_schedulers) {
+        free_schedulers = s->next_free_;
+        return *s;
+    }
+    auto* s = new scheduler;
+    s->next_made_ = std::exchange(all_, s);
+    intrusive_ptr_add_ref(s); // so that Boost never deletes it
+    return *s;
+}
+
+void scheduler::release(scheduler& s) noexcept {
+    const std::lock_guard lock{pool_mutex};
+    s.next_free_ = free_schedulers;
+    free_schedulers = &s;
+}
+
+// Never 0, which is that of a thread without a scheduler. Uniqueness is all that is shared.
+void scheduler::take_id_block() noexcept {
+    const std::uint64_t block = id_blocks_taken.fetch_add(1, std::memory_order_relaxed);
+    next_id_ = std::max<std::uint64_t>(block * ids_at_once, 1);
+}
+
+void scheduler::run(poller& outside, const scheduler_options& options,
+                    const std::function<void()>& body) {
+    CREEL_ASSERT(this_scheduler == nullptr,
+                 "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
+                 "use another thread");
+#if defined(_GLIBCXX_DEBUG)
+    // What Boost's library made has members elsewhere, then, and none of the types.
+    CREEL_ASSERT(
+        context::active()->is_context(boost::fibers::type::main_context) ||
+            context::active()->is_context(boost::fibers::type::worker_context),
+        "creel is built with _GLIBCXX_DEBUG and the Boost.Fiber it uses is not: build both "
+        "with it, or use _GLIBCXX_ASSERTIONS (docs/building.md)");
+#endif
+    CREEL_ASSERT(context::active()->is_context(boost::fibers::type::main_context),
+                 "io::run must be called from the thread's own stack, not from a Boost fiber");
+    report_other_boost_fiber();
+    scheduler& s = acquire();
+    watch_end_of_thread(); // after Boost's part of it was made
+    try {
+        s.enter(outside, options);
+    } catch (...) { // no memory: what has begun ends
+        s.leave_unentered();
+        release(s);
+        throw;
+    }
+    body();
+    s.leave();
+    release(s);
+}
+
+void scheduler::enter(poller& outside, const scheduler_options& options) {
+    if (between_runs == nullptr) // here, where it may throw, for leave()
+        between_runs.reset(new boost::fibers::algo::round_robin);
+    outside_ = &outside;
+    options_ = options;
+    options_.debug = options.debug || debug_is_in_environment();
+    if (options_.debug)
+        look_for_call_once();
+    counters_ = {};
+    tasks_alive_ = 0;
+    spinning_.limit(options.idle_spin);
+    leaving_ = false;
+    told_of_no_memory_ = false;
+    dispatcher_held_ = false;
+    pass_polled_ = false;
+    unlooked_switches_ = switches_per_look;
+    full_budget_ = budget_per_unlooked_switch * switches_per_look;
+    polls_in_ = switches_per_look;
+    looks_ = 0;
+    boost_deadline_ = time_point::max();
+    exceptions_ = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
+    stacks_.emplace();
+    reserve_stack_ = stacks_->allocate(options.stack_bytes);
+    nodes_.emplace();
+    uncaught_watch_.emplace();
+    if (options.report_overflow)
+        overflow_watch_.emplace();
+    if (options.measure_stacks)
+        meter_.emplace();
+    main_.emplace(fiber_record::fiber_kind::main);
+    main_->context = context::active();
+    main_->home = this;
+    thread_locals_ = &this_thread_parker().locals;
+    find_thread_stack(*main_);
+    adopt_sanitizer_state(*main_);
+    renew_budget(*main_);
+    main_->id = take_id();
+    last_poll_ = outside.now();
+    last_look_ = last_poll_;
+    shallow_idle_ = 0;
+    unneeded_carriers_ = 0;
+    begin_period();
+    dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
+    dispatcher_->home = this;
+    dispatcher_->id = take_id();
+    current_ = &*main_;
+    {
+        const std::lock_guard lock{kick_mutex_};
+        kickable_ = &outside;
+    }
+    this_scheduler = this;
+    // Hands over what is ready: the dispatcher always, natives if there are any.
+    main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
+    call_dispatcher(); // natives that slept while no run was on must be looked at once
+}
+
+// All tasks are done, but for those of Boost fibers inside a creel call, which are awaited. Idle
+// carriers get a null task and return; each dies in Boost's dispatcher, which gives its stack back.
+// None may be left to the thread's exit: Boost would wait there for ever.
+void scheduler::drain() noexcept {
+    while (carriers_ != 0 || reserve_is_there_ || natives_inside()) {
+        end_idle(idle_count_);
+        if (!anything_ready() && !dispatcher_due_)
+            idle_round(); // natives in creel calls: wait with them
+        yield();
+    }
+}
+
+// The stock algorithm takes over what natives are left.
+void scheduler::leave() noexcept {
+    drain();
+    drain_inbox();
+    remove_marker();
+    leaving_ = true;
+    main_->context->get_scheduler()->set_algo(between_runs);
+    this_scheduler = nullptr;
+    {
+        const std::lock_guard lock{kick_mutex_};
+        kickable_ = nullptr;
+    }
+    CREEL_ASSERT(timers_.empty(), "a timer outlived its scheduler's run");
+    forget_natives();
+    for (auto& [c, f] : natives_)
+        drop_sanitizer_state(f);
+    natives_.clear();
+    drop_sanitizer_state(*dispatcher_);
+    // From here on a task<R> that is left frees its node itself, see free_kept_task().
+    run_number_.fetch_add(1, std::memory_order_relaxed);
+    nodes_->leave_behind(std::exchange(kept_tasks_, 0));
+    dispatcher_.reset();
+    leave_unentered();
+    timers_.trim();
+}
+
+// What enter() gets before it takes the thread over.
+void scheduler::leave_unentered() noexcept {
+    overflow_watch_.reset();
+    uncaught_watch_.reset();
+    meter_.reset();
+    main_.reset();
+    if (reserve_stack_.top != nullptr)
+        stacks_->release(std::exchange(reserve_stack_, {}));
+    stacks_.reset();
+    cool_tasks(warm_task_count_);
+    nodes_.reset();
+    current_ = nullptr;
+    outside_ = nullptr;
+}
+
+// What is left in the queue, Boost's natives, goes to the next algorithm, which knows no markers.
+void scheduler::remove_marker() noexcept {
+    if (!marker_queued_)
+        return;
+    ready_queue others;
+    while (runnable* r = ready_.pop())
+        if (r != &marker_)
+            others.push(*r);
+    while (runnable* r = others.pop())
+        ready_.push(*r);
+    marker_queued_ = false;
+}
+
+int scheduler::uncaught_exceptions_of(const parker& who) const noexcept {
+    return static_cast<int>(
+        &who == current_ ? exceptions_->uncaught_exceptions
+                         : static_cast<const fiber_record&>(who).exceptions.uncaught_exceptions);
+}
+
+scheduler_statistics scheduler::statistics() const noexcept {
+    scheduler_statistics s = counters_;
+    s.tasks_spawned = s.tasks_finished + tasks_alive_;
+    s.fibers_alive = carriers_;
+    s.fibers_idle = idle_count_;
+    s.timers_armed = timers_.size();
+    return s;
+}
+
+} // namespace creel::detail

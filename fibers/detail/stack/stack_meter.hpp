@@ -1,0 +1,34 @@
+// Keeps the high-water marks of stacks, for each spawn site; see stack_use.hpp.
+//
+// A stack that nobody has touched holds no pages, so the lowest one that the kernel has for it is
+// the mark. It says so of one task only if what earlier ones left is given back: measure_ended()
+// does, and so a run measures from its beginning or not at all.
+#pragma once
+
+#include <creel/fibers/detail/stack/stack_pool.hpp>
+#include <creel/fibers/stack_use.hpp>
+
+#include <cstdint>
+#include <map>
+#include <string_view>
+#include <tuple>
+
+namespace creel::detail {
+
+struct task_record;
+
+// Threads: its scheduler's own.
+class stack_meter {
+public:
+    // Called on the stack itself, when its task has ended and nothing below is needed any more.
+    void measure_ended(const task_record& t, stack_memory stack) noexcept;
+    void measure_living(const task_record& t, stack_memory stack);
+
+    [[nodiscard]] const auto& uses() const noexcept { return uses_; }
+
+private:
+    using site = std::tuple<std::string_view, std::uint_least32_t, std::uint_least32_t>;
+    std::map<site, stack_use> uses_;
+};
+
+} // namespace creel::detail

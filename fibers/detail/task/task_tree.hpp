@@ -1,0 +1,46 @@
+// The walk over all tasks below a fiber, parents before their children.
+#pragma once
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/run/fiber_record.hpp>
+#include <creel/fibers/nursery.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace creel::detail {
+
+// visit(const task_record&, std::size_t depth) spawns and ends none. Iterative, for it is called
+// when things are bad, on the small stack of some fiber. Throws: std::bad_alloc, what visit throws.
+template <typename Visit>
+void for_each_task(const parker& root, Visit visit) {
+    struct siblings {
+        const task_record* next;
+        std::size_t depth;
+    };
+    std::vector<siblings> stack;
+    const auto push_nurseries = [&stack](const parker& who, std::size_t depth) {
+        const std::size_t outside = stack.size();
+        for (const cancel_scope* s = who.outermost; s != nullptr; s = scope_access::inner(*s))
+            if (const nursery_core* n = scope_access::nursery(*s))
+                stack.push_back({n->first_child, depth});
+        std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(outside), stack.end());
+    };
+    push_nurseries(root, 0); // its outermost nursery is visited first
+    while (!stack.empty()) {
+        const task_record* t = stack.back().next;
+        if (t == nullptr) {
+            stack.pop_back();
+            continue;
+        }
+        stack.back().next = t->next;
+        const std::size_t depth = stack.back().depth;
+        visit(*t, depth);
+        if (t->runner != nullptr)
+            push_nurseries(*t->runner, depth + 1);
+    }
+}
+
+} // namespace creel::detail

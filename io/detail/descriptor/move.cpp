@@ -1,0 +1,213 @@
+// How a record goes from the ring of one thread to that of another.
+#include <creel/io/detail/descriptor/descriptor.hpp>
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/wait_list.hpp>
+
+#include <mutex>
+#include <source_location>
+
+namespace creel::io::detail {
+
+// A call that waits until another thread's ring has let go of the record. That thread enters the
+// call in the record's list before it wakes it: the call that runs first may end the record.
+struct descriptor::mover : list_waiter, descriptor_use {
+    mover(const descriptor& d, bool cancellable) noexcept
+        : list_waiter(cancellable ? kind : kind_of_close), name(d.kind_->name) {}
+    ~mover() {
+        if (linked())
+            leave();
+    }
+
+    static void describe(const waiter& w, std::string& text) {
+        text += "another thread's ring to let go of a ";
+        text += static_cast<const mover&>(static_cast<const list_waiter&>(w)).name;
+    }
+    static constexpr wait_kind make_kind(bool is_cancellable) noexcept {
+        wait_kind made{is_cancellable};
+        made.describe = &mover::describe;
+        return made;
+    }
+    static const wait_kind kind;
+    static const wait_kind kind_of_close;
+
+    const char* name; // of the record's kind: the record itself is still another thread's
+};
+
+const wait_kind descriptor::mover::kind = make_kind(true);
+const wait_kind descriptor::mover::kind_of_close = make_kind(false);
+
+// A record between two rings.
+//
+//     at home ── the first call on another thread ──► asked ── the old ring's thread ──► let go
+//        ▲                                                                                  │
+//        └──────────── the next call, on whichever thread: one that waits, or a later ──────┘
+//
+// The call that asked may be cancelled, and the handle go on to a third thread, or back. So this
+// lies on the heap and names no call. The record and the old ring's thread have a share each.
+//
+// The handle may be dropped meanwhile, on any thread. Then the old ring's thread ends the record,
+// or the first of the calls it has woken, or, if there is none, the thread that drops it.
+struct descriptor::transfer : mail {
+    explicit transfer(descriptor& d) noexcept : what(&d), waiting(d.move_lock_) {
+        deliver = [](mail& m) noexcept { // on the old ring's thread, or after that ring's end
+            auto& t = static_cast<transfer&>(m);
+            t.what->leave_ring();
+            t.what->kind_->let_go(*t.what, t.answer);
+        };
+        answer.to = this;
+        answer.deliver = [](mail& m) noexcept { static_cast<reply&>(m).to->let_go(); };
+    }
+
+    // Behind the lock the record is not the old ring's any more.
+    void let_go() noexcept {
+        const std::shared_ptr<transfer> keep = std::move(self);
+        bool ends = false;
+        {
+            wake_batch to_wake; // before the guard, so that it wakes after the unlock
+            const std::lock_guard hold{what->move_lock_};
+            has_let_go = true;
+            while (auto* m = static_cast<mover*>(waiting.take_front())) {
+                m->join(*what);
+                to_wake.add(*m);
+            }
+            goes_on = !to_wake.empty();
+            ends = dropped && !goes_on;
+            if (ends)
+                what->transfer_.reset();
+        }
+        if (ends)
+            what->drop_here();
+    }
+
+    struct reply : mail {
+        transfer* to = nullptr;
+    };
+
+    descriptor* what;
+    std::shared_ptr<mailbox> from{}; // the old ring's
+    reply answer{};
+    std::shared_ptr<transfer> self{}; // the old ring's thread's share
+    // Guarded by the record's move_lock_, as all behind it.
+    wait_list waiting;
+    bool has_let_go = false;
+    bool goes_on = false; // calls that waited have been woken, and arrive
+    bool dropped = false; // the handle has gone
+};
+
+descriptor::descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
+
+descriptor::~descriptor() = default;
+
+const mailbox* descriptor::home() const noexcept {
+    return transfer_ != nullptr ? transfer_->from.get() : home_.get();
+}
+
+// Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
+// So nothing but home_ and transfer_ is touched here before (move_lock_ tells), or before it is
+// known that the ring has ended (the mailbox's mutex).
+void descriptor::move_to(ring& r, const char* call, bool cancellable) {
+    if (cancellable)
+        throw_if_cancelled(); // and not check_cancel(), which may switch: nothing holds the record
+    if (transfer_ == nullptr && home_ == nullptr) {
+        arrive(r);
+        return;
+    }
+    refuse_if_used_in_parent(call);
+    if (transfer_ == nullptr) {
+        const auto made = std::make_shared<transfer>(*this);
+        made->self = made;
+        {
+            const std::lock_guard hold{move_lock_};
+            made->from = std::move(home_);
+            transfer_ = made;
+        }
+        if (!made->from->post(*made))
+            made->deliver(*made);
+    }
+    const std::shared_ptr<transfer> t = transfer_;
+    mover m{*this, cancellable};
+    bool waits = false;
+    {
+        const std::lock_guard hold{move_lock_};
+        waits = !t->has_let_go;
+        if (waits)
+            t->waiting.push_back(m);
+    }
+    if (waits)
+        m.wait();
+    arrive(r);
+    if (closing_)
+        throw_not_open(call);
+}
+
+// The record is this thread's, if it was not before.
+void descriptor::arrive(ring& r) noexcept {
+    std::shared_ptr<transfer> over; // ends behind the lock
+    {
+        const std::lock_guard hold{move_lock_};
+        if (home_ == r.box())
+            return;
+        CREEL_ASSERT(home_ == nullptr,
+                     "two threads use one stream or listener; give each its own, and move one only "
+                     "while no call on it waits");
+        home_ = r.box();
+        over = std::move(transfer_);
+    }
+    r.descriptors().enter(fd_, *this);
+    if (over != nullptr && over->dropped)
+        drop_here();
+}
+
+void descriptor::come_here(const char* call, bool cancellable) {
+    if (home_ == nullptr && transfer_ == nullptr)
+        return;
+    refuse_if_used_in_parent(call);
+    if (ring* here = current_ring(); here != nullptr) {
+        if (home_ != here->box())
+            move_to(*here, call, cancellable);
+    } else if (transfer_ != nullptr ? is_between_rings() : home_->has_owner()) {
+        const std::string message =
+            std::string{call} + ": on a thread without a ring, while the ring that it was used on "
+                                "still runs; call it there, or inside io::run()";
+        creel::detail::assertion_failed("current_ring() != nullptr", message.c_str(),
+                                        std::source_location::current());
+    }
+}
+
+void descriptor::be_found_here(const char* call) {
+    if (ring* here = current_ring(); here != nullptr)
+        use_on(*here, call);
+    else
+        come_here(call);
+}
+
+// In a forked child its ring would be waited for, and that does nothing here.
+void descriptor::refuse_if_used_in_parent(const char* call) const noexcept {
+    if (const mailbox* of = home(); !of->is_parents() || (!is_used() && transfer_ == nullptr))
+        return;
+    const std::string text = std::string{call} + ": on a " + kind_->name +
+                             " that the parent of this process used when it forked";
+    creel::detail::assertion_failed("fork()", text.c_str(), std::source_location::current());
+}
+
+bool descriptor::is_between_rings() noexcept {
+    const std::lock_guard hold{move_lock_};
+    return !transfer_->has_let_go;
+}
+
+// True: whoever has the record now, or will have it, ends it. Else it is the caller's, or that of
+// the ring it gives.
+bool descriptor::drop_while_moving(std::shared_ptr<mailbox>& home) noexcept {
+    const std::lock_guard hold{move_lock_};
+    if (transfer_ != nullptr) {
+        transfer_->dropped = true;
+        if (!transfer_->has_let_go || transfer_->goes_on)
+            return true;
+        transfer_.reset();
+    }
+    home = home_;
+    return false;
+}
+
+} // namespace creel::io::detail

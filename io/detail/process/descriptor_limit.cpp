@@ -1,0 +1,46 @@
+#include <creel/io/detail/process/descriptor_limit.hpp>
+
+#include <mutex>
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+namespace creel::io::detail {
+namespace {
+
+constinit std::mutex limit_mutex;
+constinit rlim_t limit_before = 0; // guarded by limit_mutex
+constinit rlim_t limit_raised = 0; // guarded by limit_mutex; 0: it was not raised
+
+// In the child. A limit that the program has set since is left alone.
+void give_limit_back() noexcept {
+    rlimit limit{};
+    if (limit_raised != 0 && ::getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur == limit_raised) {
+        limit.rlim_cur = limit_before;
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    limit_raised = 0;
+    limit_mutex.unlock();
+}
+
+// Fails only without memory, as the program starts.
+[[maybe_unused]] const int limits_forks =
+    ::pthread_atfork([] { limit_mutex.lock(); }, [] { limit_mutex.unlock(); }, &give_limit_back);
+
+} // namespace
+
+void raise_descriptor_limit() noexcept {
+    const std::lock_guard lock{limit_mutex};
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
+        return;
+    const rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit_before = before;
+    limit_raised = limit.rlim_cur;
+}
+
+} // namespace creel::io::detail

@@ -1,0 +1,28 @@
+#include <creel/io/detail/process/standard_descriptors.hpp>
+#include <creel/io/error.hpp>
+
+#include <cerrno>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace creel::io::detail {
+
+// Inherited by child processes, as the others are.
+void fill_standard_descriptors() {
+    for (int number = STDIN_FILENO; number <= STDERR_FILENO; ++number) {
+        if (::fcntl(number, F_GETFD) >= 0 || errno != EBADF)
+            continue;
+        const int opened = ::open("/dev/null", O_RDWR);
+        if (opened < 0)
+            throw_error(errno, "io::run: descriptor " + std::to_string(number) +
+                                   " is closed, and /dev/null, which is to take its place, "
+                                   "cannot be opened");
+        // The lowest free number. Another thread may have taken that one meanwhile.
+        if (opened > STDERR_FILENO)
+            ::close(opened);
+    }
+}
+
+} // namespace creel::io::detail

@@ -1,0 +1,50 @@
+#include <creel/io/detail/ring/cancel_queue.hpp>
+
+#include <array>
+#include <utility>
+
+namespace creel::io::detail {
+namespace {
+
+// Two chains that end with a null `next`, newest first. Of those alike, what is in `a` comes first.
+link* merged(link* a, link* b) noexcept {
+    link head;
+    link* last = &head;
+    while (a != nullptr && b != nullptr) {
+        const bool b_is_newer =
+            static_cast<cancel_request*>(b)->number > static_cast<cancel_request*>(a)->number;
+        link*& newer = b_is_newer ? b : a;
+        last->next = newer;
+        last = newer;
+        newer = newer->next;
+    }
+    last->next = a != nullptr ? a : b;
+    return head.next;
+}
+
+} // namespace
+
+// A merge sort from the bottom up: bins[i] is empty or a chain of 2^i. No memory, for a poll may
+// not fail.
+void cancel_queue::sort() noexcept {
+    std::array<link*, 48> bins{};
+    while (!waiting_.empty()) {
+        link* chain = &waiting_.pop();
+        std::size_t i = 0;
+        for (; bins[i] != nullptr; ++i) // what was pushed later comes first
+            chain = merged(chain, std::exchange(bins[i], nullptr));
+        bins[i] = chain;
+    }
+    link* all = nullptr;
+    for (link* const chain : bins) // the higher ones were pushed earlier
+        all = merged(all, chain);
+    while (all != nullptr) {
+        auto& r = static_cast<cancel_request&>(*all);
+        all = all->next;
+        r.next = nullptr;
+        waiting_.push(r);
+    }
+    sorted_ = true;
+}
+
+} // namespace creel::io::detail

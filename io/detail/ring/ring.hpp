@@ -1,0 +1,225 @@
+// The ring of one thread: an io_uring, as the poller of that thread's scheduler.
+//
+// Six verbs. perform() submits an operation and parks its fiber: the only function that submits for
+// fibers. request() submits what no fiber waits for: a cancel, a receive that stands.
+// reap() is the only loop that looks at completions; it makes fibers ready and runs no user code.
+// poll() and wait_until() are the scheduler's, wake() is everybody's. end() takes the ring down.
+//
+// The kernel works on this ring only while its thread is in io_uring_enter (DEFER_TASKRUN), so all
+// of this is single-threaded but what is marked.
+#pragma once
+
+#include <creel/fibers/assert.hpp>
+#include <creel/fibers/poller.hpp>
+#include <creel/fibers/waiter.hpp>
+#include <creel/io/detail/descriptor/descriptor_table.hpp>
+#include <creel/io/detail/ring/cancel_queue.hpp>
+#include <creel/io/detail/ring/kernel_ring.hpp>
+#include <creel/io/detail/ring/mailbox.hpp>
+#include <creel/io/detail/ring/operation.hpp>
+#include <creel/io/detail/socket/connect_lines.hpp>
+#include <creel/io/statistics.hpp>
+
+#include <liburing.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace creel::io::detail {
+
+// What completes with no fiber waiting on it: the wake read, a receive that stands.
+struct completion_target {
+    void (*complete)(completion_target&, int result, unsigned flags) noexcept = nullptr;
+};
+
+// Who watches over a run: signals and the limit of a shutdown.
+struct supervisor {
+    void (*attend)(supervisor&) noexcept = nullptr; // after each wake(); and each poll if watching
+    bool watching = false;
+    time_point deadline = time_point::max(); // a wait lasts no longer
+};
+
+// What holds buffers of the ring: it has to let go of them when the ring ends.
+struct ring_member : link {
+    void (*ring_ends)(ring_member&) noexcept = nullptr;
+};
+
+class ring final : public poller {
+public:
+    explicit ring(std::unique_ptr<kernel_ring> kernel);
+    ~ring();
+
+    time_point now() noexcept override { return clock::now(); }
+    time_point coarse_now() noexcept override;
+    void poll() noexcept override;
+    void wait_until(time_point deadline) noexcept override;
+    void wake() noexcept override; // Threads: any.
+
+    // True when perform() can go ahead without waiting. If not, make_room() first, which parks.
+    [[nodiscard]] bool has_room() noexcept { return tail_ - head() < entries_ || flush(); }
+    // Throws: cancelled.
+    void make_room();
+
+    // Has the entry filled in, submits it with the next poll or wait, and parks until its last
+    // completion; op.result and op.flags then have the outcome. Nothing may have switched since
+    // has_room() or make_room(). Cost: no allocation, no system call of its own.
+    template <typename Prepare>
+    void perform(operation& op, Prepare&& prepare) {
+        io_uring_sqe& entry = next_entry();
+        prepare(entry);
+        entry.user_data = tagged(op);
+        op.cancel.number = ++counters_.operations_submitted;
+        // A cancel of an operation is always `pending`, so the reason tells nothing: only the
+        // operation's own last completion ends this.
+        static_cast<void>(park(op));
+    }
+
+    // Queues a request that gets its entry with the next poll or wait, in order, cancels after all
+    // others; or takes it back.
+    void request(sqe_request& r) noexcept { requests_.push(r); }
+    void request(cancel_request& r) noexcept { cancels_.push(r); }
+    static void retract(sqe_request& r) noexcept {
+        if (r.linked())
+            r.unlink();
+    }
+
+    // Asks the kernel to cancel; the last completion comes all the same. Idempotent, and nothing
+    // once that has come.
+    void cancel(operation& op) noexcept;
+
+    [[nodiscard]] static std::uint64_t tagged(const operation& op) noexcept {
+        return reinterpret_cast<std::uintptr_t>(&op);
+    }
+    [[nodiscard]] static std::uint64_t tagged(const completion_target& t) noexcept {
+        return reinterpret_cast<std::uintptr_t>(&t) | target_tag;
+    }
+    static constexpr std::uint64_t ignored = 2; // nobody waits for this completion
+
+    void join(ring_member& m) noexcept { members_.push(m); }
+
+    [[nodiscard]] descriptor_table& descriptors() noexcept { return descriptors_; }
+
+    [[nodiscard]] connect_lines& connects() noexcept { return connects_; }
+
+    [[nodiscard]] registered_files& files() noexcept { return kernel_->files(); }
+
+    // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
+    // that could not be tried now.
+    [[nodiscard]] bool receives_may_stand() noexcept;
+    void receive_stands(bool begins) noexcept {
+        counters_.receives_standing += begins ? 1U : ~0ULL;
+    }
+    [[nodiscard]] receive_buffers& buffers() noexcept { return kernel_->buffers(); }
+
+    // Blocks the thread until the kernel has completed something. For what completes soon. Not
+    // within reap().
+    void wait_briefly() noexcept;
+    [[nodiscard]] bool is_reaping() const noexcept { return reaping_; }
+
+    void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
+    [[nodiscard]] int wake_descriptor() const noexcept { return kernel_->wake_descriptor(); }
+    [[nodiscard]] const std::shared_ptr<mailbox>& box() const noexcept { return box_; }
+
+    // Cancels and reaps whatever the kernel still holds. No fiber may wait here any more.
+    void end() noexcept;
+    [[nodiscard]] bool ending() const noexcept { return ending_; }
+    // After end(): for the thread's next run; null if the kernel has refused it something. Only the
+    // destructor may follow.
+    [[nodiscard]] std::unique_ptr<kernel_ring> give_up_kernel() noexcept;
+
+    [[nodiscard]] ring_statistics statistics() const noexcept;
+    // A fiber has taken the descriptor that its operation brought.
+    void descriptor_taken() noexcept { --late_descriptors_; }
+
+    // The system call; tests put one here that refuses, or that spoils the entries.
+    using enter_function = int (*)(unsigned ring, unsigned to_submit, unsigned wait_for,
+                                   unsigned flags, sigset_t* argument, std::size_t argument_bytes);
+    void set_enter(enter_function f) noexcept { enter_ = f; }
+    [[nodiscard]] io_uring_sqe* entries() noexcept { return uring_.sq.sqes; }
+
+private:
+    static constexpr std::uint64_t tag_mask = 7;
+    static constexpr std::uint64_t target_tag = 1; // 0: an operation
+    static constexpr std::uint64_t message = 3; // of another thread's wake(), by no entry of ours
+
+    // An operation of the ring's own, which is under way all the time.
+    struct standing : completion_target, sqe_request {
+        ring* home = nullptr;
+        void (*fill)(ring&, io_uring_sqe&) noexcept = nullptr;
+        void (*then)(ring&) noexcept = nullptr; // at each completion; may be null
+    };
+
+    [[nodiscard]] unsigned head() const noexcept {
+        return io_uring_smp_load_acquire(uring_.sq.khead);
+    }
+    [[nodiscard]] unsigned unsubmitted() const noexcept { return tail_ - head(); }
+
+    io_uring_sqe& next_entry() noexcept {
+        CREEL_ASSERT(tail_ - head() < entries_, "perform() without has_room()");
+        ++held_;
+        return uring_.sq.sqes[tail_++ & (entries_ - 1)];
+    }
+
+    void enter_for(unsigned completions) noexcept;
+    bool flush() noexcept;
+    int enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept;
+    unsigned reap() noexcept;
+    void serve_requests() noexcept;
+    [[nodiscard]] bool kernel_finds_cancelled() noexcept;
+    unsigned catch_up() noexcept;
+    [[nodiscard]] unsigned serve_cancels() noexcept;
+    void serve_room_waiters() noexcept;
+    void attend() noexcept;
+    void woken() noexcept;
+    void stand(standing& s) noexcept;
+
+    std::unique_ptr<kernel_ring> kernel_;
+    io_uring& uring_;        // the kernel's
+    const unsigned entries_; // of the submission queue, a power of two
+    unsigned tail_;          // of the submission queue; the kernel learns it at each enter
+    unsigned enter_flags_ = 0;
+    unsigned held_ = 0;             // entries handed out less last completions reaped
+    std::uint64_t handed_over_ = 0; // operations with higher numbers the kernel may not have yet
+    unsigned late_descriptors_ = 0;
+    enter_function enter_;
+    circle<sqe_request> requests_;
+    cancel_queue cancels_{};
+    connect_lines connects_{};
+    struct room_waiter;
+    circle<room_waiter> room_waiters_;
+    circle<ring_member> members_;
+    descriptor_table descriptors_{};
+    supervisor* supervisor_ = nullptr;
+    standing wake_read_{};
+    std::uint64_t wake_count_ = 0; // what the wake read reads
+    standing heartbeat_{};
+    unsigned standing_ = 0; // how many of these two are counted in held_
+    bool ending_ = false;
+    bool reaping_ = false;
+    bool refused_ = false; // the kernel did not take what it was given, if only at first
+    const bool takes_messages_;
+    std::atomic<bool> message_under_way_{false}; // sent, and not reaped yet
+    std::shared_ptr<mailbox> box_;
+    ring_statistics counters_{};
+};
+
+// The calling thread's ring, or null.
+[[nodiscard]] ring* current_ring() noexcept;
+void set_current_ring(ring* r) noexcept;
+
+// The counters a run on this thread ended with.
+[[nodiscard]] ring_statistics& last_statistics() noexcept;
+
+[[noreturn]] void no_ring(const char* call) noexcept;
+
+// The calling thread's ring, or the end of the process with a message that names the call.
+[[nodiscard]] inline ring& ring_for(const char* call) noexcept {
+    ring* r = current_ring();
+    if (r == nullptr) [[unlikely]]
+        no_ring(call);
+    return *r;
+}
+
+} // namespace creel::io::detail

@@ -1,0 +1,13 @@
+// From an endpoint to a connected socket.
+#pragma once
+
+#include <creel/io/detail/descriptor/descriptor.hpp>
+#include <creel/io/stream_options.hpp>
+
+namespace creel::io::detail {
+
+// The socket has the options before it connects. Parks: until the peer has answered. Cancel: yes.
+// Throws: cancelled, std::system_error.
+[[nodiscard]] owned_fd connect(const endpoint& to, const stream_options& options);
+
+} // namespace creel::io::detail

@@ -1,0 +1,83 @@
+// The record behind a stream: one fiber may receive and one may send at the same time.
+#pragma once
+
+#include <creel/io/detail/descriptor/descriptor.hpp>
+#include <creel/io/detail/socket/standing_receive.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace creel::io::detail {
+
+// Ends the process: a second fiber came to `verb` ("receive", "send") on that stream.
+[[noreturn]] void two_fibers_at_once(const char* verb, int fd) noexcept;
+
+class connection final : public descriptor {
+public:
+    // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
+    static connection* adopt(owned_fd fd);
+
+    // As tcp_stream's.
+    std::size_t recv(std::span<std::byte> buffer);
+    void recv_exact(std::span<std::byte> buffer);
+    std::size_t send(std::span<const std::byte> bytes);
+    void send_all(std::span<const std::byte> bytes);
+
+    // Its slot in the file table of its ring, or -1.
+    [[nodiscard]] int slot() const noexcept { return slot_; }
+
+    // Until the next recv the caller may receive from the descriptor; what has been received
+    // already stays here. Parks: as come_here(). Threads: as recv, or any before its first use.
+    void share(const char* call);
+    // Bytes received that no recv has had yet.
+    [[nodiscard]] std::size_t pending() const noexcept { return standing_.pending(); }
+    // An error that the kernel has told and no recv has had yet, once; or 0.
+    [[nodiscard]] int take_error() noexcept { return standing_.take_error(); }
+
+private:
+    friend class standing_receive;
+
+    enum direction : unsigned char { receiving, sending };
+
+    explicit connection(int fd) noexcept : descriptor(kind, fd), standing_(*this) {}
+
+    // One operation, or as many as it takes, each inside one call. `flags` are recv(2)'s and
+    // send(2)'s.
+    template <direction Way>
+    [[gnu::always_inline]] inline std::size_t once(std::uintptr_t data, std::size_t size_bytes,
+                                                   unsigned flags);
+    template <direction Way>
+    [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
+                                           unsigned flags);
+    // Inlined: after a switch the processor predicts no return right, so each frame costs.
+    template <direction Way>
+    [[gnu::always_inline]] inline std::size_t transfer(ring& r, descriptor_use& here,
+                                                       std::uintptr_t data, std::size_t size_bytes,
+                                                       unsigned flags);
+    // Returns if it is to be tried again.
+    template <direction Way>
+    void explain(int result, bool was_cancelled);
+    // A receive in the way that suits the stream.
+    [[gnu::always_inline]] inline std::size_t receive(ring& r, descriptor_use& here,
+                                                      std::uintptr_t data, std::size_t size_bytes);
+    // Of a recv that found the end. Throws: std::system_error, if the connection broke.
+    void check_whole();
+
+    void register_with(ring& r) noexcept;
+    void unregister() noexcept;
+
+    static void end_own(descriptor& d) noexcept;
+    static void let_go(descriptor& d, detail::mail& done) noexcept;
+    static void destroy(descriptor& d) noexcept;
+    static const descriptor_kind kind;
+
+    bool busy_[2] = {false, false}; // by direction: the rule of streams, one operation of each
+    bool holds_data_ = false;       // the last receive left data in the socket
+    int broken_ = 0;                // the error that says how the connection broke, told already
+    unsigned operations_ = 0;       // on its ring, as far as that is of interest
+    int slot_ = -1;                 // in the file table of its ring
+    standing_receive standing_;
+};
+
+} // namespace creel::io::detail

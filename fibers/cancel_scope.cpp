@@ -24,17 +24,6 @@ const detail::standing_reasons_made deadline_reason_is_made{deadline_reason};
 
 namespace detail {
 
-time_point deadline_after(time_point t, duration d) noexcept {
-    duration::rep sum{};
-    if (__builtin_add_overflow(t.time_since_epoch().count(), d.count(), &sum))
-        return d > duration{} ? time_point::max() : time_point::min();
-    return time_point{duration{sum}};
-}
-
-saturating_time_point deadline_after(duration d) noexcept {
-    return deadline_after(now(), d);
-}
-
 void throw_not_finished(const cancel_scope& scope, const duration* limit,
                         const std::source_location& where) {
     if (scope.reason() == nullptr || scope.reason()->cause != cancel_cause::deadline)
@@ -72,7 +61,7 @@ void cancel_scope::destroyed_inside() const noexcept {
                "before it goes";
     } catch (const std::bad_alloc&) { // the shorter text says it, too
     }
-    detail::assertion_failed("nobody is inside", text.c_str(), std::source_location::current());
+    assertion_failed("nobody is inside", text.c_str(), std::source_location::current());
 }
 
 void cancel_scope::enter(duration span) {

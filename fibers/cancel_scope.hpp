@@ -290,11 +290,6 @@ struct scope_access {
     }
 };
 
-// The time d after t, saturating; d may be negative. The second form counts from now, and returns
-// what a scope is made of: GCC does not inline fail_after() if a temporary comes in between.
-[[nodiscard]] time_point deadline_after(time_point t, duration d) noexcept;
-[[nodiscard]] saturating_time_point deadline_after(duration d) noexcept;
-
 // A cancel called now.
 [[nodiscard]] cancel_request make_request(cancel_reason reason, duration grace);
 [[nodiscard]] cancel_request make_request(std::shared_ptr<const cancel_reason> reason,
@@ -323,7 +318,7 @@ auto cancel_scope::run(F&& f) {
 // Parks: as f does. Threads: any. Cost: one clock read and one timer.
 template <typename F>
 auto move_on_after(saturating_duration d, F&& f) {
-    cancel_scope scope{detail::deadline_after(d)};
+    cancel_scope scope{deadline_after(d)};
     return detail::scope_access::run(scope, d, f);
 }
 template <typename F>
@@ -352,7 +347,7 @@ auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source
 template <typename F>
 auto fail_after(saturating_duration d, F&& f,
                 std::source_location where = std::source_location::current()) {
-    cancel_scope scope{detail::deadline_after(d)};
+    cancel_scope scope{deadline_after(d)};
     return detail::fail_in(scope, &d, f, where);
 }
 template <typename F>

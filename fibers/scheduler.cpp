@@ -82,8 +82,8 @@ void detail::drain_natives() noexcept {
     scheduler::current()->drain();
 }
 
-bool detail::in_debug_mode() noexcept {
-    return scheduler::current()->debug();
+bool in_debug_mode() noexcept {
+    return detail::scheduler::current()->debug();
 }
 
 void detail::run_on(poller& outside, const scheduler_options& options,

@@ -66,6 +66,10 @@ struct scheduler_statistics {
 // True on a thread whose scheduler runs now.
 [[nodiscard]] bool on_scheduler() noexcept;
 
+// True if the calling thread's run is in debug mode, by its options or by CREEL_DEBUG. Threads:
+// those with a scheduler.
+[[nodiscard]] bool in_debug_mode() noexcept;
+
 namespace detail {
 void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
 
@@ -78,9 +82,6 @@ void on_living_thread(const std::function<void()>& f);
 // returned: for who wants that wait to be in a scope, in which the Boost fibers then wait, too.
 // Parks: until then. Cancel: no. Threads: own, the main fiber.
 void drain_natives() noexcept;
-
-// Is it a run in debug mode, by its options or by CREEL_DEBUG? Threads: own.
-[[nodiscard]] bool in_debug_mode() noexcept;
 } // namespace detail
 
 // Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended, and

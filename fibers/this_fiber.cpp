@@ -1,11 +1,8 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/run/forked_run.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 
-#include <cstdio>
-#include <cstdlib>
 #include <thread>
 
 namespace creel {
@@ -60,7 +57,7 @@ void sleep_for(saturating_duration d) {
         return;
     }
     check_cancel();
-    sleep(detail::deadline_after(d), d);
+    sleep(deadline_after(d), d);
 }
 
 void sleep_until(saturating_time_point deadline) {
@@ -91,24 +88,4 @@ std::string_view name() noexcept {
 
 } // namespace this_fiber
 
-namespace detail {
-
-void assertion_failed(const char* expression, const char* message,
-                      std::source_location where) noexcept {
-    const std::string_view fiber = this_fiber::name();
-    const auto line = static_cast<unsigned>(where.line());
-    if (run_is_in_parent) // that is the mistake, whatever came of it
-        std::fprintf(stderr,
-                     "creel: this process was made by fork() inside io::run, and the run stayed "
-                     "with the parent: call only exec or _exit here, or fork before io::run (%s) "
-                     "[%s] at %s:%u\n",
-                     message, expression, where.file_name(), line);
-    else
-        std::fprintf(stderr, "creel: %s [%s] at %s:%u in fiber %.*s#%llu\n", message, expression,
-                     where.file_name(), line, static_cast<int>(fiber.size()), fiber.data(),
-                     static_cast<unsigned long long>(this_fiber::id()));
-    std::abort();
-}
-
-} // namespace detail
 } // namespace creel

@@ -73,4 +73,9 @@ struct saturating_time_point : time_point {
         : time_point{detail::saturated(t)} {}
 };
 
+// The time d after t, saturating; d may be negative. The second form counts from now, and returns
+// what a scope is made of: GCC does not inline fail_after() if a temporary comes in between.
+[[nodiscard]] time_point deadline_after(time_point t, duration d) noexcept;
+[[nodiscard]] saturating_time_point deadline_after(duration d) noexcept;
+
 } // namespace creel

@@ -25,7 +25,7 @@ std::string wait_lock::says(const char* text) const noexcept {
     try {
         return name() + ": " + text;
     } catch (const std::bad_alloc&) {
-        detail::assertion_failed(label_.what, text, label_.made_at);
+        assertion_failed(label_.what, text, label_.made_at);
     }
 }
 
@@ -207,12 +207,12 @@ std::size_t wait_list::requeue(wait_list& to, std::size_t most) noexcept {
 void wait_list::destroyed_while_waited_on() const noexcept {
     std::string text = "destroyed while somebody waits on it"; // and as much more as can be said
     try {
-        text += ", " + detail::name_of_waiting(first_->who()) +
+        text += ", " + name_of_waiting(first_->who()) +
                 ": declare it outside with_nursery, or join() the nursery before it goes";
     } catch (const std::bad_alloc&) {
     }
     text = guard_->says(text.c_str());
-    detail::assertion_failed("nobody waits", text.c_str(), std::source_location::current());
+    assertion_failed("nobody waits", text.c_str(), std::source_location::current());
 }
 
 // Whoever took it off its list hands it something: its wake is on the way.

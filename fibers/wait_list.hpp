@@ -418,8 +418,6 @@ constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left) noe
 // The kind for waits on which nobody else depends.
 inline constexpr wait_kind plain_wait{};
 
-namespace detail {
-
 // The innermost scope that the caller is in. Threads: any.
 [[nodiscard]] const cancel_scope* this_scope() noexcept;
 
@@ -434,7 +432,5 @@ namespace detail {
 // call of `by`. Threads: any. Cost: but for debug mode, two loads.
 void name_wait_for_ancestor(const wait_label& what, party_number by,
                             std::optional<const cancel_scope*> within, const char* remedy) noexcept;
-
-} // namespace detail
 
 } // namespace creel

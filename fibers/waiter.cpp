@@ -132,8 +132,8 @@ party_number this_party() noexcept {
     return s != nullptr ? detail::number_of(s->running()) : detail::this_thread_number();
 }
 
-time_point detail::recent_time() noexcept {
-    return this_scheduler != nullptr ? this_scheduler->last_poll() : clock::now();
+time_point recent_time() noexcept {
+    return detail::this_scheduler != nullptr ? detail::this_scheduler->last_poll() : clock::now();
 }
 
 wake_reason park(waiter& w) {

@@ -142,10 +142,8 @@ void throw_if_cancelled();
 // returned wake_reason::cancelled, or when a pending operation turned out to be cancelled.
 [[noreturn]] void throw_cancelled();
 
-namespace detail {
 // For messages, who waits: "worker (#17, spawned at server.cpp:42)"; "another's fiber" for one of
 // another thread, of which nothing is read; without memory "a fiber".
 [[nodiscard]] std::string name_of_waiting(const waiter& w) noexcept;
-} // namespace detail
 
 } // namespace creel

@@ -67,7 +67,7 @@ std::exception_ptr run_session::schedule(const std::function<void()>& body) {
     std::exception_ptr error;
     try {
         run_scheduler(state_->uring, scheduling(), [&] {
-            state_->debug = creel::detail::in_debug_mode();
+            state_->debug = in_debug_mode();
             try {
                 body();
             } catch (...) {

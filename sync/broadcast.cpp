@@ -14,7 +14,7 @@ lagged::lagged(std::uint64_t missed)
 void detail::broadcast_keeps_nothing(std::source_location made_at) noexcept {
     const std::string text =
         wait_lock{"broadcast", made_at}.says("it must keep at least one value");
-    creel::detail::assertion_failed("kept >= 1", text.c_str(), made_at);
+    assertion_failed("kept >= 1", text.c_str(), made_at);
 }
 
 } // namespace creel::sync

@@ -24,8 +24,7 @@ std::exception_ptr condition_variable::yield() noexcept {
 
 void condition_variable::not_owned() const noexcept {
     const std::string text = lock_.says("waited for with a lock that is not held");
-    creel::detail::assertion_failed("lock.owns_lock()", text.c_str(),
-                                    std::source_location::current());
+    assertion_failed("lock.owns_lock()", text.c_str(), std::source_location::current());
 }
 
 void condition_variable::notify_one() noexcept {

@@ -9,7 +9,7 @@ namespace creel::sync {
 struct once::caller : list_waiter {
     explicit caller(party_number me) noexcept : list_waiter(plain_wait), party(me) {}
     party_number party;
-    const cancel_scope* within = creel::detail::this_scope();
+    const cancel_scope* within = this_scope();
     bool its_turn = false; // the one before it has failed
 };
 
@@ -34,7 +34,7 @@ bool once::begin() {
         within = within_;
         waiting_.push_back(self);
     }
-    creel::detail::name_wait_for_ancestor(
+    name_wait_for_ancestor(
         label, runner, within,
         "do not call a once inside the function that it calls, nor in its children");
     self.wait();

@@ -66,7 +66,7 @@ template <std::invocable F = detail::do_nothing_type>
 // So much time has passed since this was written, or it is so late. f().
 template <std::invocable F = detail::do_nothing_type>
 [[nodiscard]] auto on_timer(saturating_duration after, F f = {}) {
-    return detail::timer_case<F>{creel::detail::deadline_after(after), after, std::move(f)};
+    return detail::timer_case<F>{deadline_after(after), after, std::move(f)};
 }
 template <std::invocable F = detail::do_nothing_type>
 [[nodiscard]] auto on_timer(saturating_time_point at, F f = {}) {

@@ -95,8 +95,8 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
         [&] {
             if (!to_wake.empty()) [[unlikely]]
                 to_wake.wake_all();
-            creel::detail::name_wait_for_ancestor(label, writer, {},
-                                                  "unlock before waiting for children that lock");
+            name_wait_for_ancestor(label, writer, {},
+                                   "unlock before waiting for children that lock");
         },
         [&] {
             --called(to_share);

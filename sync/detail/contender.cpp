@@ -24,7 +24,7 @@ contender* next_behind(contender& first) noexcept {
     wait_node* behind = first.next();
     for (int i = 0; i < close && behind != nullptr; ++i, behind = behind->next())
         if (auto* const one = static_cast<contender*>(behind); one->is_here())
-            return first.is_due(creel::detail::recent_time()) ? &first : one;
+            return first.is_due(recent_time()) ? &first : one;
     return &first;
 }
 

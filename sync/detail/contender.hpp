@@ -66,7 +66,7 @@ template <typename Make, typename Try>
 template <typename Make, typename AtFirst, typename Try>
 [[gnu::always_inline]] inline void wait_for_turn(wait_list& line, Make make, AtFirst at_first,
                                                  Try try_now) {
-    const time_point began = creel::detail::recent_time();
+    const time_point began = recent_time();
     {
         auto me = make(began);
         line.push_back(me);

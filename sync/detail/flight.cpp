@@ -142,7 +142,7 @@ bool flight_core::join(flight& me) {
             grow(missing);
         return true;
     }
-    creel::detail::name_wait_for_ancestor(
+    name_wait_for_ancestor(
         label, computes, within,
         "do not ask for a key inside the function that computes it, nor in its children");
     waiting.wait();

@@ -109,7 +109,7 @@ struct flight {
           hash(spread(h)),
           equal(e),
           party(this_party()),
-          within(creel::detail::this_scope()),
+          within(this_scope()),
           followers(core.lock_) {}
 
     // std::hash of a number or a pointer is often the thing itself, with low bits that agree.

@@ -78,7 +78,7 @@ queue_statistics queue_core::statistics(std::size_t size) const noexcept {
 
 void negative_capacity(const char* what, std::source_location made_at) noexcept {
     const std::string text = wait_lock{what, made_at}.says("its capacity must not be negative");
-    creel::detail::assertion_failed("capacity >= 0", text.c_str(), made_at);
+    assertion_failed("capacity >= 0", text.c_str(), made_at);
 }
 
 } // namespace creel::sync::detail

@@ -180,7 +180,7 @@ TEST_CASE("a grace of more than 292 years never passes, and a later cancel short
 }
 
 TEST_CASE("the time after another saturates at both ends") {
-    using creel::detail::deadline_after;
+    using creel::deadline_after;
     CHECK(deadline_after(time_point{1h}, 1h) == time_point{2h});
     CHECK(deadline_after(time_point{1h}, duration::max()) == time_point::max());
     CHECK(deadline_after(time_point{-1h}, duration::max()) == time_point::max() - 1h);

@@ -38,10 +38,6 @@ std::string name_of(const parker& who) noexcept {
     }
 }
 
-std::string name_of_waiting(const waiter& w) noexcept {
-    return name_of(scheduler::owner_of(w));
-}
-
 namespace {
 
 std::string text_of(const cancel_reason& why) noexcept {
@@ -103,10 +99,6 @@ void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept 
                  name_of(self).c_str(), text_of(*absorber->reason()).c_str());
 }
 
-const cancel_scope* this_scope() noexcept {
-    return this_parker().scope;
-}
-
 namespace {
 
 // On a helper thread: the caller of blocking() waits for the call, and is inside whatever it has
@@ -125,32 +117,6 @@ void name_wait_for_caller(const wait_label& what, party_number by) noexcept {
 }
 
 } // namespace
-
-void name_wait_for_ancestor(const wait_label& what, party_number by,
-                            std::optional<const cancel_scope*> within,
-                            const char* remedy) noexcept {
-    scheduler* const s = this_scheduler;
-    if (s == nullptr) {
-        name_wait_for_caller(what, by);
-        return;
-    }
-    if (!s->debug()) [[likely]]
-        return;
-    const fiber_record* f = &s->running();
-    while (const task_record* t = f->current) {
-        const nursery_core& n = *t->parent;
-        f = static_cast<const fiber_record*>(n.opener);
-        if (number_of(*f) != by)
-            continue;
-        if (is_awaited_inside(n, within))
-            std::fprintf(stderr,
-                         "creel: debug: %s waits for %s made at %s:%u, and so for %s above it, "
-                         "which waits for its children: only a cancel can end that; %s\n",
-                         name_of(s->running()).c_str(), what.what, what.made_at.file_name(),
-                         static_cast<unsigned>(what.made_at.line()), name_of(*f).c_str(), remedy);
-        return;
-    }
-}
 
 #if defined(_GLIBCXX_HAVE_TLS)
 
@@ -184,3 +150,42 @@ void scheduler::look_for_call_once() noexcept {}
 #endif
 
 } // namespace creel::detail
+
+namespace creel {
+
+std::string name_of_waiting(const waiter& w) noexcept {
+    return detail::name_of(detail::scheduler::owner_of(w));
+}
+
+const cancel_scope* this_scope() noexcept {
+    return detail::this_parker().scope;
+}
+
+void name_wait_for_ancestor(const wait_label& what, party_number by,
+                            std::optional<const cancel_scope*> within,
+                            const char* remedy) noexcept {
+    using namespace detail;
+    scheduler* const s = this_scheduler;
+    if (s == nullptr) {
+        name_wait_for_caller(what, by);
+        return;
+    }
+    if (!s->debug()) [[likely]]
+        return;
+    const fiber_record* f = &s->running();
+    while (const task_record* t = f->current) {
+        const nursery_core& n = *t->parent;
+        f = static_cast<const fiber_record*>(n.opener);
+        if (number_of(*f) != by)
+            continue;
+        if (is_awaited_inside(n, within))
+            std::fprintf(stderr,
+                         "creel: debug: %s waits for %s made at %s:%u, and so for %s above it, "
+                         "which waits for its children: only a cancel can end that; %s\n",
+                         name_of(s->running()).c_str(), what.what, what.made_at.file_name(),
+                         static_cast<unsigned>(what.made_at.line()), name_of(*f).c_str(), remedy);
+        return;
+    }
+}
+
+} // namespace creel

@@ -110,13 +110,13 @@ void descriptor::name_user() noexcept {
         std::fprintf(stderr,
                      "creel: debug: a %s is destroyed while %s waits for %s: declare it outside "
                      "with_nursery, or join() the nursery before it goes\n",
-                     kind_->name, creel::detail::name_of_waiting(*w).c_str(), wait.c_str());
+                     kind_->name, name_of_waiting(*w).c_str(), wait.c_str());
     } catch (const std::bad_alloc&) { // a hint less
     }
 }
 
 void descriptor::drop_here() noexcept {
-    if (is_used() && on_scheduler() && creel::detail::in_debug_mode()) [[unlikely]]
+    if (is_used() && on_scheduler() && in_debug_mode()) [[unlikely]]
         name_user();
     if (!begin_close())
         finish();

@@ -170,8 +170,8 @@ void descriptor::come_here(const char* call, bool cancellable) {
         const std::string message =
             std::string{call} + ": on a thread without a ring, while the ring that it was used on "
                                 "still runs; call it there, or inside io::run()";
-        creel::detail::assertion_failed("current_ring() != nullptr", message.c_str(),
-                                        std::source_location::current());
+        assertion_failed("current_ring() != nullptr", message.c_str(),
+                         std::source_location::current());
     }
 }
 
@@ -188,7 +188,7 @@ void descriptor::refuse_if_used_in_parent(const char* call) const noexcept {
         return;
     const std::string text = std::string{call} + ": on a " + kind_->name +
                              " that the parent of this process used when it forked";
-    creel::detail::assertion_failed("fork()", text.c_str(), std::source_location::current());
+    assertion_failed("fork()", text.c_str(), std::source_location::current());
 }
 
 bool descriptor::is_between_rings() noexcept {

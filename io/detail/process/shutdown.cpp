@@ -183,7 +183,7 @@ void run_shutdown::attend_run() noexcept {
         return;
     const time_point time = now();
     if (deadline == time_point::max())
-        deadline = creel::detail::deadline_after(time, timeout_);
+        deadline = deadline_after(time, timeout_);
     else if (time >= deadline)
         give_up();
 }

@@ -64,7 +64,7 @@ int enter_in_valgrind(unsigned ring, unsigned to_submit, unsigned wait_for, unsi
     std::snprintf(text.data(), text.size(), "io_uring_enter failed with %s (%d): %s",
                   name != nullptr ? name : "an unknown error", error_number,
                   meaning != nullptr ? meaning : "unknown");
-    creel::detail::assertion_failed("io_uring_enter", text.data(), std::source_location::current());
+    assertion_failed("io_uring_enter", text.data(), std::source_location::current());
 }
 
 // A forked child has none of its parent's rings. Fails only without memory, as the program starts.
@@ -480,8 +480,7 @@ ring_statistics& last_statistics() noexcept {
 void no_ring(const char* call) noexcept {
     const std::string message =
         std::string{call} + ": called on a thread without a ring; call it inside io::run()";
-    creel::detail::assertion_failed("current_ring() != nullptr", message.c_str(),
-                                    std::source_location::current());
+    assertion_failed("current_ring() != nullptr", message.c_str(), std::source_location::current());
 }
 
 } // namespace detail

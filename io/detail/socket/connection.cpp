@@ -56,7 +56,7 @@ void two_fibers_at_once(const char* verb, int fd) noexcept {
         std::string{"two fibers "} + verb + " on one stream at once, whose peer is " +
         peer_name(fd) +
         ": leave that to one of them, or guard the stream with a creel::sync::mutex";
-    creel::detail::assertion_failed(verb, text.c_str(), std::source_location::current());
+    assertion_failed(verb, text.c_str(), std::source_location::current());
 }
 
 // A descriptor is entered in the ring's file table once it has carried so many operations: the

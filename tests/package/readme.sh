@@ -6,8 +6,8 @@ cd "$1"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-line=$(grep -o '`cmake --preset [^`]*`' README.md)
-read -ra configure <<<"$(sed 's/^`//; s/ *&&.*//' <<<"$line")"
+line=$(grep '^cmake --preset ' README.md)
+read -ra configure <<<"${line%%&&*}"
 [[ $line == *'&& cmake --build '*'&& cmake --install '* ]]
 
 unset CMAKE_GENERATOR

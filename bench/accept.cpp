@@ -4,6 +4,7 @@
 
 #include "child.hpp"
 #include "harness.hpp"
+#include "system_call.hpp"
 
 #include "accept/load.hpp"
 #include "accept/server.hpp"
@@ -13,10 +14,8 @@
 #include <chrono>
 #include <new>
 #include <stdexcept>
-#include <system_error>
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 namespace creel::bench::accepting {
@@ -31,7 +30,7 @@ public:
         : memory_(mmap(nullptr, sizeof(std::atomic<std::uint64_t>), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
         if (memory_ == MAP_FAILED)
-            throw std::system_error(errno, std::system_category(), "mmap");
+            fail(errno, "mmap");
         count_ = new (memory_) std::atomic<std::uint64_t>{0};
     }
     shared_count(const shared_count&) = delete;
@@ -44,16 +43,6 @@ private:
     void* memory_;
     std::atomic<std::uint64_t>* count_;
 };
-
-// Server and client inherit the limit, and each has more than the usual 1,024.
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw std::system_error(errno, std::system_category(), "setrlimit(RLIMIT_NOFILE)");
-}
 
 struct shape {
     const char* name;

@@ -1,13 +1,13 @@
 #include "alone.hpp"
 
 #include "child.hpp"
+#include "system_call.hpp"
 
 #include <array>
 #include <cerrno>
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
-#include <system_error>
 #include <vector>
 
 #include <unistd.h>
@@ -26,10 +26,9 @@ std::string output_of(std::vector<std::string> command) {
                                 arguments.push_back(argument.data());
                             arguments.push_back(nullptr);
                             if (dup2(pipe, STDOUT_FILENO) < 0)
-                                throw std::system_error(errno, std::system_category(), "dup2");
+                                fail(errno, "dup2");
                             execvp(arguments.front(), arguments.data());
-                            throw std::system_error(errno, std::system_category(),
-                                                    "cannot run " + command.front());
+                            fail(errno, "cannot run " + command.front());
                         }};
     return process.read_all(most_milliseconds);
 }

@@ -1,6 +1,7 @@
 #include "child.hpp"
 
 #include "pin.hpp"
+#include "system_call.hpp"
 
 #include <array>
 #include <cerrno>
@@ -8,7 +9,6 @@
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
-#include <system_error>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -42,7 +42,7 @@ namespace {
 child::child(unsigned core, const std::function<void(int)>& body) {
     std::array<int, 2> ends{};
     if (pipe2(ends.data(), O_CLOEXEC) != 0)
-        throw std::system_error(errno, std::system_category(), "pipe2");
+        fail(errno, "pipe2");
     std::fflush(nullptr);
     const pid_t parent = getpid();
     pid_ = fork();
@@ -54,7 +54,7 @@ child::child(unsigned core, const std::function<void(int)>& body) {
     close(ends[1]);
     if (pid_ < 0) {
         close(ends[0]);
-        throw std::system_error(error, std::system_category(), "fork");
+        fail(error, "fork");
     }
     pipe_ = ends[0];
 }
@@ -77,7 +77,7 @@ std::size_t child::read_some(char* data, std::size_t bytes, clock::time_point de
         if (got >= 0)
             return static_cast<std::size_t>(got);
         if (errno != EINTR)
-            throw std::system_error(errno, std::system_category(), "read from the child process");
+            fail(errno, "read from the child process");
     }
 }
 

@@ -4,17 +4,16 @@
 
 #include "child.hpp"
 #include "harness.hpp"
+#include "system_call.hpp"
 
 #include "echo/load.hpp"
 #include "echo/server.hpp"
 #include "echo/verdicts.hpp"
 
-#include <cerrno>
 #include <chrono>
-#include <string>
-#include <system_error>
+#include <cstdint>
+#include <stdexcept>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 namespace creel::bench::echo {
@@ -29,16 +28,6 @@ struct shape {
 
 constexpr shape shapes[] = {{1, 64},    {64, 64},    {512, 64},    {most_connections, 64},
                             {1, 16384}, {64, 16384}, {512, 16384}, {most_connections, most_bytes}};
-
-// Servers and client inherit the limit; 2,000 connections exceed the usual 1,024.
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw std::system_error(errno, std::system_category(), "setrlimit(RLIMIT_NOFILE)");
-}
 
 load_result measure(const server& candidate, const load& wanted) {
     raise_descriptor_limit();

@@ -3,11 +3,10 @@
 #include "alone.hpp"
 #include "pin.hpp"
 #include "report.hpp"
+#include "system_call.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <stdexcept>
-#include <system_error>
 
 #include <time.h>
 
@@ -18,10 +17,7 @@ namespace {
 constexpr std::uint64_t counted_operations = 65'536;
 
 std::chrono::nanoseconds cpu_time() {
-    timespec time{};
-    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0)
-        throw std::system_error(errno, std::system_category(), "clock_gettime");
-    return std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec};
+    return std::chrono::nanoseconds{nanoseconds(CLOCK_PROCESS_CPUTIME_ID)};
 }
 
 // Doubles until a run takes a fifth of `target`, then scales. Throws: std::logic_error when even

@@ -1,7 +1,8 @@
 #include "pin.hpp"
 
+#include "system_call.hpp"
+
 #include <cerrno>
-#include <system_error>
 
 namespace creel::bench {
 namespace {
@@ -10,7 +11,7 @@ cpu_set_t allowed_cores() {
     cpu_set_t cores;
     CPU_ZERO(&cores);
     if (sched_getaffinity(0, sizeof cores, &cores) != 0)
-        throw std::system_error(errno, std::system_category(), "sched_getaffinity");
+        fail(errno, "sched_getaffinity");
     return cores;
 }
 
@@ -29,7 +30,7 @@ int pin_to_allowed_core(unsigned index) {
     CPU_ZERO(&one);
     CPU_SET(static_cast<unsigned>(chosen), &one);
     if (sched_setaffinity(0, sizeof one, &one) != 0)
-        throw std::system_error(errno, std::system_category(), "sched_setaffinity");
+        fail(errno, "sched_setaffinity");
     return chosen;
 }
 

@@ -1,16 +1,14 @@
 #include "load.hpp"
 
+#include "../system_call.hpp"
+
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <ctime>
 #include <fstream>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,28 +19,10 @@ namespace {
 constexpr std::uint64_t patience = 5'000'000'000; // ns without progress
 constexpr std::uint64_t check_every = 16;
 
-[[noreturn]] void fail(int error, const char* what) {
-    throw std::system_error(error, std::system_category(), what);
-}
-
-std::uint64_t nanoseconds(clockid_t clock) {
-    timespec now{};
-    if (clock_gettime(clock, &now) != 0)
-        fail(errno, "clock_gettime");
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 class client {
 public:
     client(std::uint16_t port, pid_t server, const std::atomic<std::uint64_t>& finished)
-        : server_(server), finished_(finished) {
-        address_.sin_family = AF_INET;
-        address_.sin_port = htons(port);
-        address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        if (const int error = clock_getcpuclockid(server, &server_clock_); error != 0)
-            fail(error, "clock_getcpuclockid of the server");
-    }
+        : server_(server), finished_(finished), server_clock_(cpu_clock_of(server)), port_(port) {}
 
     load_result run(const load& wanted) {
         const auto turn = wanted.how == pattern::bursts ? &client::burst : &client::stream;
@@ -90,17 +70,7 @@ private:
         return end - start;
     }
 
-    void open_one() {
-        const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            fail(errno, "socket");
-        const linger reset{1, 0};
-        if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) != 0)
-            fail(errno, "SO_LINGER");
-        if (connect(fd, reinterpret_cast<const sockaddr*>(&address_), sizeof address_) != 0)
-            fail(errno, "connect to 127.0.0.1");
-        sockets_[opened_++ % most_open] = fd;
-    }
+    void open_one() { sockets_[opened_++ % most_open] = connect_to_loopback(port_); }
 
     // Those that the server has closed: a backlog is first come, first served.
     void close_finished() {
@@ -147,8 +117,8 @@ private:
 
     pid_t server_;
     const std::atomic<std::uint64_t>& finished_;
-    clockid_t server_clock_{};
-    sockaddr_in address_{};
+    clockid_t server_clock_;
+    std::uint16_t port_;
     std::array<int, most_open> sockets_{};
     std::uint64_t opened_ = 0;
     std::uint64_t closed_ = 0;

@@ -3,6 +3,8 @@
 
 #include "server.hpp"
 
+#include "../system_call.hpp"
+
 #include <creel/creel.hpp>
 
 #include <array>
@@ -10,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <system_error>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -23,7 +24,7 @@ namespace {
 void set_no_delay(int fd) {
     const int yes = 1;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0)
-        throw std::system_error(errno, std::system_category(), "TCP_NODELAY");
+        fail(errno, "TCP_NODELAY");
 }
 
 void serve_connections(int port_pipe) {

@@ -1,18 +1,16 @@
 #include "load.hpp"
 
 #include "../statistics.hpp"
+#include "../system_call.hpp"
 
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <ctime>
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <vector>
 
-#include <arpa/inet.h>
 #include <liburing.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -30,35 +28,11 @@ constexpr unsigned check_every = 16;    // of these replies one has its content 
 constexpr unsigned provided = 128;      // receive buffers; a power of two
 constexpr int patience = 20;            // watchdog periods without any reply
 
-[[noreturn]] void fail(int error, const char* what) {
-    throw std::system_error(error, std::system_category(), what);
-}
-
-std::uint64_t nanoseconds(clockid_t clock) {
-    timespec now{};
-    if (clock_gettime(clock, &now) != 0)
-        fail(errno, "clock_gettime");
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 int connect_to(std::uint16_t port) {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        fail(errno, "socket");
+    const int fd = connect_to_loopback(port);
     const int yes = 1;
-    // Reset instead of linger: thousands of connections per round must not fill the port range
-    // with TIME_WAIT.
-    const linger reset{1, 0};
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) != 0)
-        fail(errno, "setsockopt");
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        fail(errno, "connect to 127.0.0.1");
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0)
+        fail(errno, "TCP_NODELAY");
     return fd;
 }
 
@@ -111,7 +85,7 @@ private:
 
     load wanted_;
     std::uint32_t size_;
-    clockid_t server_clock_{};
+    clockid_t server_clock_;
     io_uring ring_{};
     bool ring_open_ = false;
     io_uring_buf_ring* provided_ = nullptr;
@@ -138,12 +112,11 @@ private:
 client::client(const load& wanted, std::uint16_t port, pid_t server)
     : wanted_(wanted),
       size_(wanted.connections),
+      server_clock_(cpu_clock_of(server)),
       stride_(std::size_t{wanted.bytes} + 64),
       connections_(size_),
       pattern_(wanted.bytes + 1021 * 4),
       buffers_(provided * stride_) {
-    if (const int error = clock_getcpuclockid(server, &server_clock_); error != 0)
-        fail(error, "clock_getcpuclockid of the server");
     std::minstd_rand random{1};
     for (auto& byte : pattern_)
         byte = static_cast<unsigned char>(random() >> 8);

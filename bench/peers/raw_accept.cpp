@@ -8,8 +8,6 @@
 #include "raw_listener.hpp"
 #include "raw_ring.hpp"
 
-#include <cerrno>
-
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,24 +29,15 @@ void serve(const accepting::job& what, bool multishot) {
     for (unsigned i = 0; i < (multishot ? 1 : what.accepts); ++i)
         start_accept(ring, listener.descriptor, multishot);
     echo::report_port(what.port_pipe, listener.port);
-    for (;;) {
-        const int error = io_uring_submit_and_wait(&ring, 1);
-        if (error < 0 && error != -EINTR)
-            raw_fail("io_uring_submit_and_wait", -error);
-        unsigned head = 0;
-        unsigned count = 0;
-        io_uring_cqe* cqe = nullptr;
-        io_uring_for_each_cqe(&ring, head, cqe) {
+    for (;;)
+        raw_ring_turn(ring, [&](const io_uring_cqe* cqe) {
             if (cqe->res < 0)
                 raw_fail("accept", -cqe->res);
             close(cqe->res);
             what.finished.fetch_add(1, std::memory_order_release);
             if ((cqe->flags & IORING_CQE_F_MORE) == 0)
                 start_accept(ring, listener.descriptor, multishot);
-            ++count;
-        }
-        io_uring_cq_advance(&ring, count);
-    }
+        });
 }
 
 } // namespace

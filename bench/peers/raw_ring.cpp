@@ -1,10 +1,5 @@
 #include "raw_ring.hpp"
 
-#include "raw_listener.hpp"
-
-#include <cerrno>
-#include <cstddef>
-
 #include <sys/mman.h>
 
 namespace creel::bench::peers {
@@ -30,6 +25,19 @@ io_uring_sqe* raw_ring_entry(io_uring& ring) {
         entry = io_uring_get_sqe(&ring);
     }
     return entry;
+}
+
+void raw_start_accept(io_uring& ring, int listener) {
+    io_uring_sqe* sqe = raw_ring_entry(ring);
+    io_uring_prep_multishot_accept_direct(sqe, listener, nullptr, nullptr, 0);
+    io_uring_sqe_set_data64(sqe, raw_tag(raw_accept, 0));
+}
+
+void raw_start_close(io_uring& ring, unsigned slot) {
+    io_uring_sqe* sqe = raw_ring_entry(ring);
+    io_uring_prep_close_direct(sqe, slot);
+    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, raw_tag(raw_close, slot));
 }
 
 unsigned char* raw_buffers(unsigned count) {

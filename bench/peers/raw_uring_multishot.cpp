@@ -19,8 +19,6 @@
 namespace creel::bench::peers {
 namespace {
 
-enum operation : unsigned { op_accept, op_recv, op_send, op_close, op_cancel };
-
 constexpr unsigned ring_buffers = 64;  // provided to the kernel at any time; a power of two
 constexpr unsigned all_buffers = 8192; // 128 MiB of addresses, of which only the used are touched
 constexpr unsigned short no_buffer = 0xffff;
@@ -54,18 +52,8 @@ struct server {
 
 server state;
 
-unsigned long long tag(operation op, unsigned slot) {
-    return static_cast<unsigned long long>(slot) << 8 | op;
-}
-
 unsigned char* memory_of(unsigned id) {
     return state.memory + static_cast<std::size_t>(id) * raw_stride;
-}
-
-void start_accept() {
-    io_uring_sqe* sqe = raw_ring_entry(state.ring);
-    io_uring_prep_multishot_accept_direct(sqe, state.listener, nullptr, nullptr, 0);
-    io_uring_sqe_set_data64(sqe, tag(op_accept, 0));
 }
 
 void start_recv(unsigned slot) {
@@ -73,32 +61,20 @@ void start_recv(unsigned slot) {
     io_uring_prep_recv_multishot(sqe, static_cast<int>(slot), nullptr, 0, 0);
     sqe->flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
     sqe->buf_group = buffer_group;
-    io_uring_sqe_set_data64(sqe, tag(op_recv, slot));
+    io_uring_sqe_set_data64(sqe, raw_tag(raw_recv, slot));
     state.connections[slot].receiving = true;
 }
 
 void start_send(unsigned slot) {
     const unsigned id = state.connections[slot].first;
-    io_uring_sqe* sqe = raw_ring_entry(state.ring);
-    io_uring_prep_send(sqe, static_cast<int>(slot), memory_of(id),
-                       static_cast<std::size_t>(state.buffers[id].length),
-                       MSG_WAITALL | MSG_NOSIGNAL);
-    sqe->flags = IOSQE_FIXED_FILE;
-    io_uring_sqe_set_data64(sqe, tag(op_send, slot));
-}
-
-void start_close(unsigned slot) {
-    io_uring_sqe* sqe = raw_ring_entry(state.ring);
-    io_uring_prep_close_direct(sqe, slot);
-    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, tag(op_close, slot));
+    raw_start_send(state.ring, slot, memory_of(id), state.buffers[id].length);
 }
 
 // Whether it came in time shows in the receive's own completion.
 void cancel_recv(unsigned slot) {
     io_uring_sqe* sqe = raw_ring_entry(state.ring);
-    io_uring_prep_cancel64(sqe, tag(op_recv, slot), 0);
-    io_uring_sqe_set_data64(sqe, tag(op_cancel, slot));
+    io_uring_prep_cancel64(sqe, raw_tag(raw_recv, slot), 0);
+    io_uring_sqe_set_data64(sqe, raw_tag(raw_cancel, slot));
 }
 
 void provide_buffers() {
@@ -141,7 +117,7 @@ void handle_recv(unsigned slot, const io_uring_cqe* cqe) {
         peer.ended = peer.ended || cqe->res != -ENOBUFS;
     }
     if (peer.ended && peer.first == no_buffer) {
-        start_close(slot);
+        raw_start_close(state.ring, slot);
     } else if (!peer.ended && !peer.receiving) {
         state.starved[state.starved_count++] = static_cast<unsigned short>(slot);
         peer.receiving = true;
@@ -165,30 +141,29 @@ void handle_send(unsigned slot, int result) {
     if (peer.first != no_buffer)
         start_send(slot);
     else if (peer.ended && !peer.receiving)
-        start_close(slot);
+        raw_start_close(state.ring, slot);
 }
 
 void handle(const io_uring_cqe* cqe) {
-    const auto op = static_cast<operation>(cqe->user_data & 0xff);
-    const auto slot = static_cast<unsigned>(cqe->user_data >> 8);
-    switch (op) {
-    case op_recv:
+    const unsigned slot = raw_slot_of(cqe);
+    switch (raw_operation_of(cqe)) {
+    case raw_recv:
         handle_recv(slot, cqe);
         return;
-    case op_send:
+    case raw_send:
         handle_send(slot, cqe->res);
         return;
-    case op_accept:
+    case raw_accept:
         if (cqe->res < 0)
             raw_fail("accept", -cqe->res);
         state.connections[cqe->res] = {no_buffer, no_buffer, false, false};
         start_recv(static_cast<unsigned>(cqe->res));
         if ((cqe->flags & IORING_CQE_F_MORE) == 0)
-            start_accept();
+            raw_start_accept(state.ring, state.listener);
         return;
-    case op_close:
+    case raw_close:
         raw_fail("close", -cqe->res);
-    case op_cancel:
+    case raw_cancel:
         return;
     }
 }
@@ -220,21 +195,11 @@ void serve(int port_pipe) {
     state.memory = raw_buffers(all_buffers);
     raw_ring_open(state.ring);
     open_provided_ring();
-    start_accept();
+    raw_start_accept(state.ring, state.listener);
     echo::report_port(port_pipe, listener.port);
     for (;;) {
         provide_buffers();
-        const int error = io_uring_submit_and_wait(&state.ring, 1);
-        if (error < 0 && error != -EINTR)
-            raw_fail("io_uring_submit_and_wait", -error);
-        unsigned head = 0;
-        unsigned count = 0;
-        io_uring_cqe* cqe = nullptr;
-        io_uring_for_each_cqe(&state.ring, head, cqe) {
-            handle(cqe);
-            ++count;
-        }
-        io_uring_cq_advance(&state.ring, count);
+        raw_ring_turn(state.ring, handle);
     }
 }
 

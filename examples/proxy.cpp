@@ -39,8 +39,10 @@ void carry(io::tcp_stream& client, const io::endpoint& to) {
 } // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 4)
-        return std::cerr << "usage: proxy PORT HOST PORT\n", 2;
+    if (argc != 4) {
+        std::cerr << "usage: proxy PORT HOST PORT\n";
+        return 2;
+    }
     try {
         io::endpoint to{argv[2], std::atoi(argv[3])};
         io::run({.on_signal = io::throw_interrupted}, [&] {

@@ -5,21 +5,10 @@
 # end. By hand, not in CI: './dev programs' installs and builds what it needs. It takes a minute.
 # Usage: programs.sh FOLDER   (of the built examples: build/release/examples)
 set -euo pipefail
+# shellcheck source=tests/processes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/processes.sh"
 
 examples=$(realpath "$1")
-directory=$(mktemp -d)
-processes=()
-cleanup() {
-    ((${#processes[@]} == 0)) || kill -KILL "${processes[@]}" 2>/dev/null || true
-    wait 2>/dev/null || true
-    rm -rf "$directory"
-}
-trap cleanup EXIT
-fail() {
-    echo "programs: $*" >&2
-    tail -n 20 "$directory"/*.out "$directory"/*.err >&2
-    exit 1
-}
 PATH=$PATH:/usr/sbin # nginx
 for tool in wrk h2load nginx redis-server redis-benchmark redis-cli; do
     command -v "$tool" >/dev/null || fail "$tool is missing; './dev programs' installs it"
@@ -28,23 +17,6 @@ passed=0
 ok() {
     printf '%-40s %s\n' "$@"
     ((++passed))
-}
-
-# start NAME TEXT COMMAND...: in the background, until it has printed the TEXT; sets pid, and port
-# to the number behind it.
-start() {
-    local name=$1 text=$2 i
-    shift 2
-    : >"$directory/$name.out"
-    "$@" >"$directory/$name.out" 2>"$directory/$name.err" &
-    pid=$!
-    processes+=("$pid")
-    for ((i = 0; i < 200; ++i)); do
-        [[ $(<"$directory/$name.out") =~ $text([0-9]*) ]] && port=${BASH_REMATCH[1]} && return
-        kill -0 "$pid" 2>/dev/null || fail "$name ended at once"
-        sleep 0.05
-    done
-    fail "$name did not print: $text"
 }
 
 # start_at_free_port NAME COMMAND...: the same for a server that cannot choose a free port; the
@@ -95,8 +67,8 @@ settled() {
 
 # stop NAME PID: SIGTERM ends it well.
 stop() {
-    kill -TERM "$2"
-    wait "$2" || fail "$1 ended with status $?"
+    terminate "$2"
+    ended 0 "$2" "$1"
 }
 
 # stop_ours NAME PID: the same, and nothing is left in its ring.

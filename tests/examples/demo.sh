@@ -2,62 +2,14 @@
 # Runs the demo that is $1: the whole show, then hostile and unusual HTTP against a server of its
 # own, the drain, and what must fail.
 set -euo pipefail
+# shellcheck source=tests/processes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"
 
 demo=$1
-directory=$(mktemp -d)
-processes=()
-cleanup() {
-    ((${#processes[@]} == 0)) || kill -KILL "${processes[@]}" 2>/dev/null || true
-    rm -rf "$directory"
-}
-trap cleanup EXIT
 for tool in curl wrk; do
     command -v "$tool" >/dev/null || { echo "demo: this test needs $tool" >&2 && exit 1; }
 done
-fail() {
-    echo "demo: $*" >&2
-    tail -n 30 "$directory"/*.out "$directory"/*.err >&2
-    exit 1
-}
-
-# start NAME TEXT ARGUMENT...: runs the demo in the background until it has printed the TEXT; sets
-# pid, and port if the text ends in one.
-start() {
-    local name=$1 text=$2 i
-    shift 2
-    : >"$directory/$name.out"
-    "$demo" "$@" >"$directory/$name.out" 2>"$directory/$name.err" &
-    pid=$!
-    processes+=("$pid")
-    for ((i = 0; i < 400; ++i)); do
-        if [[ $(<"$directory/$name.out") =~ $text([0-9]*) ]]; then
-            port=${BASH_REMATCH[1]}
-            return
-        fi
-        kill -0 "$pid" 2>/dev/null || fail "$name ended at once"
-        sleep 0.05
-    done
-    fail "$name did not print: $text"
-}
 ready='listening on 127.0.0.1:'
-
-# Sends SIGTERM once the process sleeps: TSan puts a signal off that comes while a fiber runs, and
-# forgets it with that fiber.
-terminate() {
-    local i state
-    for ((i = 0; i < 100000; ++i)); do
-        state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status")
-        [[ $state != S ]] || break
-    done
-    kill -TERM "$1"
-}
-
-# ended STATUS PID WHAT: it ends, and with that status.
-ended() {
-    local status=0
-    wait "$2" || status=$?
-    ((status == $1)) || fail "$3 ended with status $status, not $1"
-}
 
 alive() { # PID: it is there, and not only because nobody has reaped it
     local state
@@ -122,14 +74,14 @@ stat() { # NAME: that number from /stats
 
 # What takes its time goes on behind the rest: a server that never answers, and one whose handler
 # takes longer than a server waits for it.
-start mute "$ready" backend 0
+start mute "$ready" "$demo" backend 0
 mute=$pid
 kill -STOP "$mute"
 "$demo" load --port "$port" --seconds 1 --connections 3 >"$directory/mute_load.out" \
     2>"$directory/mute_load.err" &
 mute_load=$!
 processes+=("$mute_load")
-start endless "$ready" server --backends "$port,$port,$port" --port 0 --deadline-ms 3600000
+start endless "$ready" "$demo" server --backends "$port,$port,$port" --port 0 --deadline-ms 3600000
 endless=$pid
 exec {unanswered}<>"/dev/tcp/127.0.0.1/$port"
 printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$unanswered"
@@ -145,7 +97,7 @@ done
 [[ ! -s $directory/once.err ]] || fail "--once complained"
 
 # It goes on serving until a signal, and leaves nobody behind.
-start show 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0 "${patiently[@]}"
+start show 'Ctrl-C ends it' "$demo" --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 ((${#children[@]} == 4)) || fail "not four processes but ${#children[@]}"
 [[ $(<"$directory/show.out") =~ "server on 127.0.0.1:"([0-9]+) ]] || fail 'where is the server?'
@@ -156,7 +108,7 @@ grep -q '^drained' "$directory/show.out" || fail 'the show did not drain'
 gone "${children[@]}"
 
 # When one of its processes dies it says which, and fails.
-start broken 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0 "${patiently[@]}"
+start broken 'Ctrl-C ends it' "$demo" --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "${children[1]}"
 ended 1 "$pid" 'the show without a backend'
@@ -164,7 +116,7 @@ grep -q 'backend .* ended with status 137' "$directory/broken.err" || fail 'it d
 gone "${children[@]}"
 
 # When it is killed itself, the others go too.
-start killed 'Ctrl-C ends it' --seconds 1 --connections 4 --port 0 "${patiently[@]}"
+start killed 'Ctrl-C ends it' "$demo" --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null || true
@@ -188,11 +140,11 @@ done
 ports=
 backends=()
 for index in 0 1 2; do
-    start "backend$index" "$ready" backend "$index" --latency-ms 1
+    start "backend$index" "$ready" "$demo" backend "$index" --latency-ms 1
     ports+=${ports:+,}$port
     backends+=("$pid")
 done
-start server "$ready" server --backends "$ports" --port 0 --deadline-ms 10000
+start server "$ready" "$demo" server --backends "$ports" --port 0 --deadline-ms 10000
 server=$pid
 
 host='Host: x\r\n'
@@ -349,10 +301,10 @@ grep -q '^drained:' "$directory/server.out" || fail 'the server did not say that
 [[ ! -s $directory/server.err ]] || fail 'the server complained'
 
 # The drain: a request in flight when the signal comes is answered.
-start slow "$ready" backend 0 --latency-ms 2000
+start slow "$ready" "$demo" backend 0 --latency-ms 2000
 slow=$port
 slow_process=$pid
-start drained "$ready" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
+start drained "$ready" "$demo" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
 server=$pid
 exec {busy}<>"/dev/tcp/127.0.0.1/$port"
 printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$busy"
@@ -366,20 +318,20 @@ ended 0 "$server" 'the drained server'
 grep -q ' 1 of them after the signal' "$directory/drained.out" || fail 'it counted another drain'
 
 # A load on wrong answers fails: three times the same backend.
-start wrong "$ready" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
+start wrong "$ready" "$demo" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
 wrong=$pid
 load_fails 'wrong' --connections 2
 
 # So does one that loses its server in the middle, one whose backends are stuck, all of them or one,
 # and one without a reply; but not one that is slow.
-start watched "$ready" server --backends "$ports" --port 0
+start watched "$ready" "$demo" server --backends "$ports" --port 0
 watched=$pid
 kill -STOP "${backends[1]}"
 load_fails 'backend prices owed' --connections 4
 kill -STOP "${backends[0]}" "${backends[2]}"
 load_fails "no backend's reply reached a page" --connections 4
 kill -CONT "${backends[@]}"
-start lost '  1 s ' load --port "$port" --seconds 60 --connections 4
+start lost '  1 s ' "$demo" load --port "$port" --seconds 60 --connections 4
 kill -KILL "$watched"
 ended 1 "$pid" 'a load whose server died'
 grep -q '[1-4] replies were lost' "$directory/lost.err" || fail 'it does not say that it lost any'
@@ -388,11 +340,11 @@ grep -q 'idle: only 0 replies for 3' "$directory/mute_load.err" || fail 'it does
 kill -CONT "$mute"
 slow_ports=
 for index in 0 1 2; do
-    start "late$index" "$ready" backend "$index" --latency-ms 800
+    start "late$index" "$ready" "$demo" backend "$index" --latency-ms 800
     slow_ports+=${slow_ports:+,}$port
     backends+=("$pid")
 done
-start late "$ready" server --backends "$slow_ports" --port 0 --deadline-ms 9000
+start late "$ready" "$demo" server --backends "$slow_ports" --port 0 --deadline-ms 9000
 late=$pid
 timeout 60 "$demo" load --port "$port" --seconds 1 --connections 64 >"$directory/load.out" \
     2>"$directory/load.err" || fail 'a slow server was taken for an idle one'

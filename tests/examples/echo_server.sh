@@ -3,45 +3,10 @@
 # vanishes hurts nobody, SIGTERM ends it while a connection is open, and with few descriptors the
 # peers it has none for wait until others leave.
 set -euo pipefail
+# shellcheck source=tests/processes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"
 
-directory=$(mktemp -d)
-server=
-cleanup() {
-    [[ -z $server ]] || kill -KILL "$server" 2>/dev/null || true
-    rm -rf "$directory"
-}
-trap cleanup EXIT
-fail() {
-    echo "echo_server: $*" >&2
-    cat "$directory"/* >&2
-    exit 1
-}
-
-# start COMMAND...: sets server and port.
-start() {
-    : >"$directory/out"
-    "$@" 0 >"$directory/out" 2>"$directory/err" &
-    server=$!
-    port=
-    for ((i = 0; i < 200; ++i)); do
-        [[ $(<"$directory/out") =~ ^"echo server listens on 127.0.0.1:"([0-9]+)$ ]] &&
-            port=${BASH_REMATCH[1]} && return
-        kill -0 "$server" 2>/dev/null || fail "it ended at once"
-        sleep 0.05
-    done
-    fail "it did not say where it listens"
-}
-
-# Has SIGTERM end it.
-terminate() {
-    kill -TERM "$server"
-    status=0
-    wait "$server" || status=$?
-    server=
-    ((status == 143)) || fail "SIGTERM ended it with status $status, not 143"
-}
-
-start "$1"
+start server 'echo server listens on 127.0.0.1:' "$1" 0
 
 exec {first}<>"/dev/tcp/127.0.0.1/$port"
 exec {second}<>"/dev/tcp/127.0.0.1/$port"
@@ -70,12 +35,13 @@ echo "still there?" >&"$first"
 read -r -t 10 -u "$first" line || fail "it fell silent when another connection ended"
 [[ $line == "still there?" ]] || fail "got '$line' back"
 
-terminate
+terminate "$pid"
+ended 143 "$pid" "the server"
 read -r -t 10 -u "$first" line && fail "the open connection got '$line' at the end"
-[[ ! -s $directory/err ]] || fail "it complained"
+[[ ! -s $directory/server.err ]] || fail "it complained"
 
 # Of 40 peers at most 16 have a descriptor at a time, and those that wait get theirs in turn.
-start prlimit --nofile=32:32 "$1"
+start limited 'echo server listens on 127.0.0.1:' prlimit --nofile=32:32 "$1" 0
 peers=()
 for ((i = 0; i < 40; ++i)); do
     exec {peer}<>"/dev/tcp/127.0.0.1/$port"
@@ -88,5 +54,7 @@ for ((i = 0; i < 40; ++i)); do
     [[ $line == "peer $i" ]] || fail "peer $i of 40 got '$line' back"
     exec {peer}>&-
 done
-terminate
-[[ ! -s $directory/err ]] || fail "it complained of too few descriptors"
+terminate "$pid"
+ended 143 "$pid" "the server with few descriptors"
+[[ ! -s $directory/limited.err ]] || fail "it complained of too few descriptors"
+processes=()

@@ -2,40 +2,13 @@
 # Runs the proxy that is $1 before the echo server beside it: bytes and the end of what each side
 # sends get through, a server that is not there hurts nobody, and nothing is left at the end.
 set -euo pipefail
+# shellcheck source=tests/processes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"
+listening='listens on 127.0.0.1:'
 
-directory=$(mktemp -d)
-processes=()
-cleanup() {
-    ((${#processes[@]} == 0)) || kill -KILL "${processes[@]}" 2>/dev/null || true
-    rm -rf "$directory"
-}
-trap cleanup EXIT
-fail() {
-    echo "proxy: $*" >&2
-    cat "$directory"/*.out "$directory"/*.err >&2
-    exit 1
-}
-
-# start NAME PROGRAM ARGUMENT...: in the background, until it says on which port it listens; sets
-# pid and port.
-start() {
-    local name=$1 i
-    : >"$directory/$name.out"
-    "${@:2}" >"$directory/$name.out" 2>"$directory/$name.err" &
-    pid=$!
-    processes+=("$pid")
-    for ((i = 0; i < 200; ++i)); do
-        [[ $(<"$directory/$name.out") =~ "listens on 127.0.0.1:"([0-9]+) ]] &&
-            port=${BASH_REMATCH[1]} && return
-        kill -0 "$pid" 2>/dev/null || fail "$name ended at once"
-        sleep 0.05
-    done
-    fail "$name did not say where it listens"
-}
-
-start echo "$(dirname "$1")/echo_server" 0
+start echo "$listening" "$(dirname "$1")/echo_server" 0
 echo=$pid
-start proxy "$1" 0 127.0.0.1 "$port"
+start proxy "$listening" "$1" 0 127.0.0.1 "$port"
 proxy=$pid
 
 # The echo server closes when it has seen the end, and only then does the client: so both ends were
@@ -75,23 +48,23 @@ my ($n, $buffer);
 1 while $n = sysread $peer, $buffer, 65536;
 print defined $n ? "an end\n" : "a reset\n";
 END
-start origin perl "$directory/origin.pl"
+start origin "$listening" perl "$directory/origin.pl"
 origin=$pid
-start second "$1" 0 127.0.0.1 "$port"
+start second "$listening" "$1" 0 127.0.0.1 "$port"
 second=$pid
 timeout 20 perl -MIO::Socket::INET -MSocket -e '
     my $peer = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0]) or die "connect: $!";
     syswrite $peer, "x" x 100000;
     setsockopt $peer, SOL_SOCKET, SO_LINGER, pack("ii", 1, 0);
     close $peer' "$port" || fail 'the client that breaks off failed'
-wait "$origin" || fail 'the origin failed'
+ended 0 "$origin" 'the origin'
 [[ $(tail -n 1 "$directory/origin.out") == 'a reset' ]] || fail "the reset came as $(tail -n 1 "$directory/origin.out")"
-kill -TERM "$second"
-wait "$second" || fail 'the second proxy failed'
+terminate "$second"
+ended 0 "$second" 'the second proxy'
 port=$(sed -n 's/.*listens on 127.0.0.1://p' "$directory/proxy.out")
 
-kill -TERM "$echo"
-wait "$echo" || true
+terminate "$echo"
+ended 143 "$echo" 'the echo server'
 read -r -t 10 -u "$open" line && fail "got '$line' after the end"
 if timeout 20 "$(dirname "$1")/echo_client" 127.0.0.1 "$port" nobody >/dev/null 2>&1; then
     fail 'it had a reply without a server'
@@ -102,13 +75,8 @@ for ((i = 0; i < 200; ++i)); do
 done
 ((i < 200)) || fail 'it did not say that the server is not there'
 
-# Once it sleeps: TSan puts off a signal that comes while a fiber runs, and forgets it with that fiber.
-for ((i = 0; i < 200; ++i)); do
-    [[ $(sed 's/.*) //' "/proc/$proxy/stat") != S* ]] || break
-    sleep 0.05
-done
-kill -TERM "$proxy"
-wait "$proxy" || fail 'the proxy failed'
+terminate "$proxy"
+ended 0 "$proxy" 'the proxy'
 [[ $(tail -n 1 "$directory/proxy.out") == 'left: 0 operations, 0 connections, 0 buffers' ]] ||
     fail 'something was left'
 processes=()

@@ -1,6 +1,6 @@
-// The accept family: what a connection costs a TCP server that only accepts and closes. Server and
-// client are processes of their own, each with one thread pinned to its own core. See
-// bench/README.md for the figures.
+// The accept family: the cost of a connection for a TCP server that only accepts and closes. Server
+// and client are processes of their own, each with one thread pinned to its own core. The figures
+// are explained in bench/README.md.
 
 #include "child.hpp"
 #include "harness.hpp"
@@ -23,7 +23,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Seen by all processes that are forked meanwhile.
+// A count that this process shares with all processes that it forks while the object lives.
 class shared_count {
 public:
     shared_count()

@@ -18,7 +18,7 @@ namespace {
 constexpr int most_milliseconds = 15 * 60 * 1000;
 constexpr const char* end_mark = "counted to here\n";
 
-// Runs the command on the first allowed core and returns what it wrote to stdout.
+// Runs the command on the first allowed core and returns its output on stdout.
 std::string output_of(std::vector<std::string> command) {
     const child process{0, [&](int pipe) {
                             std::vector<char*> arguments;

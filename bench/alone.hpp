@@ -1,8 +1,9 @@
 #pragma once
 
-// One measurement in a process of its own, which is this program run again with --alone: for what
-// a process's past would falsify (resident memory), and for what another program counts
-// (instructions). The process then calls `candidate::alone` of the measurement with that id.
+// One measurement in a process of its own, which is this program run again with --alone. Two
+// figures need that: resident memory, which depends on all that the process did before, and
+// instructions, which another program counts. The process calls `candidate::alone` of the
+// measurement with this id.
 
 #include "harness.hpp"
 
@@ -11,16 +12,17 @@
 
 namespace creel::bench {
 
-// The values that `alone` returned there. Throws: std::runtime_error when it failed.
+// Returns the values that `alone` returned there. Throws: std::runtime_error when it failed.
 values measure_alone(const std::string& id, std::uint64_t rounds);
 
-// Counts the user-space instructions of the process from its start until `alone` said so, which
-// then ends it (see end_of_counting). By valgrind's callgrind, since virtual machines like ours
-// have no instruction counter; the same program gives the same count, whatever else runs.
-// Throws: std::runtime_error when valgrind is missing or the measurement failed.
+// Counts the user-space instructions of the process from its start until `alone` calls
+// end_of_counting(), which ends the process. valgrind's callgrind counts them, because virtual
+// machines like ours have no instruction counter. The same program gives the same count, and other
+// programs that run do not change it. Throws: std::runtime_error when valgrind is missing or the
+// measurement failed.
 std::uint64_t count_instructions_alone(const std::string& id, std::uint64_t rounds);
 
-// For `alone` under callgrind: what comes after is not counted, because it does not happen.
+// For `alone` under callgrind: ends the process, so that nothing after this call is counted.
 [[noreturn]] void end_of_counting();
 
 } // namespace creel::bench

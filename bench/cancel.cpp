@@ -1,9 +1,9 @@
-// The cancel family: what it costs to cancel fibers that wait, until the last has unwound and its
-// nursery has ended: all in one nursery, or each in a nursery that the one before it opened, to
-// show what a level of nesting costs at each depth. The control has as many fibers woken by an
-// event from the same wait; each then throws the same exception from the same place on its own
-// stack, and catches it. Every measurement has a process of its own, so that each throws on stacks
-// that are as fresh.
+// The cancel family: the cost of cancelling fibers that wait, until the last has unwound and its
+// nursery has ended. All fibers are in one nursery; or each is in a nursery that the fiber before
+// it opened, which shows the cost of a level of nesting at each depth. In the control an event
+// wakes the same number of fibers from the same wait; each then throws the same exception from the
+// same place on its own stack, and catches it. Each measurement has a process of its own, so that
+// all throw on equally fresh stacks.
 
 #include "alone.hpp"
 #include "micro.hpp"
@@ -33,7 +33,7 @@ constexpr group groups[]{{"fibers:100000", 100'000, false},
                          {"depth:4000", 4'000, true},
                          {"depth:16000", 16'000, true}};
 
-// A doubly linked list of waiters: what a primitive of sync/ is, less its lock.
+// A doubly linked list of waiters: a primitive of sync/ without its lock.
 class gate {
 public:
     void pass() {
@@ -45,7 +45,7 @@ public:
         ++parked;
         if (park(w) == wake_reason::cancelled)
             throw_cancelled();
-        if (reason != nullptr) // the control: what throw_cancelled does
+        if (reason != nullptr) // the control does the same as throw_cancelled
             throw cancelled{reason};
     }
     void open() {
@@ -108,7 +108,7 @@ void creel_cancel(meter& meter) {
         throw std::runtime_error("not every fiber was cancelled");
 }
 
-// Each level is a fiber that waits for the next one, and the last waits at the gate.
+// Each level is a fiber that waits for the next level. The last level waits at the gate.
 void level(gate& g, std::uint64_t below) {
     with_nursery([&](nursery& n) {
         if (below == 0)

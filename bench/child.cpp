@@ -21,8 +21,8 @@ namespace {
 
 [[noreturn]] void run_child(pid_t parent, unsigned core, int pipe,
                             const std::function<void(int)>& body) {
-    // The request to die with the parent comes too late if the parent is already gone; then
-    // getppid() tells.
+    // If the parent has ended before prctl() the kernel sends no signal, but getppid() then returns
+    // another process.
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
         _exit(1);
     try {

@@ -1,5 +1,5 @@
-// Where and with what a run was measured. What cannot be found out is "unknown", never an error:
-// a tarball has no commit, a container may have no pkg-config.
+// The machine, the compiler and the libraries of a run. A fact that cannot be found is "unknown"
+// and never an error: a tarball has no commit, a container may have no pkg-config.
 
 #include "report.hpp"
 
@@ -52,12 +52,13 @@ std::string compiler() {
 #endif
 }
 
-// As bench/CMakeLists.txt passes them: those of the build type, warnings aside.
+// The flags of the build type, without the warnings, as bench/CMakeLists.txt passes them.
 std::string flags() {
     return CREEL_BENCH_FLAGS;
 }
 
-// The commit of the tree this binary stands in, marked when tracked files differ from it.
+// The commit of the tree that contains this program. "-dirty" marks a tree whose tracked files
+// differ from it.
 std::string commit() {
     std::error_code ignored;
     const auto self = std::filesystem::read_symlink("/proc/self/exe", ignored);

@@ -1,7 +1,8 @@
 #pragma once
 
-// The least that a C++20 coroutine can be: the control that shows what stackless costs. No
-// scheduler, no result, no error; whoever resumes it decides who runs.
+// The least that a C++20 coroutine can be: the control that shows the cost of a stackless
+// coroutine. It has no scheduler, no result and no error. The code that resumes it decides which
+// one runs.
 
 #include <coroutine>
 #include <exception>
@@ -29,7 +30,7 @@ public:
     }
     ~coroutine() { destroy(); }
 
-    // Until it suspends or ends.
+    // Runs it until it suspends or ends.
     void resume() const { handle_.resume(); }
 
     void destroy() {

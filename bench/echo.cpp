@@ -1,6 +1,6 @@
-// The echo family: what a request to a TCP echo server costs its process and how long it takes.
-// Server and client are processes of their own, each with one thread pinned to its own core; this
-// process only starts them and waits. See bench/README.md for the figures.
+// The echo family: the CPU time that a request costs a TCP echo server, and how long the request
+// takes. Server and client are processes of their own, each with one thread pinned to its own core.
+// This process only starts them and waits. The figures are explained in bench/README.md.
 
 #include "child.hpp"
 #include "harness.hpp"
@@ -34,8 +34,8 @@ load_result measure(const server& candidate, const load& wanted) {
     const child server_process{0, [&](int pipe) { candidate.run(pipe); }};
     std::uint16_t port = 0;
     server_process.read_exact(&port, sizeof port, 5000);
-    // Declared after the server, so killed before it: its connections are reset by then, which the
-    // server has no time to report.
+    // It is declared after the server and so is killed first. That resets its connections, and the
+    // server is killed before it can report them.
     const child client_process{1, [&](int pipe) {
                                    const auto seen = drive(wanted, port, server_process.pid());
                                    if (write(pipe, &seen, sizeof seen) != sizeof seen)

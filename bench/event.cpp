@@ -1,5 +1,5 @@
 // The event family. `pingpong`: two fibers, or threads, each of which sets the event that the other
-// waits for; an operation is a round trip.
+// waits for. An operation is a round trip.
 
 #include "micro.hpp"
 
@@ -63,7 +63,7 @@ void creel_pingpong(meter& meter) {
     check(meter, answered);
 }
 
-// What Boost.Fiber and std have instead of an event.
+// Boost.Fiber and std have no event: one made of their mutex and condition variable.
 template <class Mutex, class Condition>
 class made_event {
 public:
@@ -106,7 +106,7 @@ void std_thread_pingpong(meter& meter) {
     check(meter, answered);
 }
 
-// With a concrete executor, not any_io_executor.
+// The executor is a concrete type and not any_io_executor.
 using executor = boost::asio::io_context::executor_type;
 using channel = boost::asio::experimental::channel<executor, void(boost::system::error_code)>;
 using awaitable = boost::asio::awaitable<void, executor>;

@@ -23,7 +23,7 @@ std::vector<std::function<family()>>& registered() {
     return families;
 }
 
-// What is measured of one family, and the values so far.
+// The measurements of one family, and the values that they have given so far.
 struct plan {
     struct item {
         std::size_t candidate;
@@ -32,14 +32,14 @@ struct plan {
         int failed = 0;               // rounds that gave none
     };
     family of;
-    std::vector<std::vector<item>> cases; // only those with anything to measure
+    std::vector<std::vector<item>> cases; // only cases that have something to measure
     int rounds = 0;
 };
 
 plan make_plan(family of, const options& wanted) {
     plan result;
     result.rounds = wanted.quick ? of.quick_rounds : of.rounds;
-    if (wanted.rounds > 0 && !of.instructions) // those repeat exactly
+    if (wanted.rounds > 0 && !of.instructions) // counts of instructions repeat exactly
         result.rounds = wanted.rounds;
     for (std::size_t c = 0; c < of.cases.size(); ++c) {
         std::vector<plan::item> items;
@@ -67,7 +67,8 @@ std::string time_left(clock::duration elapsed, double done, double total) {
     return text;
 }
 
-// Measures one item; false when it failed. Progress goes to stderr, so that stdout holds tables.
+// Measures one item; returns false when it failed. Progress goes to stderr, so that stdout has only
+// the tables.
 bool measure(const family& of, plan::item& item, const options& wanted) {
     const auto& candidate = of.candidates[item.candidate];
     try {
@@ -130,7 +131,7 @@ family_results results_of(const plan& done) {
     return all;
 }
 
-// The ids of the JSON.
+// Prints the ids as they are in the JSON.
 void print_list(const plan& todo) {
     for (const auto& items : todo.cases)
         for (const auto& item : items)
@@ -140,7 +141,7 @@ void print_list(const plan& todo) {
                           << '\n';
 }
 
-// A name that selects nothing is a typing error worth hearing about at once.
+// A name that selects nothing is probably mistyped, and is reported at once.
 void check_selections(const options& wanted, const std::vector<family>& families) {
     for (const auto& selection : wanted.selections) {
         std::vector<std::string> known;
@@ -173,7 +174,7 @@ std::vector<plan> make_plans(const options& wanted) {
     return plans;
 }
 
-// Another process of ours wants one measurement: see alone.hpp.
+// Makes one measurement for another process of the benchmark: see alone.hpp.
 int run_alone(const std::string& id, std::uint64_t rounds) {
     for (const auto& make : registered()) {
         const family one = make();
@@ -195,7 +196,7 @@ int run_all(const options& wanted) {
             print_list(todo);
         return 0;
     }
-    // Before the work of minutes, not after it.
+    // A file that cannot be written is found before minutes of work, not after it.
     std::ofstream json;
     if (!wanted.json.empty())
         if (json.open(wanted.json); !json)

@@ -1,9 +1,9 @@
 #pragma once
 
-// The frame every benchmark family runs in. A family is a list of candidates measured on a list
-// of cases; one measurement gives one value per figure. Candidates are interleaved within each
-// round, in an order that rotates from round to round, because the machine drifts by 10-30%: a
-// comparison counts only with both sides in one run.
+// The frame in which each benchmark family runs. A family is a list of candidates that are measured
+// on a list of cases; a measurement gives one value per figure. Candidates are interleaved within
+// each round, in an order that rotates from round to round, because the machine drifts by 10-30%: a
+// comparison is only valid if both sides were measured in one run.
 //
 //     const bench::registration here{[] {
 //         bench::family family{.name = "hash", .figures = {{"", "ns"}}, .cases = {"bytes:64"}};
@@ -11,7 +11,7 @@
 //             return bench::values{measure_fnv(effort.quick)}; }});
 //         return family; }};
 //
-// In-process benchmarks counted in ns per operation are easier to write with micro.hpp.
+// Benchmarks inside one process, in ns per operation, are easier to write with micro.hpp.
 
 #include <cstddef>
 #include <cstdint>
@@ -29,7 +29,7 @@ struct figure {
     bool more_is_better = false;
 };
 
-// How long a measurement may take; the family decides what it means.
+// How long a measurement may take. Each family decides what quick means.
 struct effort {
     bool quick = false;
 };
@@ -40,11 +40,11 @@ using values = std::vector<double>;
 struct candidate {
     std::string name;
     bool control = false; // the same work done without creel; ratios are against the best control
-    // Measures one case once. What it throws counts as a failure of this measurement alone.
+    // Measures one case once. If it throws, only this measurement has failed.
     std::function<values(std::size_t case_index, const effort&)> measure;
-    // For families that use alone.hpp: the part that runs in a process of its own.
+    // The part that runs in a process of its own, for families that use alone.hpp.
     std::function<values(std::size_t case_index, std::uint64_t rounds)> alone = {};
-    // Which cases it has; empty: all.
+    // Tells which cases the candidate has. If it is empty, the candidate has all of them.
     std::function<bool(std::size_t case_index)> has_case = {};
 };
 
@@ -53,24 +53,24 @@ struct family_results; // see report.hpp
 struct family {
     std::string name;
     std::vector<figure> figures;
-    std::vector<std::string> cases; // "connections:64/bytes:64"; an empty one is left out of the id
+    std::vector<std::string> cases; // "connections:64/bytes:64"; the id leaves out an empty case
     std::vector<candidate> candidates;
     int rounds = 9;
     int quick_rounds = 3;
-    bool instructions = false; // needs valgrind: taken only with --instructions
-    // Prints, below the tables, what else a reader should see at once; may be empty.
+    bool instructions = false; // needs valgrind: measured only with --instructions
+    // Prints more below the tables; may be empty.
     std::function<void(std::ostream&, const family_results&)> conclude = {};
 };
 
-// Adds a family before main starts, so that adding a source file is all a new family needs. Two
-// may share a name, if their cases differ: each counts in its own unit.
+// Adds a family before main starts, so that a new family needs only a new source file. Two families
+// may have the same name if their cases differ: each has its own unit.
 class registration {
 public:
     explicit registration(std::function<family()> make);
 };
 
-// Runs the command line (see --help); returns the exit status: 0, 1 when a measurement failed,
-// 2 when the command line made no sense.
+// Runs the command line (see --help). Returns the exit status: 0; 1 when a measurement failed; 2
+// when the command line is wrong.
 int run(int argc, char** argv);
 
 } // namespace creel::bench

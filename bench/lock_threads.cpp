@@ -1,6 +1,6 @@
 // The mutex, semaphore and shared_mutex families between two threads, each on a core of its own, in
-// wall-clock time: both lock and unlock the same one in a loop, with a little work inside
-// (`threads:2`), or four fibers or Boost fibers on each of two threads do (`fibers_threads:8`).
+// wall-clock time. In `threads:2` both threads lock and unlock the same object in a loop, with a
+// little work inside. In `fibers_threads:8` four fibers, or Boost fibers, on each thread do that.
 
 #include "harness.hpp"
 #include "two_threads.hpp"
@@ -28,7 +28,7 @@ namespace {
 
 constexpr std::uint64_t fibers_each = 4;
 
-// A semaphore of one, locked and unlocked.
+// A semaphore of one permit, used as a mutex.
 template <class Semaphore>
 class binary {
 public:
@@ -39,7 +39,7 @@ private:
     Semaphore one_{1};
 };
 
-// Four of them on this thread.
+// Runs the part on four fibers of this thread.
 void on_fibers(const std::function<void()>& part) {
     with_nursery([&](nursery& n) {
         for (std::uint64_t i = 0; i < fibers_each; ++i)
@@ -78,7 +78,7 @@ double contend(const runner& run, const runner& on_each, std::uint64_t parts_eac
 struct subject {
     const char* name;
     bool is_control;
-    std::function<double(std::uint64_t locks)> threads; // null: is not measured so
+    std::function<double(std::uint64_t locks)> threads; // null: it has no such case
     std::function<double(std::uint64_t locks)> fibers;
 };
 

@@ -13,15 +13,15 @@
 namespace creel::bench {
 namespace {
 
-// At least so many operations lie between the two counts of a difference.
+// The two counts of a difference are at least this many operations apart.
 constexpr std::uint64_t counted_operations = 65'536;
 
 std::chrono::nanoseconds cpu_time() {
     return std::chrono::nanoseconds{nanoseconds(CLOCK_PROCESS_CPUTIME_ID)};
 }
 
-// Doubles until a run takes a fifth of `target`, then scales. Throws: std::logic_error when even
-// 2^36 rounds take no time.
+// Doubles the rounds until a run takes a fifth of `target`, then scales them to `target`.
+// Throws: std::logic_error when even 2^36 rounds take no time.
 std::uint64_t calibrate(const std::function<void(meter&)>& run, std::chrono::nanoseconds target) {
     for (std::uint64_t rounds = 1; rounds < std::uint64_t{1} << 36; rounds *= 2) {
         meter trial{rounds, meter::purpose::timing};
@@ -72,7 +72,8 @@ micro& micro::add(std::string candidate, bool is_control, micro_case what,
 
 struct micro::table {
     bench::family family;
-    std::vector<std::vector<item>> rows; // by candidate, then by case; no `run`: no such case
+    std::vector<std::vector<item>>
+        rows; // by candidate, then by case; `run` is null without such a case
 };
 
 micro::table micro::arrange(const std::string& name, const std::vector<item>& items) {
@@ -112,7 +113,7 @@ bench::family micro::family() const {
                 std::size_t case_index, const effort& effort) mutable -> values {
             const auto& [candidate, is_control, what, run] = row[case_index];
             const pinned here{0};
-            auto& rounds = calibrated[case_index]; // 0: not yet
+            auto& rounds = calibrated[case_index]; // 0: not calibrated yet
             if (rounds == 0)
                 rounds = calibrate(run, std::chrono::milliseconds{effort.quick ? 10 : 50});
             meter meter{rounds, meter::purpose::timing};

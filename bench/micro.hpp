@@ -1,7 +1,7 @@
 #pragma once
 
-// Benchmarks inside one process, measured in CPU time per operation and, if asked, in user-space
-// instructions per operation (which do not drift with the machine).
+// Benchmarks inside one process, measured in CPU time per operation and, with --instructions, in
+// user-space instructions per operation, which do not drift with the machine.
 //
 //     bench::micro jumps() {
 //         return bench::micro{"jump"}
@@ -27,12 +27,12 @@ namespace creel::bench {
 inline constexpr bool control = true;
 inline constexpr bool contender = false;
 
-// Given to the function under test, which does `rounds()` rounds of its case's operations between
-// start and stop, exactly once; what stands outside is not measured. What it throws, because a
-// check of its work failed, is a failed measurement.
+// The function under test gets a meter. It calls start() and stop() once each and does `rounds()`
+// rounds of the operations of its case in between. Nothing outside is measured. If it throws,
+// because a check of its work failed, the measurement has failed.
 class meter {
 public:
-    // A meter that counts ends the process in stop(): see alone.hpp.
+    // The stop() of a meter that counts ends the process: see alone.hpp.
     enum class purpose : bool { timing, counting };
 
     meter(std::uint64_t rounds, purpose what) : rounds_(rounds), purpose_(what) {}
@@ -47,8 +47,8 @@ public:
         stop();
     }
 
-    // CPU time of the process, user and kernel, so that neither waiting for a core nor who else
-    // wants it counts. Throws: std::logic_error when nothing was measured.
+    // CPU time of the process, user and kernel. Time in which the process waits for a core, because
+    // other processes use it, does not count. Throws: std::logic_error when nothing was measured.
     [[nodiscard]] std::chrono::nanoseconds elapsed() const;
 
 private:
@@ -77,18 +77,18 @@ public:
         return std::move(*this);
     }
 
-    // Leaves a candidate out of the instruction family: one whose cost is the kernel's.
+    // Leaves a candidate out of the instruction family, because the kernel does most of its work.
     micro& uncounted(std::string candidate) {
         uncounted_.push_back(std::move(candidate));
         return *this;
     }
 
-    // Rounds per measurement are calibrated once per candidate and case, so that one takes about 50
-    // ms (10 when quick). The measuring thread stays on the first allowed core.
+    // The rounds of a measurement are calibrated once per candidate and case, so that it takes
+    // about 50 ms (10 ms when quick). The measuring thread stays on the first allowed core.
     [[nodiscard]] bench::family family() const;
 
-    // Measured once, as the difference between twice as many operations and some tens of
-    // thousands, so that neither preparing nor the first touch of anything counts.
+    // Measured once, as the difference between a run of some tens of thousands of operations and a
+    // run of twice that number. So neither the preparation nor the first touch of memory counts.
     [[nodiscard]] bench::family instruction_family() const;
 
 private:

@@ -1,6 +1,6 @@
-// The mutex family. `free`: lock and unlock with nobody else about; its limit is `atomic`, two
-// CASes on one word. `handover`: two fibers lock in turn; an operation is one hand-over, from the
-// unlock of one to the lock of the other, who waits for it by then.
+// The mutex family. `free`: a lock and an unlock without contention. Its limit is `atomic`, two
+// CASes on one word. `handover`: two fibers lock in turn. An operation is one hand-over, from the
+// unlock of one fiber to the lock of the other, which waits for it already.
 
 #include "micro.hpp"
 
@@ -37,7 +37,7 @@ void lock_free_one(meter& meter, Mutex& m) {
         throw std::runtime_error("not every lock was taken");
 }
 
-// The least mutex there can be.
+// The least that a mutex can do.
 class two_cases {
 public:
     void lock() {
@@ -55,7 +55,8 @@ private:
     std::atomic<std::uintptr_t> word_{0};
 };
 
-// One of two. An unlock hands over to the other, who waits; the lock that follows waits in turn.
+// Two fibers that take part in turn. The unlock of one hands over to the other, which waits; then
+// the lock of the first one waits.
 template <class Mutex, class Yield>
 class pair {
 public:
@@ -63,7 +64,7 @@ public:
 
     void take_part(bool is_first) {
         mutex_.lock();
-        yield_(); // now the other waits for it
+        yield_(); // now the other fiber waits for the mutex
         for (int i = 0; i < warm_up_rounds; ++i)
             relock();
         if (is_first)
@@ -114,7 +115,8 @@ void boost_fiber_free(meter& meter) {
     lock_free_one(meter, m);
 }
 
-// Its mutex does not hand over: who yields before it locks again lets the other have it.
+// Boost's mutex does not hand over. A fiber that yields between its unlock and its next lock lets
+// the other fiber lock it.
 class boost_mutex {
 public:
     void lock() { mutex_.lock(); }

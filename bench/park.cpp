@@ -1,7 +1,7 @@
-// The park family: what a fiber that waits costs in memory, and in time to get there. So many
-// fibers are created and each waits for one gate; then the gate opens, and all of them must come
-// through. Every measurement has a process of its own: memory that an earlier one has left in a
-// free list would make the next look cheap.
+// The park family: the memory of a fiber that waits, and the time to create it and let it wait. All
+// fibers wait for one gate; then the gate opens, and all of them must pass. Each measurement has a
+// process of its own, because memory that an earlier one left in a free list would make the next
+// one look cheap.
 
 #include "alone.hpp"
 #include "coroutine.hpp"
@@ -31,7 +31,7 @@
 namespace creel::bench {
 namespace {
 
-// Resident, of this process.
+// The resident memory of this process.
 std::uint64_t resident_bytes() {
     std::ifstream file{"/proc/self/statm"};
     std::uint64_t size = 0;
@@ -41,7 +41,7 @@ std::uint64_t resident_bytes() {
     return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-// What one process does: creates `rounds()` fibers between begin and end.
+// The work of one process: it creates `rounds()` fibers between begin and end.
 class parking {
 public:
     explicit parking(bench::meter& meter) : meter_(meter) {}
@@ -71,7 +71,7 @@ private:
     double bytes_ = 0;
 };
 
-// The least primitive on creel's park protocol: a list of waiters, woken by open().
+// The least primitive on creel's park protocol: a list of waiters, which open() wakes.
 class creel_gate {
 public:
     void pass() {
@@ -121,7 +121,7 @@ values park_creel(parking& run) {
     return run.result(gate.woken());
 }
 
-// Stock stacks, 128 KiB without a guard; they wait for a mutex.
+// Boost's default stacks, 128 KiB without a guard. The fibers wait for a mutex.
 values park_boost_fiber(parking& run) {
     std::vector<boost::fibers::fiber> fibers(run.fibers());
     boost::fibers::mutex gate;
@@ -145,15 +145,15 @@ values park_boost_fiber(parking& run) {
     return run.result(woken);
 }
 
-// The same list of waiters for coroutines; each lies in its coroutine's frame.
+// The same list of waiters for coroutines. Each waiter is in the frame of its coroutine.
 class coroutine_gate {
 public:
     class awaiter {
     public:
         explicit awaiter(coroutine_gate& gate) : gate_(gate) {}
         [[nodiscard]] bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> who) noexcept {
-            who_ = who;
+        void await_suspend(std::coroutine_handle<> waiting) noexcept {
+            coroutine_ = waiting;
             next_ = std::exchange(gate_.waiting_, this);
             ++gate_.parked_;
         }
@@ -162,7 +162,7 @@ public:
     private:
         friend class coroutine_gate;
         coroutine_gate& gate_;
-        std::coroutine_handle<> who_;
+        std::coroutine_handle<> coroutine_;
         awaiter* next_ = nullptr;
     };
 
@@ -170,7 +170,7 @@ public:
     void open() {
         while (awaiter* first = waiting_) {
             waiting_ = first->next_;
-            first->who_.resume();
+            first->coroutine_.resume();
         }
     }
     [[nodiscard]] std::uint64_t parked() const { return parked_; }
@@ -203,7 +203,7 @@ struct parker {
     const char* name;
     bool is_control;
     values (*run)(parking&);
-    double bytes; // about so many each, for the check that they will fit
+    double bytes; // an estimate for each fiber, for the check that all of them fit
 };
 
 constexpr parker parkers[] = {{"creel", contender, park_creel, 5'000},
@@ -217,7 +217,7 @@ std::string case_of(std::uint64_t fibers) {
     return "fibers:" + std::to_string(fibers);
 }
 
-// Better a failed measurement than a process that the kernel kills, ours or another's.
+// A failed measurement is better than a process, ours or another, that the kernel kills.
 void check_memory(double bytes) {
     std::ifstream file{"/proc/meminfo"};
     for (std::string key; file >> key;)
@@ -250,7 +250,7 @@ family make_family() {
     return result;
 }
 
-// All that creating them takes, the first touch of everything included.
+// All instructions of the creation, with the first touch of all memory.
 family make_instruction_family() {
     family result;
     result.name = "park";

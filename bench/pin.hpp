@@ -6,11 +6,11 @@
 
 namespace creel::bench {
 
-// Moves the calling thread to the `index`-th core it is allowed to use (the last one if there are
-// fewer) and returns that core's number. Throws: std::system_error.
+// Moves the calling thread to the `index`-th core that it may use, or the last one if there are
+// fewer. Returns the number of that core. Throws: std::system_error.
 int pin_to_allowed_core(unsigned index);
 
-// The same until the end of the scope; threads started meanwhile inherit it.
+// Does the same until the end of the scope. Threads that start during it inherit the core.
 class pinned {
 public:
     explicit pinned(unsigned index);

@@ -1,5 +1,5 @@
-// The queue family, on one thread: what it costs to hand a message from fiber to fiber. `stream` is
-// one message of many through a queue that is rarely full or empty; `pingpong` is a message there
+// The queue family on one thread: the cost of handing a message from fiber to fiber. `stream` is
+// one message of many through a queue that is rarely full or empty. `pingpong` is a message there
 // and one back, each through a queue of its own, so that both sides wait each time.
 
 #include "micro.hpp"
@@ -28,7 +28,7 @@ namespace {
 
 constexpr std::size_t stream_capacity = 1024;
 
-// What the receiving side has seen.
+// The sum of the messages that the receiving side has got.
 struct check_sum {
     std::uint64_t sum = 0;
     void add(std::uint64_t message) { sum += message; }
@@ -121,7 +121,7 @@ void boost_fiber_pingpong(meter& meter, std::size_t capacity) {
         boost::fibers::unbuffered_channel<std::uint64_t> there;
         boost::fibers::unbuffered_channel<std::uint64_t> back;
         boost_fiber_play(meter, there, back);
-    } else { // it refuses capacity 1; its {2} holds one item
+    } else { // the channel refuses capacity 1; with {2} it holds one item
         boost::fibers::buffered_channel<std::uint64_t> there{2};
         boost::fibers::buffered_channel<std::uint64_t> back{2};
         boost_fiber_play(meter, there, back);
@@ -131,7 +131,7 @@ void boost_fiber_pingpong(meter& meter, std::size_t capacity) {
 // ---- Asio ---------------------------------------------------------------------------------------
 
 namespace asio = boost::asio;
-// With a concrete executor, not any_io_executor.
+// The executor is a concrete type and not any_io_executor.
 using executor = asio::io_context::executor_type;
 using asio_channel =
     asio::experimental::channel<executor, void(boost::system::error_code, std::uint64_t)>;

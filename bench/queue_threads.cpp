@@ -1,6 +1,6 @@
 // The queue family between two threads, each on a core of its own, in wall-clock time: a stream of
-// messages through a queue of 1,024, and lone round trips, where each side sleeps until the other's
-// message comes (or looks for it awhile before it sleeps: `_spin`).
+// messages through a queue of 1,024, and single round trips, where each side sleeps until the
+// message of the other comes. In `_spin` a side looks for the message for a while before it sleeps.
 
 #include "harness.hpp"
 #include "two_threads.hpp"
@@ -66,7 +66,7 @@ struct creel_queue {
 };
 
 struct boost_queue {
-    // Its capacity is a power of two, one place of which stays free.
+    // The capacity is a power of two, and one place stays free.
     explicit boost_queue(std::size_t capacity) : messages(capacity < 2 ? 2 : capacity) {}
     void push(std::uint64_t message) { messages.push(message); }
     std::uint64_t pop() { return messages.value_pop(); }
@@ -127,7 +127,7 @@ struct subject {
     double (*stream)(const runner&, std::uint64_t);
     double (*pingpong)(const runner&, std::uint64_t);
     void (*run)(const std::function<void()>&);
-    void (*run_spinning)(const std::function<void()>&); // null: it cannot
+    void (*run_spinning)(const std::function<void()>&); // null: it cannot spin
 };
 
 constexpr subject subjects[] = {

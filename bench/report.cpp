@@ -19,7 +19,7 @@ std::string pad_right(std::string text, std::size_t width) {
     return text.size() < width ? text + std::string(width - text.size(), ' ') : text;
 }
 
-// "12,345,678"; values under 100 keep two decimals.
+// "12,345,678"; values under 100 have two decimals.
 std::string long_value(double value) {
     std::array<char, 64> digits{};
     std::snprintf(digits.data(), digits.size(), std::abs(value) < 100 ? "%.2f" : "%.0f", value);
@@ -31,7 +31,7 @@ std::string long_value(double value) {
     return text;
 }
 
-// The candidates of one case share a block; `results` holds them next to each other.
+// Calls f for each case, with the range of its candidates: they are adjacent in `results`.
 template <class F>
 void for_each_case(const std::vector<result>& results, F f) {
     for (std::size_t begin = 0; begin < results.size();) {
@@ -62,7 +62,7 @@ std::string ratio_text(double value, std::optional<double> base) {
     return text.data();
 }
 
-// What stands behind a candidate that has not given a value in every round.
+// The text after a candidate that failed in some rounds.
 std::string failure_text(const result& one) {
     if (one.failed == 0)
         return "";

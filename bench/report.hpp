@@ -1,7 +1,7 @@
 #pragma once
 
-// What is shown and written at the end: tables for people, JSON for tools, and the context that
-// makes a figure worth something later.
+// The results at the end of a run: tables for people, JSON for tools, and the context without which
+// a figure means nothing later.
 
 #include "harness.hpp"
 #include "statistics.hpp"
@@ -18,28 +18,28 @@ struct result {
     std::string case_name;
     std::vector<summary> figures; // in the family's order
     bool control = false;
-    std::size_t rounds = 0; // that gave values,
-    int failed = 0;         // and that did not
+    std::size_t rounds = 0; // rounds that gave values
+    int failed = 0;         // rounds that failed
 };
 
 struct family_results {
     family of;
     std::vector<result> results;     // case by case, candidates in the family's order
-    std::vector<std::string> failed; // "family/candidate/case" without any round that gave values
+    std::vector<std::string> failed; // "family/candidate/case" that failed in each round
 };
 
-// "echo/creel/cpu/connections:64/bytes:64"; empty parts are left out.
+// "echo/creel/cpu/connections:64/bytes:64", without the empty parts.
 std::string id_of(const std::string& family, const std::string& candidate,
                   const std::string& figure, const std::string& case_name);
 
 // Four significant digits and a unit: "4.061us", "240.1k".
 std::string short_value(double value, const std::string& unit);
 
-// Every id with median, min and max, then every case with the ratios to its best control; what has
-// failed is marked in both.
+// Prints each id with median, min and max, then each case with the ratios to its best control. Both
+// tables mark failures.
 void print_tables(std::ostream& out, const family_results& results);
 
-// Key and JSON value (already quoted where it is text), in the order they are written.
+// Keys and JSON values (text is quoted already), in the order in which they are written.
 using context = std::vector<std::pair<std::string, std::string>>;
 context describe_context(const std::string& command, int rounds);
 std::string json_quoted(const std::string& text);

@@ -1,7 +1,7 @@
-// The scope family: what structure costs. `async_get` starts one child and fetches its result,
-// `all:3` runs three functions that do not wait, `fail_after:100000` enters and leaves a deadline
-// that does not fire while 100,000 others are pending, drawn at random from 1 ms to 60 s; one read
-// of the clock is in it, and beside it as a control.
+// The scope family: the cost of structure. `async_get` starts one child and gets its result.
+// `all:3` runs three functions that do not wait. `fail_after:100000` enters and leaves a deadline
+// that does not fire, while 100,000 others are pending, with random durations from 1 ms to 60 s. It
+// reads the clock once; that read alone is its control.
 
 #include "micro.hpp"
 
@@ -31,8 +31,8 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t other_deadlines = 100'000;
 
-// Some rounds to warm up, then those that are measured. `round` returns 1, which is summed up so
-// that nothing is optimized away.
+// Runs some rounds to warm up, then the measured ones. `round` returns 1; the sum keeps the
+// compiler from removing the work.
 template <class Round>
 void measure(meter& meter, Round round) {
     for (int i = 0; i < 64; ++i)
@@ -75,7 +75,7 @@ void creel_all(meter& meter) {
     });
 }
 
-// Armed in the running scheduler's own queue, as a sleeping fiber's are.
+// Timers in the queue of the running scheduler, as sleeping fibers have them.
 class pending_deadlines {
 public:
     pending_deadlines() : timers_(other_deadlines) {

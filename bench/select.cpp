@@ -1,5 +1,5 @@
-// The select family: what it costs to take one item from whichever of four queues has one; all
-// have, and each item is put back where it came from.
+// The select family: the cost of taking one item from any of four queues. All of them have items,
+// and each item goes back to its queue.
 
 #include "micro.hpp"
 
@@ -56,7 +56,7 @@ void creel_ready(meter& meter) {
     check(taken, meter.rounds());
 }
 
-// The control: four deques under a mutex each, looked at from a random one on.
+// The control: four deques, each with a mutex. Each round starts at a random one.
 void locked_ready(meter& meter) {
     struct locked_queue {
         std::mutex mutex;

@@ -1,6 +1,6 @@
-// The semaphore family. `free`: acquire and release of one permit with nobody else about.
-// `pingpong`: two fibers, each of which waits for the permit that the other releases; an operation
-// is a round trip of two such hand-overs.
+// The semaphore family. `free`: acquire and release of one permit without contention. `pingpong`:
+// two fibers, each of which waits for the permit that the other releases. An operation is a round
+// trip of two such hand-overs.
 
 #include "micro.hpp"
 

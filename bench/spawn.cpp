@@ -1,5 +1,5 @@
-// The spawn family: what a fiber costs from spawn to join. An operation is one child, which counts
-// itself; `join` spawns and joins one at a time, `batch:100` spawns a hundred and joins them all.
+// The spawn family: the cost of a fiber from spawn to join. An operation is one child, which counts
+// itself. `join` spawns and joins one at a time, `batch:100` spawns a hundred and joins them all.
 // In `join_wait` and `batch_wait` the child yields once, so that it needs a stack of its own.
 
 #include "coroutine.hpp"
@@ -36,8 +36,8 @@ constexpr shape shapes[] = {{"join", 1, false},
                             {"join_wait", 1, true},
                             {"batch_wait:100", 100, true}};
 
-// Some rounds to warm up, then those that are measured. `round` spawns and joins a batch and
-// returns how many of it ran to their end.
+// Runs some rounds to warm up, then the measured ones. `round` spawns and joins a batch and returns
+// how many children ran to their end.
 template <class Round>
 void measure(meter& meter, std::size_t batch, Round round) {
     for (int i = 0; i < 16; ++i)
@@ -94,7 +94,7 @@ template <bool Waits>
     ++finished;
 }
 
-// Create, run, destroy.
+// Creates, runs and destroys coroutines.
 template <bool Waits>
 void coroutine_spawn(meter& meter, std::size_t batch) {
     std::vector<coroutine> children(batch);

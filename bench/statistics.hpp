@@ -1,7 +1,7 @@
 #pragma once
 
-// What the benchmarks say about numbers: the summary of a figure over all rounds, and a latency
-// histogram that costs one increment per sample.
+// The summary of a figure over all rounds, and a latency histogram that costs one increment per
+// sample.
 
 #include <array>
 #include <bit>
@@ -17,13 +17,13 @@ struct summary {
     double max = 0;
 };
 
-// Of an even number of values the median is the mean of the middle two. Throws: std::logic_error
+// The median of an even number of values is the mean of the middle two. Throws: std::logic_error
 // when there is no value.
 summary summarise(std::vector<double> values);
 
 // Counts nanoseconds in log-linear buckets: 128 per power of two, exact below 256 ns. A bucket is
-// at most 1/128 of its value wide and is reported by its middle, so a percentile is off by less
-// than 0.4%. Values beyond 2^40 ns (18 minutes) count in the last bucket.
+// at most 1/128 of its value wide, and its middle stands for it, so the error of a percentile is
+// less than 0.4%. Values above 2^40 ns (18 minutes) count in the last bucket.
 class latency_histogram {
 public:
     void record(std::uint64_t nanoseconds) noexcept {
@@ -34,8 +34,8 @@ public:
     void clear() noexcept;
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
-    // The smallest recorded value that at least `share` (0 to 1) of the samples do not exceed;
-    // 0 when empty.
+    // Returns the smallest recorded value that at least `share` (0 to 1) of the samples do not
+    // exceed, or 0 when there is no sample.
     [[nodiscard]] double percentile(double share) const noexcept;
 
 private:
@@ -43,8 +43,8 @@ private:
     static constexpr unsigned top_bit = 40;
     static constexpr std::size_t bucket_count = std::size_t{top_bit - sub_bits + 1} << sub_bits;
 
-    // A value with its highest bit at `width` keeps that bit and the 7 below it: those 8 bits are
-    // 128 to 255, so octave after octave the buckets follow each other without a gap.
+    // The bucket depends on the highest bit of the value and the 7 bits below it. These 8 bits are
+    // 128 to 255, so the buckets of consecutive octaves follow each other without a gap.
     static std::size_t bucket_of(std::uint64_t nanoseconds) noexcept {
         const auto width = static_cast<unsigned>(std::bit_width(nanoseconds | 1));
         if (width <= sub_bits + 1)

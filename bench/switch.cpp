@@ -1,5 +1,6 @@
-// The switch family: what it costs to go from one fiber to the next. A ring of fibers that do
-// nothing but yield; an operation is one yield. Two show the code, 10,000 the cache.
+// The switch family: the cost of a switch from one fiber to the next. The fibers of a ring do
+// nothing but yield; an operation is one yield. Two fibers show the cost of the code, 10,000 that
+// of the cache.
 
 #include "coroutine.hpp"
 #include "micro.hpp"
@@ -28,11 +29,11 @@ namespace {
 constexpr std::size_t ring_sizes[] = {2, 100, 10'000};
 constexpr int warm_up_rounds = 4; // the first gives every fiber its stack
 
-// What the members of a ring share.
+// The data that all members of a ring share.
 struct yielders {
     bench::meter& meter;
     std::size_t count;
-    std::uint64_t yields = 0; // those measured
+    std::uint64_t yields = 0; // only measured ones
 
     void check() const {
         if (yields != meter.rounds() * count)
@@ -40,8 +41,8 @@ struct yielders {
     }
 };
 
-// The life of one. They take turns in order, so that between two turns of the first each of the
-// others has had one: it alone starts and stops the meter.
+// The life of one member. Members take turns in order: between two turns of the first, each of the
+// others has one turn. So only the first starts and stops the meter.
 template <class Yield>
 void take_part(yielders& all, bool is_first, Yield yield) {
     for (int i = 0; i < warm_up_rounds; ++i)
@@ -64,7 +65,8 @@ void creel_yield(meter& meter, std::size_t count) {
     all.check();
 }
 
-// Pooled stacks: with 10,000 of them from malloc a yield takes 30 to 130 ns, as its heap has aged.
+// The stacks are pooled: with 10,000 stacks from malloc a yield takes 30 to 130 ns, which depends
+// on the age of the heap.
 void boost_fiber_yield(meter& meter, std::size_t count) {
     yielders all{meter, count};
     boost::fibers::pooled_fixedsize_stack stacks;
@@ -79,8 +81,9 @@ void boost_fiber_yield(meter& meter, std::size_t count) {
     all.check();
 }
 
-// Each resumes the next, and keeps for its predecessor what it was resumed from. When the rounds
-// are over each ends into the next, and the last into the caller.
+// Each fiber resumes the next, and stores the context that resumed it in the place of its
+// predecessor. When the rounds are over each fiber ends and resumes the next; the last one resumes
+// the caller.
 void boost_context_resume(meter& meter, std::size_t count) {
     using boost::context::fiber;
     yielders all{meter, count};
@@ -107,7 +110,7 @@ void boost_context_resume(meter& meter, std::size_t count) {
     all.yields += all.meter.rounds();
 }
 
-// A loop resumes one after the other.
+// A loop resumes one coroutine after the other.
 void coroutine_suspend(meter& meter, std::size_t count) {
     yielders all{meter, count};
     std::vector<coroutine> coroutines(count);
@@ -123,7 +126,7 @@ void coroutine_suspend(meter& meter, std::size_t count) {
         for (auto left = meter.rounds(); left > 0; --left)
             resume_all();
     });
-    resume_all(); // out of the last suspension, to the end
+    resume_all(); // from the last suspension to the end
     all.check();
 }
 

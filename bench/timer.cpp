@@ -1,6 +1,6 @@
-// The timer family: arming a timer and cancelling it, as every operation with a deadline does that
-// meets it, among 100,000 others whose durations are drawn at random from 1 ms to 60 s. No clock is
-// read: the times are made beforehand.
+// The timer family: arms a timer and cancels it, among 100,000 others with random durations from 1
+// ms to 60 s. Each operation that ends before its deadline does that. No clock is read: the times
+// are made before.
 
 #include "micro.hpp"
 
@@ -26,7 +26,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t pending = 100'000;
-constexpr std::size_t drawn = 4'096; // spans that are used in turn, a power of two
+constexpr std::size_t drawn = 4'096; // number of spans that are used in turn; a power of two
 
 std::vector<duration> spans(std::size_t count, unsigned seed) {
     std::mt19937_64 random{seed};
@@ -58,14 +58,14 @@ void creel_arm_cancel(meter& meter) {
         queue.cancel(other);
 }
 
-// A steady_timer whose executor is a concrete type rather than any_io_executor.
+// A steady_timer whose executor is a concrete type and not any_io_executor.
 using asio_timer = boost::asio::basic_waitable_timer<clock, boost::asio::wait_traits<clock>,
                                                      boost::asio::io_context::executor_type>;
 
-// A cancelled wait completes, with an error, when the context next polls; here after every 64.
+// A cancelled wait completes with an error when the context polls, here after every 64 waits.
 void asio_arm_cancel(meter& meter) {
     boost::asio::io_context context{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE};
-    const time_point begin = clock::now() + 1h; // so that none of them expires meanwhile
+    const time_point begin = clock::now() + 1h; // no timer expires during the measurement
     std::uint64_t aborted = 0;
     const auto count = [&aborted](const boost::system::error_code& error) {
         aborted += error == boost::asio::error::operation_aborted;

@@ -1,6 +1,6 @@
 #pragma once
 
-// Two threads, each on a core of its own, that do something with each other, in wall-clock time.
+// Measures two threads that work with each other, each on a core of its own, in wall-clock time.
 
 #include "pin.hpp"
 
@@ -23,13 +23,13 @@ inline void on_thread(const std::function<void()>& part) {
     part();
 }
 
-// Nanoseconds per round of `here` and `there`, at once, until `here` has returned and, with
-// `until_both`, `there` too.
+// Runs `here` and `there` at the same time and returns the nanoseconds per round, until `here` has
+// returned or, with `until::both`, until both have.
 enum class until : bool { here, both };
 
 inline double time_both(const runner& run, std::uint64_t rounds, const std::function<void()>& here,
                         const std::function<void()>& there, until end = until::here) {
-    std::thread other{[&] { // made first: it would inherit the one core
+    std::thread other{[&] { // made before this thread is pinned: it would inherit the core
         pin_to_allowed_core(1);
         run(there);
     }};

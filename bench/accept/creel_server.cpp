@@ -1,4 +1,4 @@
-// creel's server, written as any user of creel would write it.
+// creel's server, written as a user of creel would write it.
 
 #include "server.hpp"
 

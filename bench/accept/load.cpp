@@ -43,8 +43,8 @@ public:
     }
 
 private:
-    // Each takes some connections from begin to end, and returns for how many ns the server could
-    // have been at work.
+    // burst() and stream() each open some connections, wait until the server has closed them, and
+    // return the time in ns in which the server could work.
     std::uint64_t burst() {
         stop_server();
         while (opened_ - closed_ < most_open)
@@ -72,7 +72,8 @@ private:
 
     void open_one() { sockets_[opened_++ % most_open] = connect_to_loopback(port_); }
 
-    // Those that the server has closed: a backlog is first come, first served.
+    // Closes the connections that the server has closed. These are the oldest, because a backlog is
+    // first come, first served.
     void close_finished() {
         for (const std::uint64_t finished = finished_.load(std::memory_order_acquire);
              closed_ < finished; ++closed_) {
@@ -102,7 +103,7 @@ private:
             fail(errno, "kill");
     }
 
-    // kill() returns before the signal has had its effect.
+    // Waits until the server is stopped: kill() returns before the signal takes effect.
     void stop_server() const {
         signal_server(SIGSTOP);
         const std::string path = "/proc/" + std::to_string(server_) + "/stat";

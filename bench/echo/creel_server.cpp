@@ -1,5 +1,5 @@
-// creel's echo server, written as any user of creel would write it: a fiber per connection, with
-// its 16 KiB buffer on its stack.
+// creel's echo server, written as a user of creel would write it: a fiber per connection, with its
+// 16 KiB buffer on its stack.
 
 #include "server.hpp"
 
@@ -20,7 +20,7 @@
 namespace creel::bench::echo {
 namespace {
 
-// Accepted sockets inherit TCP_NODELAY, which all servers of this family have: see raw_listen().
+// All servers of this family set TCP_NODELAY; accepted sockets inherit it. raw_listen() says why.
 void set_no_delay(int fd) {
     const int yes = 1;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0)

@@ -24,9 +24,9 @@ namespace {
 constexpr std::uint64_t watchdog_tag = ~std::uint64_t{0};
 constexpr std::uint64_t send_bit = std::uint64_t{1} << 32;
 constexpr unsigned warm_up_replies = 4; // per connection, before anything is measured
-constexpr unsigned check_every = 16;    // of these replies one has its content checked
+constexpr unsigned check_every = 16;    // one of this number of replies has its content checked
 constexpr unsigned provided = 128;      // receive buffers; a power of two
-constexpr int patience = 20;            // watchdog periods without any reply
+constexpr int patience = 20;            // this many watchdog periods without a reply are an error
 
 int connect_to(std::uint16_t port) {
     const int fd = connect_to_loopback(port);
@@ -37,9 +37,9 @@ int connect_to(std::uint16_t port) {
 }
 
 // Sends by the ring, and receives by one multishot receive per connection into a few provided
-// buffers that go back at once. Measured against single-shot receives with MSG_TRUNC (which drops
-// the bytes without a copy), this client costs 5-10% less per request at 64 B and no more at 16
-// KiB.
+// buffers, which it gives back at once. Compared with single-shot receives with MSG_TRUNC (which
+// drops the bytes without a copy), this client costs 5-10% less per request at 64 B and no more at
+// 16 KiB.
 class client {
 public:
     client(const load& wanted, std::uint16_t port, pid_t server);
@@ -52,7 +52,7 @@ public:
 private:
     struct connection {
         std::uint64_t sent_at;
-        std::uint32_t requests; // sent so far; tells the message's place in the pattern
+        std::uint32_t requests; // sent so far; decides the message's place in the pattern
         std::uint32_t received; // bytes of the reply
     };
 
@@ -68,8 +68,9 @@ private:
     void check(std::uint32_t index, const unsigned char* data, std::uint32_t bytes) const;
     [[nodiscard]] bool warm() const { return now_ >= warm_until_ && warm_connections_ == size_; }
 
-    // Every message of a connection is another part of one random pattern, and neighbours are at
-    // different places: a stale, shifted or swapped reply does not match.
+    // Each message of a connection is another part of one random pattern, and connections with
+    // neighbouring numbers use different parts. So a stale, shifted or swapped reply does not
+    // match.
     [[nodiscard]] const unsigned char* message(std::uint32_t index, std::uint32_t number) const {
         return pattern_.data() + std::size_t{(index * 37 + number) % 1021} * 4;
     }
@@ -90,12 +91,13 @@ private:
     bool ring_open_ = false;
     io_uring_buf_ring* provided_ = nullptr;
     int given_back_ = 0;
-    std::size_t stride_; // buffers do not start at the same place of a page: cache sets are few
+    std::size_t stride_; // buffers start at different places of a page, in different cache sets
     std::vector<int> sockets_;
     std::vector<connection> connections_;
     std::vector<unsigned char> pattern_;
     std::vector<unsigned char> buffers_;
-    std::vector<std::uint32_t> starved_; // connections whose receive ended for want of a buffer
+    std::vector<std::uint32_t>
+        starved_; // connections whose receive ended because no buffer was free
     latency_histogram latencies_;
     std::uint64_t now_ = 0; // read once per batch of completions
     std::uint64_t warm_until_ = 0;
@@ -104,7 +106,7 @@ private:
     std::uint64_t replies_before_ = 0; // when the watchdog last looked
     int silent_periods_ = 0;
     bool measuring_ = false;
-    bool draining_ = false; // the window is over; no further requests
+    bool draining_ = false; // the window is over: no more requests are sent
     std::uint32_t drained_connections_ = 0;
     __kernel_timespec watchdog_period_{0, 250'000'000};
 };
@@ -127,7 +129,7 @@ client::client(const load& wanted, std::uint16_t port, pid_t server)
     open_provided_buffers();
 }
 
-// The process ends soon after: what its destructor does not release, the kernel does.
+// The process ends soon after this. The kernel releases what this destructor does not.
 client::~client() {
     if (ring_open_)
         io_uring_queue_exit(&ring_);
@@ -190,7 +192,7 @@ void client::start_recv(std::uint32_t index) {
     io_uring_sqe_set_data64(sqe, index);
 }
 
-// Sends the next message. The send reports only failure.
+// Sends the next message. Only a failed send completes.
 void client::request(std::uint32_t index) {
     auto& peer = connections_[index];
     peer.sent_at = now_;
@@ -212,8 +214,8 @@ void client::check(std::uint32_t index, const unsigned char* data, std::uint32_t
         throw std::runtime_error("a reply with the wrong content");
 }
 
-// A reply may come in several parts. A receive that found no buffer waits in `starved_`: arming all
-// of them at once would only find none again, and that storm feeds itself.
+// A reply may come in several parts. A receive that found no buffer waits in `starved_`. If all of
+// these were armed at once, most would find no buffer again, and so on without end.
 void client::receive(std::uint32_t index, const io_uring_cqe& cqe) {
     if (cqe.res == 0)
         throw std::runtime_error("the server closed a connection");
@@ -308,7 +310,8 @@ load_result client::run() {
                              latencies_.percentile(0.5),
                              latencies_.percentile(0.99),
                              latencies_.percentile(0.999)};
-    // One lost or short reply among thousands of connections would go unnoticed in the window.
+    // Waits for the last reply of each connection: the window alone would not notice that one of
+    // thousands of connections has lost a reply.
     draining_ = true;
     while (drained_connections_ < size_)
         reap();

@@ -1,7 +1,7 @@
 #pragma once
 
-// The client of the echo family: one thread, one message in flight per connection, on io_uring
-// too, because a client on epoll is slower than the servers and would cap them all.
+// The client of the echo family: one thread, one message in flight per connection. It uses
+// io_uring, because a client on epoll is slower than the servers and would limit them all.
 
 #include <chrono>
 #include <cstdint>
@@ -17,20 +17,20 @@ struct load {
     std::chrono::nanoseconds window;
 };
 
-// What was seen within the measured window. Plain data: it travels through a pipe.
+// The figures of the measured window. Plain data, because it is sent through a pipe.
 struct load_result {
     std::uint64_t requests;
     double seconds;
     double server_cpu_seconds;
-    double p50; // ns from handing a request to the kernel to seeing its whole reply
+    double p50; // ns from the hand-over of a request to the kernel until its whole reply is seen
     double p99;
     double p999;
 };
 
-// Opens the connections to 127.0.0.1:`port`, warms up until every connection has had several
-// replies, then measures. Every reply's length is checked; its content during the warm-up, and of
-// one in sixteen afterwards. Throws: std::runtime_error on a wrong reply, a lost connection or a
-// server that stalls; std::system_error.
+// Opens the connections to 127.0.0.1:`port`, warms up until each connection has had several
+// replies, then measures. It checks the length of each reply; and the content of each reply during
+// the warm-up, and of every sixteenth reply afterwards. Throws: std::runtime_error if a reply is
+// wrong, a connection is lost or the server stalls; std::system_error.
 load_result drive(const load& wanted, std::uint16_t port, pid_t server);
 
 } // namespace creel::bench::echo

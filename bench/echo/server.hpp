@@ -1,7 +1,7 @@
 #pragma once
 
-// The servers of the echo family: each is a function that listens on 127.0.0.1, reports its port
-// and then serves until its process is killed. A server's own file registers it.
+// The servers of the echo family. Each is a function that listens on 127.0.0.1, reports its port
+// and then serves until its process is killed. The source file of a server registers it.
 
 #include <cstdint>
 #include <string>
@@ -15,8 +15,8 @@ inline constexpr unsigned most_bytes = 16384; // the largest message, and each s
 // "connections:64/bytes:16384"
 std::string case_of(unsigned connections, unsigned bytes);
 
-// A function of type `serve` never returns. It runs in a process of its own that was forked
-// before any thread existed, on one core.
+// A function of type `serve` never returns. Its process runs nothing else, is pinned to one core
+// and was forked before any thread existed.
 using serve = void (*)(int port_pipe);
 
 struct server {
@@ -25,7 +25,7 @@ struct server {
     serve run;
 };
 
-// In order: creel's candidates first, then the controls, each by name (the linker's order of
+// creel's candidates come first, then the controls, each sorted by name (the linker's order of
 // static objects means nothing).
 std::vector<server> servers();
 
@@ -34,8 +34,8 @@ public:
     server_registration(std::string name, bool control, serve run);
 };
 
-// Tells the waiting benchmark that connections are now accepted on `port`; ends the process when
-// nobody is there to read.
+// Tells the waiting benchmark that the server now accepts connections on `port`. Ends the process
+// if the benchmark no longer reads the pipe.
 void report_port(int port_pipe, std::uint16_t port) noexcept;
 
 } // namespace creel::bench::echo

@@ -14,10 +14,10 @@
 namespace creel::bench::echo {
 namespace {
 
-// Of the family's figures, in its order.
+// Indexes of the family's figures.
 enum : std::size_t { cpu = 0, p99 = 3, p999 = 4 };
 
-using candidates = std::vector<const result*>; // those of one case
+using candidates = std::vector<const result*>; // the candidates of one case
 
 const result* find(const candidates& all, std::string_view name) {
     for (const result* one : all)
@@ -38,7 +38,7 @@ class verdicts {
 public:
     verdicts(std::ostream& out, const result& mine) : out_(out), mine_(mine) {}
 
-    // Says whether creel's figure is at most `most` times the other's.
+    // Prints whether creel's figure is at most `most` times that of the other candidate.
     void compare(std::string_view figure, std::size_t index, const result& other, double most) {
         const double ratio = mine_.figures[index].median / other.figures[index].median;
         std::array<char, 192> line{};

@@ -1,7 +1,8 @@
-// The best io_uring servers we can write by hand that only accept and close. The multishot accept
-// takes all that wait in one go; single accepts take as many as there are entries, which are made
-// again in the same system call that waits for the next. Ordinary descriptors and close(2), which
-// measured the same as direct ones with a close by the ring. C style on purpose.
+// The best io_uring servers that we can write by hand and that only accept and close. The multishot
+// accept takes all connections that wait at once. Single accepts take as many as there are entries;
+// an entry is renewed in the same system call that waits for the next completion. They use ordinary
+// descriptors and close(2), which measured the same as direct descriptors that the ring closes. The
+// style is C on purpose.
 
 #include "../accept/server.hpp"
 #include "../echo/server.hpp"

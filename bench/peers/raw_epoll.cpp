@@ -1,8 +1,8 @@
-// The best epoll echo server we can write by hand: edge-triggered, so that no descriptor is polled
-// again after it was served; a receive buffer larger than a message, so that a short read proves
-// the socket drained (epoll(7), question 9) and saves the call that would return EAGAIN; one
-// buffer for all connections, because what was read is sent at once. Level-triggered measured the
-// same here. C style on purpose.
+// The best epoll echo server that we can write by hand. It is edge-triggered, so that no descriptor
+// is polled again after it was served. Its receive buffer is larger than a message, so that a short
+// read proves that the socket is drained (epoll(7), question 9) and saves the call that would
+// return EAGAIN. All connections share one buffer, because the server sends at once what it has
+// read. Level-triggered epoll measured the same here. The style is C on purpose.
 
 #include "../echo/server.hpp"
 #include "raw_listener.hpp"
@@ -22,7 +22,8 @@ constexpr int batch = 512;
 constexpr int most_descriptors = 20000;
 constexpr std::size_t buffer_bytes = 65536;
 
-// What a peer was too slow to take; while there is any, nothing more is read from it.
+// The part of a reply that the socket did not take, because the peer is slow. While there is any,
+// nothing more is read from this peer.
 struct unsent {
     char* data;
     std::size_t begin;
@@ -38,7 +39,7 @@ void drop(int fd) {
     close(fd);
 }
 
-// How many bytes the socket took; -1 when the connection is broken.
+// Returns how many bytes the socket took, or -1 when the connection is broken.
 ssize_t send_some(int fd, const char* data, std::size_t bytes) {
     std::size_t sent = 0;
     while (sent < bytes) {
@@ -53,7 +54,7 @@ ssize_t send_some(int fd, const char* data, std::size_t bytes) {
     return static_cast<ssize_t>(sent);
 }
 
-// Puts aside what the socket did not take. False when there is no memory for it.
+// Keeps the bytes that the socket did not take. Returns false when there is no memory for them.
 bool keep(int fd, const char* data, std::size_t bytes) {
     auto* copy = static_cast<char*>(std::malloc(bytes));
     if (copy == nullptr)
@@ -63,7 +64,7 @@ bool keep(int fd, const char* data, std::size_t bytes) {
     return true;
 }
 
-// Sends what was put aside. False when the connection is over.
+// Sends the bytes that keep() has kept. Returns false when the connection is over.
 bool flush(int fd) {
     unsent& rest = backlog[fd];
     const ssize_t sent = send_some(fd, rest.data + rest.begin, rest.end - rest.begin);
@@ -77,9 +78,9 @@ bool flush(int fd) {
     return true;
 }
 
-// Echoes until the socket is drained or does not take more. A short read proves it drained, but not
-// that the peer is still there: after a hang-up only recv itself tells. False when the connection
-// is over.
+// Echoes until the socket is drained or takes no more. A short read proves that the socket is
+// drained, but not that the peer is still there: after a hang-up only recv itself tells that.
+// Returns false when the connection is over.
 bool echo_all(int fd, bool hung_up) {
     for (;;) {
         const ssize_t got = recv(fd, buffer, buffer_bytes, 0);

@@ -1,6 +1,6 @@
 #pragma once
 
-// What all hand-written servers share before they differ: the listening socket, and giving up.
+// The listening socket of all hand-written servers, and how they end after an error.
 
 #include <cstdint>
 
@@ -11,8 +11,9 @@ struct raw_listener {
     std::uint16_t port;
 };
 
-// Non-blocking, on an ephemeral port of 127.0.0.1. TCP_NODELAY is set on it and inherited by every
-// accepted socket: without it the second part of a reply sent in two waits 40 ms for a delayed ACK.
+// Returns a non-blocking socket on an ephemeral port of 127.0.0.1. It has TCP_NODELAY, which each
+// accepted socket inherits: without it, when a reply is sent in two parts, the second one waits 40
+// ms for a delayed ACK.
 raw_listener raw_listen();
 
 // Writes one line to stderr and ends the process. `error` is an errno value.

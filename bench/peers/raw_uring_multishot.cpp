@@ -1,10 +1,11 @@
-// The best io_uring echo server we can write by hand with multishot receives: one receive per
-// connection that stays armed, buffers provided through a ring, sent from where they lie and given
-// back when the send is over. Direct descriptors, one system call per batch. C style on purpose.
+// The best io_uring echo server that we can write by hand with multishot receives: one receive per
+// connection stays armed. Buffers are provided through a ring, sent from their place and given back
+// when the send has completed. It uses direct descriptors and one system call per batch. The style
+// is C on purpose.
 //
-// Only a few buffers stand in the provided ring, refilled each round from a stack of free ones: the
-// kernel takes them first in first out, so a ring of thousands would walk through all their memory,
-// while a stack hands out the buffers that are still in the cache.
+// Only a few buffers are in the provided ring. Each round refills it from a stack of free buffers.
+// The kernel takes buffers first in, first out: with thousands in the ring it would walk through
+// all their memory. The stack gives the buffers that are still in the cache.
 
 #include "../echo/server.hpp"
 #include "raw_listener.hpp"
@@ -19,16 +20,16 @@
 namespace creel::bench::peers {
 namespace {
 
-constexpr unsigned ring_buffers = 64;  // provided to the kernel at any time; a power of two
-constexpr unsigned all_buffers = 8192; // 128 MiB of addresses, of which only the used are touched
+constexpr unsigned ring_buffers = 64;  // most that the kernel has at a time; a power of two
+constexpr unsigned all_buffers = 8192; // 128 MiB of addresses; only used buffers are touched
 constexpr unsigned short no_buffer = 0xffff;
 constexpr unsigned short buffer_group = 0;
 
 struct connection {
-    unsigned short first; // buffers to echo, in order; the first one is being sent
+    unsigned short first; // the list of buffers to echo; the send of the first one is under way
     unsigned short last;
-    bool receiving; // the multishot receive is armed, or will be once there is a buffer
-    bool ended;     // nothing more will be received; close when all is echoed
+    bool receiving; // the multishot receive is armed, or will be when there is a buffer
+    bool ended;     // no more data will come; close when all is echoed
 };
 
 struct buffer {
@@ -46,7 +47,7 @@ struct server {
     unsigned short free_buffers[all_buffers];
     buffer buffers[all_buffers];
     connection connections[raw_slots];
-    unsigned starved_count; // connections whose receive ended for want of a buffer
+    unsigned starved_count; // connections whose receive ended because no buffer was free
     unsigned short starved[raw_slots];
 };
 
@@ -70,7 +71,7 @@ void start_send(unsigned slot) {
     raw_start_send(state.ring, slot, memory_of(id), state.buffers[id].length);
 }
 
-// Whether it came in time shows in the receive's own completion.
+// The receive's own completion shows whether the cancel came in time.
 void cancel_recv(unsigned slot) {
     io_uring_sqe* sqe = raw_ring_entry(state.ring);
     io_uring_prep_cancel64(sqe, raw_tag(raw_recv, slot), 0);
@@ -87,13 +88,13 @@ void provide_buffers() {
     }
     if (added > 0)
         io_uring_buf_ring_advance(state.provided, added);
-    // Arming more receives than there are buffers would only find none again.
+    // No more receives than buffers: the others would find no buffer again.
     for (unsigned i = 0; i < state.provided_count && state.starved_count > 0; ++i)
         start_recv(state.starved[--state.starved_count]);
 }
 
-// A peer that does not read keeps its replies queued here; its next receive finds no buffer only
-// when all 8,192 are in use, and waits in `starved`.
+// The replies to a peer that does not read stay queued here. A receive finds no buffer only when
+// all 8,192 are in use; then its connection waits in `starved`.
 void handle_recv(unsigned slot, const io_uring_cqe* cqe) {
     connection& peer = state.connections[slot];
     peer.receiving = (cqe->flags & IORING_CQE_F_MORE) != 0;
@@ -124,8 +125,8 @@ void handle_recv(unsigned slot, const io_uring_cqe* cqe) {
     }
 }
 
-// After a failed send the queued buffers are dropped, and the last completion of the receive
-// closes.
+// After a failed send the queued buffers are dropped. The last completion of the receive then
+// closes the connection.
 void handle_send(unsigned slot, int result) {
     connection& peer = state.connections[slot];
     const bool sent = result == state.buffers[peer.first].length;

@@ -1,7 +1,7 @@
-// The best io_uring echo server we can write by hand with single-shot receives: POLL_FIRST unless
-// the last completion said that the socket still holds data, one 16 KiB buffer per connection,
-// send on the ring, direct descriptors, one system call per batch. C style on purpose: it is the
-// opponent, and owes creel nothing.
+// The best io_uring echo server that we can write by hand with single-shot receives. A receive has
+// POLL_FIRST unless the last completion said that the socket still holds data. It uses one 16 KiB
+// buffer per connection, sends by the ring, direct descriptors and one system call per batch. The
+// style is C on purpose: it is the opponent, and uses nothing of creel.
 
 #include "../echo/server.hpp"
 #include "raw_listener.hpp"
@@ -15,7 +15,7 @@ namespace creel::bench::peers {
 namespace {
 
 struct connection {
-    int length;     // bytes being echoed
+    int length;     // bytes of the echo under way
     bool more_data; // the socket held more when it was last read
 };
 
@@ -26,7 +26,7 @@ struct server {
     connection connections[raw_slots];
 };
 
-// The largest object here, zero pages until touched.
+// A large object. Its pages take no memory until they are touched.
 server state;
 
 unsigned char* buffer_of(unsigned slot) {

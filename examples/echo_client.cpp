@@ -1,4 +1,4 @@
-// echo_client HOST PORT TEXT: sends the text to an echo server and prints what comes back.
+// echo_client HOST PORT TEXT: sends the text to an echo server and prints the reply.
 #include <creel/creel.hpp>
 
 #include <chrono>
@@ -16,8 +16,8 @@ namespace {
 std::string echoed(const io::endpoint& server, const std::string& text) {
     auto stream = io::tcp_stream::connect(server);
     std::string reply(text.size(), '\0');
-    // One fiber sends while this one receives: a text larger than the buffers on the way would
-    // otherwise stop both sides.
+    // Another fiber sends while this one receives. Otherwise a text that is larger than the buffers
+    // on the way would stop both sides.
     creel::with_nursery([&](creel::nursery& n) {
         n.spawn({.name = "sender"}, [&] {
             stream.send_all(std::as_bytes(std::span{text}));

@@ -1,5 +1,5 @@
-// echo_server PORT: sends back what it gets, one fiber per connection. Port 0 picks a free one.
-// Ends on SIGINT or SIGTERM, which cancel everything inside io::run.
+// echo_server PORT: sends back all bytes that it gets, with one fiber per connection. Port 0 picks
+// a free port. SIGINT and SIGTERM end it: they cancel everything inside io::run.
 #include <creel/creel.hpp>
 
 #include <array>
@@ -32,7 +32,7 @@ void echo(io::tcp_stream& peer) {
 void serve(int port) {
     io::tcp_listener listener{io::endpoint{"127.0.0.1", port}};
     std::cout << "echo server listens on " << listener.local_endpoint() << std::endl;
-    // One line on stderr when a connection breaks; the others go on.
+    // When a connection breaks, one line goes to stderr and the other connections go on.
     io::serve(listener, echo);
 }
 

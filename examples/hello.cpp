@@ -10,7 +10,7 @@ namespace {
 
 void greet(int times, std::chrono::milliseconds pause) {
     for (int i = 1; i <= times; ++i) {
-        creel::this_fiber::sleep_for(pause); // this fiber waits; the thread runs the others
+        creel::this_fiber::sleep_for(pause); // this fiber waits, the thread runs the others
         std::cout << creel::this_fiber::name() << " says hello " << i << " of " << times << '\n';
     }
 }
@@ -25,6 +25,6 @@ int main() {
             n.spawn({.name = "eve"}, [] { greet(1, 50ms); });
             std::cout << "three fibers wait to run\n";
         });
-        std::cout << "all have ended\n"; // never before: no fiber outlives its nursery
+        std::cout << "all have ended\n"; // always the last line: no fiber outlives its nursery
     });
 }

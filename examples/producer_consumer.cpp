@@ -1,5 +1,5 @@
-// Producers and consumers with a queue between them, as in the asyncio documentation: the queue is
-// bounded, so who produces too fast waits, and join() waits until everything has been worked off.
+// Producers and consumers with a queue between them, as in the asyncio documentation. The queue is
+// bounded, so a producer that is too fast waits. join() waits until all jobs are done.
 #include <creel/creel.hpp>
 
 #include <chrono>
@@ -46,7 +46,7 @@ int main() {
                 for (const char* name : {"left", "right"})
                     producers.spawn([&jobs, name] { produce(jobs, name, 10); });
             });
-            jobs.join(); // every job that was pushed has been done
+            jobs.join(); // waits until every job that was pushed is done
             std::cout << "all done; the consumers may go\n";
             jobs.close();
         });

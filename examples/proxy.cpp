@@ -1,5 +1,5 @@
-// proxy PORT HOST PORT: accepts on the first port, and carries each connection on to the address
-// behind it, both ways. Port 0 picks a free one. SIGINT or SIGTERM ends it; nothing is left then.
+// proxy PORT HOST PORT: accepts on the first port, and forwards each connection both ways to HOST
+// and the second port. Port 0 picks a free one. SIGINT or SIGTERM ends it; nothing is left then.
 #include <creel/creel.hpp>
 
 #include <array>
@@ -13,8 +13,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// One way. An end is carried over too, and the other way goes on; and so is that a side broke off,
-// which must not look like an end.
+// One way. An end is forwarded as an end, a broken connection as a reset, which is not an end.
 void pump(io::tcp_stream& from, io::tcp_stream& to) {
     try {
         std::array<std::byte, 16 * 1024> buffer;
@@ -27,7 +26,7 @@ void pump(io::tcp_stream& from, io::tcp_stream& to) {
     }
 }
 
-// Ends when both ways have, or with the first error: it cancels the other way.
+// Ends when both ways have ended. The first error cancels the other way.
 void carry(io::tcp_stream& client, const io::endpoint& to) {
     auto server = io::tcp_stream::connect(to);
     creel::with_nursery([&](creel::nursery& ways) {

@@ -1,5 +1,5 @@
-// At most three at a time: many fibers want a slow backend, and a semaphore lets so many in, in the
-// order in which they came. A rate_limiter beside it bounds how many begin per second.
+// Many fibers want a slow backend. A semaphore lets three of them in at a time, in the order in
+// which they came. A rate_limiter bounds how many begin per second.
 #include <creel/creel.hpp>
 
 #include <algorithm>
@@ -36,10 +36,10 @@ int main() {
             for (int i = 0; i < 30; ++i)
                 n.spawn([&] {
                     begins.acquire();
-                    const auto slot = slots.hold(); // given back at the closing brace
+                    const auto slot = slots.hold(); // released at the closing brace
                     slow.ask();
                 });
-            // One that has no patience leaves the line; nobody behind it is held up.
+            // A fiber with a short deadline leaves the line. The fibers behind it lose no time.
             n.spawn([&] {
                 const bool asked = creel::move_on_after(1ms, [&] {
                     const auto slot = slots.hold(3);

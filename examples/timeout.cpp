@@ -1,5 +1,5 @@
-// Deadlines. A call takes no time-out of its own: it is put inside a scope that has one, and
-// whatever waits in there, however deep, is cancelled when the time has passed.
+// Deadlines. A call has no time-out of its own. It runs inside a scope that has a deadline; when
+// the deadline has passed, every wait in the scope, however deep, is cancelled.
 #include <creel/creel.hpp>
 
 #include <chrono>
@@ -25,7 +25,7 @@ std::string slow_answer(std::chrono::milliseconds needed) {
 
 int main() {
     creel::io::run([] {
-        // move_on_after gives an optional, empty if the deadline was first.
+        // move_on_after returns an optional. It is empty if the deadline came first.
         std::optional<std::string> quick =
             creel::move_on_after(1s, [] { return slow_answer(1ms); });
         std::cout << "in time: " << quick.value_or("nothing") << '\n';
@@ -34,15 +34,15 @@ int main() {
             creel::move_on_after(10ms, [] { return slow_answer(1h); });
         std::cout << "too late: " << late.value_or("nothing") << '\n';
 
-        // fail_after throws instead, an ordinary std::exception.
+        // fail_after throws timed_out instead, which is a std::exception.
         try {
             creel::fail_after(10ms, [] { return slow_answer(1h); });
         } catch (const creel::timed_out& error) {
             std::cout << "caught: " << error.what() << '\n';
         }
 
-        // Scopes nest. Here the outer one ends first; its cancel passes through the inner one and
-        // is absorbed where it belongs. No catch (const std::exception&) can swallow it.
+        // Scopes nest. Here the outer deadline passes first. Its cancel passes through the inner
+        // scope, and the outer scope absorbs it. No catch (const std::exception&) can swallow it.
         bool finished = creel::move_on_after(10ms, [] {
             creel::move_on_after(1h, [] { slow_answer(1h); });
             std::cout << "never printed\n";

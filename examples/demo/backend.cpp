@@ -1,4 +1,4 @@
-// A backend: a slow server of one kind of part. "GET /part?id=7" gives its text, after a while.
+// A backend: a slow server for one kind of part. "GET /part?id=7" returns its text after a while.
 #include "commands.hpp"
 #include "http_server.hpp"
 #include "page.hpp"

@@ -25,7 +25,7 @@ int check(int result, const char* what) {
     return result;
 }
 
-// Blocks every signal of this thread while it lives.
+// Blocks all signals of this thread while the object lives.
 class signals_blocked {
 public:
     signals_blocked() {
@@ -41,25 +41,26 @@ private:
     sigset_t before_{};
 };
 
-// The child has the parent's handlers until exec: a signal now would run them, in the wrong
-// process, and be forgotten. What is ignored stays so (nohup).
+// The child has the parent's handlers until exec: a signal would now run them in the wrong process,
+// and be lost. Signals that are ignored stay ignored (nohup).
 void forget_handlers() noexcept {
     for (int signal = 1; signal < NSIG; ++signal) {
         struct sigaction now {};
         if (::sigaction(signal, nullptr, &now) != 0 || now.sa_handler == SIG_IGN)
             continue;
-        if (signal == SIGINT) // one that came before setpgid was the parent's: ignoring drops it
+        if (signal == SIGINT) // ignoring drops one that came before setpgid: it was the parent's
             ::signal(signal, SIG_IGN);
         ::signal(signal, SIG_DFL);
     }
 }
 
-// Between fork and exec, every signal blocked: only what a signal handler may do.
+// Runs between fork and exec, with all signals blocked. It may only do what a signal handler may
+// do.
 [[noreturn]] void become(const std::vector<char*>& arguments, int output, pid_t parent) noexcept {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) // it died before the line above
+    if (::getppid() != parent) // the parent ended before prctl
         ::_exit(1);
-    // A group of its own: Ctrl-C is for the parent, which ends the others in order.
+    // A process group of its own: Ctrl-C goes to the parent, which ends the others in order.
     ::setpgid(0, 0);
     forget_handlers();
     sigset_t none;
@@ -109,7 +110,7 @@ child_process::child_process(std::string name, std::vector<std::string> argument
 child_process::~child_process() {
     if (!status_) {
         ::kill(pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0); // a moment: it is being killed
+        ::waitpid(pid_, nullptr, 0); // short, because the process is being killed
     }
     ::close(pid_fd_);
     ::close(output_);

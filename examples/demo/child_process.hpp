@@ -1,5 +1,5 @@
-// A process of the demo, run by the parent: this program again, with other arguments. It dies with
-// the parent, whatever ends that.
+// A process of the demo, run by the parent: this program with other arguments. It is killed when
+// the parent ends, in whatever way.
 #pragma once
 
 #include <optional>
@@ -10,11 +10,11 @@ namespace demo {
 
 class child_process {
 public:
-    // Starts it. Its standard output is ours to read; its errors go where ours go.
+    // Starts the process. The parent reads its standard output; they share the standard error.
     // Throws: std::system_error.
     child_process(std::string name, std::vector<std::string> arguments);
 
-    // Kills what has not ended, and reaps it.
+    // Kills the process if it has not ended, and reaps it.
     ~child_process();
 
     child_process(const child_process&) = delete;
@@ -22,23 +22,23 @@ public:
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
-    // The next line it prints, without its end; empty at the end of its output.
-    // Parks: until a line has come. Cancel: yes.
+    // Returns the next line that it prints, without the end of line; empty at the end of its
+    // output. Parks: until a line has come. Cancel: yes.
     std::optional<std::string> read_line();
 
-    // Its exit status, or 128 plus the signal that killed it, as a shell has it.
-    // Parks: until it has ended. Cancel: yes. Several may wait.
+    // Returns its exit status, or 128 plus the signal that killed it, as a shell does. Several
+    // fibers may wait. Parks: until the process has ended. Cancel: yes.
     int wait();
 
-    // Asks it to end (SIGTERM).
+    // Asks the process to end (SIGTERM).
     void terminate() noexcept;
 
 private:
     std::string name_;
     int pid_ = -1;
-    int pid_fd_ = -1;    // readable once it has ended
+    int pid_fd_ = -1;    // readable when the process has ended
     int output_ = -1;    // the reading end of the pipe
-    std::string read_{}; // not yet a line
+    std::string read_{}; // the begin of a line
     std::optional<int> status_{};
 };
 

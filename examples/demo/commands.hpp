@@ -1,4 +1,4 @@
-// The processes of the demo; each is this program with another first argument.
+// The processes of the demo. Each is this program with another first argument.
 #pragma once
 
 #include "page.hpp"
@@ -18,7 +18,7 @@ struct backend_options {
 
 struct server_options {
     int port = 8080;
-    bool port_given = false; // otherwise a busy port is exchanged for a free one
+    bool port_given = false; // if not, a free port replaces a busy one
     std::vector<int> backend_ports{};
     std::chrono::milliseconds deadline = page_deadline;
 };
@@ -38,8 +38,8 @@ struct demo_options {
     std::chrono::milliseconds deadline = page_deadline;
 };
 
-// Each runs its process and returns the exit status. The two servers print "listening on
-// 127.0.0.1:PORT" when they are ready, and end on SIGINT or SIGTERM when they have drained.
+// Each function runs its process and returns the exit status. The two servers print "listening on
+// 127.0.0.1:PORT" when they are ready. On SIGINT or SIGTERM they drain and end.
 int run_backend(const backend_options& options);
 int run_server(const server_options& options);
 int run_load(const load_options& options);

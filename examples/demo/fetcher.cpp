@@ -30,7 +30,7 @@ void fetcher::start(creel::nursery& n) {
 }
 
 part fetcher::fetch(std::size_t backend, std::uint64_t id, creel::time_point deadline) {
-    // Shared, because the worker may still have it in its hands when we have given up.
+    // Shared, because a worker may still use it when the caller has given up.
     auto wanted = std::make_shared<job>(backend, id, deadline);
     auto answer = creel::move_on_at(deadline, [&] {
         if (!jobs_.push(wanted))
@@ -43,40 +43,42 @@ part fetcher::fetch(std::size_t backend, std::uint64_t id, creel::time_point dea
 void fetcher::work() {
     while (auto next = jobs_.pop()) {
         job& j = **next;
-        backend_pool& who = backends_[j.backend];
+        backend_pool& pool = backends_[j.backend];
         auto answer = creel::move_on_at(j.deadline, [&] {
-            auto turn = who.turns.hold(); // throws at once if the job is too late already
-            return ask(who, j.id);
+            auto turn = pool.turns.hold(); // throws at once if the job is already too late
+            return ask(pool, j.id);
         });
         if (answer)
-            static_cast<void>(j.answer.push(std::move(*answer))); // it has room for this one
+            static_cast<void>(
+                j.answer.push(std::move(*answer))); // never waits: it has room for one
     }
 }
 
-// One request over a kept connection if there is one. A client that is in the middle of a reply
-// when the deadline comes is destroyed with its connection: the reply would be taken for the next.
-part fetcher::ask(backend_pool& who, std::uint64_t id) {
+// Makes one request, over a kept connection if there is one. A client that is in the middle of a
+// reply at the deadline is destroyed with its connection: otherwise its next request would get the
+// rest of that reply.
+part fetcher::ask(backend_pool& pool, std::uint64_t id) {
     std::string target = "/part?id=" + std::to_string(id);
     for (;;) {
         std::unique_ptr<http_client> client;
-        bool kept = !who.idle.empty();
+        bool kept = !pool.idle.empty();
         try {
             if (kept) {
-                client = std::move(who.idle.back());
-                who.idle.pop_back();
+                client = std::move(pool.idle.back());
+                pool.idle.pop_back();
             } else {
-                client = std::make_unique<http_client>(who.where);
+                client = std::make_unique<http_client>(pool.where);
             }
             http_response response = client->get(target);
             if (client->keeps_alive())
-                who.idle.push_back(std::move(client));
+                pool.idle.push_back(std::move(client));
             if (response.status != 200)
                 return {.state = part_state::failed,
                         .text = "status " + std::to_string(response.status)};
             return {.state = part_state::ok, .text = std::move(response.body)};
         } catch (const std::exception& error) {
-            // A kept connection may have been closed at the other end; the next may be better, and
-            // in the end there is a new one.
+            // The other side may have closed a kept connection. The next one may work, and the last
+            // attempt uses a new connection.
             if (!kept)
                 return {.state = part_state::failed, .text = error.what()};
         }

@@ -1,9 +1,9 @@
-// Asks the backends on behalf of everybody: a bounded queue of jobs, a fixed set of workers that
-// take them, and a limit on how many of them are at one backend at a time.
+// Asks the backends for all pages: a bounded queue of jobs, a fixed set of workers that take them,
+// and a limit on the workers that are at one backend at a time.
 //
-// A job carries the deadline of the one who asked. So whoever holds it gives up by himself when the
-// time has passed: the asker waiting for room in the queue, the job in the queue, the worker
-// waiting for its turn at the backend, and the fetch itself. Nobody has to tell anybody.
+// A job has the deadline of its page. So each step gives up by itself when the time has passed: the
+// page's fiber that waits for room in the queue, the job in the queue, the worker that waits for
+// its turn at the backend, and the fetch. No step has to notify another.
 #pragma once
 
 #include "http_client.hpp"
@@ -27,20 +27,20 @@ enum class part_state { ok, late, failed };
 
 struct part {
     part_state state = part_state::late;
-    std::string text{}; // what the backend said, or why it could not be asked
+    std::string text{}; // the backend's answer, or the error if there is none
 };
 
 class fetcher {
 public:
     explicit fetcher(const std::vector<int>& backend_ports);
 
-    // Starts the workers. They are shielded, so that the last requests still find them at work when
-    // the server is told to stop; close() lets them go.
+    // Starts the workers. They are shielded, so that they still serve the last requests when the
+    // server drains. close() ends them.
     void start(creel::nursery& n);
     void close() noexcept { jobs_.close(); }
 
-    // The backend's part of a page; `late` when the deadline was first.
-    // Parks: until then at most. Cancel: yes.
+    // Returns the backend's part of a page, or `late` when the deadline came first.
+    // Parks: until the deadline at most. Cancel: yes.
     part fetch(std::size_t backend, std::uint64_t id, creel::time_point deadline);
 
     [[nodiscard]] std::size_t queued() const noexcept { return jobs_.size(); }
@@ -56,7 +56,7 @@ private:
     struct backend_pool {
         explicit backend_pool(int port);
         creel::io::endpoint where;
-        creel::sync::semaphore turns; // how many fetches at a time
+        creel::sync::semaphore turns; // bounds the fetches at a time
         std::vector<std::unique_ptr<http_client>> idle{};
     };
 

@@ -1,5 +1,5 @@
-// The server: each page is put together from what three backends say, all asked at the same time
-// and none waited for longer than the deadline.
+// The server. A page has parts from three backends. The server asks all three at the same time, and
+// waits for none longer than the deadline.
 #include "commands.hpp"
 #include "fetcher.hpp"
 #include "http_server.hpp"
@@ -40,7 +40,7 @@ public:
           connections_(connections),
           fetcher_(options.backend_ports) {}
 
-    // Until cancelled, and then until the last request is answered.
+    // Serves until it is cancelled, and then until the last request is answered.
     void serve(io::tcp_listener& listener) {
         creel::with_nursery([&](creel::nursery& n) {
             fetcher_.start(n);
@@ -48,7 +48,7 @@ public:
                 auto handler = [this](const http_request& request) { return answer(request); };
                 serve_connections(listener, handler, connections_);
             } catch (...) {
-                fetcher_.close(); // the last request is answered: the workers may go
+                fetcher_.close(); // the last request is answered: the workers may end
                 throw;
             }
         });
@@ -63,7 +63,7 @@ private:
             ~leave() { --counters.in_flight; }
         } on_leave{counters_};
         http_reply reply = route(request);
-        // Told to stop: this reply is the connection's last.
+        // The server drains: this reply is the last of the connection.
         reply.close = root_.scope().cancel_called();
         return reply;
     }

@@ -1,5 +1,5 @@
-// Latencies in a fixed number of counters, to within 1/128: it may run for days.
-// Idea: Gil Tene's HdrHistogram, a linear scale within each power of two.
+// Latencies in a fixed number of counters, with an error below 1/128: it can count for days. The
+// idea is that of Gil Tene's HdrHistogram: a linear scale within each power of two.
 #pragma once
 
 #include <array>
@@ -22,7 +22,8 @@ public:
     [[nodiscard]] std::uint64_t total() const noexcept { return total_; }
     [[nodiscard]] std::chrono::nanoseconds max() const noexcept { return max_; }
 
-    // The time that this part (0.99) of all did not exceed; rounded up, never above max().
+    // Returns the time that this part of all (0.99) did not exceed, rounded up, but not above
+    // max().
     [[nodiscard]] std::chrono::nanoseconds percentile(double part) const noexcept {
         auto wanted = static_cast<std::uint64_t>(part * static_cast<double>(total_));
         std::uint64_t seen = 0;

@@ -24,12 +24,13 @@ public:
     // Parks: until connected. Cancel: yes. Throws: std::system_error.
     explicit http_client(const creel::io::endpoint& server);
 
-    // Parks: until the whole reply has come. Cancel: yes; like any failure it leaves the connection
-    // between two replies, so throw the client away then. Throws: std::system_error, also for a
+    // After a cancel, or any failure, the connection may be in the middle of a reply: destroy the
+    // client then.
+    // Parks: until the whole reply has come. Cancel: yes. Throws: std::system_error, also for a
     // reply that is not HTTP; io::unexpected_eof.
     http_response get(std::string_view target);
 
-    // False once the server has announced that it closes after its last reply.
+    // Returns false when the server has announced that it closes after its last reply.
     [[nodiscard]] bool keeps_alive() const noexcept { return keeps_alive_; }
 
 private:

@@ -22,8 +22,8 @@ namespace http = boost::beast::http;
 using parser_type = http::request_parser<http::string_body>;
 using namespace std::chrono_literals;
 
-// The request cannot be taken: this status, and then the connection ends, for nobody can tell where
-// the next request would begin.
+// The request is refused with this status, and then the connection ends, because the begin of the
+// next request cannot be known.
 struct refused {
     int status;
 };
@@ -43,7 +43,7 @@ std::string_view text_of(const input_buffer& input) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Beast waits for the \r\n that a line ended by \n alone will never have; so the peer is told.
+// Beast waits for ever for the \r\n of a line that ends with \n alone, so such a line is refused.
 void check_line_ends(std::string_view text) {
     std::size_t header_end = text.starts_with("\r\n") ? 0 : text.find("\r\n\r\n");
     std::string_view lines = text.substr(0, header_end);
@@ -52,7 +52,7 @@ void check_line_ends(std::string_view text) {
             throw refused{400};
 }
 
-// Feeds the parser what is there. Throws refused.
+// Gives the parser the input that has come. Throws refused.
 void parse_some(parser_type& parser, input_buffer& input, std::uint32_t& header_room) {
     if (!parser.is_header_done())
         check_line_ends(text_of(input));
@@ -64,21 +64,22 @@ void parse_some(parser_type& parser, input_buffer& input, std::uint32_t& header_
         throw refused{status_of(error)};
     if (parser.is_header_done())
         return;
-    // Beast 1.81 holds its header_limit against what it has not parsed yet. A peer whose pieces
-    // each end one byte into a field could send fields for ever: so the sum is kept here.
+    // Beast 1.81 compares its header_limit only with the bytes that it has not parsed yet. A peer
+    // whose pieces each end one byte into a field could send fields for ever, so the sum is kept
+    // here.
     if (used > header_room)
         throw refused{431};
     header_room -= static_cast<std::uint32_t>(used);
 }
 
-// Of the characters of RFC 3986's host and port; not whether they make sense.
+// Checks only that the characters are those of RFC 3986's host and port.
 bool is_host(std::string_view text) {
     return text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
                                   "-._~!$&'()*+,;=%:[]") == text.npos;
 }
 
-// What Beast lets pass, but must not be (RFC 9112, sections 3.2 and 6.1): a request of unclear
-// length is how one request is smuggled inside another.
+// Refuses what Beast lets pass against RFC 9112, sections 3.2 and 6.1: in a request of unclear
+// length another request can be smuggled.
 void check_header(const parser_type& parser) {
     const auto& request = parser.get();
     std::size_t encodings = request.count(http::field::transfer_encoding);
@@ -95,7 +96,7 @@ void check_header(const parser_type& parser) {
         throw refused{400};
     if (auto host = request[http::field::host]; !is_host({host.data(), host.size()}))
         throw refused{400};
-    // An expectation comes from a peer who waits for the answer before it sends the body.
+    // A peer that sends an expectation waits for the answer before it sends the body.
     if (request.version() >= 11 && request.count(http::field::expect) > 0 &&
         !boost::beast::iequals(request[http::field::expect], "100-continue"))
         throw refused{417};
@@ -106,7 +107,7 @@ std::string_view reason_phrase(int status) {
     return {phrase.data(), phrase.size()};
 }
 
-// "Date: ...\r\n"; formatted once a second.
+// "Date: ...\r\n", formatted once a second.
 std::string_view date_line() {
     static thread_local std::time_t written = -1;
     static thread_local std::array<char, 64> line;
@@ -127,7 +128,7 @@ std::string to_bytes(const http_reply& reply, bool keep_alive, bool with_body) {
     out.append(reason_phrase(reply.status)).append("\r\nServer: creel-demo\r\n");
     out.append(date_line()).append("Content-Type: ").append(reply.content_type);
     out.append("\r\nContent-Length: ").append(std::to_string(reply.body.size()));
-    // HTTP/1.0 closes unless told otherwise, HTTP/1.1 the other way round; so say it to both.
+    // By default HTTP/1.0 closes and HTTP/1.1 does not, so the reply always says it.
     out.append(keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
     out.append(reply.extra_headers).append("\r\n");
     if (with_body)
@@ -135,7 +136,7 @@ std::string to_bytes(const http_reply& reply, bool keep_alive, bool with_body) {
     return out;
 }
 
-// What the handler says, within its time. Throws refused.
+// Returns the handler's reply, within its time. Throws refused.
 http_reply call(const http_handler& handler, const http_request& request,
                 const http_limits& limits) {
     try {
@@ -152,7 +153,8 @@ public:
     http_connection(creel::io::tcp_stream& stream, const http_limits& limits)
         : stream_(stream), limits_(limits) {}
 
-    // Empty when the peer has ended the connection, or was idle for too long. Throws refused.
+    // Returns nothing when the peer has ended the connection or was idle for too long. Throws
+    // refused.
     std::optional<http_request> read() {
         if (input_.empty()) {
             auto more = creel::move_on_after(limits_.idle, [&] { return input_.fill(stream_); });
@@ -168,12 +170,12 @@ public:
 
     void send(std::string_view text) { stream_.send_all(std::as_bytes(std::span{text})); }
 
-    // The request that was last read, or begun, is a HEAD: its reply has no body.
+    // True if the request that was last read, or begun, is a HEAD: its reply has no body.
     [[nodiscard]] bool reading_head() const noexcept { return head_; }
 
-    // Ends our side, and reads on for a while: closing with bytes unread would reset the
-    // connection, and the peer might lose the last reply. The bytes are bounded for what they cost
-    // to read.
+    // Ends our side, and reads on for a while: a close with unread bytes would reset the
+    // connection, and the peer might lose the last reply. The number of bytes is bounded, because
+    // reading them costs time.
     void finish() {
         constexpr std::size_t most = std::size_t{128} * 1024 * 1024;
         stream_.shutdown_send();
@@ -213,11 +215,11 @@ private:
             if (input_.full()) // one line of a chunked body that is longer than the buffer
                 throw refused{400};
             if (!input_.fill(stream_))
-                return {}; // vanished in the middle of it
+                return {}; // the peer vanished in the middle of a request
         }
     }
 
-    // Before a request empty lines are to be ignored (RFC 9112, section 2.2).
+    // Empty lines before a request are ignored (RFC 9112, section 2.2).
     void skip_empty_lines() {
         auto bytes = input_.bytes();
         std::size_t count = 0;
@@ -254,15 +256,16 @@ private:
     bool head_ = false;
 };
 
-// The requests of a connection, until one asks for its end. True: say goodbye properly.
+// Serves the requests of a connection until one of them asks for its end. Returns true if the
+// connection must be ended in order.
 bool serve_requests(http_connection& connection, const http_handler& handler,
                     reply_counters& replies, const http_limits& limits) {
     for (;;) {
         auto request = connection.read();
         if (!request)
             return false;
-        // From here to its reply the request is shielded: a server that is told to stop finishes
-        // it. It has deadlines of its own, so that nobody can hold the server up.
+        // The request is shielded from here to its reply: a server that drains finishes it. It has
+        // deadlines of its own, so that no peer can delay the end of the server.
         bool keep_alive = creel::shield([&] {
             http_reply reply = call(handler, *request, limits);
             bool stay = request->keep_alive && !reply.close;
@@ -294,7 +297,7 @@ void serve_http(creel::io::tcp_stream stream, const http_handler& handler, reply
         http_reply reply{.status = refusal,
                          .body = std::to_string(refusal) + " " +
                                  std::string{reason_phrase(refusal)} + "\n"};
-        // Shielded like any reply.
+        // Shielded like each reply.
         creel::shield([&] {
             creel::fail_after(limits.send, [&] {
                 connection.send(to_bytes(reply, false, !connection.reading_head()));

@@ -23,7 +23,7 @@ void serve_connections(creel::io::tcp_listener& listener, const http_handler& ha
             ++counters.broken_connections;
             return;
         }
-        try { // out of descriptors: serve goes on when a connection ends
+        try { // without a free descriptor, serve goes on when a connection ends
             std::rethrow_exception(error);
         } catch (const std::exception& reason) {
             std::cerr << "demo: " << reason.what() << '\n';

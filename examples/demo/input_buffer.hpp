@@ -1,4 +1,4 @@
-// What a peer has sent and nobody has parsed yet: 16 KiB and never more, whatever the peer does.
+// The bytes of a peer that are not parsed yet: at most 16 KiB, whatever the peer does.
 #pragma once
 
 #include <creel/io/tcp_stream.hpp>
@@ -20,8 +20,9 @@ public:
 
     void consume(std::size_t count) noexcept { begin_ += count; }
 
-    // Receives once, behind what is there; not when full(). False at the end of the stream.
-    // Parks: until something comes. Cancel: yes, no byte is lost.
+    // Receives once, and appends. The buffer must not be full(). Returns false at the end of the
+    // stream.
+    // Parks: until data comes. Cancel: yes, no byte is lost.
     [[nodiscard]] bool fill(creel::io::tcp_stream& stream) {
         if (begin_ > 0) {
             std::memmove(storage_.data(), storage_.data() + begin_, end_ - begin_);

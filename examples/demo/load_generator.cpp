@@ -1,5 +1,5 @@
-// The load generator: so many clients, each with a connection of its own, ask for one page after
-// the other and check every reply; then the report.
+// The load generator: clients, each with a connection of its own, ask for one page after the other
+// and check each reply. Then it prints a report.
 #include "commands.hpp"
 #include "histogram.hpp"
 #include "http_client.hpp"
@@ -27,8 +27,7 @@ namespace {
 
 constexpr auto reply_limit = 10s; // a reply that takes longer is lost
 
-// What became of the parts that one backend owed in time: it was to think for less than the
-// deadline.
+// Counts the parts that one backend owed in time: it had to think for less than the deadline.
 struct punctuality {
     std::uint64_t owed = 0;
     std::uint64_t late = 0;
@@ -50,7 +49,7 @@ struct results {
     }
 };
 
-// Takes the line that must come next off the text. False if another one came.
+// Removes the first line from the text. Returns false if it is not the expected one.
 bool take(std::string_view& text, std::string_view line) {
     if (!text.starts_with(line))
         return false;
@@ -58,7 +57,7 @@ bool take(std::string_view& text, std::string_view line) {
     return true;
 }
 
-// Which parts were late; empty if the page is not what it must be.
+// Returns which parts were late, or nothing if the page is wrong.
 std::optional<std::array<bool, backends.size()>> check_page(std::uint64_t id,
                                                             std::string_view text) {
     std::array<bool, backends.size()> late{};
@@ -99,7 +98,7 @@ public:
                     clients.spawn({.name = "client"}, [&] { ask_until(end, to); });
             });
             to.elapsed = creel::now() - begin;
-            n.cancel(); // when each client has lost its server there is no more progress
+            n.cancel(); // when all clients have lost the server there is no more progress
         });
     }
 
@@ -143,7 +142,7 @@ private:
     std::uint64_t last_id_ = 0;
 };
 
-// The number behind "name": in the flat JSON of /stats.
+// Returns the number behind "name": in the flat JSON of /stats.
 std::uint64_t number_in(std::string_view json, std::string_view name) {
     std::string key = "\"" + std::string{name} + "\": ";
     std::size_t at = json.find(key);
@@ -181,12 +180,12 @@ void print_report(const load_options& options, const results& of, std::string_vi
               << std::endl;
 }
 
-// Why this was no success; empty if it was one. A timeout may hide a reply that was lost on its way
-// from a backend; but a busy machine makes some late as well, in a bad moment many. So a backend is
-// forgiven until it misses more than half of the pages it owed: one that is stuck misses them all,
-// and a healthy one about 1 in 1,000.
+// Returns why the load failed; empty if it did not. A timeout may hide a reply that a backend lost.
+// But on a busy machine some replies are late as well, and at times many. So a backend fails only
+// if it misses more than half of the pages that it owed: a stuck backend misses all of them, a
+// healthy one about 1 in 1,000.
 std::string verdict(const load_options& options, const results& of) {
-    // Every client asks at least once, however slow the server is.
+    // Each client asks at least once, however slow the server is.
     if (of.replies < options.connections)
         return "idle: only " + std::to_string(of.replies) + " replies for " +
                std::to_string(options.connections) + " connections" +

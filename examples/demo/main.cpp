@@ -1,4 +1,4 @@
-// The demo's command line. Without a command it runs the show: see orchestra.cpp.
+// The command line of the demo. Without a command it runs the whole show: see orchestra.cpp.
 #include "commands.hpp"
 #include "page.hpp"
 
@@ -41,7 +41,7 @@ int number(std::string_view text, int least, int most) {
     return value;
 }
 
-// The words of the command line, one after the other.
+// The words of the command line, which are taken one after the other.
 class words {
 public:
     words(int count, char** arguments) : at_(arguments + 1), end_(arguments + count) {}

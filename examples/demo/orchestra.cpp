@@ -23,7 +23,7 @@ namespace {
 constexpr auto start_limit = 20s;
 constexpr auto stop_limit = 20s;
 
-// Waits for the line in which a server says where it listens.
+// Waits for the line that says on which port a server listens.
 int port_of(child_process& server) {
     auto line = creel::fail_after(start_limit, [&] { return server.read_line(); });
     std::size_t colon = line ? line->rfind(':') : std::string::npos;
@@ -65,8 +65,8 @@ public:
                   << to_text(options_.deadline) << " at most" << std::endl;
     }
 
-    // Loads the server, reports, and unless it is once() leaves it to the public. Returns only if
-    // it is; throws when a process fails.
+    // Loads the server and reports. If once() is set, returns; otherwise the server stays for the
+    // public, and this does not return. Throws when a process fails.
     void play() {
         creel::with_nursery([&](creel::nursery& n) {
             for (child_process& server : servers_)
@@ -88,7 +88,7 @@ public:
         });
     }
 
-    // The server first, so that the backends are there while it answers its last requests.
+    // The server ends first, so that it still has the backends for its last requests.
     void stop() {
         for (child_process& server : servers_) {
             server.terminate();
@@ -96,7 +96,7 @@ public:
                 forward_output(server);
                 return server.wait();
             });
-            // SIGTERM kills one that has not come to the point of draining on it.
+            // SIGTERM kills a server that has not yet installed its handler.
             if (status != 0 && (started_ || status != 128 + SIGTERM))
                 throw std::runtime_error{server.name() + " ended with status " +
                                          std::to_string(status)};
@@ -118,7 +118,7 @@ private:
     }
 
     const demo_options& options_;
-    std::list<child_process> servers_{}; // the last one started first
+    std::list<child_process> servers_{}; // the one that was started last comes first
     int port_ = 0;
     bool started_ = false; // each server has said that it listens
 };
@@ -132,8 +132,8 @@ int run_demo(const demo_options& options) {
             all.start();
             all.play();
         } catch (const creel::cancelled&) {
-            // Ctrl-C. What is left to do is done under a shield; then run() raises the signal
-            // again, and we end as any program does.
+            // Ctrl-C. The rest is done under a shield. Then run() raises the signal again, and the
+            // process ends as any program does.
             std::cout << "\nstopping" << std::endl;
         }
         creel::shield([&] { all.stop(); });

@@ -6,15 +6,15 @@
 namespace demo {
 
 std::chrono::microseconds thinking_time(std::size_t backend, std::uint64_t id) {
-    const backend_profile& who = backends[backend];
+    const backend_profile& profile = backends[backend];
     std::uint64_t random = mix(id ^ mix(backend + 1));
-    if (random % 1000 < who.late_per_mille)
-        return who.late_by;
-    // The cube of a uniform number: many fast replies and a long tail.
+    if (random % 1000 < profile.late_per_mille)
+        return profile.late_by;
+    // The cube of a uniform number gives many fast replies and a long tail.
     double uniform = static_cast<double>(random >> 11) / 9007199254740992.0; // 2^53
-    std::chrono::duration<double, std::micro> spread = who.slowest - who.fastest;
-    return who.fastest + std::chrono::duration_cast<std::chrono::microseconds>(
-                             spread * (uniform * uniform * uniform));
+    std::chrono::duration<double, std::micro> spread = profile.slowest - profile.fastest;
+    return profile.fastest + std::chrono::duration_cast<std::chrono::microseconds>(
+                                 spread * (uniform * uniform * uniform));
 }
 
 std::string part_text(std::size_t backend, std::uint64_t id) {

@@ -1,4 +1,4 @@
-// What the processes of the demo agree on: who the backends are, what they say, how slow they are.
+// The facts that all processes of the demo share: the backends, their texts and their delays.
 #pragma once
 
 #include <array>
@@ -13,9 +13,9 @@ namespace demo {
 
 struct backend_profile {
     std::string_view name;
-    std::chrono::microseconds fastest; // a usual reply takes from this,
-    std::chrono::microseconds slowest; // mostly much less, to this,
-    unsigned late_per_mille;           // and so many of a thousand take late_by
+    std::chrono::microseconds fastest; // the least time of a usual reply
+    std::chrono::microseconds slowest; // the most; most replies are much faster
+    unsigned late_per_mille;           // of a thousand replies, this number takes late_by
     std::chrono::milliseconds late_by;
 };
 
@@ -26,11 +26,11 @@ inline constexpr std::array<backend_profile, 3> backends{{
     {"reviews", 2000us, 16000us, 5, 300ms},
 }};
 
-// How long a page waits for its parts; what is later is left out.
+// How long a page waits for its parts. Later parts are left out.
 inline constexpr std::chrono::milliseconds page_deadline{50};
 
-// splitmix64's finisher (Steele, Lea, Flood 2014): one number to one that looks random, so that the
-// same page is slow and says the same in every run.
+// splitmix64's finisher (Steele, Lea, Flood 2014): maps a number to one that looks random, so that
+// a page has the same delay and the same text in each run.
 constexpr std::uint64_t mix(std::uint64_t x) noexcept {
     x += 0x9e3779b97f4a7c15U;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
@@ -38,13 +38,13 @@ constexpr std::uint64_t mix(std::uint64_t x) noexcept {
     return x ^ (x >> 31);
 }
 
-// How long the backend thinks about this page.
+// Returns how long the backend thinks about this page.
 std::chrono::microseconds thinking_time(std::size_t backend, std::uint64_t id);
 
-// What the backend says of this page: "7 3f84d5b5b5470917".
+// Returns the backend's text for this page: "7 3f84d5b5b5470917".
 std::string part_text(std::size_t backend, std::uint64_t id);
 
-// The number in "/page?id=7" if the target is `path` with exactly that query.
+// Returns the number in "/page?id=7" if the target is `path` with exactly this query.
 std::optional<std::uint64_t> id_in(std::string_view target, std::string_view path);
 
 // "12.3 ms"

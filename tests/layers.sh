@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Keeps the arrows of DESIGN.md, section 2: sync -> fibers <- io. Prints each offence as file:line.
+# Checks the arrows of ARCHITECTURE.md: sync -> fibers <- io. Prints each offence as file:line.
 # Usage: layers.sh [ROOT]
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
-# Sources of sync/ and io/ that may include a private header of fibers/, one "file header" a line.
+# Sources of sync/ and io/ that may include a private header of fibers/, as lines "file header".
 # Each needs a reason here.
-#   valgrind.hpp: io/ waits differently in valgrind, which is no part of what fibers/ promises.
+#   valgrind.hpp: io/ waits differently in valgrind. That is not part of the interface of fibers/.
 private_allowed="
 io/detail/ring/ring.cpp fibers/detail/system/valgrind.hpp
 "
@@ -77,7 +77,7 @@ FNR == 1 { file = FILENAME; seen[file] = 1 }
         offence(place, "only io/ names the socket headers")
 }
 
-# What a public header reaches, through private ones too, names neither Boost nor liburing.
+# The headers that a public header reaches, private ones too, name neither Boost nor liburing.
 function check_reach(path, root,    parts, count, i) {
     if ((root, path) in reached)
         return

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plants one fault after another in a copy of the tree and sees layers.sh name each by file:line.
+# Plants one fault after another in a copy of the tree. layers.sh must name each by file:line.
 # Usage: layers_test.sh ROOT
 set -euo pipefail
 root=$1
@@ -12,8 +12,8 @@ for entry in fibers sync io creel.hpp; do
 done
 failed=0
 
-# planted FILE TEXT LINE...: with these lines as FILE, the check must fail at FILE's last line, or at
-# the place that TEXT begins with.
+# planted FILE TEXT LINE...: appends the lines to FILE. The check must fail with TEXT at the last
+# line of FILE, or at the place with which TEXT begins.
 planted() {
     local file=$1 text=$2 place output status=0
     shift 2
@@ -49,7 +49,7 @@ planted fibers/planted.hpp "<boost/fiber/fiber.hpp> is reached from the public h
 planted io/planted.hpp "<liburing.h> is reached from the public header" "#include <liburing.h>"
 planted io/planted.hpp "creel.hpp:1: the public header io/planted.hpp is missing" "#pragma once"
 
-# Boost two steps away, through a private header.
+# Boost is two steps away, behind a private header.
 mkdir -p "$copy/tree/fibers/detail"
 echo "#include <boost/fiber/fiber.hpp>" >"$copy/tree/fibers/detail/planted.hpp"
 planted fibers/planted.hpp "fibers/detail/planted.hpp:1: <boost/fiber/fiber.hpp> is reached" \

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs the io tests, but for the stress, as an ordinary user: whose rings count against a limit of
-# locked memory, here the 8 MiB that most systems set, and who has no privilege. Each case is a
-# process of its own, and its user has no other, for the limit is the user's. Then all of them once
-# more in one process, whose runs come one after the other.
+# Runs the io tests, without the stress tests, as an ordinary user. Such a user has no privilege,
+# and its rings count against a limit of locked memory, here the 8 MiB that most systems set. Each
+# case is a process of its own, and its user has no other process, because the limit is that of the
+# user. Then all cases run once more in one process, one run after the other.
 # Usage: ordinary_user.sh PROGRAM [JOBS [REGEX]]
-#   PROGRAM  creel_tests_io of any build; it is copied to where every user can read it
-#   REGEX    of the names of the cases, as for ctest
-# CREEL_JUNIT=FILE  writes the results there too
+#   PROGRAM  creel_tests_io of any build; it is copied to a folder that every user can read
+#   REGEX    selects cases by name, as for ctest
+# CREEL_JUNIT=FILE  writes the results to this file too
 set -euo pipefail
 
 program=$(realpath "$1")
@@ -16,17 +16,17 @@ tree=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 
 say() { echo "== $*" >&2; }
 if ((EUID)); then
-    say "SKIPPED: the tests as an ordinary user, for only root can become one"
+    say "SKIPPED: the tests as an ordinary user, because only root can become one"
     exit 0
 fi
 
-# /tmp, for TMPDIR may be a folder that is closed to others.
+# In /tmp, because other users may have no access to TMPDIR.
 folder=$(mktemp -d /tmp/creel-user-XXXXXX)
 trap 'rm -rf "$folder"' EXIT
 chmod 755 "$folder"
 cp "$program" "$folder/creel_tests_io"
 
-# Users that have neither a name nor a process, one for each case that runs at the same time.
+# Users without a name and without a process, one for each case that runs at the same time.
 users=()
 for ((id = 61234; ${#users[@]} < jobs; ++id)); do
     if ! getent passwd "$id" >/dev/null && ! getent group "$id" >/dev/null &&
@@ -35,7 +35,7 @@ for ((id = 61234; ${#users[@]} < jobs; ++id)); do
     fi
 done
 
-# as_user COMMAND...: as the user that ctest has allotted, or the first.
+# as_user COMMAND...: runs the command as the user that ctest has assigned, or as the first one.
 cat >"$folder/as_user" <<END
 #!/bin/sh
 user=\${CTEST_RESOURCE_GROUP_0_USERS:-id:${users[0]}}
@@ -46,7 +46,8 @@ exec prlimit --memlock="\${MEMLOCK:-8388608}" \\
 END
 chmod 755 "$folder/as_user"
 
-# The planted fault: what a ring takes must not fit in 64 KiB, or the limit means nothing here.
+# The planted fault: the memory of a ring must not fit in 64 KiB. If it does, the limit has no
+# effect here.
 planted=("$folder/as_user" "$folder/creel_tests_io" '[.planted]')
 cd "$folder"
 "${planted[@]}" >"$folder/planted" 2>&1 || {
@@ -58,7 +59,7 @@ if MEMLOCK=65536 "${planted[@]}" >"$folder/planted" 2>&1; then
     say "this kernel does not count rings as locked memory: only the lack of privilege is tested"
 elif ! grep -q 'Cannot allocate memory' "$folder/planted"; then
     cat "$folder/planted" >&2
-    say 'with 64 KiB of locked memory a ring is refused, but not for want of memory'
+    say 'with 64 KiB of locked memory a ring is refused, but for another reason'
     exit 1
 fi
 

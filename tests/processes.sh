@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the tests that run programs. A program NAME prints into $directory/NAME.out and NAME.err.
-# At the end of the test the programs are killed and the directory is removed.
+# Sourced by the tests that run programs. A program NAME prints into $directory/NAME.out and
+# NAME.err. At the end of the test the programs are killed and the directory is removed.
 
 directory=$(mktemp -d)
 processes=()
@@ -19,8 +19,8 @@ fail() {
     exit 1
 }
 
-# start NAME TEXT COMMAND...: runs the command in the background, and returns when it has printed the
-# TEXT. Sets pid, and sets port to the number behind the text.
+# start NAME TEXT COMMAND...: runs the command in the background, and returns when it has printed
+# the TEXT. Sets pid, and sets port to the number behind the text.
 start() {
     local name=$1 text=$2 i
     shift 2
@@ -37,8 +37,8 @@ start() {
     fail "$name did not print: $text"
 }
 
-# terminate PID: sends SIGTERM when the process sleeps. TSan delays a signal that comes while a fiber
-# runs, and loses it when that fiber ends.
+# terminate PID: sends SIGTERM when the process sleeps. TSan delays a signal that comes while a
+# fiber runs, and loses it when that fiber ends.
 terminate() {
     local i
     for ((i = 0; i < 1000; ++i)); do

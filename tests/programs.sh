@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Real programs against the examples, over the loopback: wrk, h2load, nginx in front of the demo and
-# behind the proxy, redis-benchmark through the proxy. What was asked for is answered, without an
-# error; servers hold no descriptor of a client afterwards, and nothing is left in their ring at the
-# end. By hand, not in CI: './dev programs' installs and builds what it needs. It takes a minute.
+# Runs real programs against the examples over the loopback: wrk, h2load, nginx in front of the demo
+# and behind the proxy, redis-benchmark through the proxy. Each request must be answered without an
+# error. Afterwards no server holds a descriptor of a client, and nothing is left in its ring at the
+# end. It is run by hand and not in CI: './dev programs' installs and builds what it needs. It takes
+# a minute.
 # Usage: programs.sh FOLDER   (of the built examples: build/release/examples)
 set -euo pipefail
 # shellcheck source=tests/processes.sh
@@ -19,8 +20,8 @@ ok() {
     ((++passed))
 }
 
-# start_at_free_port NAME COMMAND...: the same for a server that cannot choose a free port; the
-# command gets one as its last argument.
+# start_at_free_port NAME COMMAND...: starts a server that cannot choose a free port itself. The
+# command gets one as its last argument. Sets pid and port.
 start_at_free_port() {
     local name=$1 tries i
     shift
@@ -30,7 +31,7 @@ start_at_free_port() {
         pid=$!
         for ((i = 0; i < 100; ++i)); do
             kill -0 "$pid" 2>/dev/null || break
-            # Its own, and not that of another program.
+            # The listener must be that of this process, and not of another one.
             if [[ $(sockets "$pid" "$port" 0A) != 0 ]]; then
                 processes+=("$pid")
                 return
@@ -43,7 +44,7 @@ start_at_free_port() {
     fail "$name does not start"
 }
 
-# sockets PID PORT [STATE]: how many TCP sockets of the process have this local port.
+# sockets PID PORT [STATE]: prints how many TCP sockets of the process have this local port.
 sockets() {
     local inodes
     inodes=$(awk -v port="$(printf '%04X' "$2")" -v state="${3:-}" \
@@ -55,7 +56,7 @@ sockets() {
 
 descriptors() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
 
-# settled WHAT WANTED COMMAND...: it soon prints the wanted number.
+# settled WHAT WANTED COMMAND...: waits until the command prints the wanted number.
 settled() {
     local i
     for ((i = 0; i < 200; ++i)); do
@@ -65,20 +66,21 @@ settled() {
     fail "$1: $("${@:3}") descriptors are open, not $2"
 }
 
-# stop NAME PID: SIGTERM ends it well.
+# stop NAME PID: ends the process by SIGTERM, with status 0.
 stop() {
     terminate "$2"
     ended 0 "$2" "$1"
 }
 
-# stop_ours NAME PID: the same, and nothing is left in its ring.
+# stop_ours NAME PID: the same for an example; nothing may be left in its ring.
 stop_ours() {
     stop "$@"
     [[ $(tail -n 1 "$directory/$1.out") == 'left: 0 operations, 0 connections, 0 buffers' ]] ||
         fail "$1 left something behind"
 }
 
-# run_wrk WHAT PORT ARGUMENT...: two seconds of it without an error; counts in asked.
+# run_wrk WHAT PORT ARGUMENT...: runs wrk for two seconds. There must be no error. Adds the requests
+# to asked.
 run_wrk() {
     timeout 30 wrk -t1 -d2 "${@:3}" "http://127.0.0.1:$2/" >"$directory/wrk.out" 2>&1 ||
         fail "$1: wrk failed"
@@ -89,7 +91,8 @@ run_wrk() {
     ok "$1" "$requests requests, $(sed -n 's/^Requests.sec: *//p' "$directory/wrk.out") a second"
 }
 
-# run_h2load WHAT PORT REQUESTS ARGUMENT...: so many requests over HTTP/1.1; counts in asked.
+# run_h2load WHAT PORT REQUESTS ARGUMENT...: makes this number of requests over HTTP/1.1. Adds them
+# to asked.
 run_h2load() {
     timeout 60 h2load --h1 -t1 -n "$3" "${@:4}" "http://127.0.0.1:$2/" \
         >"$directory/h2load.out" 2>&1 ||

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Looks for tests that fail by chance: runs tests N times, and lists each that failed and each that
-# took more than a third of its time limit, with how often and how long. Exit status 1 if there is one.
+# Looks for tests that fail by chance. Runs tests N times, and lists each test that failed or took
+# more than a third of its time limit, with the number of failures and the longest time. The exit
+# status is 1 if there is such a test.
 # Usage: repeat.sh N [PRESET] ['NAME*']
-# CREEL_BUSY=4   beside so many processes that do nothing but keep a core busy
-# CREEL_JOBS=4   so many tests at a time
-# CREEL_CPUS=0   on these cores only, as for taskset
+# CREEL_BUSY=4   starts this number of processes that keep a core busy
+# CREEL_JOBS=4   runs this number of tests at a time
+# CREEL_CPUS=0   uses only these cores, as for taskset
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -40,7 +41,7 @@ for ((i = 1; i <= times; ++i)); do
         sed -n 's/^Total Test time (real) =//p' "$logs/$i.log")"
 done
 
-# The time limit of each test, then what became of it in each run.
+# The time limit of each test, then its status and time in each run.
 {
     ctest --test-dir "build/$preset" --show-only=json-v1 | sed -n \
         -e 's/^      "name" : "\(.*\)",$/name \1/p' \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# clang-tidy over each source of the library that has changed since it last passed, in this clone or
-# another. build/clang must be configured: ./dev tidy does that.
+# Runs clang-tidy over each source of the library that has changed since it last passed, in this
+# clone or another. build/clang must be configured: ./dev tidy does that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,17 +9,18 @@ mkdir -p "$work"
 stamps=${XDG_CACHE_HOME:-~/.cache}/creel/tidy
 { mkdir -p "$stamps" && [[ -w $stamps ]]; } 2>/dev/null ||
     { stamps=$work/stamps && mkdir -p "$stamps"; }
-# Without Debian's list of what is installed nobody knows what has changed.
+# Without Debian's list of installed packages a change of them cannot be seen.
 command -v dpkg-query >/dev/null || stamps=$(mktemp -d)
 
 say() { echo "== $*" >&2; }
 
-# The commands of the build, without its precompiled headers: nothing needs to have been built.
+# The commands of the build without its precompiled headers, so that nothing must be built before.
 sed -E 's# -include-pch (\\"[^"]*\\"|[^ ]*)##' build/clang/compile_commands.json >"$work/compile_commands.json"
 
-# What clang-tidy says of a source depends on its text, the headers of the tree that it reaches, how
-# it is compiled, the checks, and what is installed to compile with. The hash of all that names a
-# stamp: a file that is there once clang-tidy has passed. A line "HASH SOURCE" for each source.
+# Prints a line "HASH SOURCE" for each source. The result of clang-tidy depends on the text of the
+# source, the headers of the tree that it reaches, its compile command, the checks, and the
+# installed compiler and libraries. The hash of all these names a stamp, which is a file that exists
+# if clang-tidy has passed.
 hashes() {
     local source files command everywhere commands
     everywhere=$(sha256sum .clang-tidy tests/tidy.sh)
@@ -72,15 +73,15 @@ done <"$work/hashes" >"$work/changed"
 say "clang-tidy over $(wc -l <"$work/changed") of $(wc -l <"$work/hashes") sources:" \
     "the rest passed as it is"
 
-# at_once COMMAND...: with each argument that is read, one per line, on as many processes as may be.
+# at_once COMMAND...: runs the command with each line of the input as its argument, on all cores.
 at_once() { xargs -r -d '\n' -n 1 -P "${CREEL_JOBS:-$(nproc)}" "$@"; }
 
-# Most of what clang-tidy does for a source, it does for the headers. So the changed sources of a
-# folder are checked as one first, and have passed if that passes. If not, for a fault or because they
-# cannot be compiled as one, each is checked alone. So is a source with a using-declaration or a
-# namespace alias: clang-tidy does not look for unused aliases in what is included, and another
-# source's use of a name would hide that its own does not use it. The compiler's own warnings are the
-# business of ./dev build clang.
+# Most of clang-tidy's work for a source is work for its headers. So the changed sources of a folder
+# are first checked as one source, and all have passed if that passes. If it does not pass, because
+# of a fault or because they cannot be compiled as one, each is checked alone. A source with a
+# using-declaration or a namespace alias is always checked alone: clang-tidy does not look for
+# unused aliases in included files, and a use of the name in another source would hide that its own
+# source does not use it. ./dev build clang shows the warnings of the compiler.
 names='^[[:space:]]*(using [^=]*(;|$)|namespace [A-Za-z_0-9]+[[:space:]]*(=|$))'
 for folder in fibers sync io; do
     group=$work/$folder
@@ -109,7 +110,7 @@ status=0
 { grep -vxFf "$work/passed" "$work/changed" || true; } | at_once sh -c \
     'clang-tidy-16 --quiet -p "$0" "$1" >&2 && echo "$1"' "$work" >"$work/passed_alone" || status=1
 
-# A stamp only for what was not edited meanwhile.
+# A source gets its stamp only if it was not edited during the check.
 { grep -xFf <(hashes) "$work/hashes" || true; } | while read -r hash source; do
     ! grep -qxF "$source" "$work/passed" "$work/passed_alone" || touch "$stamps/$hash"
 done

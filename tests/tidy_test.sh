@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The test of tidy.sh: in a small tree of its own, what clang-tidy finds fails it, again and again,
-# whether a source is read alone or with others, and only what has passed is left out the next time.
+# The test of tidy.sh, in a small tree of its own. A fault that clang-tidy finds makes tidy.sh fail,
+# and fail again, whether the source is read alone or with others. Only sources that have passed are
+# left out the next time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -31,7 +32,8 @@ done | sed -e '1i [' -e '$s/.*/}\n]/' >build/clang/compile_commands.json
 mkdir include
 ln -s .. include/creel
 
-# expect STATUS READ TEXT CASE: a run with this exit status, that reads so many sources and says so.
+# expect STATUS READ TEXT CASE: the run must end with this exit status, read this number of sources
+# and print the text.
 expect() {
     local status=0
     output=$(tests/tidy.sh 2>&1) || status=$?

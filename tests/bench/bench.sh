@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The benchmarks that are $1: what they list, and a very short run with its JSON. Then the same frame
-# with faults planted in it, which is $2.
+# Tests the benchmarks, $1: the list of ids, and a very short run with its JSON. Then tests $2, the
+# same frame with families that have faults.
 set -euo pipefail
 
 bench=$1
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# run STATUS PROGRAM ARGUMENT...: it ends with that status.
+# run STATUS PROGRAM ARGUMENT...: the program must end with this status.
 run() {
     local wanted=$1 status=0
     shift
@@ -25,7 +25,7 @@ says() { # FILE TEXT
     grep -qF -- "$2" "$directory/$1" || fail "$1 does not say: $2"
 }
 
-# check_json ID_FILE: the form of out.json, and that its ids are those of the file.
+# check_json ID_FILE: checks that out.json is well-formed and has the ids of the file.
 check_json() {
     local number='-?[0-9.e+-]+' text='"([^"\\]|\\["\\])*"'
     local result='^    \{"id": "([^"]*)", "unit": '$text', "median": '$number', "min": '$number
@@ -35,7 +35,7 @@ check_json() {
     grep -v '^id ' "$directory/seen" | uniq >"$directory/frame"
     printf '%s\n' '{' '  "context": {' pair '  },' '  "results": [' '  ]' '}' |
         cmp -s - "$directory/frame" || fail 'the JSON is not well-formed'
-    # A comma after each entry but the last of a list.
+    # There is a comma after each entry of a list but the last.
     awk '/^  +[\]}]/ && last ~ /,$/ { exit 1 }
         /^    / && last ~ /^    / && last !~ /,$/ { exit 1 }
         { last = $0 }' "$directory/out.json" || fail 'a comma of the JSON is missing, or one too many'
@@ -43,7 +43,7 @@ check_json() {
     sort "$1" | cmp -s - "$directory/ids" || fail 'the JSON has other ids than were asked for'
 }
 
-# Every id that a measurement is asked for by, and each only once.
+# The list has each of these ids, and no id twice.
 run 0 "$bench" --list --instructions
 cp "$directory/out" "$directory/list"
 [[ -z $(sort "$directory/list" | uniq -d) ]] || fail 'an id is listed twice'
@@ -66,7 +66,7 @@ for id in "${ids[@]}"; do
     grep -qxF "$id" "$directory/list" || fail "no such id: $id"
 done
 
-# What is listed is what is measured and written.
+# The ids that are listed are measured and written.
 what=(semaphore --only /free --rounds 2 --quick)
 run 0 "$bench" "${what[@]}" --list
 cp "$directory/out" "$directory/asked"
@@ -78,16 +78,16 @@ done
 if grep -E '"(compiler|flags)": "unknown' "$directory/out.json"; then fail 'it could know that'; fi
 if grep '"rounds": [^2]' "$directory/out.json"; then fail 'not the rounds that were asked for'; fi
 
-# Each connection is accepted and closed, or this fails.
+# This fails if a connection is not accepted and closed.
 run 0 "$bench" accept --rounds 1 --quick
 
-# A file that cannot be written is heard of before anything is measured.
+# A file that cannot be written is reported before anything is measured.
 run 1 "$bench" "${what[@]}" --json "$directory/missing/out.json"
 says err 'cannot write'
 [[ ! -s $directory/out ]] || fail 'it measured in vain'
 run 2 "$bench" no_such_family
 
-# A measurement that fails once is marked, and one that never succeeds too.
+# A measurement that fails once is marked, and so is one that always fails.
 run 1 "$planted" planted --json "$directory/out.json"
 says err 'planted/fails_once/other failed: planted'
 says err '7 measurements failed'

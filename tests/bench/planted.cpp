@@ -1,4 +1,4 @@
-// Families with faults in them, for the test of the benchmarks.
+// Families with faults, for the test of the benchmarks.
 #include "harness.hpp"
 
 #include "echo/server.hpp"
@@ -40,7 +40,7 @@ const bench::registration planted{[] {
     return family;
 }};
 
-// An echo server for one connection at a time, whose echo differs in one bit from time to time.
+// An echo server for one connection at a time. Now and then its echo differs in one bit.
 void serve_wrong(int port_pipe) {
     const int listener = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};

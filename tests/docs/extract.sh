@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a source of the ```cpp blocks of a guide: each becomes the body of a function, which the
-# table at the end names by its line.
+# Makes a source of the ```cpp blocks of a guide. Each block becomes the body of a function. The
+# table at the end has each function with the line of its block.
 # Usage: extract.sh GUIDE OUTPUT
 set -euo pipefail
 guide=$1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a source of the one ```cpp block of a text that is a whole program.
+# Makes a source of the only ```cpp block of a text, which is a whole program.
 # Usage: extract_program.sh TEXT OUTPUT
 set -euo pipefail
 

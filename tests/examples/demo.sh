@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the demo that is $1: the whole show, then hostile and unusual HTTP against a server of its
-# own, the drain, and what must fail.
+# Tests the demo, $1: the whole show, then hostile and unusual HTTP against a server of the demo,
+# the drain, and loads that must fail.
 set -euo pipefail
 # shellcheck source=tests/processes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"
@@ -11,12 +11,12 @@ for tool in curl wrk; do
 done
 ready='listening on 127.0.0.1:'
 
-alive() { # PID: it is there, and not only because nobody has reaped it
+alive() { # PID: the process exists and is not a zombie
     local state
     state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) && [[ $state != Z* ]]
 }
 
-# gone PID...: all of these end soon.
+# gone PID...: waits until all of the processes have ended.
 gone() {
     local process i
     for process; do
@@ -28,13 +28,13 @@ gone() {
     done
 }
 
-# send CONNECTION TEXT: in one write; TEXT is for printf, which by itself would write each line.
+# send CONNECTION TEXT: sends a format of printf in one write (printf alone writes line by line).
 send() {
     printf "$2" >"$directory/text"
     cat "$directory/text" >&"$1"
 }
 
-# exchange TEXT: sends it to a new connection and prints what comes until the server closes it.
+# exchange TEXT: sends the text on a new connection and prints the reply until the server closes it.
 exchange() {
     local connection
     exec {connection}<>"/dev/tcp/127.0.0.1/$port"
@@ -43,7 +43,7 @@ exchange() {
     exec {connection}>&-
 }
 
-# expect STATUS WHAT TEXT: the first reply to it has this status.
+# expect STATUS WHAT TEXT: the first reply to the text must have this status.
 expect() {
     local reply
     reply=$(exchange "$3")
@@ -55,7 +55,8 @@ repeat() { # TEXT TIMES
     for ((i = 0; i < $2; ++i)); do printf '%s' "$1"; done
 }
 
-# load_fails WORDS ARGUMENT...: a load of one second on the server at $port is no success, and says so.
+# load_fails WORDS ARGUMENT...: a load of one second on the server at $port must fail with these
+# words.
 load_fails() {
     local words=$1 status=0
     shift
@@ -65,15 +66,15 @@ load_fails() {
     grep -q -- "$words" "$directory/load.err" || fail "the load generator does not say: $words"
 }
 
-stat() { # NAME: that number from /stats
+stat() { # NAME: prints this number of /stats
     local json
     json=$(exchange 'GET /stats HTTP/1.0\r\n\r\n')
     [[ $json =~ "\"$1\": "([0-9]+) ]] || fail "/stats has no $1: $json"
     echo "${BASH_REMATCH[1]}"
 }
 
-# What takes its time goes on behind the rest: a server that never answers, and one whose handler
-# takes longer than a server waits for it.
+# The slow parts run beside the others: a load on a server that never answers, and a server whose
+# handler takes longer than the server waits for it.
 start mute "$ready" "$demo" backend 0
 mute=$pid
 kill -STOP "$mute"
@@ -86,8 +87,8 @@ endless=$pid
 exec {unanswered}<>"/dev/tcp/127.0.0.1/$port"
 printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$unanswered"
 
-# The show, once. Few connections and a long deadline, for under a sanitizer on a busy machine each
-# must still have its pages in time.
+# The show, once. It has few connections and a long deadline, because with a sanitizer on a busy
+# machine each connection must still get its pages in time.
 patiently=(--deadline-ms 5000)
 timeout 120 "$demo" --once --seconds 1 --connections 8 "${patiently[@]}" >"$directory/once.out" \
     2>"$directory/once.err" || fail "--once failed with status $?"
@@ -96,7 +97,7 @@ for words in 'requests per second' 'p99.9' 'timeouts' 'lived in the server' 'dra
 done
 [[ ! -s $directory/once.err ]] || fail "--once complained"
 
-# It goes on serving until a signal, and leaves nobody behind.
+# It goes on serving until a signal, and leaves no process behind.
 start show 'Ctrl-C ends it' "$demo" --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 ((${#children[@]} == 4)) || fail "not four processes but ${#children[@]}"
@@ -107,7 +108,7 @@ ended 143 "$pid" 'the show'
 grep -q '^drained' "$directory/show.out" || fail 'the show did not drain'
 gone "${children[@]}"
 
-# When one of its processes dies it says which, and fails.
+# When one of its processes dies, it says which one and fails.
 start broken 'Ctrl-C ends it' "$demo" --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "${children[1]}"
@@ -115,15 +116,15 @@ ended 1 "$pid" 'the show without a backend'
 grep -q 'backend .* ended with status 137' "$directory/broken.err" || fail 'it does not say who died'
 gone "${children[@]}"
 
-# When it is killed itself, the others go too.
+# When the show itself is killed, its processes end too.
 start killed 'Ctrl-C ends it' "$demo" --seconds 1 --connections 4 --port 0 "${patiently[@]}"
 children=($(<"/proc/$pid/task/$pid/children"))
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null || true
 gone "${children[@]}"
 
-# A signal at any moment of the start ends it soon, and as that signal. (TSan forgets some: then it
-# plays to the end.)
+# A signal at any moment of the start ends it soon, with the status of that signal. (TSan loses some
+# signals: then it runs to the end.)
 for delay in 0.004 0.008 0.012 0.016 0.024 0.032 0.048 0.064; do
     "$demo" --once --seconds 1 --connections 1 --port 0 "${patiently[@]}" >"$directory/early.out" \
         2>"$directory/early.err" &
@@ -193,7 +194,7 @@ expect 413 'a large chunk announced' \
 expect 400 'a chunk header without an end' \
     "POST /echo HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\n1;$(repeat aaaaaaaaaa 2000)"
 
-# A header that comes piece by piece is held to the same limit; each ends one byte into a field.
+# A header that comes piece by piece has the same limit. Each piece ends one byte into a field.
 exec {connection}<>"/dev/tcp/127.0.0.1/$port"
 send "$connection" 'GET / HTTP/1.1\r\nA'
 piece=$(repeat ': bbbbbbbbbbbb\r\nA' 180)
@@ -205,7 +206,7 @@ IFS= read -r -t 20 -u "$connection" line || fail 'no reply to a header that come
 [[ $line == 'HTTP/1.1 431 '* ]] || fail "a header that comes piece by piece: $line"
 exec {connection}>&-
 
-# HEAD has the length but not the body.
+# The reply to HEAD has the length but no body.
 reply=$(exchange "HEAD /nothing HTTP/1.1\r\n${host}Connection: close\r\n\r\n")
 [[ $reply == *'Content-Length: '[1-9]* && $reply != *'There is nothing here'* ]] ||
     fail "HEAD: $reply"
@@ -215,7 +216,7 @@ for refused in 'HEAD / HTTP/1.1\r\n\r\n' "HEAD / HTTP/3.0\r\n$host\r\n"; do
         fail "a refused HEAD: $reply"
 done
 
-# Byte by byte, the chunks of a body too.
+# A request that comes byte by byte, with a body in chunks.
 chunked='POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n'
 text=$(printf "${chunked}5\r\nhello\r\n3;x=y\r\n, w\r\n0\r\nT: v\r\n\r\n.")
 text=${text%.}
@@ -225,7 +226,7 @@ reply=$(timeout 20 cat <&"$connection")
 exec {connection}>&-
 [[ $reply == 'HTTP/1.1 200 '*'hello, w' ]] || fail "byte by byte: $reply"
 
-# The same without any chunk: "0\r\n" and then one byte at a time.
+# The same with a body without chunks: "0\r\n", and then one byte at a time.
 text=$(printf "${chunked}0\r\n.")
 exec {connection}<>"/dev/tcp/127.0.0.1/$port"
 printf '%s' "${text%.}" >&"$connection"
@@ -237,14 +238,14 @@ reply=$(timeout 20 cat <&"$connection")
 exec {connection}>&-
 [[ $reply == 'HTTP/1.1 200 '*'Content-Length: 0'* ]] || fail "an empty chunked body: $reply"
 
-# Ten requests in one piece: ten replies, in order.
+# Ten requests in one piece get ten replies in order.
 requests=
 for ((i = 1; i <= 9; ++i)); do requests+="GET /page?id=$i HTTP/1.1\r\n$host\r\n"; done
 requests+="GET /page?id=10 HTTP/1.1\r\n${host}Connection: close\r\n\r\n"
 order=$(exchange "$requests" | sed -n 's/^page \([0-9]*\)\r*$/\1/p' | tr '\n' ' ')
 [[ $order == '1 2 3 4 5 6 7 8 9 10 ' ]] || fail "pipelined: $order"
 
-# A request behind a body, and one that waits for the word to go on.
+# A request after a body, and a request that waits for 100 Continue.
 reply=$(exchange \
     "POST /echo HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabcGET /nothing HTTP/1.0\r\n\r\n")
 [[ $reply == 'HTTP/1.1 200 '*'abcHTTP/1.1 404 '* ]] || fail "a request behind a body: $reply"
@@ -258,7 +259,7 @@ reply=$(timeout 20 cat <&"$connection")
 exec {connection}>&-
 [[ $reply == *'HTTP/1.1 200 '*abc ]] || fail "after 100: $reply"
 
-# Peers that vanish in the middle, and one that never says anything.
+# Peers that vanish in the middle of a request, and one that never sends anything.
 exec {silent}<>"/dev/tcp/127.0.0.1/$port"
 for text in 'G' 'GET / HTTP/1.1\r\nHo' \
     "POST /echo HTTP/1.1\r\n${host}Content-Length: 100\r\n\r\nabc" \
@@ -269,7 +270,7 @@ for text in 'G' 'GET / HTTP/1.1\r\nHo' \
         exec {connection}>&-
     done
 done
-for ((i = 0; i < 200; ++i)); do # the silent one and the one that asks
+for ((i = 0; i < 200; ++i)); do # two are left: the silent peer and the one that asks for /stats
     (($(stat open_connections) <= 2)) && break
     sleep 0.05
 done
@@ -285,7 +286,7 @@ page=$(curl -sS --max-time 20 "http://127.0.0.1:$port/page?id=7") || fail 'curl 
     curl -sS --max-time 20 --data-binary "@$directory/body" -o "$directory/page" \
         "http://127.0.0.1:$port/echo" || fail 'curl could not post'
     cmp -s "$directory/body" "$directory/page" || fail 'the posted body came back changed'
-for expectation in 'Expect: 100-continue' 'Expect:'; do # the second: none, the body just comes
+for expectation in 'Expect: 100-continue' 'Expect:'; do # the second sends the body at once
     head -c 30000000 /dev/zero >"$directory/body"
     code=$(curl -sS --max-time 20 -H "$expectation" --data-binary "@$directory/body" -o "$directory/page" \
         -w '%{http_code}' "http://127.0.0.1:$port/echo") || fail 'curl lost the reply to a large body'
@@ -300,7 +301,7 @@ ended 0 "$server" 'the server'
 grep -q '^drained:' "$directory/server.out" || fail 'the server did not say that it drained'
 [[ ! -s $directory/server.err ]] || fail 'the server complained'
 
-# The drain: a request in flight when the signal comes is answered.
+# The drain: a request that is in flight when the signal comes is answered.
 start slow "$ready" "$demo" backend 0 --latency-ms 2000
 slow=$port
 slow_process=$pid
@@ -309,7 +310,7 @@ server=$pid
 exec {busy}<>"/dev/tcp/127.0.0.1/$port"
 printf 'GET /page?id=5 HTTP/1.1\r\nHost: x\r\n\r\n' >&"$busy"
 for ((i = 0; i < 100; ++i)); do
-    (($(stat requests_in_flight) == 2)) && break # that one and the one that asks
+    (($(stat requests_in_flight) == 2)) && break # this request and the one that asks for /stats
 done
 terminate "$server"
 reply=$(timeout 20 cat <&"$busy") || fail 'the connection stayed open after the drain'
@@ -317,13 +318,13 @@ reply=$(timeout 20 cat <&"$busy") || fail 'the connection stayed open after the 
 ended 0 "$server" 'the drained server'
 grep -q ' 1 of them after the signal' "$directory/drained.out" || fail 'it counted another drain'
 
-# A load on wrong answers fails: three times the same backend.
+# A load that gets wrong answers fails: all three backends are the same one.
 start wrong "$ready" "$demo" server --backends "$slow,$slow,$slow" --port 0 --deadline-ms 4000
 wrong=$pid
 load_fails 'wrong' --connections 2
 
-# So does one that loses its server in the middle, one whose backends are stuck, all of them or one,
-# and one without a reply; but not one that is slow.
+# A load also fails when it loses its server, when one or all of the backends are stuck, and when it
+# gets no reply. A slow server does not make it fail.
 start watched "$ready" "$demo" server --backends "$ports" --port 0
 watched=$pid
 kill -STOP "${backends[1]}"
@@ -349,7 +350,7 @@ late=$pid
 timeout 60 "$demo" load --port "$port" --seconds 1 --connections 64 >"$directory/load.out" \
     2>"$directory/load.err" || fail 'a slow server was taken for an idle one'
 
-# The handler that took too long has had its 503, and does not count as an answer.
+# The request whose handler took too long got a 503, which does not count as an answer.
 reply=$(timeout 20 cat <&"$unanswered") || fail 'a request was never answered'
 [[ $reply == 'HTTP/1.1 503 '*'Connection: close'* ]] || fail "instead of 503: $reply"
 terminate "$endless"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the echo client that is $1 against the echo server beside it.
+# Tests the echo client, $1, with the echo server of the same folder.
 set -euo pipefail
 # shellcheck source=tests/processes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the echo server that is $1: what it gets comes back, many connections at a time, a peer that
-# vanishes hurts nobody, SIGTERM ends it while a connection is open, and with few descriptors the
-# peers it has none for wait until others leave.
+# Tests the echo server, $1. It sends back what it gets, on many connections at a time. A peer that
+# vanishes does not disturb the others. SIGTERM ends it while a connection is open. With few
+# descriptors, peers wait until others leave.
 set -euo pipefail
 # shellcheck source=tests/processes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"
@@ -18,7 +18,7 @@ for ((i = 0; i < 3; ++i)); do
     done
 done
 
-# A megabyte, more than any buffer on the way. cat writes while head reads.
+# A megabyte is more than any buffer on the way holds. cat writes while head reads.
 head -c 1000000 /dev/urandom >"$directory/sent"
 exec {third}<>"/dev/tcp/127.0.0.1/$port"
 cat "$directory/sent" >&"$third" &
@@ -40,7 +40,7 @@ ended 143 "$pid" "the server"
 read -r -t 10 -u "$first" line && fail "the open connection got '$line' at the end"
 [[ ! -s $directory/server.err ]] || fail "it complained"
 
-# Of 40 peers at most 16 have a descriptor at a time, and those that wait get theirs in turn.
+# Of 40 peers at most 16 have a descriptor at a time. The others get theirs in turn.
 start limited 'echo server listens on 127.0.0.1:' prlimit --nofile=32:32 "$1" 0
 peers=()
 for ((i = 0; i < 40; ++i)); do

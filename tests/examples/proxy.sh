@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the proxy that is $1 before the echo server beside it: bytes and the end of what each side
-# sends get through, a server that is not there hurts nobody, and nothing is left at the end.
+# Tests the proxy, $1, in front of the echo server of the same folder. Bytes and the end of each
+# stream get through. A missing server does not disturb the proxy. Nothing is left at the end.
 set -euo pipefail
 # shellcheck source=tests/processes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../processes.sh"
@@ -11,8 +11,8 @@ echo=$pid
 start proxy "$listening" "$1" 0 127.0.0.1 "$port"
 proxy=$pid
 
-# The echo server closes when it has seen the end, and only then does the client: so both ends were
-# carried over. The pieces are more than any buffer on the way.
+# The echo server closes when it has seen the end of the stream, and the client closes after that.
+# So both ends were forwarded. A megabyte is more than any buffer on the way holds.
 cat >"$directory/client.pl" <<'END'
 use IO::Socket::INET;
 my $peer = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0]) or die "connect: $!";
@@ -36,7 +36,7 @@ exec {vanishing}<>"/dev/tcp/127.0.0.1/$port"
 echo 'unread' >&"$vanishing"
 exec {vanishing}>&-
 
-# A side that breaks off half-way is carried over as that, and not as an end.
+# A side that breaks off in the middle is forwarded as a reset, and not as an end.
 cat >"$directory/origin.pl" <<'END'
 use IO::Socket::INET;
 use Socket;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Each public header begins with fibers/build_check.hpp. Usage:
-#   build_check.sh COMPILER INCLUDE_DIR HEADER... -- OBJECT...
-# where each object is of a source that includes one header and nothing else.
+# Checks that each public header begins with fibers/build_check.hpp.
+# Usage: build_check.sh COMPILER INCLUDE_DIR HEADER... -- OBJECT...
+# The source of each object includes one header and nothing else.
 set -uo pipefail
 compiler=$1
 include=$2
@@ -12,7 +12,7 @@ complain() {
     failed=1
 }
 
-# says FLAGS WANTED HEADER: refused in one line, and nothing else is said of it.
+# says FLAGS WANTED HEADER: the compiler must refuse the header with this one message and no other.
 says() {
     local report
     if report=$(LC_ALL=C "$compiler" -std=c++20 $1 -fsyntax-only -I "$include" -x c++ \

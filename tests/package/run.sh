@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs a build of creel into a temporary directory, then builds and runs this outside project
-# with nothing but that installation: by CMake, and by pkg-config. Usage: run.sh BUILD_DIR [COMPILER]
+# Installs a build of creel into a temporary directory. Then builds and runs this outside project
+# with only that installation, by CMake and by pkg-config.
+# Usage: run.sh BUILD_DIR [COMPILER]
 set -euo pipefail
 build=$1
 compiler=${2:-c++}
@@ -14,21 +15,22 @@ fail() {
 }
 
 cmake --install "$build" --prefix "$work/prefix" >"$work/install.log"
-# A copy, so that nothing of the tree can be found by a relative path.
+# A copy cannot find a file of the tree by a relative path.
 cp "$source/CMakeLists.txt" "$source/main.cpp" "$work"
 cmake -S "$work" -B "$work/build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" \
     -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_BUILD_TYPE=Release
 cmake --build "$work/build"
 "$work/build/consumer"
 
-# What the target passes on makes a large frame meet the guard, and creel names the fiber.
+# With the options that the target passes on, a large frame meets the guard, and creel names the
+# fiber.
 if report=$({ "$work/build/consumer" overflow; } 2>&1); then
     fail "the overflow of a fiber's stack went unnoticed"
 fi
 [[ $report == *'stack overflow in fiber "outside"'* ]] ||
     fail "the overflow of a fiber's stack was not reported: $report"
 
-# creel.pc says the same: where everything is, which Boost, and the option that the guard needs.
+# creel.pc says the same: the folders, the Boost libraries, and the option that the guard needs.
 PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name creel.pc)")
 export PKG_CONFIG_PATH
 read -ra flags <<<"$(pkg-config --cflags creel)"
@@ -43,8 +45,9 @@ wanted=$(sed -n 's/^CREEL_BOOST:STRING=//p' "$build/CMakeCache.txt")
 "$compiler" -std=c++20 "${flags[@]}" -O1 "$work/main.cpp" "${libraries[@]}" -o "$work/consumer"
 "$work/consumer"
 
-# A source with other sanitizers, or other containers, does not link, and the linker says what to do.
-# Also where it has only one header of creel's, and where what is not used is left out.
+# A source with other sanitizers, or other containers, does not link, and the linker says what to
+# do. That is also so if the source includes only one header of creel, and if the linker drops
+# unused sections.
 printf '#include <creel/fibers/version.hpp>\nint main() {}\n' >"$work/one_header.cpp"
 refused() {
     local report

@@ -1,4 +1,4 @@
-// Calls a function when it goes out of scope: a destructor that waits, or looks, in a test.
+// Calls a function at the end of a scope: for tests of destructors that wait or look at something.
 #pragma once
 
 namespace creel::test {

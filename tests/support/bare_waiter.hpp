@@ -1,5 +1,5 @@
-// A waiter in no list, for tests of park() and wake() themselves. It allocates nothing, and answers
-// as it is told when it is asked to withdraw.
+// A waiter in no list, for tests of park() and wake() themselves. It allocates nothing. When it is
+// asked to withdraw, it gives the answer that the test has chosen.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
@@ -25,8 +25,8 @@ struct bare_waiter : creel::waiter {
         : waiter(kind), answer(to_answer) {}
 
     const creel::withdrawal answer;
-    creel::wake_reason why = creel::wake_reason::signalled; // it was last asked to withdraw
-    std::atomic<int> asked{0};                              // how often; other threads may look
+    creel::wake_reason why = creel::wake_reason::signalled; // the reason of the last request
+    std::atomic<int> asked{0}; // counts requests; any thread may read it
 };
 
 } // namespace creel::test

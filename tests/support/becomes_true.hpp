@@ -1,4 +1,4 @@
-// Waits, as a fiber or as a thread, until something holds that others bring about.
+// Waits, as a fiber or as a thread, until other fibers or threads have made a condition true.
 #pragma once
 
 #include "support/crowd.hpp"
@@ -8,7 +8,8 @@
 
 namespace creel::test {
 
-// False if it does not hold within 20 s: a lost wake fails, it does not hang.
+// Returns false if the condition is not true within 20 s: with a lost wake a test fails and does
+// not hang.
 template <typename Condition>
 [[nodiscard]] bool becomes_true(Condition holds) {
     const time_limit patience{std::chrono::seconds{20}};

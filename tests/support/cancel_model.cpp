@@ -14,12 +14,13 @@ model_scope* cancel_model::parent(const model_scope& s) {
     return s.outer != nullptr ? s.outer : s.owner->base;
 }
 
-// Of one fiber's scopes those are in sight that were entered at the count of uncaught exceptions
-// that the look is taken at. Beyond its outermost lies what its nursery was opened in: in sight of
-// a fiber that does not unwind, as far as the opener saw when it opened it. A shield ends it all.
+// The scopes of one fiber that are in sight are those that were entered at the count of uncaught
+// exceptions at which the wait looks. Outside of its outermost scope are the scopes in which its
+// nursery was opened: they are in sight of a fiber that does not unwind, as far as they were in
+// sight of the opener when it opened the nursery. A shield ends the sight.
 template <typename See>
-void cancel_model::walk(const model_fiber& who, const model_scope* from, int count, See see) {
-    const model_fiber* fiber = &who;
+void cancel_model::walk(const model_fiber& f, const model_scope* from, int count, See see) {
+    const model_fiber* fiber = &f;
     for (const model_scope* s = from; s != nullptr; s = parent(*s)) {
         if (s->owner != fiber) {
             if (count != 0)
@@ -32,9 +33,9 @@ void cancel_model::walk(const model_fiber& who, const model_scope* from, int cou
     }
 }
 
-verdict cancel_model::seen(const model_fiber& who, const model_scope* from, int count) {
+verdict cancel_model::seen(const model_fiber& f, const model_scope* from, int count) {
     verdict found = verdict::no;
-    walk(who, from, count, [&](const model_scope& s) {
+    walk(f, from, count, [&](const model_scope& s) {
         found = std::max(found, cancelled_itself(s));
         return found == verdict::yes;
     });
@@ -161,7 +162,7 @@ void cancel_model::cancel(model_token& t, duration grace) {
     spread(outside_.now());
 }
 
-// A later cancel counts only if it goes further, or takes effect sooner.
+// A later cancel counts only if its level is higher or it takes effect sooner.
 void cancel_model::take(model_scope& s, bool now, time_point grace_end) {
     if (s.cancelled || (s.asked && !now && grace_end >= s.grace_end))
         return;
@@ -171,13 +172,13 @@ void cancel_model::take(model_scope& s, bool now, time_point grace_end) {
     arm(s);
 }
 
-// One that has passed cancels at once when it is set, not only when the scheduler looks.
+// A deadline that has passed cancels at once when it is set, and not when the scheduler next looks.
 void cancel_model::arm(model_scope& s) {
     if (s.owner != nullptr && !s.left && event(s) <= outside_.now())
         s.cancelled = true;
 }
 
-// To have passed is final, noticed or not.
+// A deadline that has passed counts even if it is moved afterwards, whether it was noticed or not.
 void cancel_model::set_deadline(model_scope& s, time_point deadline) {
     look();
     if (s.deadline <= outside_.now() && !s.cancelled) {
@@ -236,8 +237,8 @@ time_point cancel_model::looked_until() const {
     return looked ? outside_.now() : jumps_.back().first;
 }
 
-// What passes while fibers compute, one after the other and with no look between, is noticed at the
-// end of all that at the earliest.
+// When fibers compute one after the other without a look in between, a deadline that passes is
+// noticed at the end of all of them at the earliest.
 time_point cancel_model::noticed(time_point t) const {
     time_point end = t;
     for (const auto& [from, to] : jumps_)
@@ -262,7 +263,7 @@ void cancel_model::look() {
     const time_point t = outside_.now();
     for (model_scope& s : scopes_)
         s.perhaps = s.cancelled || (active(s) && std::min(event(s), s.perhaps_grace_end) <= t);
-    for (model_token& k : tokens_) // final, if it was so
+    for (model_token& k : tokens_) // a cancelled token stays cancelled
         k.perhaps = k.perhaps || k.cancelled;
     for (bool changed = true; changed;) {
         changed = false;
@@ -278,8 +279,8 @@ void cancel_model::look() {
     interrupt_waits(t);
 }
 
-// Through the tokens, until nothing changes: one of a scope tells what that scope sees, and what is
-// bound to it takes that over as its own.
+// Spreads cancels through the tokens until nothing changes: the token of a scope has the state that
+// its scope sees, and the scopes bound to a token take its state as their own.
 void cancel_model::spread(time_point when) {
     for (bool changed = true; changed;) {
         changed = false;

@@ -1,8 +1,8 @@
-// Catch2, with a CHECK and a REQUIRE that compile faster. A check is most of what a test file is,
-// and Catch2 2.13 expands each to three copies of its expression and the inline construction of a
-// handler; here it is one copy and two calls. What is evaluated, reported and counted is the same
-// as with CATCH_CONFIG_FAST_COMPILE: an exception that leaves the expression leaves the check too,
-// and the check has failed.
+// Catch2, with a CHECK and a REQUIRE that compile faster. Most of a test file is checks.
+// Catch2 2.13 expands each to three copies of its expression and the inline construction of a
+// handler; here it is one copy and two calls. It evaluates, reports and counts the same as with
+// CATCH_CONFIG_FAST_COMPILE: an exception that leaves the expression leaves the check too, and the
+// check has failed.
 #pragma once
 #pragma GCC system_header // as Catch2 itself: its expressions look like mistakes to -Wparentheses
 
@@ -10,7 +10,8 @@
 
 namespace creel::test {
 
-// One check while its expression is evaluated. An aggregate, so that it is not a call to make one.
+// One check while its expression is evaluated. It is an aggregate, so that its construction is not
+// a call.
 struct assertion {
     const char* macro;
     const char* file;
@@ -19,7 +20,7 @@ struct assertion {
     Catch::ResultDisposition::Flags disposition;
     bool evaluated = false;
 
-    // Reports to Catch2; of a REQUIRE that does not hold, throws what ends the test case.
+    // Reports to Catch2. If a REQUIRE does not hold, throws the exception that ends the test case.
     void check(const Catch::ITransientExpression& expression);
 
     template <typename T>
@@ -27,7 +28,7 @@ struct assertion {
         check(value.makeUnaryExpr());
     }
 
-    ~assertion(); // not evaluated: an exception is on its way, and the check has failed
+    ~assertion(); // if it was not evaluated, an exception unwinds, and the check has failed
 };
 
 } // namespace creel::test
@@ -39,7 +40,7 @@ struct assertion {
                                                  result_disposition};                              \
         CATCH_INTERNAL_START_WARNINGS_SUPPRESSION                                                  \
         CATCH_INTERNAL_SUPPRESS_PARENTHESES_WARNINGS                                               \
-        CATCH_INTERNAL_IGNORE_BUT_WARN(__VA_ARGS__); /* of a comparison of signs, for one */       \
+        CATCH_INTERNAL_IGNORE_BUT_WARN(__VA_ARGS__); /* a comparison of signs, for example */      \
         creel_assertion.check(Catch::Decomposer() <= __VA_ARGS__);                                 \
         CATCH_INTERNAL_STOP_WARNINGS_SUPPRESSION                                                   \
     } while (false)

@@ -46,8 +46,8 @@ private:
     int number_;
 };
 
-// A child that has not been waited for cannot lose its number to another process, so killing it by
-// number is safe until then.
+// Until the parent has waited for a child, no other process can get the child's number. So killing
+// it by number is safe.
 class child {
 public:
     explicit child(pid_t pid) noexcept : pid_(pid) {}
@@ -75,15 +75,15 @@ private:
     pid_t pid_;
 };
 
-// Noexcept, so that an exception terminates here, where nothing of the parent's can catch it.
+// It is noexcept, so that an exception terminates here, and no handler of the parent can catch it.
 [[noreturn]] void run_body(const std::function<void()>& body, int error_pipe,
                            pid_t parent) noexcept {
-    // 1 and not 0: where cores go to a program, the kernel ignores the limit except for this value
-    // (fs/coredump.c), and to a file it writes none shorter than a page.
+    // 1 and not 0: if cores go to a program, the kernel ignores each limit but this one
+    // (fs/coredump.c); if they go to a file, it writes none that is shorter than a page.
     const rlimit no_core{1, 1};
     ::setrlimit(RLIMIT_CORE, &no_core);
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) // it was gone before the line above
+    if (::getppid() != parent) // the parent ended before prctl
         ::_exit(1);
     while (::dup2(error_pipe, STDERR_FILENO) < 0 && errno == EINTR) {
     }
@@ -93,8 +93,9 @@ private:
     ::_exit(0);
 }
 
-// Reads what there is without waiting, at least as much as a pipe holds (64 KiB) but not for ever:
-// one who never stops writing must not carry us past the limit. Returns false at the end.
+// Reads without waiting what is in the pipe, at least as much as a pipe holds (64 KiB), but not for
+// ever: a child that never stops writing must not make the parent miss the limit. Returns false at
+// the end of the stream.
 bool drain(int from, std::string& into) {
     std::array<char, 4096> buffer;
     for (int reads = 0; reads < 64; ++reads) {
@@ -105,7 +106,7 @@ bool drain(int from, std::string& into) {
         } else if (count == 0) {
             return false;
         } else if (errno != EINTR) {
-            return true; // EAGAIN; anything else would show as text that is missing
+            return true; // EAGAIN; any other error shows as missing text
         }
     }
     return true;
@@ -125,7 +126,7 @@ child_result run_in_child(const std::function<void()>& body, std::chrono::millis
         fail("pipe for a child's stderr");
     descriptor reader{ends[0]};
     descriptor writer{ends[1]};
-    // Only our end: the flag belongs to the open file, and the child's stderr should block.
+    // Only the parent's end: the flag belongs to the open file, and the child's stderr must block.
     if (::fcntl(reader.get(), F_SETFL, O_NONBLOCK) != 0)
         fail("fcntl on a child's stderr");
 
@@ -144,8 +145,8 @@ child_result run_in_child(const std::function<void()>& body, std::chrono::millis
 
     child_result result;
     bool killed = false;
-    // The end of the stream does not end the child, nor the other way round: a grandchild may hold
-    // the pipe. So the process decides, and a pipe at its end is no longer asked.
+    // A child may close the pipe before it ends, and a grandchild may hold the pipe after the child
+    // has ended. So the end of the process decides, and a pipe at its end is no longer polled.
     std::array<pollfd, 2> events{pollfd{end.get(), POLLIN, 0}, pollfd{reader.get(), POLLIN, 0}};
     for (;;) {
         const int wait_ms = milliseconds_until(deadline);
@@ -167,7 +168,7 @@ child_result run_in_child(const std::function<void()>& body, std::chrono::millis
     result.exited = WIFEXITED(status);
     result.exit_code = result.exited ? WEXITSTATUS(status) : 0;
     result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    result.timed_out = killed && result.signal == SIGKILL; // it may have ended just before
+    result.timed_out = killed && result.signal == SIGKILL; // it may have ended before the kill
     return result;
 }
 

@@ -1,5 +1,5 @@
-// The clock that plain threads have too, and nothing else in the world. A lost wake ends the
-// process after a minute, with a list of who waits.
+// A poller that has the real clock, which plain threads use too, and no events. A lost wake ends
+// the process after a minute, with a list of the fibers.
 #pragma once
 
 #include <creel/fibers/poller.hpp>
@@ -25,7 +25,7 @@ public:
         const auto woken = [&] { return std::exchange(latched_, false); };
         if (woken_.wait_until(hold, std::min(deadline, limit), woken) || deadline <= limit)
             return;
-        std::fprintf(stderr, "nobody was woken for a minute\n%s", creel::list_fibers().c_str());
+        std::fprintf(stderr, "no fiber was woken for a minute\n%s", creel::list_fibers().c_str());
         std::abort();
     }
     void wake() noexcept override {

@@ -1,13 +1,13 @@
-// Fibers of several schedulers and plain threads at one primitive at once: what the stress tests
-// run on.
+// Fibers of several schedulers, and plain threads, that use one primitive at the same time: the
+// base of the stress tests.
 //
 //     run_crowd("mutex stress", {}, [&](crowd_member& me) {
 //         for (int i = 0; me.goes_on(i, 300); ++i)
 //             me.perhaps_cut_short([&] { m.lock_cancellable(); ... m.unlock(); });
 //     });
 //
-// A stress test is bounded twice, by its rounds and by time: a slow or a busy machine does fewer
-// rounds, and takes no longer. It does a few in any case, so that the test tests something.
+// A stress test has two bounds, its rounds and its time: on a slow or busy machine it does fewer
+// rounds and takes no longer. It always does a few rounds, so that it tests something.
 #pragma once
 
 #include "support/sanitizers.hpp"
@@ -23,10 +23,10 @@
 
 namespace creel::test {
 
-// A stress test does at least this many rounds, also when its time is up.
+// A stress test does at least this number of rounds, even if its time has passed.
 inline constexpr unsigned least_rounds = under_tsan ? 10 : 50;
 
-// True if a loop that has done this many rounds does another.
+// Returns true if a loop that has done this number of rounds must do another.
 [[nodiscard]] inline bool goes_on(std::int64_t rounds, std::int64_t most, const time_limit& limit) {
     return rounds < most && (rounds < least_rounds || !limit.passed());
 }
@@ -35,10 +35,11 @@ struct crowd_options {
     unsigned schedulers = 2;
     unsigned fibers_each = 4;
     unsigned plain_threads = 2;
-    // Of the fibers: time jumps to the next deadline when none of its scheduler can run, so that
-    // deadlines pass as often as can be. A plain thread always has the real clock.
+    // The fibers have a virtual clock: when no fiber of a scheduler can run, the time jumps to the
+    // next deadline. So deadlines pass as often as possible. A plain thread always has the real
+    // clock.
     bool virtual_time = false;
-    std::chrono::milliseconds time{1'000}; // until goes_on() is false, after least_rounds
+    std::chrono::milliseconds time{1'000}; // after it, and least_rounds, goes_on() is false
 };
 
 [[nodiscard]] constexpr unsigned members_of(const crowd_options& o) noexcept {
@@ -46,7 +47,7 @@ struct crowd_options {
 }
 
 struct crowd_member {
-    unsigned number; // from 0: the fibers of the first scheduler, of the next, the plain threads
+    unsigned number; // from 0: fibers of the first scheduler, of the next, then plain threads
     bool is_fiber;
     time_limit limit;
     std::minstd_rand random; // seeded from the printed seed and the number
@@ -55,20 +56,22 @@ struct crowd_member {
         return test::goes_on(rounds, most, limit);
     }
 
-    // Runs f, every other time within a deadline that often passes. True if it was not cut short.
+    // Runs f. Every second time f has a deadline that often passes. Returns true if f ran to its
+    // end.
     bool perhaps_cut_short(test_body<> f);
 
-    // The same until it was not cut short.
+    // Does the same until f has run to its end.
     void persist(test_body<> f);
 };
 
 class crowd {
 public:
-    // Starts the members; each runs f once. CREEL_SEED=12345 in the environment sets the seed.
+    // Starts the members. Each runs f once. CREEL_SEED=12345 in the environment sets the seed.
     crowd(const char* test, const crowd_options& options, std::function<void(crowd_member&)> f);
     crowd(const crowd&) = delete;
     crowd& operator=(const crowd&) = delete;
-    // Joins; but a test that an exception ends would wait for members it no longer serves: aborts.
+    // Joins. During an exception it aborts: the test no longer serves its members, so a join would
+    // wait for ever.
     ~crowd();
 
     // Returns when every member has returned.
@@ -85,11 +88,11 @@ private:
     std::vector<std::thread> threads_;
 };
 
-// The same from beginning to end: for a test whose own thread takes no part.
+// Makes a crowd and joins it: for a test whose own thread takes no part.
 void run_crowd(const char* test, const crowd_options& options,
                std::function<void(crowd_member&)> f);
 
-// Yields, as a fiber or as a thread.
+// Yields the calling fiber or thread.
 void let_others_run();
 
 } // namespace creel::test

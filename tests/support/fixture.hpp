@@ -1,4 +1,4 @@
-// Runs a test body under a scheduler with a virtual clock, and checks that it leaves nothing.
+// Runs the body of a test under a scheduler with a virtual clock, and checks that nothing is left.
 #pragma once
 
 #include "support/manual_poller.hpp"
@@ -10,7 +10,7 @@
 
 namespace creel::test {
 
-// What a run left behind; all zero after every test.
+// The objects that a run has left. All are zero after each test.
 struct leftovers {
     std::uint64_t unfinished_tasks = 0;
     std::uint64_t armed_timers = 0;

@@ -1,16 +1,16 @@
-// Children of a test that forks itself, where run_in_child() would wait in the way: inside a run,
-// or while other threads are there.
+// Child processes for tests in which run_in_child() cannot be used: inside a run, or while the
+// process has other threads.
 #pragma once
 
 #include <functional>
 
 namespace creel::test {
 
-// How f ends in a child of this process, as waitpid() says: 0 if it returns. Blocks the thread, at
-// most 20 s. What the child says on stderr goes where the parent's goes.
+// Runs f in a child process and returns its status as waitpid() gives it: 0 if f returns. Blocks
+// the thread, at most 20 s. The child has the parent's stderr.
 [[nodiscard]] int status_of_fork(const std::function<void()>& f);
 
-// Did it end by abort()?
+// Returns true if the status is that of abort().
 [[nodiscard]] bool was_aborted(int status);
 
 } // namespace creel::test

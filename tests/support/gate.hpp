@@ -1,5 +1,5 @@
-// The simplest primitive on the park protocol: whoever passes waits until somebody opens it. For
-// tests of what stands below sync/; works between threads.
+// The simplest primitive on the park protocol: a fiber or thread that passes waits until the gate
+// is opened. For tests of fibers/, which is below sync/. It works between threads.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
@@ -26,7 +26,7 @@ public:
             creel::throw_cancelled();
     }
 
-    // The same with a timer of its own; false if that was first.
+    // The same with a timer of its own. Returns false if the timer was first.
     bool pass_until(creel::time_point deadline) {
         gate_waiter w{*this};
         {
@@ -42,7 +42,7 @@ public:
         return reason == creel::wake_reason::signalled;
     }
 
-    // Lets everybody through, now and from now on. Threads: any.
+    // Lets all waiters and all later callers pass. Threads: any.
     void open() {
         std::list<gate_waiter*> taken;
         {
@@ -56,7 +56,7 @@ public:
             creel::wake(*w);
     }
 
-    // Lets one through, the oldest; false if nobody waits. Threads: any.
+    // Lets the oldest waiter pass. Returns false if there is none. Threads: any.
     bool let_one_pass() {
         gate_waiter* first = nullptr;
         {
@@ -82,7 +82,7 @@ private:
             auto& self = static_cast<gate_waiter&>(w);
             const std::lock_guard lock{self.owner->mutex_};
             if (!self.linked)
-                return creel::withdrawal::pending; // taken: its wake is on the way
+                return creel::withdrawal::pending; // it was taken, and its wake is on the way
             self.owner->waiting_.erase(self.place);
             return creel::withdrawal::withdrawn;
         }

@@ -1,4 +1,4 @@
-// A value whose copy throws as often as it was told to.
+// A value whose copies throw as often as the test has asked.
 #pragma once
 
 #include <new>

@@ -24,8 +24,8 @@ creel::test::no_memory::~no_memory() {
 
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
 
-// glibc's own names for its functions (malloc.h says they may be replaced; the GNU C Library
-// manual, "Replacing malloc"). free() stays, for what these return is its own.
+// glibc's own names for its functions. malloc.h says that the functions may be replaced, and so
+// does the GNU C Library manual, "Replacing malloc". free() is not replaced: the memory is glibc's.
 extern "C" {
 
 void* __libc_malloc(std::size_t bytes);                          // NOLINT

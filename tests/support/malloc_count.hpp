@@ -1,6 +1,6 @@
-// Counts every call of malloc and its kin in the process, and can refuse them: for tests that
-// something allocates nothing, or lives with that. The test program's own malloc stands in front of
-// the C library's.
+// Counts each call of malloc and related functions in the process, and can refuse them: for tests
+// that code allocates nothing, or works when it cannot allocate. The test program has a malloc of
+// its own, which replaces that of the C library and calls it.
 #pragma once
 
 #include "support/sanitizers.hpp"
@@ -9,14 +9,15 @@
 
 namespace creel::test {
 
-// A sanitizer brings a malloc of its own; then nothing is counted.
+// A sanitizer has a malloc of its own. With it nothing is counted.
 inline constexpr bool counts_malloc = !under_asan && !under_tsan;
 
-// Calls so far of malloc, calloc, realloc and aligned_alloc, and so of operator new, by any thread.
+// Returns the number of calls so far of malloc, calloc, realloc and aligned_alloc, and so of
+// operator new, by all threads.
 [[nodiscard]] std::uint64_t malloc_calls() noexcept;
 
-// While there is one, no allocation of the thread that made it succeeds. Check nothing meanwhile:
-// Catch needs memory. Does nothing where nothing is counted.
+// While such an object exists, no allocation of its thread succeeds. Use no check during that time:
+// Catch needs memory. It has no effect where nothing is counted.
 class no_memory {
 public:
     no_memory() noexcept;

@@ -1,9 +1,8 @@
 // A poller without a kernel: a virtual clock, and events that a test puts on it. With it, all of
-// fibers/ and sync/ runs deterministically and no test sleeps.
+// fibers/ and sync/ runs deterministically and no test sleeps. This returns at once:
 //
 //     manual_poller outside;
-//     creel::run_scheduler(outside, {}, [&] { creel::this_fiber::sleep_for(1h); }); // returns at
-//     once
+//     creel::run_scheduler(outside, {}, [&] { creel::this_fiber::sleep_for(1h); });
 #pragma once
 
 #include <creel/fibers/poller.hpp>
@@ -17,15 +16,15 @@ namespace creel::test {
 
 class manual_poller final : public creel::poller {
 public:
-    // Whether wake() may come from other threads. If not, nothing ready, no event and no deadline
-    // is a deadlock, and ends the process with a list of the fibers. If so, it is one after a
-    // minute without a wake.
+    // Whether other threads may call wake(). If not, it is a deadlock when no fiber is ready and
+    // there is no event and no deadline: the process ends with a list of the fibers. If they may,
+    // it is a deadlock after a minute without a wake.
     enum class other_threads : bool { no, yes };
 
     explicit manual_poller(other_threads others = other_threads::no) : others_(others) {}
 
-    // Runs f on the scheduler's thread, in wait_until or poll, once the clock is at `when`. It may
-    // wake waiters and cancel scopes, like any poller.
+    // Runs f on the scheduler's thread, in wait_until or poll, when the clock has reached `when`. f
+    // may wake waiters and cancel scopes, as a poller may.
     void at(creel::time_point when, std::function<void()> f);
     void after(creel::duration d, std::function<void()> f) { at(now_ + d, std::move(f)); }
 

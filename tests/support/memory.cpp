@@ -15,7 +15,7 @@
 namespace creel::test {
 namespace {
 
-// Calls visit(text) for each part of the file that one read gives.
+// Calls visit(text) for the text of each read of the file.
 template <class Visit>
 void read_parts(const char* path, Visit visit) {
     const auto fail = [path](int error_number) {
@@ -39,7 +39,7 @@ void read_parts(const char* path, Visit visit) {
     }
 }
 
-// The number at this place of statm's one line, which counts pages, in bytes.
+// Returns the number at this place in the line of statm, which counts pages, in bytes.
 std::size_t statm_bytes(int place) {
     std::size_t pages = 0;
     bool found = false;

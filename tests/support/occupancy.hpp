@@ -1,4 +1,4 @@
-// Counts who is inside of something, and how often that was more than may be.
+// Counts how many fibers and threads are inside of something, and how often there were too many.
 //
 //     occupancy inside{1};
 //     { m.lock(); const occupancy::stay mine{inside}; ... m.unlock(); }
@@ -13,7 +13,7 @@ class occupancy {
 public:
     explicit occupancy(int most) noexcept : most_(most) {}
 
-    // Inside as long as this lives.
+    // Its owner is inside while the object exists.
     class stay {
     public:
         explicit stay(occupancy& o, int count = 1) noexcept : in_(o), count_(count) {

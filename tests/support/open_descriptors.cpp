@@ -19,7 +19,7 @@ struct directory_closer {
     void operator()(DIR* directory) const noexcept { ::closedir(directory); }
 };
 
-// Calls visit(number, directory's descriptor) for each, in no order.
+// Calls visit(number, directory's descriptor) for each descriptor, in no order.
 template <class Visit>
 void for_each_descriptor(Visit visit) {
     const std::unique_ptr<DIR, directory_closer> directory{::opendir("/proc/self/fd")};
@@ -51,7 +51,7 @@ std::vector<open_descriptor> open_descriptors() {
         std::array<char, PATH_MAX> target;
         const ssize_t length =
             ::readlinkat(directory, std::to_string(number).c_str(), target.data(), target.size());
-        if (length >= 0) // else another thread has closed it meanwhile
+        if (length >= 0) // else another thread has just closed it
             result.push_back({number, {target.data(), static_cast<std::size_t>(length)}});
     });
     std::sort(result.begin(), result.end());

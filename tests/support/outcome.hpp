@@ -1,4 +1,4 @@
-// What a function ended with, in words: for tests that look at errors and cancels alike.
+// How a function ended, as text: for tests of errors and cancels.
 #pragma once
 
 #include "support/test_body.hpp"
@@ -7,9 +7,8 @@
 
 namespace creel::test {
 
-// The what() of the exception that f throws; "task_cancelled: what" without the
-// place, "cancelled: reason" for those;
-// "nothing" if it returns.
+// Returns the what() of the exception that f throws; for task_cancelled "task_cancelled: what"
+// without the place; for cancelled "cancelled: reason"; "nothing" if f returns.
 [[nodiscard]] std::string outcome_of(test_body<> f);
 
 } // namespace creel::test

@@ -1,5 +1,5 @@
-// Faults in templates of a header, for faults.cpp: there they are compiled as the tests are, and
-// must be found as they would be in a template of the library.
+// Faults in templates of a header, for faults.cpp. They are compiled as the tests are, and the
+// sanitizers must find them as in a template of the library.
 #pragma once
 
 namespace creel::test {
@@ -9,7 +9,7 @@ T one_more(volatile T& value) {
     return value + 1;
 }
 
-// Its reference may be misaligned.
+// The reference in it may be misaligned.
 template <typename T>
 T read_at(const void* address) {
     const T& value = *static_cast<const T*>(address);

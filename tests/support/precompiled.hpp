@@ -1,5 +1,5 @@
-// What nearly every test includes, parsed once for all of them. A test names what it uses all the
-// same; no preset shows that it does.
+// The headers that nearly all tests include, parsed once for all of them. A test still includes
+// what it uses; no preset checks that.
 #pragma once
 
 #include "support/check.hpp"

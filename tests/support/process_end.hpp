@@ -1,5 +1,5 @@
-// How a process ends that runs a function: for tests that do in a child process what ends it, or
-// changes it for good.
+// How a process that runs a function ends: for tests that run it in a child process, because it
+// ends the process or changes it for good.
 #pragma once
 
 #include "support/child_process.hpp"
@@ -12,18 +12,18 @@
 
 namespace creel::test {
 
-// What f writes to stderr before it aborts, in a child process; how that ended, if it did not
-// abort: "child exited with code 0; its stderr:".
+// Runs f in a child process and returns what f writes to stderr before it aborts. If the child did
+// not abort, returns how it ended: "child exited with code 0; its stderr:".
 [[nodiscard]] std::string abort_of(test_body<> f);
 
-// The same of a run under a virtual clock: f may take the manual_poller&.
+// Does the same in a run under a virtual clock: f may take the manual_poller&.
 [[nodiscard]] std::string abort_of_run(test_body<manual_poller> f,
                                        creel::scheduler_options options = {});
 
-// How a child process failed that f ran in; empty if it exited with 0.
+// Runs f in a child process and returns how the child failed; empty if it exited with 0.
 [[nodiscard]] std::string failure_of(test_body<> f);
 
-// True if a write to where nothing may be written ended it: by SIGSEGV, or by the exit of a
+// Returns true if a write to a protected page ended the child: by SIGSEGV, or by the exit of a
 // sanitizer that reports the signal.
 [[nodiscard]] bool died_of_a_fault(const child_result& child);
 

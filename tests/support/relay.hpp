@@ -1,6 +1,6 @@
-// Passes one object after another to the members of a crowd. Each member uses each object once. The
-// test's own thread destroys an object as soon as the object has let it through, and passes on the
-// next: for primitives that the thread they let through may destroy at once.
+// Passes one object after another to the members of a crowd. Each member uses each object once. As
+// soon as an object lets the test's own thread pass, that thread destroys it and passes on the
+// next: for primitives that a thread may destroy as soon as they have let it pass.
 #pragma once
 
 #include "support/crowd.hpp"
@@ -17,10 +17,10 @@ public:
         object_ = &object;
         ++passed_;
     }
-    // No further one will come.
+    // No more objects will come.
     void end() { over_ = true; }
 
-    // For a member: calls use(object) for each.
+    // A member calls it: it calls use(object) for each object.
     template <typename F>
     void for_each(F use) {
         for (unsigned next = 1; is_there(next); ++next)
@@ -33,7 +33,7 @@ private:
             if (over_)
                 return false;
             let_others_run();
-            std::this_thread::yield(); // the next object comes from another one
+            std::this_thread::yield(); // the next object comes from another thread
         }
         return true;
     }

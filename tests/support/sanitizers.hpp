@@ -1,5 +1,5 @@
-// Which sanitizer this test program is built with: some counts are scaled and some cases left out,
-// each with the reason beside it.
+// The sanitizer with which this test program is built. Some tests scale a count or leave out a case
+// because of it, and say why.
 #pragma once
 
 #if defined(__has_feature)

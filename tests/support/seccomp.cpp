@@ -26,14 +26,14 @@ constexpr std::uint32_t native_architecture = AUDIT_ARCH_AARCH64;
 #error "the seccomp filter knows x86_64 and aarch64 only"
 #endif
 
-// x32 calls come with x86_64's architecture and this bit in their number.
+// x32 calls have the architecture of x86_64 and this bit in their number.
 constexpr std::uint32_t first_foreign_call = 0x40000000;
 
 sock_filter statement(int code, std::uint32_t operand) noexcept {
     return {static_cast<std::uint16_t>(code), 0, 0, operand};
 }
 
-// Skips so many instructions if the comparison holds, and so many others if not.
+// Skips the first number of instructions if the comparison holds, the second number if not.
 sock_filter jump(int code, std::uint32_t operand, int if_true, int if_false) noexcept {
     return {static_cast<std::uint16_t>(code), static_cast<std::uint8_t>(if_true),
             static_cast<std::uint8_t>(if_false), operand};
@@ -54,7 +54,7 @@ void refuse(const refused_calls& calls) {
     constexpr int equal = BPF_JMP | BPF_JEQ | BPF_K;
     constexpr int at_least = BPF_JMP | BPF_JGE | BPF_K;
     constexpr int give = BPF_RET | BPF_K;
-    // The numbers mean other calls on another architecture, so such a call ends the process.
+    // On another architecture the numbers mean other calls, so a call of one ends the process.
     std::array program{
         statement(load, offsetof(seccomp_data, arch)),
         jump(equal, native_architecture, 1, 0),
@@ -73,7 +73,7 @@ void refuse(const refused_calls& calls) {
     const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         throw std::system_error(errno, std::generic_category(), "prctl(PR_SET_NO_NEW_PRIVS)");
-    // With TSYNC a positive result is the thread that could not be given the filter.
+    // With TSYNC a positive result is a thread that could not get the filter.
     const long result =
         ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
     if (result != 0)

@@ -1,4 +1,4 @@
-// The seed of a random test: printed, so that a failure, or a hang, can be run again with
+// The seed of a random test. It is printed, so that a failure or a hang can be repeated with
 // CREEL_SEED=12345.
 #pragma once
 
@@ -6,7 +6,8 @@
 
 namespace creel::test {
 
-// Another one at each call, or what CREEL_SEED says; on stderr with the name of the test.
+// Returns another seed at each call, or the one in CREEL_SEED. Prints it on stderr with the name of
+// the test.
 [[nodiscard]] std::uint32_t printed_seed(const char* test);
 
 } // namespace creel::test

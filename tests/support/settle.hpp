@@ -1,14 +1,14 @@
-// Lets the other fibers of the thread go as far as they can.
+// Lets the other fibers of the thread run until each of them waits.
 #pragma once
 
 namespace creel::test {
 
-// A few rounds of the ready queue: fewer switches than make the scheduler poll, so that what is
-// outside stays as it is. Threads: a fiber's.
+// Runs a few rounds of the ready queue: too few switches for the scheduler to poll, so that nothing
+// comes from outside. Threads: that of a fiber.
 void settle();
 
-// The same until the scheduler has polled: what was submitted is in the kernel's hands, and what
-// the kernel has completed is delivered. Threads: a fiber's.
+// Does the same until the scheduler has polled: operations are submitted to the kernel, and its
+// completions are delivered. Threads: that of a fiber.
 void settle_and_poll();
 
 } // namespace creel::test

@@ -1,5 +1,6 @@
-// What a fixture or a helper runs: a reference to the test's function, which may take the Arguments
-// (by reference) or nothing. So a fixture is compiled once, and not once for each test.
+// A reference to the function of a test, which a fixture or a helper runs. The function may take
+// the Arguments (by reference) or nothing. So a fixture is compiled once, and not once for each
+// test.
 #pragma once
 
 #include <memory>

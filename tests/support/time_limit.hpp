@@ -1,5 +1,5 @@
-// When a loop of a stress test stops although its rounds are not done: on a slow or a busy machine
-// a test does less, and takes no longer.
+// The time after which a loop of a stress test stops, even if rounds are left: on a slow or busy
+// machine a test does less and takes no longer.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// A fiber that waits until it is cancelled, and has something to do then.
+// A function for a fiber that waits until it is cancelled and then does something.
 #pragma once
 
 #include "support/test_body.hpp"
@@ -10,8 +10,8 @@
 
 namespace creel::test {
 
-// Sleeps for an hour. If that is cancelled it calls f, which may take the `cancelled`, inside the
-// handler, and lets `cancelled` pass, or what f throws.
+// Sleeps for an hour. If the sleep is cancelled, calls f inside the handler, and then lets
+// `cancelled` or the exception of f pass. f may take the `cancelled`.
 inline void when_cancelled(test_body<const creel::cancelled> f) {
     try {
         creel::this_fiber::sleep_for(std::chrono::hours{1});

@@ -9,7 +9,7 @@
 // First come, first served, on both sides. priority_queue.hpp and stack_queue.hpp have the same
 // contract and other orders; its functions are documented in detail/basic_queue.hpp:
 //
-//     push pop pop_some try_push try_pop close() close(now) task_done join begin end
+//     push pop pop_some try_push try_pop close() close(discard) task_done join begin end
 //     capacity size empty closed statistics
 //
 // T need only be movable, and its moves may throw: the item is then where it was. They are done

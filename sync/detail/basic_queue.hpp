@@ -148,7 +148,7 @@ public:
     // The same, and what is in it is dropped and counted done. How many that were. A join() that
     // waits returns when the dropped items have ended; one that begins meanwhile may be earlier.
     // Parks: never. Threads: any.
-    std::size_t close(now_t) noexcept {
+    std::size_t close(discard_t) noexcept {
         wake_batch to_wake;
         Store dropped; // its items end when the lock is free again, and before join() returns
         const std::lock_guard hold{core_.guard};

@@ -16,7 +16,7 @@ struct queue_statistics {
     std::size_t capacity = 0;
     std::size_t size = 0;         // items in it now
     std::uint64_t pushed = 0;     // ever, those handed straight to a popper included
-    std::uint64_t dropped = 0;    // by close(now)
+    std::uint64_t dropped = 0;    // by close(discard)
     std::uint64_t unfinished = 0; // pushed, less dropped, less task_done(): what join() waits for
     std::size_t pushers = 0;      // who wait now
     std::size_t poppers = 0;
@@ -24,11 +24,11 @@ struct queue_statistics {
     bool closed = false;
 };
 
-// For close(now).
-struct now_t {
-    explicit now_t() = default;
+// For close(discard).
+struct discard_t {
+    explicit discard_t() = default;
 };
-inline constexpr now_t now{};
+inline constexpr discard_t discard{};
 
 namespace detail {
 

@@ -223,10 +223,10 @@ TEST_CASE("a select that pushes lets the queue grow, and has pushed nothing with
     CHECK(left == nothing);
 }
 
-TEST_CASE("close(now) of a queue that has grown drops all and refuses more") {
+TEST_CASE("close(discard) of a queue that has grown drops all and refuses more") {
     queue<fat> q{no_limit};
     CHECK(fill_without_memory(q, 40) >= 0);
-    CHECK(q.close(now) == 40);
+    CHECK(q.close(discard) == 40);
     const bool pushed = q.try_push(fat{});
     CHECK(!pushed);
     CHECK(q.capacity() == no_limit);

@@ -32,7 +32,7 @@ using namespace creel::sync;
 
 namespace {
 
-enum class closing { drain, now, drain_then_now };
+enum class closing { drain, discard, drain_then_discard };
 enum class blocked { push, pop, pop_some, join, select_push, select_pop };
 enum class place { own_thread, other_threads, plain_threads, both };
 enum class first_cancelled { no, before_the_close, after_the_close };
@@ -51,7 +51,7 @@ struct cell {
     [[nodiscard]] bool pushes() const { return in == blocked::push || in == blocked::select_push; }
 };
 
-constexpr std::array closing_names{"drain", "now", "drain then now"};
+constexpr std::array closing_names{"drain", "discard", "drain then discard"};
 constexpr std::array blocked_names{"push", "pop", "pop_some", "join", "select push", "select pop"};
 constexpr std::array place_names{"own thread", "other threads", "plain threads",
                                  "plain and other threads"};
@@ -145,11 +145,11 @@ std::size_t prepare(Queue& q, const cell& c) {
 // Closes, and tells how many items that dropped. `in_between` runs before the second of two.
 template <typename Queue, typename F>
 std::size_t close(Queue& q, closing how, F in_between) {
-    if (how != closing::now)
+    if (how != closing::discard)
         q.close();
-    if (how == closing::drain_then_now)
+    if (how == closing::drain_then_discard)
         in_between();
-    return how != closing::drain ? q.close(now) : 0;
+    return how != closing::drain ? q.close(discard) : 0;
 }
 
 // What is left after a close, so many items, can be had; and it stays closed.
@@ -162,7 +162,7 @@ void check_rest(Queue& q, std::size_t items) {
     while (q.pop())
         q.task_done();
     CHECK(!q.try_pop());
-    CHECK(q.close(now) == 0); // again, and again with nothing in it
+    CHECK(q.close(discard) == 0); // again, and again with nothing in it
     q.close();
     q.join();
     const auto s = q.statistics();
@@ -277,7 +277,7 @@ void run_cell(const cell& c) {
 template <typename Queue>
 void run_cells(place where, first_cancelled ahead) {
     for (const std::size_t capacity : {std::size_t{0}, std::size_t{2}})
-        for (const closing how : {closing::drain, closing::now, closing::drain_then_now})
+        for (const closing how : {closing::drain, closing::discard, closing::drain_then_discard})
             for (const blocked in : {blocked::push, blocked::pop, blocked::pop_some, blocked::join,
                                      blocked::select_push, blocked::select_pop})
                 run_cell<Queue>({how, in, where, capacity, ahead});
@@ -310,7 +310,7 @@ TEMPLATE_TEST_CASE("close matrix: a cancel just after the close is too late", "[
 
 TEMPLATE_TEST_CASE("closing a queue ends pop and pop_some that wait side by side", "[queue][close]",
                    EVERY_QUEUE) {
-    const auto how = GENERATE(closing::drain, closing::now, closing::drain_then_now);
+    const auto how = GENERATE(closing::drain, closing::discard, closing::drain_then_discard);
     const std::size_t capacity = GENERATE(0U, 2U);
     CAPTURE(name(how, closing_names), capacity);
     constexpr std::array calls{blocked::pop, blocked::pop_some, blocked::select_pop};
@@ -355,7 +355,7 @@ TEMPLATE_TEST_CASE("a queue that drains can still be closed at once and pops and
             CHECK(q.size() == 2);
             CHECK(q.statistics().joiners == 2);
 
-            CHECK(q.close(now) == 2);
+            CHECK(q.close(discard) == 2);
             CHECK(!q.pop());
             CHECK(q.statistics().joiners == 2); // the item that was popped is under way
             q.task_done();
@@ -369,7 +369,7 @@ TEMPLATE_TEST_CASE("a queue that drains can still be closed at once and pops and
 
 TEMPLATE_TEST_CASE("join of a closed queue waits for what is left to do", "[queue][close]",
                    EVERY_QUEUE) {
-    const auto how = GENERATE(closing::drain, closing::now, closing::drain_then_now);
+    const auto how = GENERATE(closing::drain, closing::discard, closing::drain_then_discard);
     const auto left = run_virtually([&] {
         TestType q{3};
         bool joined = false;
@@ -396,7 +396,7 @@ TEMPLATE_TEST_CASE("join of a closed queue waits for what is left to do", "[queu
     CHECK(left == nothing);
 }
 
-TEMPLATE_TEST_CASE("bug: who is in join while the queue is closed now outlives what is dropped", "",
+TEMPLATE_TEST_CASE("bug: who is in join while the queue is closed and emptied outlives what is dropped", "",
                    queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
     int alive = 0;
     int alive_at_return = -1;
@@ -416,9 +416,15 @@ TEMPLATE_TEST_CASE("bug: who is in join while the queue is closed now outlives w
             });
             settle();
             CHECK(q.statistics().joiners == 1);
-            CHECK(q.close(now) == 2);
+            CHECK(q.close(discard) == 2);
         });
     });
     CHECK(alive_at_return == 0);
     CHECK(left == nothing);
+}
+
+TEST_CASE("a program that uses creel and creel::sync can write now()") {
+    using namespace creel; // sync is used by the whole file
+    const time_point time = now();
+    CHECK(time != time_point::min());
 }

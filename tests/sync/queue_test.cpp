@@ -464,7 +464,7 @@ TEST_CASE("statistics tell what a queue has done", "[queue]") {
         CHECK(s.pushed == 3);
         CHECK(s.unfinished == 2);
         CHECK(!s.closed);
-        CHECK(q.close(now) == 2);
+        CHECK(q.close(discard) == 2);
         s = q.statistics();
         CHECK(s.dropped == 2);
         CHECK(s.unfinished == 0);

@@ -13,7 +13,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/wait_list.hpp>
-#include <creel/sync/detail/item_store.hpp>
+#include <creel/sync/detail/lifo_store.hpp>
 #include <creel/sync/semaphore.hpp>
 
 #include <algorithm>

@@ -9,7 +9,7 @@
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>
-#include <creel/sync/detail/item_store.hpp>
+#include <creel/sync/detail/heap_store.hpp>
 
 #include <concepts>
 #include <functional>

@@ -20,7 +20,7 @@
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>
-#include <creel/sync/detail/item_store.hpp>
+#include <creel/sync/detail/fifo_store.hpp>
 
 #include <concepts>
 #include <source_location>

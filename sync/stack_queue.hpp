@@ -6,7 +6,7 @@
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>
-#include <creel/sync/detail/item_store.hpp>
+#include <creel/sync/detail/lifo_store.hpp>
 
 #include <concepts>
 #include <source_location>

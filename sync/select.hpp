@@ -12,6 +12,7 @@
 #pragma once
 
 #include <creel/sync/detail/select_cases.hpp>
+#include <creel/sync/detail/select_queue_cases.hpp>
 
 #include <array>
 #include <concepts>

@@ -4,8 +4,8 @@
 // out; when that move or a comparison throws, nothing has changed. Growth moves no item, because a
 // move might throw.
 //
-// A store grows in three steps, so that the caller can allocate without its lock: growth() tells for
-// how many items there is to be room, make_room() allocates it, and add() takes it, or returns
+// A store grows in three steps, so that the caller can allocate without its lock: growth() tells
+// for how many items there is to be room, make_room() allocates it, and add() takes it, or returns
 // false because another caller has added room meanwhile. Room for a few items (`small_room`) is
 // there from the beginning: a queue with no more capacity than that never allocates later.
 //

@@ -4,6 +4,7 @@
 
 #include <creel/fibers/wait_list.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -101,6 +102,14 @@ struct queue_core {
 };
 
 [[noreturn]] void negative_capacity(const char* what, std::source_location made_at) noexcept;
+
+template <std::integral N>
+std::size_t checked_capacity(N capacity, const char* what, std::source_location made_at) {
+    if constexpr (std::signed_integral<N>)
+        if (capacity < 0)
+            negative_capacity(what, made_at);
+    return static_cast<std::size_t>(capacity);
+}
 
 } // namespace detail
 } // namespace creel::sync

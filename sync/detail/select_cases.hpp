@@ -5,7 +5,6 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/task.hpp>
 #include <creel/fibers/this_fiber.hpp>
-#include <creel/sync/detail/basic_queue.hpp>
 #include <creel/sync/detail/select_core.hpp>
 #include <creel/sync/event.hpp>
 #include <creel/sync/future.hpp>
@@ -19,115 +18,6 @@
 #include <utility>
 
 namespace creel::sync::detail {
-
-// What a case of type C needs to be one: attempt, enroll and happened, as in select_kind. Once it
-// is enrolled its primitive is looked at only through the node: another who was let through may
-// have destroyed it.
-template <typename C>
-inline constexpr select_kind kind_of{
-    [](select_case& c) { return static_cast<C&>(c).attempt(); },
-    [](select_case& c, select_waiter& me) { return static_cast<C&>(c).enroll(me); },
-    [](select_case& c) noexcept {
-        if (wait_list* from = c.node->leave_list())
-            from->guard().unlock();
-        c.node = nullptr;
-    },
-    [](select_case& c) { return static_cast<C&>(c).happened(); },
-    [](select_case& c, std::string& text) {
-        if (c.node != nullptr)
-            c.node->describe_list(text);
-        else // not enrolled, for another had been claimed already
-            text += "its turn, which has come";
-    },
-};
-
-// Does somebody else than `me` wait there? One select may push to and pop from one queue.
-[[nodiscard]] inline bool others_wait(const wait_list& list, const select_waiter& me) noexcept {
-    for (const wait_node* n = list.front(); n != nullptr; n = n->next())
-        if (&n->who() != &me)
-            return true;
-    return false;
-}
-
-template <typename T, typename Store, typename F>
-struct pop_case final : select_case {
-    using result = std::invoke_result_t<F&, std::optional<T>>;
-
-    pop_case(basic_queue<T, Store>& queue, F f)
-        : select_case(kind_of<pop_case>), q(queue), then(std::move(f)) {}
-
-    wait_lock& lock() noexcept { return q.core_.guard; }
-    bool attempt() {
-        item.reset(); // an item of an earlier select by this case
-        wake_batch others_to_wake;
-        const std::lock_guard hold{lock()};
-        return q.pop_at_once({&item}, others_to_wake) || q.core_.closed;
-    }
-    enrolment enroll(select_waiter& me) {
-        wake_batch others_to_wake;
-        const std::lock_guard hold{lock()};
-        if (q.core_.closed || q.store_.size() != 0 || others_wait(q.core_.pushers, me)) {
-            if (!me.claim.try_claim(nullptr))
-                return enrolment::taken;
-            return q.pop_at_once({&item}, others_to_wake) || q.core_.closed ? enrolment::done
-                                                                            : enrolment::again;
-        }
-        node = &place.emplace(me, &slot, &me.claim);
-        q.core_.poppers.push_back(*node);
-        return enrolment::waiting;
-    }
-    bool happened() { return place->outcome != queue_node::outcome_type::again; }
-    result finish() { return std::invoke(then, std::move(item)); }
-
-    basic_queue<T, Store>& q;
-    F then;
-    std::optional<T> item{}; // stays empty if the queue was closed
-    pop_slot<T> slot{&item};
-    std::optional<queue_node> place{};
-};
-
-template <typename T, typename Store, typename F>
-struct push_case final : select_case {
-    using result = std::invoke_result_t<F&, bool>;
-
-    push_case(basic_queue<T, Store>& queue, T& what, F f)
-        : select_case(kind_of<push_case>), q(queue), item(what), then(std::move(f)) {}
-
-    wait_lock& lock() noexcept { return q.core_.guard; }
-    bool attempt() {
-        wake_batch others_to_wake;
-        std::unique_lock hold{lock()};
-        pushed = q.push_or_grow(item, hold, others_to_wake);
-        return pushed || q.core_.closed;
-    }
-    enrolment enroll(select_waiter& me) {
-        wake_batch others_to_wake;
-        std::unique_lock hold{lock()};
-        if (q.core_.closed || q.store_.has_room() || q.store_.can_grow() ||
-            others_wait(q.core_.poppers, me)) {
-            if (!me.claim.try_claim(nullptr))
-                return enrolment::taken;
-            pushed = q.push_or_grow(item, hold, others_to_wake);
-            return pushed || q.core_.closed ? enrolment::done : enrolment::again;
-        }
-        node = &place.emplace(me, std::addressof(item), &me.claim);
-        q.core_.pushers.push_back(*node);
-        return enrolment::waiting;
-    }
-    bool happened() {
-        if (place->error != nullptr)
-            std::rethrow_exception(place->error);
-        pushed = place->outcome == queue_node::outcome_type::moved;
-        return true;
-    }
-    result finish() { return std::invoke(then, pushed); }
-
-    basic_queue<T, Store>& q;
-    T& item;
-    F then;
-    bool pushed = false; // stays false if the queue was closed
-    std::optional<queue_node> place{};
-};
 
 template <typename F>
 struct event_case final : select_case {

@@ -69,6 +69,27 @@ struct select_case {
     duration span{};
 };
 
+// What a case of type C needs to be one: attempt, enroll and happened, as in select_kind. Once it
+// is enrolled its primitive is looked at only through the node: another who was let through may
+// have destroyed it.
+template <typename C>
+inline constexpr select_kind kind_of{
+    [](select_case& c) { return static_cast<C&>(c).attempt(); },
+    [](select_case& c, select_waiter& me) { return static_cast<C&>(c).enroll(me); },
+    [](select_case& c) noexcept {
+        if (wait_list* from = c.node->leave_list())
+            from->guard().unlock();
+        c.node = nullptr;
+    },
+    [](select_case& c) { return static_cast<C&>(c).happened(); },
+    [](select_case& c, std::string& text) {
+        if (c.node != nullptr)
+            c.node->describe_list(text);
+        else // not enrolled, for another had been claimed already
+            text += "its turn, which has come";
+    },
+};
+
 // The index of the one that has happened.
 // Parks: until one happens. Cancel: yes, none has happened then. Throws: cancelled, what a move
 // throws.

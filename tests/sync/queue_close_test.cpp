@@ -396,8 +396,9 @@ TEMPLATE_TEST_CASE("join of a closed queue waits for what is left to do", "[queu
     CHECK(left == nothing);
 }
 
-TEMPLATE_TEST_CASE("bug: who is in join while the queue is closed and emptied outlives what is dropped", "",
-                   queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
+TEMPLATE_TEST_CASE(
+    "bug: who is in join while the queue is closed and emptied outlives what is dropped", "",
+    queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
     int alive = 0;
     int alive_at_return = -1;
     const auto left = run_virtually([&] {

@@ -49,18 +49,18 @@ void barrier::complete(wake_batch& to_wake) noexcept {
 void barrier::arrive_and_wait() {
     check_cancel();
     wake_batch to_wake;
-    member self{*this, member_kind};
+    member me{*this, member_kind};
     lock_.lock();
     const bool is_last = count_in();
     if (is_last)
         waiting_.take_all(to_wake);
     else
-        waiting_.push_back(self);
+        waiting_.push_back(me);
     lock_.unlock();
     if (is_last)
         complete(to_wake);
     else
-        self.wait();
+        me.wait();
 }
 
 barrier::arrival_token barrier::arrive(bool for_the_last_time) {
@@ -80,14 +80,14 @@ barrier::arrival_token barrier::arrive(bool for_the_last_time) {
 
 void barrier::wait(arrival_token arrived) {
     check_cancel();
-    list_waiter self{plain_wait};
+    list_waiter me{plain_wait};
     {
         const std::lock_guard hold{lock_};
         if (phase_ != arrived.phase_)
             return;
-        waiting_.push_back(self);
+        waiting_.push_back(me);
     }
-    self.wait();
+    me.wait();
 }
 
 barrier_statistics barrier::statistics() const noexcept {

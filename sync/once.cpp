@@ -7,15 +7,14 @@
 namespace creel::sync {
 
 struct once::caller : list_waiter {
-    explicit caller(party_number me) noexcept : list_waiter(plain_wait), party(me) {}
-    party_number party;
+    caller() noexcept : list_waiter(plain_wait) {}
+    party_number party = this_party();
     const cancel_scope* within = this_scope();
     bool its_turn = false; // the one before it has failed
 };
 
 bool once::begin() {
-    party_number me = this_party();
-    caller self{me};
+    caller me;
     const wait_label label = lock_.label();
     party_number runner = 0;
     const cancel_scope* within = nullptr;
@@ -23,22 +22,22 @@ bool once::begin() {
         const std::lock_guard hold{lock_};
         if (done_.load(std::memory_order_relaxed))
             return false;
-        CREEL_ASSERT(runner_ != me,
+        CREEL_ASSERT(runner_ != me.party,
                      lock_.says("called again by the function that it calls").c_str());
         if (runner_ == 0) {
-            runner_ = me;
-            within_ = self.within;
+            runner_ = me.party;
+            within_ = me.within;
             return true;
         }
         runner = runner_;
         within = within_;
-        waiting_.push_back(self);
+        waiting_.push_back(me);
     }
     name_wait_for_ancestor(
         label, runner, within,
         "do not call a once inside the function that it calls, nor in its children");
-    self.wait();
-    return self.its_turn;
+    me.wait();
+    return me.its_turn;
 }
 
 // Who fails hands its turn to the one who has waited longest, so nobody else can come in between.

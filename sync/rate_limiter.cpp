@@ -74,7 +74,7 @@ void rate_limiter::pass_on(time_point t, wake_batch& to_wake) noexcept {
         take(next->count, at);
         next->granted = true;
     }
-    somebody_is_first_ = false;
+    has_first_ = false;
 }
 
 void rate_limiter::acquire(std::int64_t count) {
@@ -82,14 +82,14 @@ void rate_limiter::acquire(std::int64_t count) {
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of tokens was asked for").c_str());
     const time_point t = creel::now();
     lock_.lock();
-    if (!somebody_is_first_) {
+    if (!has_first_) {
         accrue(t);
         if (price(count) <= saved_) {
             take(count, as_of_);
             lock_.unlock();
             return;
         }
-        somebody_is_first_ = true;
+        has_first_ = true;
         ++waited_;
         lock_.unlock();
     } else {
@@ -108,7 +108,7 @@ bool rate_limiter::try_acquire(std::int64_t count) noexcept {
     CREEL_ASSERT(count >= 0, lock_.says("a negative number of tokens was asked for").c_str());
     const time_point t = creel::now();
     const std::lock_guard hold{lock_};
-    if (somebody_is_first_)
+    if (has_first_)
         return false;
     accrue(t);
     if (price(count) > saved_)
@@ -163,7 +163,7 @@ void rate_limiter::set_rate(rate limit) noexcept {
     // For one who waits, and is served late, more than the burst may have come, but to count more
     // than one can ask for is of no use.
     constexpr wide most = std::numeric_limits<std::int64_t>::max();
-    const wide bound = somebody_is_first_ ? most : std::min(limit_.burst, limit.burst);
+    const wide bound = has_first_ ? most : std::min(limit_.burst, limit.burst);
     const wide tokens = saved_ / limit_.per.count();
     const wide part = saved_ % limit_.per.count();
     saved_ = tokens < bound
@@ -178,7 +178,7 @@ rate_limiter_statistics rate_limiter::statistics() const noexcept {
     const std::lock_guard hold{lock_};
     const wide saved = std::min(saved_ + earned(t), price(limit_.burst));
     return {static_cast<std::int64_t>(saved / limit_.per.count()),
-            waiting_.size() + (somebody_is_first_ ? 1 : 0), granted_, waited_};
+            waiting_.size() + (has_first_ ? 1 : 0), granted_, waited_};
 }
 
 } // namespace creel::sync

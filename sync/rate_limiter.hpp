@@ -76,7 +76,7 @@ private:
     rate limit_; // guarded by lock_, as is all below
     wide saved_ = 0;
     time_point as_of_;
-    bool somebody_is_first_ = false; // and sleeps until its tokens are there, on first_
+    bool has_first_ = false; // and sleeps until its tokens are there, on first_
     wait_list first_{lock_};
     wait_list waiting_{lock_}; // those behind it
     std::uint64_t granted_ = 0;

@@ -31,7 +31,7 @@ struct shared_mutex::entrant : detail::contender {
     party_number party;
 };
 
-constexpr wait_kind shared_mutex::patient{false};
+constexpr wait_kind shared_mutex::not_cancellable{false};
 constexpr wait_kind shared_mutex::cancellable{true, &shared_mutex::left};
 
 // A writer that gives up lets the readers behind it go, if readers are inside.
@@ -130,7 +130,7 @@ void shared_mutex::admit(wake_batch& to_wake) noexcept {
 }
 
 void shared_mutex::lock() {
-    enter(false, patient);
+    enter(false, not_cancellable);
 }
 
 void shared_mutex::lock_cancellable() {
@@ -157,7 +157,7 @@ void shared_mutex::unlock() noexcept {
 }
 
 void shared_mutex::lock_shared() {
-    enter(true, patient);
+    enter(true, not_cancellable);
 }
 
 void shared_mutex::lock_shared_cancellable() {

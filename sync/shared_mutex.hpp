@@ -62,7 +62,7 @@ public:
 private:
     struct entrant;
     static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
-    static const wait_kind patient;
+    static const wait_kind not_cancellable;
     static const wait_kind cancellable;
 
     void enter(bool to_share, const wait_kind& kind);

@@ -11,15 +11,15 @@
 namespace creel::sync::detail {
 
 struct flight_core::follower final : list_waiter {
-    follower(flight_core& c, flight& f) noexcept : list_waiter(kind), core(c), me(f) {}
+    follower(flight_core& c, flight& f) noexcept : list_waiter(kind), of(c), asks(f) {}
 
     static void left(list_waiter& who, wait_list&, wake_batch&) noexcept {
-        --static_cast<follower&>(who).core.waiting_;
+        --static_cast<follower&>(who).of.waiting_;
     }
     static constexpr wait_kind kind{true, &left};
 
-    flight_core& core;
-    flight& me;
+    flight_core& of;
+    flight& asks;
     bool leads = false;
 };
 
@@ -116,24 +116,24 @@ flight_core::~flight_core() {
                  lock_.says("destroyed while somebody computes for it").c_str());
 }
 
-bool flight_core::join(flight& me) {
-    follower waiting{*this, me};
+bool flight_core::join(flight& mine) {
+    follower me{*this, mine};
     std::size_t missing = 0;
     const wait_label label = lock_.label();
     party_number computes = 0;
     const cancel_scope* within = nullptr;
     {
         const std::lock_guard hold{lock_};
-        flight*& place = *flying_.find(me);
+        flight*& place = *flying_.find(mine);
         if (place != nullptr) {
-            CREEL_ASSERT(place->party != me.party,
+            CREEL_ASSERT(place->party != mine.party,
                          lock_.says("run() for a key by the function that computes it").c_str());
             computes = place->party;
             within = place->within;
-            place->followers.push_back(waiting);
+            place->followers.push_back(me);
             ++waiting_;
         } else {
-            flying_.add(place, me);
+            flying_.add(place, mine);
             missing = flying_.missing();
         }
     }
@@ -145,8 +145,8 @@ bool flight_core::join(flight& me) {
     name_wait_for_ancestor(
         label, computes, within,
         "do not ask for a key inside the function that computes it, nor in its children");
-    waiting.wait();
-    return waiting.leads;
+    me.wait();
+    return me.leads;
 }
 
 void flight_core::grow(std::size_t chains) noexcept {
@@ -167,8 +167,8 @@ void flight_core::land(flight& leader) noexcept {
         if (auto* next = static_cast<follower*>(leader.followers.take_front())) {
             next->leads = true;
             --waiting_;
-            leader.followers.requeue(next->me.followers, std::numeric_limits<std::size_t>::max());
-            flying_.replace(leader, &next->me);
+            leader.followers.requeue(next->asks.followers, std::numeric_limits<std::size_t>::max());
+            flying_.replace(leader, &next->asks);
             to_wake.add(*next);
             return;
         }
@@ -177,8 +177,8 @@ void flight_core::land(flight& leader) noexcept {
     flying_.shrink(unused);
     while (auto* next = static_cast<follower*>(leader.followers.take_front())) {
         --waiting_;
-        next->me.value = leader.value;
-        next->me.error = leader.error;
+        next->asks.value = leader.value;
+        next->asks.error = leader.error;
         to_wake.add(*next);
     }
 }

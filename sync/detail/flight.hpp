@@ -77,9 +77,9 @@ public:
     flight_core(const flight_core&) = delete;
     flight_core& operator=(const flight_core&) = delete;
 
-    // True: the caller leads, and must land(). False: `me` has the leader's value or error.
+    // True: the caller leads, and must land(). False: `mine` has the leader's value or error.
     // Throws: cancelled.
-    bool join(flight& me);
+    bool join(flight& mine);
 
     // The leader has ended: its followers get its value or error, or, if it has neither, the first
     // of them leads.

@@ -49,7 +49,7 @@ bool future_base::open() const noexcept {
     return stage_ == stage::open;
 }
 
-void future_base::give_up() noexcept {
+void future_base::reopen() noexcept {
     const std::lock_guard hold{guard};
     stage_ = stage::open;
 }

@@ -64,7 +64,7 @@ protected:
     // to.
     [[nodiscard]] bool begin() noexcept;
     void finish() noexcept;
-    void give_up() noexcept; // begin() is undone
+    void reopen() noexcept; // begin() is undone
     [[nodiscard]] bool open() const noexcept;
 
 private:
@@ -111,7 +111,7 @@ public:
             try {
                 value_.emplace(std::forward<Args>(args)...);
             } catch (...) {
-                give_up();
+                reopen();
                 throw;
             }
         }

@@ -12,7 +12,7 @@ struct barrier::member : list_waiter {
     barrier* of;
 };
 
-// Of those who came by arrive_and_wait: who goes takes its arrival back.
+// For waiters of arrive_and_wait: a waiter that withdraws takes its arrival back.
 constexpr wait_kind barrier::member_kind{true, &barrier::left};
 
 void barrier::left(list_waiter& who, wait_list&, wake_batch&) noexcept {
@@ -33,9 +33,9 @@ bool barrier::count_in() noexcept {
     return --missing_ == 0;
 }
 
-// By the last to arrive, alone: nobody else can arrive before the phase is over. Those who wait are
-// off the list by then (`to_wake`), for no cancel can undo an arrival any more; those who came by
-// arrive() may begin to wait meanwhile.
+// Only the last caller to arrive is here: no other caller can arrive before the phase is over. The
+// waiters are off the list by then (in `to_wake`), because no cancel may undo an arrival any more.
+// Callers of arrive() may begin to wait meanwhile; they are taken at the end.
 void barrier::complete(wake_batch& to_wake) noexcept {
     if (completion_)
         completion_();

@@ -1,5 +1,5 @@
-// A meeting point: each who arrives waits until all have arrived; then all go on, and it begins
-// anew. As std::barrier, for fibers and threads alike, and cancellable.
+// A meeting point: each caller that arrives waits until all have arrived. Then all go on, and the
+// next phase begins. As std::barrier, for fibers and threads alike, and cancellable.
 //
 //     sync::barrier step{workers};
 //     for (;;) { compute(mine); step.arrive_and_wait(); exchange(mine); step.arrive_and_wait(); }
@@ -16,23 +16,23 @@ namespace creel::sync {
 
 struct barrier_statistics {
     std::ptrdiff_t expected = 0; // in this phase
-    std::ptrdiff_t arrived = 0;  // in this one
+    std::ptrdiff_t arrived = 0;  // in this phase
     std::size_t waiting = 0;
     std::uint64_t phases = 0; // completed
 };
 
 class barrier {
 public:
-    // The phase in which one has arrived.
+    // The phase in which a caller has arrived.
     class arrival_token {
         friend class barrier;
         explicit arrival_token(std::uint64_t phase) noexcept : phase_(phase) {}
         std::uint64_t phase_;
     };
 
-    // `completion` is called at the end of each phase, by the last to arrive, before anybody goes
-    // on; it must not throw, so if it waits, then under shield(). An expected number of zero or
-    // less is a bug, and is caught.
+    // `completion` is called at the end of each phase, by the last caller to arrive, before any
+    // caller goes on. It must not throw, so it may wait only under shield(). An expected number of
+    // zero or less is a bug, and is caught.
     explicit barrier(std::ptrdiff_t expected, std::function<void()> completion = {},
                      std::source_location made_at = std::source_location::current());
     barrier(const barrier&) = delete;
@@ -40,19 +40,20 @@ public:
 
     // Arrives and waits for the others.
     // Parks: until all have arrived, unless the caller is the last. Cancel: yes; it has not arrived
-    // then, and the others wait on. Threads: any. Throws: cancelled.
+    // then, and the others still wait. Threads: any. Throws: cancelled.
     void arrive_and_wait();
 
-    // Arrives; whoever wants to, waits later. Parks: never, unless the completion does. Threads:
-    // any.
+    // Arrives without waiting; wait() with the token waits later.
+    // Parks: never, unless the completion does. Threads: any.
     [[nodiscard]] arrival_token arrive() { return arrive(false); }
 
-    // Waits for the end of that phase, which may be over. Parks: yes. Cancel: yes; what has arrived
-    // stays. Threads: any. Throws: cancelled.
+    // Waits for the end of that phase, which may be over.
+    // Parks: until the phase is over. Cancel: yes; the arrival still counts. Threads: any.
+    // Throws: cancelled.
     void wait(arrival_token arrived);
 
-    // Arrives for the last time: from the next phase on one less is expected. Parks: as arrive().
-    // Threads: any.
+    // Arrives for the last time: from the next phase on, one arrival less is expected.
+    // Parks: as arrive(). Threads: any.
     void arrive_and_drop() { static_cast<void>(arrive(true)); }
 
     // Threads: any.
@@ -63,14 +64,14 @@ private:
     static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
     static const wait_kind member_kind;
 
-    [[nodiscard]] bool count_in() noexcept; // with the lock held; true: the last
+    [[nodiscard]] bool count_in() noexcept; // with the lock held; true: the caller is the last
     void complete(wake_batch& to_wake) noexcept;
     arrival_token arrive(bool for_the_last_time);
 
     mutable wait_lock lock_;
     std::ptrdiff_t expected_; // guarded by lock_, as is all below
     std::ptrdiff_t missing_;
-    std::ptrdiff_t dropped_ = 0; // of those who have arrived: not expected in the next phase
+    std::ptrdiff_t dropped_ = 0; // arrivals of this phase that the next one does not expect
     std::uint64_t phase_ = 0;
     wait_list waiting_{lock_};
     const std::function<void()> completion_;

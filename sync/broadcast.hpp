@@ -1,12 +1,12 @@
-// One sends, every subscriber sees each value: for events that all must hear of.
+// Every subscriber sees each value that is sent: for events that all must hear of.
 //
 //     sync::broadcast<price> prices{64};
 //     n.spawn([s = prices.subscribe()]() mutable { while (auto p = s.receive()) show(*p); });
 //     prices.send(p);
 //
-// A sender never waits. The last 64 values are kept; a subscriber that falls behind further has
-// missed some, and is told so by an exception, `lagged`, with their number: never silently. It then
-// goes on with the oldest that is kept. (Where only the newest counts: watch.)
+// A sender never waits. The last 64 values are kept. A subscriber that falls behind further has
+// missed some values, and never silently: receive() throws `lagged` with their number, and the next
+// call goes on with the oldest value kept. (Where only the newest value counts, use watch.)
 #pragma once
 
 #include <creel/sync/detail/versions.hpp>
@@ -22,7 +22,7 @@
 
 namespace creel::sync {
 
-// A subscriber was too slow.
+// A subscriber was too slow, and has missed values.
 class lagged final : public std::runtime_error {
 public:
     explicit lagged(std::uint64_t missed);
@@ -48,7 +48,7 @@ class broadcast {
 public:
     class subscriber;
 
-    // Keeps so many values; less than one is a bug, and is caught. Memory for them is allocated as
+    // Keeps `kept` values; less than one is a bug, and is caught. Memory for them is allocated as
     // they come. Throws: std::bad_alloc.
     template <std::integral N>
     explicit broadcast(N kept, std::source_location made_at = std::source_location::current())
@@ -56,16 +56,17 @@ public:
     broadcast(const broadcast&) = delete;
     broadcast& operator=(const broadcast&) = delete;
 
-    // Sees what is sent from now on. Must not outlive the broadcast, and is one fiber's at a time.
-    // Threads: any. Never parks.
+    // A subscriber sees every value that is sent from now on. It must not outlive the broadcast,
+    // and one fiber uses it at a time. Parks: never. Threads: any.
     [[nodiscard]] subscriber subscribe() {
         const std::lock_guard hold{core_.guard};
         return subscriber{*this, core_.newest};
     }
 
-    // False once it is closed. Parks: never. Threads: any. Throws: std::bad_alloc, and nothing was
-    // sent then: for a T that is not small and plain, and while fewer values were sent than are
-    // kept. Cost: a spinlock, and a wake for each who waits.
+    // False once it is closed.
+    // Parks: never. Threads: any. Throws: std::bad_alloc, and the value was not sent then: for a T
+    // that is not small and plain, and while fewer values were sent than are kept.
+    // Cost: the primitive's lock, and a wake for each waiter.
     bool send(T value) {
         detail::kept_value<T> added{std::move(value)};
         typename detail::kept_values<T>::room more;
@@ -80,14 +81,15 @@ public:
         }
         if (core_.closed)
             return false;
-        std::swap(kept_[++core_.newest], added); // what was there ends after the unlock
+        std::swap(kept_[++core_.newest], added); // the value that was there ends after the unlock
         core_.waiting.take_all(to_wake);
         return true;
     }
 
-    // Subscribers see what is kept, and then the end. Threads: any. Never parks.
+    // Subscribers see the values that are kept, and then the end. Parks: never. Threads: any.
     void close() noexcept { core_.close(); }
 
+    // Threads: any.
     [[nodiscard]] broadcast_statistics statistics() const noexcept {
         const std::lock_guard hold{core_.guard};
         return {core_.newest, core_.waiting.size(), core_.closed};
@@ -101,17 +103,18 @@ private:
         return static_cast<std::size_t>(kept);
     }
 
-    detail::kept_values<T> kept_; // guarded by core_.guard, but for its limit
+    detail::kept_values<T> kept_; // guarded by core_.guard, except for its limit
     detail::versions core_;
 };
 
 template <typename T>
 class broadcast<T>::subscriber {
 public:
-    // The next value, a copy of it; empty once the broadcast is closed and all that is kept seen.
-    // Parks: until there is one. Cancel: yes, no value is lost by it. Threads: any. Throws:
-    // cancelled; lagged, and the next call goes on with the oldest value kept; what copying the
-    // value throws, and the next call gives that value again.
+    // A copy of the next value. Empty once the broadcast is closed and this subscriber has seen all
+    // values kept.
+    // Parks: until there is a value. Cancel: yes, and no value is lost by it. Threads: any.
+    // Throws: cancelled; lagged, and the next call goes on with the oldest value kept; the error of
+    // copying the value, and the next call gives that value again.
     [[nodiscard]] std::optional<T> receive() {
         std::unique_lock hold = from_->core_.wait_for_more_than(seen_);
         const std::uint64_t newest = from_->core_.newest;
@@ -135,7 +138,7 @@ private:
     subscriber(broadcast& from, std::uint64_t seen) noexcept : from_(&from), seen_(seen) {}
 
     broadcast* from_;
-    std::uint64_t seen_; // the number of the last value it was given, or has missed
+    std::uint64_t seen_; // the number of the last value that it was given or has missed
 };
 
 } // namespace creel::sync

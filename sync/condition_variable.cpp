@@ -12,7 +12,8 @@ void condition_variable::enqueue(list_waiter& me) noexcept {
     waiting_.push_back(me);
 }
 
-// What a cancel throws is returned: the lock must be taken again first, and not in a handler.
+// Returns the error of a cancel instead of throwing it: the caller must take the lock again before
+// the throw, and must not wait for it inside a handler.
 std::exception_ptr condition_variable::yield() noexcept {
     try {
         check_cancel();

@@ -1,4 +1,4 @@
-// Waits until a condition on data that a lock protects holds; as std::condition_variable_any, with
+// Waits until a condition holds on data that a lock protects. As std::condition_variable_any, with
 // any lock of this library (or of std), for fibers and threads, and cancellable.
 //
 //     std::unique_lock hold{mutex};
@@ -7,7 +7,7 @@
 //     { const std::lock_guard hold{mutex}; jobs.push_back(job); }     // the other side
 //     changed.notify_one();
 //
-// For a timeout put it into a scope: fail_after(1s, [&] { changed.wait(hold, ...); }).
+// For a timeout, put the wait into a scope: fail_after(1s, [&] { changed.wait(hold, ...); }).
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -30,20 +30,21 @@ public:
     condition_variable(const condition_variable&) = delete;
     condition_variable& operator=(const condition_variable&) = delete;
 
-    // Lets go of the lock, waits for a notification, and takes the lock again, also when it is
-    // cancelled. A notification that comes in the same instant as a cancel is not lost: it is
-    // either returned, or goes to the next. Never wakes without reason, but what was true at the
-    // notification may have changed by the time the lock is held.
-    // Parks: until notified, then for the lock. Cancel: the first of the two; the lock is held
-    // then. Threads: any. Throws: cancelled.
+    // Releases the lock, waits for a notification, and takes the lock again, also after a cancel. A
+    // notification that comes in the same instant as a cancel is not lost: either wait() returns,
+    // or the notification goes to the next waiter. wait() never returns without a notification, but
+    // the condition may have changed between the notification and the moment the lock is held.
+    // Parks: until notified, then for the lock. Cancel: in the first of these waits; the lock is
+    // held when it throws. Threads: any. Throws: cancelled.
     template <typename Lock>
     void wait(Lock& lock) {
         throw_if_cancelled(); // not check_cancel, which may yield: the lock is held
         wait_once(lock);
     }
 
-    // Returns once the predicate, which is called with the lock held, holds. Also where it holds at
-    // once the lock is let go of now and then, to let others run.
+    // Returns once the predicate is true; it is called with the lock held. Even when it is true at
+    // once, the lock is released now and then, to let other fibers run.
+    // Parks, Cancel, Threads: as above. Throws: cancelled; the error of the predicate.
     template <typename Lock, typename Predicate>
     void wait(Lock& lock, Predicate holds) {
         if (!check_cancel_in_place())
@@ -52,8 +53,8 @@ public:
             wait_once(lock);
     }
 
-    // One, the one who has waited longest, or all. With the lock held or not.
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each.
+    // Wakes the waiter that has waited longest, or all waiters. With the lock held or not.
+    // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter.
     void notify_one() noexcept;
     void notify_all() noexcept;
 
@@ -65,7 +66,7 @@ private:
     void wait_once(Lock& lock) {
         check_owned(lock);
         list_waiter me{plain_wait};
-        // Linked before the lock is let go: who changes the data after that will find us here.
+        // Linked before the unlock: a party that changes the data after it finds this waiter.
         enqueue(me);
         lock.unlock();
         const wake_reason reason = park(me);

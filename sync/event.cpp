@@ -26,8 +26,8 @@ void event::reset() noexcept {
     set_ = false;
 }
 
-// The lock is taken also to see that it is set: set() has then let go of the event, and the caller
-// may destroy it.
+// The lock is taken even when the event is set: set() has then finished with the event, so that the
+// caller may destroy it.
 bool event::try_wait() noexcept {
     const std::lock_guard hold{lock_};
     const bool was_set = set_;

@@ -1,12 +1,11 @@
-// Something has happened: one sets it, others wait for it.
+// Something has happened: one party sets the event, others wait for it.
 //
 //     sync::event ready;                                 // manual: stays set until reset()
 //     n.spawn([&] { load(); ready.set(); });
 //     ready.wait();
 //
-//     sync::event more{sync::event::automatic};          // each set() lets one waiter through, and
-//     more.wait();                                       // one that finds nobody is kept for the
-//     next
+//     sync::event more{sync::event::automatic};          // each set() lets one waiter through; a
+//     more.wait();                                       // set() without a waiter lets the next by
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -37,23 +36,25 @@ public:
     event(const event&) = delete;
     event& operator=(const event&) = delete;
 
-    // Manual: everybody goes on, now and until reset(). Automatic: the one who has waited longest
-    // goes on, else the next to wait. Setting what is set changes nothing. Whoever it lets through
-    // may destroy the event.
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each it lets through.
+    // Manual: all waiters go on, and so does every wait() until reset(). Automatic: the waiter that
+    // has waited longest goes on; if there is none, the next wait() does. To set an event that is
+    // set changes nothing. A waiter that goes on may destroy the event.
+    // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter that goes
+    // on.
     void set() noexcept;
 
-    // Threads: any.
+    // The event is not set any more. Parks: never. Threads: any.
     void reset() noexcept;
 
-    // Parks: until it is set; first come first served. Cancel: yes, an automatic event is not used
-    // up then. Threads: any. Throws: cancelled. Cost: a spinlock when it is set.
+    // Parks: until it is set; first come, first served. Cancel: yes, an automatic event is not used
+    // up then. Threads: any. Throws: cancelled. Cost: the primitive's lock when it is set.
     void wait();
 
-    // As wait, but never parks: false if it is not set. Uses an automatic one up. Threads: any.
+    // As wait(), but false if it is not set. Uses an automatic event up.
+    // Parks: never. Threads: any.
     [[nodiscard]] bool try_wait() noexcept;
 
-    // Threads: any; it may be outdated when you look.
+    // The answer may be outdated when the caller looks at it. Threads: any.
     [[nodiscard]] bool is_set() const noexcept;
     [[nodiscard]] event_statistics statistics() const noexcept;
 

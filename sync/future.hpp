@@ -1,14 +1,14 @@
-// A value that will come once, and those who wait for it: promise<T> is the one end, future<T> the
-// other. A future may be copied, and as many as like may wait for it, fibers and threads.
+// A value that comes once, and the callers that wait for it: a promise<T> gives the value, a
+// future<T> waits for it. A future may be copied, and any number of fibers and threads may wait.
 //
 //     sync::promise<config> loaded;
 //     n.spawn([f = loaded.get_future()] { use(f.get()); });
 //     loaded.set_value(load());
 //
-// A promise that goes without a value or an exception is broken: get() throws std::future_error.
-// Where several may keep it, and the first is to win, each calls try_set(). T may be void or a
-// reference.
-// For the result of one child task<R> (nursery::async) is cheaper, and part of the nursery.
+// A promise that is destroyed before it has a value or an exception is broken: get() throws
+// std::future_error. Where several parties may keep a promise and the first is to win, each calls
+// try_set(). T may be void or a reference.
+// For the result of one child, task<R> (nursery::async) is cheaper, and part of the nursery.
 #pragma once
 
 #include <creel/sync/detail/future_state.hpp>
@@ -33,7 +33,8 @@ class future {
 public:
     using value_type = T;
 
-    // Of no promise: valid() is false, and everything else is std::future_error(no_state).
+    // A future without a promise: valid() is false; all other calls throw
+    // std::future_error(no_state).
     future() noexcept = default;
 
     [[nodiscard]] bool valid() const noexcept { return state_ != nullptr; }
@@ -42,12 +43,13 @@ public:
     [[nodiscard]] bool ready() const { return required().ready(); }
 
     // Parks: until there is a value or an exception. Cancel: yes. Threads: any. Throws: cancelled.
-    // Cost: a spinlock when it is there.
+    // Cost: the primitive's lock when the value is there.
     void wait() const { required().wait(); }
 
-    // The value, which all futures of the promise share, valid as long as any of them.
-    // Parks, Cancel, Threads: as wait. Throws: cancelled; the promise's exception;
-    // std::future_error if it was broken, or std::bad_alloc for want of memory to say so.
+    // The value. All futures of the promise share it; it lives as long as any of them.
+    // Parks, Cancel, Threads: as wait(). Throws: cancelled; the promise's exception;
+    // std::future_error if the promise is broken, or std::bad_alloc if there is no memory for that
+    // exception. Cost: as wait().
     std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>> get() const {
         required().wait();
         if constexpr (std::is_void_v<T>)
@@ -56,10 +58,10 @@ public:
             return state_->value();
     }
 
-    // Of all futures of the promise. Parks: never. Threads: any.
+    // Counts the waiters of all futures of the promise. Parks: never. Threads: any.
     [[nodiscard]] future_statistics statistics() const { return required().statistics(); }
 
-    // For code that knows only std::future. It gets a copy of the value.
+    // For code that knows only std::future; it gets a copy of the value.
     // Parks: never. Threads: any. Throws: std::bad_alloc.
     [[nodiscard]] std::future<T> to_std() const {
         auto& from = required();
@@ -91,8 +93,8 @@ public:
         : state_(std::make_shared<detail::future_state<T>>(made_at)) {}
     promise(promise&& other) noexcept = default;
     promise& operator=(promise&& other) noexcept {
-        promise incoming{std::move(other)}; // first: it may be this one
-        std::swap(state_, incoming.state_); // the old one is broken, if it was not kept
+        promise incoming{std::move(other)}; // first, because `other` may be this promise
+        std::swap(state_, incoming.state_); // the old promise is broken if it was not kept
         return *this;
     }
     ~promise() {
@@ -100,11 +102,12 @@ public:
             state_->abandon();
     }
 
-    // As many as like; all are the same.
+    // May be called any number of times; all futures are equal.
     [[nodiscard]] future<T> get_future() const { return future<T>{required()}; }
 
-    // Gives the value; everybody goes on. What constructing it throws leaves the promise open.
-    // Parks: never. Threads: any. Throws: std::future_error if it was kept already.
+    // Gives the value or the exception; all waiters go on.
+    // Parks: never. Threads: any. Throws: std::future_error if the promise was kept already; the
+    // error of constructing the value, and the promise stays open.
     template <typename... Args>
         requires detail::makes_value<T, Args...>
     void set_value(Args&&... args) {
@@ -116,12 +119,12 @@ public:
             detail::throw_already_set();
     }
 
-    // The same for one of several who may keep it: false if it was kept already, or another is just
-    // doing so. A std::exception_ptr is the exception (of a promise of exception_ptr the value);
-    // anything else makes the value. What is lost to another who was there before is not moved
-    // from, unless both came in the same instant.
-    // Parks: never. Threads: any. Throws: what constructing the value throws, and the promise is
-    // open still.
+    // The same where several parties may keep the promise: false if another has kept it, or is just
+    // keeping it. A std::exception_ptr is the exception (for a promise of exception_ptr, the
+    // value); any other argument makes the value. An argument that comes too late is not moved
+    // from, unless both parties came in the same instant.
+    // Parks: never. Threads: any. Throws: the error of constructing the value, and the promise
+    // stays open.
     template <typename... Args>
         requires detail::makes_value<T, Args...>
     bool try_set(Args&&... args) {
@@ -134,7 +137,7 @@ public:
     }
 
 private:
-    // A copy, for whoever it wakes may end the promise.
+    // A copy, because a waiter that is woken may destroy the promise.
     std::shared_ptr<detail::future_state<T>> required() const {
         if (state_ == nullptr)
             detail::throw_no_state();
@@ -144,10 +147,10 @@ private:
     std::shared_ptr<detail::future_state<T>> state_;
 };
 
-// What a std::future will give. Nobody tells when that is there, so a thread of its own waits for
-// it: for a few of them, at the border to other libraries. Of one that is never kept the thread
-// never ends.
-// Parks: never. Threads: any. Throws: std::system_error if there can be no thread. Cost: a thread.
+// The value that a std::future will give. A std::future cannot notify, so a thread of its own waits
+// for it: use this for a few futures, at the border to other libraries. If the std::future is never
+// kept, that thread never ends.
+// Parks: never. Threads: any. Throws: std::system_error if no thread can be made. Cost: a thread.
 template <typename T>
 [[nodiscard]] future<T> from_std(std::future<T> from,
                                  std::source_location made_at = std::source_location::current()) {

@@ -14,7 +14,7 @@ struct latch::arrival : list_waiter {
 
 constexpr wait_kind latch::arrival_kind{true, &latch::left};
 
-// It was in the list, so the count is not zero.
+// The waiter was in the list, so the count is not zero.
 void latch::left(list_waiter& who, wait_list&, wake_batch&) noexcept {
     const auto& self = static_cast<arrival&>(who);
     self.of->count_ += self.by;
@@ -38,8 +38,8 @@ void latch::count_down(std::ptrdiff_t by) noexcept {
     subtract(by, to_wake);
 }
 
-// The lock is taken also to see that the count is zero: count_down() has then let go of the latch,
-// and the caller may destroy it.
+// The lock is taken even when the count is zero: count_down() has then finished with the latch, so
+// that the caller may destroy it.
 void latch::wait() {
     check_cancel();
     list_waiter me{plain_wait};

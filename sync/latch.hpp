@@ -14,7 +14,7 @@
 namespace creel::sync {
 
 struct latch_statistics {
-    std::ptrdiff_t count = 0; // still to come
+    std::ptrdiff_t count = 0; // arrivals that are still to come
     std::size_t waiting = 0;
 };
 
@@ -26,19 +26,20 @@ public:
     latch(const latch&) = delete;
     latch& operator=(const latch&) = delete;
 
-    // Subtracts; at zero everybody goes on, now and from then on. More than is left is a bug, and
-    // is caught. Whoever the last one lets through may destroy the latch.
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who waits.
+    // Subtracts. At zero all waiters go on, and from then on no call waits. To subtract more than
+    // is left is a bug, and is caught. A waiter that goes on may destroy the latch.
+    // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter.
     void count_down(std::ptrdiff_t by = 1) noexcept;
 
     // Parks: until the count is zero. Cancel: yes. Threads: any. Throws: cancelled.
     void wait();
 
-    // count_down, then wait. Cancel: yes, it has not arrived then: what it counted down is taken
-    // back. Threads: any. Throws: cancelled.
+    // count_down(by), then wait().
+    // Parks: as wait(). Cancel: yes, and the caller has not arrived then: the count goes up by `by`
+    // again. Threads: any. Throws: cancelled.
     void arrive_and_wait(std::ptrdiff_t by = 1);
 
-    // True once the count is zero. Never parks. Threads: any.
+    // True once the count is zero. Parks: never. Threads: any.
     [[nodiscard]] bool try_wait() const noexcept;
 
     // Threads: any.

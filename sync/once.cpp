@@ -1,3 +1,14 @@
+// The states of a once, and its transitions:
+//
+//     idle --1--> running --2--> done
+//       ^          |   ^ |
+//       +----4-----+   +3+
+//
+//     1  begin(): the first caller runs its function.
+//     2  end(true): the function has returned; all waiters go on. Final.
+//     3  end(false), and callers wait: the turn goes to the caller that has waited longest, so that
+//        no later call comes in between.
+//     4  end(false), and no caller waits: the next call is the first again.
 #include <creel/sync/once.hpp>
 
 #include <creel/fibers/assert.hpp>
@@ -10,7 +21,7 @@ struct once::caller : list_waiter {
     caller() noexcept : list_waiter(plain_wait) {}
     party_number party = this_party();
     const cancel_scope* within = this_scope();
-    bool its_turn = false; // the one before it has failed
+    bool its_turn = false; // the runner before it has failed
 };
 
 bool once::begin() {
@@ -40,7 +51,8 @@ bool once::begin() {
     return me.its_turn;
 }
 
-// Who fails hands its turn to the one who has waited longest, so nobody else can come in between.
+// A caller that has failed hands its turn to the caller that has waited longest, so that no later
+// call comes in between.
 void once::end(bool succeeded) noexcept {
     wake_batch to_wake;
     const std::lock_guard hold{lock_};

@@ -1,10 +1,10 @@
-// Something is done once, by whoever comes first; the others wait until it is done.
+// Something is done once, by the first caller; the others wait until it is done.
 //
 //     sync::once loaded;
-//     loaded.call([&] { table = load(); });   // everybody, before using the table
+//     loaded.call([&] { table = load(); });   // in every caller, before it uses the table
 //
-// As std::call_once: who throws has not done it, and the next does it. So too who is
-// cancelled. It must outlive every call.
+// As std::call_once: a caller whose function throws has not done it, and the next caller does it.
+// The same holds for a caller that is cancelled. The once must outlive every call.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -32,11 +32,11 @@ public:
     once(const once&) = delete;
     once& operator=(const once&) = delete;
 
-    // Returns when f has been called and has returned, by the caller or by another. Inside f, to
-    // call the same once is a bug, and is caught; in a child of f, or in a blocking call of f,
-    // it waits for itself until a cancel, and debug mode says so.
-    // Parks: while another calls its f, and as f does. Cancel: yes. Threads: any.
-    // Throws: what f throws, if it was the caller's; cancelled. Cost: three loads once it is done.
+    // Returns when f, or the function of another caller, has been called and has returned. To call
+    // the same once inside f is a bug, and is caught. In a child of f, or in a blocking call of f,
+    // such a call waits for itself until a cancel, and debug mode says so.
+    // Parks: while another caller runs its function, and as f does. Cancel: yes. Threads: any.
+    // Throws: cancelled; the error of the caller's own f. Cost: three loads once it is done.
     template <typename F>
     void call(F&& f) {
         check_cancel();
@@ -47,7 +47,7 @@ public:
         mine.succeeded = true;
     }
 
-    // Threads: any. Once it is true, everything that f did is visible.
+    // Once this is true, all effects of f are visible. Threads: any.
     [[nodiscard]] bool done() const noexcept { return done_.load(std::memory_order_acquire); }
     [[nodiscard]] once_statistics statistics() const noexcept;
 
@@ -63,13 +63,15 @@ private:
         bool succeeded = false;
     };
 
-    [[nodiscard]] bool begin(); // waits; true: it is the caller's turn to call its f
+    // Waits while another caller runs. True: it is this caller's turn to call its f. Throws:
+    // cancelled.
+    [[nodiscard]] bool begin();
     void end(bool succeeded) noexcept;
 
     mutable wait_lock lock_;
     std::atomic<bool> done_{false};        // written with the lock held
-    party_number runner_ = 0;              // guarded by lock_, as is all below; who calls its f
-    const cancel_scope* within_ = nullptr; // as it called; for debug mode
+    party_number runner_ = 0;              // guarded by lock_, as is all below; 0: idle, or done
+    const cancel_scope* within_ = nullptr; // the runner's scope when it called; for debug mode
     wait_list waiting_{lock_};
     std::uint64_t failed_ = 0;
 };

@@ -1,14 +1,15 @@
-// A limited number of things that are dear to make and used one at a time: connections to a
-// database, parsers, big buffers. Made when first needed, kept for the next, checked before reuse.
+// A limited number of items that are expensive to make, and of which each serves one user at a
+// time: connections to a database, parsers, big buffers. An item is made when it is first needed,
+// kept for the next user, and checked before reuse.
 //
 //     sync::pool<connection> connections{{.limit = 10,
 //                                         .create = [&] { return connect(database); },
 //                                         .is_valid = [](connection& c) { return !c.broken(); }}};
 //     auto c = connections.acquire();   // waits while 10 are in use
-//     c->query("...");                  // goes back when c goes, or is dropped by c.discard()
+//     c->query("...");                  // goes back at the end of c; or c.discard() drops it
 //
-// First come, first served. Whoever may go on makes its own if none is idle, so one that fails to
-// is out of nobody's way but its own.
+// First come, first served. A caller that may go on makes its own item if none is idle, so a create
+// that fails holds up no other caller.
 #pragma once
 
 #include <creel/fibers/assert.hpp>
@@ -32,8 +33,8 @@ namespace creel::sync {
 template <typename T>
 struct pool_options {
     std::size_t limit = 1;
-    std::function<T()> create{};        // may wait; what it throws, acquire() throws
-    std::function<bool(T&)> is_valid{}; // none: always; may wait
+    std::function<T()> create{};        // may wait; acquire() throws its error
+    std::function<bool(T&)> is_valid{}; // none: every item is valid; may wait
     std::function<void(T&&)> dispose{}; // none: the destructor; must neither wait nor throw
 };
 
@@ -52,7 +53,7 @@ class pool {
 public:
     class lease;
 
-    // Memory is taken as things are made, so a large limit costs nothing.
+    // Memory is taken as items are made, so a large limit costs nothing by itself.
     // Throws: std::bad_alloc. A limit of 0 or no way to create is a bug, and is caught.
     explicit pool(pool_options<T> options,
                   std::source_location made_at = std::source_location::current())
@@ -65,7 +66,8 @@ public:
     }
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
-    // Disposes of what is idle. What is in use then is a bug, and is caught. Never parks.
+    // Disposes of the idle items. To destroy the pool while an item is in use is a bug, and is
+    // caught. Parks: never.
     ~pool() {
         const auto s = permits_.statistics();
         CREEL_ASSERT(s.available == s.permits,
@@ -77,10 +79,10 @@ public:
             });
     }
 
-    // An idle one that is valid, the last used first, else a new one.
-    // Parks: while `limit` are in use, first come first served, and as create and is_valid do.
-    // Cancel: yes, nothing is held then. Threads: any. Throws: cancelled; what create or is_valid
-    // throws; std::bad_alloc, before anything is created.
+    // An idle item that is valid, the one used last first; else a new item.
+    // Parks: while `limit` items are in use, first come, first served; and as create and is_valid
+    // do. Cancel: yes, no item is held then. Threads: any. Throws: cancelled; the error of create
+    // or is_valid; std::bad_alloc, before an item is created.
     [[nodiscard]] lease acquire() {
         permit right = permits_.hold();
         while (std::optional<T> item = take_idle()) {
@@ -91,7 +93,7 @@ public:
         return lease{*this, make(), std::move(right)};
     }
 
-    // Threads: any. Never parks.
+    // Parks: never. Threads: any.
     [[nodiscard]] pool_statistics statistics() const noexcept {
         const auto s = permits_.statistics();
         const std::lock_guard hold{lock_};
@@ -100,8 +102,22 @@ public:
     }
 
 private:
-    // Empty: there is none, and the caller is to make one, which is counted, and has its place to
-    // go back to. Throws: std::bad_alloc.
+    // The life of one item, of which at most `limit` exist:
+    //
+    //     (none) --1--> being made --2--> in use --4--> idle
+    //        ^            |               | ^             |
+    //        +-----3------+               | +-----5-------+
+    //        +--------------6-------------+
+    //
+    //     1  take_idle(): none is idle. The caller holds a permit, and counts the item as existing.
+    //     2  make(): create has returned.
+    //     3  make(): create has thrown.
+    //     4  give_back(): at the end of the lease; the permit goes back after the item.
+    //     5  take_idle(): the item that was used last; is_valid looks at it next.
+    //     6  dispose(): by discard(), or is_valid has refused the item or has thrown.
+
+    // Empty: no item is idle, and the caller is to make one; that item is counted, and there is
+    // room to give it back. Throws: std::bad_alloc.
     std::optional<T> take_idle() {
         std::optional<T> item;
         typename detail::lifo_store<T>::room more; // allocated with the lock free
@@ -136,7 +152,7 @@ private:
             return true;
         try {
             return options_.is_valid(item);
-        } catch (...) { // it cannot be trusted
+        } catch (...) { // the item cannot be trusted
             dispose(std::move(item));
             throw;
         }
@@ -149,13 +165,13 @@ private:
     }
     void give_back(T&& item) noexcept {
         const std::lock_guard hold{lock_};
-        idle_.push(std::move(item)); // there is room for all that exist
+        idle_.push(std::move(item)); // there is room for all items that exist
     }
 
     pool_options<T> options_;
     mutable wait_lock lock_;
-    // Guarded by lock_, as is all below. No more exist than permits are held and items are idle, so
-    // no more than the limit.
+    // Guarded by lock_, as the next two. An item exists only while a permit is held for it or it is
+    // idle, so no more items exist than the limit.
     detail::lifo_store<T> idle_;
     std::size_t existing_ = 0; // idle, in use, or being made
     std::uint64_t created_ = 0;
@@ -166,10 +182,10 @@ private:
             return static_cast<std::ptrdiff_t>(std::min(limit, static_cast<std::size_t>(max())));
         }
     };
-    permits permits_; // one for each in use: who holds one may make what is missing
+    permits permits_; // one for each item in use; a caller with a permit may make a missing item
 };
 
-// One that is in use. Moves, does not copy. Must not outlive its pool.
+// An item in use. Moves, does not copy. Must not outlive its pool.
 template <typename T>
 class pool<T>::lease {
 public:
@@ -178,25 +194,26 @@ public:
           item_(std::move(other.item_)),
           right_(std::move(other.right_)) {}
     lease& operator=(lease&&) = delete;
-    // Gives it back, to the next who waits. Never parks.
+    // Gives the item back, for the next caller that waits. Parks: never.
     ~lease() {
         if (from_ != nullptr)
-            from_->give_back(std::move(item_)); // before the permit
+            from_->give_back(std::move(item_)); // before the permit goes back
     }
 
-    // Of one that was moved from or discarded: a bug, and is caught.
+    // To use a lease that was moved from or discarded is a bug, and is caught.
     [[nodiscard]] T& operator*() noexcept {
         CREEL_ASSERT(from_ != nullptr, "this lease of a pool was moved from, or discarded");
         return item_;
     }
     [[nodiscard]] T* operator->() noexcept { return std::addressof(**this); }
 
-    // It is broken: disposes of it instead of giving it back. Once. Never parks.
+    // For a broken item: disposes of it instead of giving it back. A second call does nothing.
+    // Parks: never.
     void discard() noexcept {
         if (from_ == nullptr)
             return;
         {
-            T last{std::move(item_)}; // ends here, before another may be made in its place
+            T last{std::move(item_)}; // ends here, before another item may be made in its place
             std::exchange(from_, nullptr)->dispose(std::move(last));
         }
         right_.release();

@@ -1,3 +1,14 @@
+// The states of the line, and its transitions:
+//
+//     no waiter is first --1--> a waiter is first --2--+
+//           ^                     |  ^                 |
+//           +---------3-----------+  +-----------------+
+//
+//     1  acquire() finds too few tokens: its caller is the first, and sleeps in wait_as_first()
+//        until they are due. Later callers wait behind it.
+//     2  pass_on(), at the end of wait_as_first(), when the first has its tokens or gives up: the
+//        next waiters get their tokens as far as these are there, and the one after them is first.
+//     3  pass_on() finds no waiter left.
 #include <creel/sync/rate_limiter.hpp>
 
 #include <creel/fibers/assert.hpp>
@@ -9,7 +20,7 @@
 
 namespace creel::sync {
 
-// One behind the first. Woken either with its tokens, or to be the first itself.
+// A waiter behind the first. It is woken with its tokens, or to be the first itself.
 struct rate_limiter::request : list_waiter {
     explicit request(std::int64_t n) noexcept : list_waiter(plain_wait), count(n) {}
     std::int64_t count;
@@ -31,19 +42,19 @@ rate_limiter::wide rate_limiter::price(std::int64_t count) const noexcept {
     return wide{count} * limit_.per.count();
 }
 
-// What has come since as_of_: nothing if another thread has read its clock later, and was first at
-// the lock.
+// What has come since as_of_. Nothing if `t` is earlier: another thread has then read its clock
+// later and taken the lock sooner.
 rate_limiter::wide rate_limiter::earned(time_point t) const noexcept {
     return t > as_of_ ? wide{(t - as_of_).count()} * limit_.tokens : 0;
 }
 
-// While nobody waits, or who waited gives up: saves no more than the burst.
+// While no caller waits, or when the first has given up: saves no more than the burst.
 void rate_limiter::accrue(time_point t) noexcept {
     saved_ = std::min(saved_ + earned(t), price(limit_.burst));
     as_of_ = std::max(as_of_, t);
 }
 
-// When so many will be there; as_of_ if they are.
+// When `count` tokens will be there; as_of_ if they are there already.
 time_point rate_limiter::due(std::int64_t count) const noexcept {
     const wide missing = price(count) - saved_;
     if (missing <= 0)
@@ -54,8 +65,8 @@ time_point rate_limiter::due(std::int64_t count) const noexcept {
     return as_of_ + duration{static_cast<duration::rep>(nanoseconds)};
 }
 
-// At the moment they were due, however late the one who gets them is served: the time since then
-// works for the next. Bounds nothing by the burst, for somebody waits.
+// Takes the tokens as of the moment they were due, however late their waiter is served: the time
+// since then counts for the next. Does not bound by the burst, because a caller waits.
 void rate_limiter::take(std::int64_t count, time_point at) noexcept {
     saved_ += earned(at) - price(count);
     as_of_ = at;
@@ -63,14 +74,14 @@ void rate_limiter::take(std::int64_t count, time_point at) noexcept {
         granted_ = std::numeric_limits<std::uint64_t>::max();
 }
 
-// The first has been served, or gives up: serves those whose tokens are there too, and makes the
-// next the first.
+// The first has been served, or gives up: serves the waiters whose tokens are there too, and makes
+// the next waiter the first.
 void rate_limiter::pass_on(time_point t, wake_batch& to_wake) noexcept {
     while (auto* next = static_cast<request*>(waiting_.take_front())) {
         to_wake.add(*next);
         const time_point at = due(next->count);
         if (at > t)
-            return; // it is the first now
+            return; // this waiter is the first now
         take(next->count, at);
         next->granted = true;
     }
@@ -129,7 +140,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
             wake_batch to_wake;
             const std::lock_guard hold{of.lock_};
             if (!served)
-                of.accrue(t); // what has come for it alone is bounded by the burst again
+                of.accrue(t); // the burst bounds again what has come for this waiter alone
             of.pass_on(t, to_wake);
         }
         bool served = false;
@@ -149,7 +160,7 @@ void rate_limiter::wait_as_first(std::int64_t count) {
             }
             first_.push_back(me);
         }
-        static_cast<void>(me.wait_until(at)); // or set_rate() has woken it: look again
+        static_cast<void>(me.wait_until(at)); // due, or woken by set_rate(): looks again
     }
 }
 
@@ -160,8 +171,8 @@ void rate_limiter::set_rate(rate limit) noexcept {
     const std::lock_guard hold{lock_};
     saved_ += earned(t);
     as_of_ = std::max(as_of_, t);
-    // For one who waits, and is served late, more than the burst may have come, but to count more
-    // than one can ask for is of no use.
+    // For a waiter that is served late, more than the burst may have come. To count more tokens
+    // than a call can ask for is of no use.
     constexpr wide most = std::numeric_limits<std::int64_t>::max();
     const wide bound = has_first_ ? most : std::min(limit_.burst, limit.burst);
     const wide tokens = saved_ / limit_.per.count();

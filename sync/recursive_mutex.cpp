@@ -23,7 +23,7 @@ bool recursive_mutex::try_lock() noexcept {
     return true;
 }
 
-// Only the owner may look at the depth; a stranger is caught by the mutex.
+// Only the owner may look at the depth; the mutex catches an unlock by another party.
 void recursive_mutex::unlock() noexcept {
     if (!owned() || --depth_ == 0)
         mutex::unlock();

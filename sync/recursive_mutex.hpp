@@ -1,7 +1,8 @@
-// A mutex that its owner may lock again; it is free when it was unlocked as often.
+// A mutex that its owner may lock again; it is free once it was unlocked as often.
 //
-// For code that calls itself back. Prefer a mutex and a function that is called with it held: this
-// one hides who protects what, and a condition_variable lets go of one level only.
+// For code that calls itself back. Prefer a mutex, and a function that is called with it held: a
+// recursive mutex hides which code protects which data, and a condition_variable releases one level
+// only.
 #pragma once
 
 #include <creel/sync/mutex.hpp>
@@ -17,24 +18,25 @@ public:
         std::source_location made_at = std::source_location::current()) noexcept
         : mutex("recursive_mutex", made_at) {}
 
-    // Parks: until it is handed over, unless the caller holds it. Cancel: no. Threads: any.
+    // Parks: until its turn comes, unless the caller holds it. Cancel: no. Threads: any.
+    // Cost: the primitive's lock, twice.
     void lock();
 
-    // The same. Cancel: yes, its level is not held then. Threads: any. Throws: cancelled.
+    // Parks: as lock(). Cancel: yes, this level is not held then. Threads: any. Throws: cancelled.
     void lock_cancellable();
 
     // Parks: never. Threads: any.
     [[nodiscard]] bool try_lock() noexcept;
 
-    // By its owner; anybody else's unlock is a bug, and is caught.
-    // Parks: never. Threads: any. Cost: two spinlocks.
+    // By the owner; an unlock by another party is a bug, and is caught.
+    // Parks: never. Threads: any. Cost: the primitive's lock, twice.
     void unlock() noexcept;
 
     using mutex::owned;
     using mutex::statistics;
 
 private:
-    std::size_t depth_ = 0; // the owner's
+    std::size_t depth_ = 0; // only the owner uses it
 };
 
 } // namespace creel::sync

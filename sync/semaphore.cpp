@@ -14,7 +14,7 @@ struct semaphore::request : detail::contender {
     std::ptrdiff_t count;
 };
 
-// A large request that gives up lets those behind it go who were waiting for it only.
+// When a large request gives up, requests behind it that waited only for it may go.
 constexpr wait_kind semaphore::request_kind{true, &semaphore::left};
 
 void semaphore::left(list_waiter& who, wait_list&, wake_batch& to_wake) noexcept {
@@ -51,7 +51,8 @@ void semaphore::acquire(std::ptrdiff_t count) {
     wait_for_turn(count);
 }
 
-// Past those who wait: while one of them is called, unless the first could not be passed by.
+// May the caller pass the waiters? Only while one of them is called, and not past a first waiter to
+// which the permits are handed over.
 bool semaphore::may_barge() const noexcept {
     return called_ != 0 && !static_cast<const request*>(waiting_.front())->is_handed_over();
 }
@@ -61,7 +62,7 @@ void semaphore::wait_for_turn(std::ptrdiff_t count) {
     ++waited_;
     wake_batch to_wake;
     if (called_ != 0)
-        serve(to_wake); // fibers of this thread that would come before us
+        serve(to_wake); // fibers of this thread that come before this caller
     detail::wait_for_turn(
         waiting_,
         [&](time_point began) {
@@ -112,8 +113,8 @@ void semaphore::give_back(std::ptrdiff_t count) noexcept {
     serve(to_wake);
 }
 
-// In order, and no further than the first who must wait on. What those who are called may take is
-// there for those only to whom it is handed over.
+// Serves the waiters in order, up to the first that must still wait. Permits that called waiters
+// may take can still be handed over to the next in line, but no other waiter is called for them.
 void semaphore::serve(wake_batch& to_wake) noexcept {
     while (auto* first = static_cast<request*>(waiting_.front())) {
         if (first->count > available_)
@@ -129,7 +130,7 @@ void semaphore::serve(wake_batch& to_wake) noexcept {
         } else {
             return;
         }
-        static_cast<void>(waiting_.take(*next)); // requests have no claim: it always succeeds
+        static_cast<void>(waiting_.take(*next)); // a request has no claim: this always succeeds
         to_wake.add(*next);
     }
 }

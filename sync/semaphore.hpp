@@ -1,18 +1,19 @@
-// So many at a time: connections to a backend, requests in flight, memory in use.
+// At most so many at a time: connections to a backend, requests in flight, memory in use.
 //
 //     sync::semaphore slots{10};
-//     n.spawn([&] { auto permit = slots.hold(); fetch(url); });      // given back at the brace
+//     n.spawn([&] { auto permit = slots.hold(); fetch(url); });      // goes back at the brace
 //
 //     sync::semaphore memory{64 * 1024};                             // weighted
 //     auto permit = memory.hold(bytes);
 //
 //     sync::semaphore arrived{0, sync::semaphore::max()};            // signals: none yet
-//     arrived.release();                                             // one came
+//     arrived.release();                                             // one signal
 //     arrived.acquire();                                             // waits for one, and takes it
 //
-// Fair: a request for many permits is not passed by those behind it that ask for few. Where the
-// first in line is on another thread, it is told to try, and others may have the permits until its
-// thread runs; if they are gone then, it comes first once it has waited for a millisecond.
+// Fair: a request for many permits is not passed by requests behind it that ask for few. When the
+// first waiter in line is on another thread, it is told to try, and other callers may take the
+// permits until its thread runs. If they are gone then, it comes first once it has waited for a
+// millisecond.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -28,23 +29,24 @@ namespace creel::sync {
 
 class semaphore;
 
-// Permits held; they go back when this ends. Moves, does not copy. Must not outlive its semaphore.
+// Permits that are held; they go back when this is destroyed. Moves, does not copy. Must not
+// outlive its semaphore.
 class permit {
 public:
     permit(permit&& other) noexcept
         : from_(std::exchange(other.from_, nullptr)), count_(other.count_) {}
     permit& operator=(permit&& other) noexcept {
-        permit incoming{std::move(other)}; // first: it may be this one
+        permit incoming{std::move(other)}; // first, because `other` may be this permit
         std::swap(from_, incoming.from_);
         std::swap(count_, incoming.count_);
-        return *this; // the old ones go back
+        return *this; // the old permits go back
     }
     ~permit() { release(); }
 
-    // Gives them back now; a second time does nothing. Never parks.
+    // Gives them back now; a second call does nothing. Parks: never.
     void release() noexcept;
 
-    // How many; 0 once they were given back.
+    // How many are held; 0 once they were given back.
     [[nodiscard]] std::ptrdiff_t count() const noexcept { return from_ != nullptr ? count_ : 0; }
 
 private:
@@ -57,23 +59,23 @@ private:
 
 struct semaphore_statistics {
     std::ptrdiff_t permits = 0;   // in all: the most that can be available
-    std::ptrdiff_t available = 0; // negative after a resize() to less than is held
-    std::size_t waiting = 0;      // in line: without those told to try, which have not yet
+    std::ptrdiff_t available = 0; // negative after a resize() to fewer than are held
+    std::size_t waiting = 0;      // in line: without waiters that were told to try and have not yet
     std::uint64_t waited = 0;     // acquisitions that had to wait, since it was made
 };
 
 class semaphore {
 public:
-    // So many in all, and all of them are free. A negative number is a bug, and is caught.
+    // `permits` in all, and all of them are free. A negative number is a bug, and is caught.
     explicit semaphore(std::ptrdiff_t permits,
                        std::source_location made_at = std::source_location::current());
-    // `initial` are free at first, and there may be up to `limit`: the rest counts as acquired, so
-    // that anyone may release() it. To signal by release(), as with std::counting_semaphore{0} and
-    // asyncio's Semaphore(0); with max() there is no limit that a program reaches. An initial
-    // number that is negative or above the limit is a bug, and is caught.
+    // `initial` permits are free at first, and up to `limit` may be: the rest counts as acquired,
+    // so that any party may release() it. This is for signals by release(), as with
+    // std::counting_semaphore{0} and asyncio's Semaphore(0); no program reaches the limit max(). An
+    // initial number that is negative or above the limit is a bug, and is caught.
     semaphore(std::ptrdiff_t initial, std::ptrdiff_t limit,
               std::source_location made_at = std::source_location::current());
-    // To destroy it while somebody waits is a bug, and is caught.
+    // To destroy it while a caller waits is a bug, and is caught.
     ~semaphore();
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
@@ -83,30 +85,33 @@ public:
         return std::numeric_limits<std::ptrdiff_t>::max();
     }
 
-    // Takes `count` permits; hold() gives them back by itself. To ask for more than there are in
-    // all waits for a resize(). Parks: until so many are free and it is its turn. Cancel:
-    // yes, no permit is held then. Threads: any. Throws: cancelled. Cost: a spinlock when they are
-    // free.
+    // Takes `count` permits; those of hold() go back by themselves. A caller that asks for more
+    // than there are in all waits for a resize().
+    // Parks: until so many are free and its turn comes. Cancel: yes, no permit is held then.
+    // Threads: any. Throws: cancelled. Cost: the primitive's lock when they are free.
     void acquire(std::ptrdiff_t count = 1);
     [[nodiscard]] permit hold(std::ptrdiff_t count = 1) {
         acquire(count);
         return {*this, count};
     }
 
-    // False, or empty, if they are not free or others come first. Never parks. Threads: any.
+    // False, or empty, if they are not free or other callers come first.
+    // Parks: never. Threads: any.
     [[nodiscard]] bool try_acquire(std::ptrdiff_t count = 1) noexcept;
     [[nodiscard]] std::optional<permit> try_hold(std::ptrdiff_t count = 1) noexcept {
         return try_acquire(count) ? std::optional{permit{*this, count}} : std::nullopt;
     }
 
-    // Gives back what was acquired, by whomever; more than that, so that there would be more than
-    // the limit, is a bug, and is caught. Whoever it lets through may destroy the semaphore.
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who may go.
+    // Gives permits back; any party may have acquired them. To release more than were acquired, so
+    // that there are more than the limit, is a bug, and is caught. A waiter that goes on may
+    // destroy the semaphore.
+    // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter that may
+    // go.
     void release(std::ptrdiff_t count = 1) noexcept;
 
-    // From now on so many in all: the limit, and with it what is available, changes by the
-    // difference. Those held stay held: with fewer, releases are kept back until the number is
-    // right. Never parks. Threads: any.
+    // From now on `permits` in all: the limit changes, and the available number changes by the same
+    // difference. Permits that are held stay held: after a change to fewer, released permits become
+    // available only when the number is right again. Parks: never. Threads: any.
     void resize(std::ptrdiff_t permits) noexcept;
 
     // Threads: any.
@@ -122,16 +127,16 @@ private:
     static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
     static const wait_kind request_kind;
 
-    void wait_for_turn(std::ptrdiff_t count);      // with the lock held, which it lets go
+    void wait_for_turn(std::ptrdiff_t count);      // with the lock held, which it releases
     void serve(wake_batch& to_wake) noexcept;      // with the lock held
-    [[nodiscard]] bool may_barge() const noexcept; // with the lock held, while somebody waits
-    void give_back(std::ptrdiff_t count) noexcept; // with the lock held, which it lets go
+    [[nodiscard]] bool may_barge() const noexcept; // with the lock held, while a caller waits
+    void give_back(std::ptrdiff_t count) noexcept; // with the lock held, which it releases
 
-    // permits_ - available_ are held: 0 to max() of them, so that no sum here overflows.
+    // permits_ - available_ permits are held: 0 to max() of them, so that no sum here overflows.
     mutable wait_lock lock_;
     std::ptrdiff_t available_; // guarded by lock_, as is all below
     wait_list waiting_{lock_};
-    std::ptrdiff_t called_ = 0; // asked for by those who waited, on other threads, and now try
+    std::ptrdiff_t called_ = 0; // permits that called waiters ask for: they are told to try
     std::ptrdiff_t permits_;
     std::uint64_t waited_ = 0;
 };

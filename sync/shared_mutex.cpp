@@ -1,3 +1,15 @@
+// The parties inside, and the transitions. `detail/contender.hpp` tells what `called` means.
+//
+//     free --1--> written --2--> free     written: writer_ is the party inside
+//     free --3--> read    --5--> free     read: readers_ parties are inside
+//     read --4--> read
+//
+//     1  let_in(false): a writer enters. try_enter() at once, admit() by a hand-over, or the writer
+//        itself once it is called.
+//     2  unlock(); admit() then lets waiters in.
+//     3  let_in(true): the first reader enters, in the same three ways.
+//     4  let_in(true): another reader enters, or a reader leaves and others stay.
+//     5  unlock_shared() of the last reader; admit() then lets waiters in.
 #include <creel/sync/shared_mutex.hpp>
 
 #include <creel/fibers/assert.hpp>
@@ -9,10 +21,10 @@ namespace creel::sync {
 
 namespace {
 
-// Readers are too many to be listed without memory, but the sum of their fingerprints tells whether
-// those who left are those who came: sums of the numbers themselves would, too often, agree (1 + 4
-// = 2 + 3). The mixing is that of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom
-// number generators", 2014): a bijection, so that one reader is always told from another.
+// A list of the readers needs memory. Instead the sum of their fingerprints tells whether the
+// readers that left are the readers that came. Sums of the numbers themselves agree too often (1 +
+// 4 = 2 + 3). The mixing is that of splitmix64 (Steele, Lea and Flood, "Fast splittable
+// pseudorandom number generators", 2014): a bijection, so that two readers always differ.
 std::uint64_t fingerprint(party_number who) noexcept {
     std::uint64_t z = who * 0x9e3779b97f4a7c15U;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
@@ -34,7 +46,7 @@ struct shared_mutex::entrant : detail::contender {
 constexpr wait_kind shared_mutex::not_cancellable{false};
 constexpr wait_kind shared_mutex::cancellable{true, &shared_mutex::left};
 
-// A writer that gives up lets the readers behind it go, if readers are inside.
+// When a writer gives up while readers are inside, the readers behind it may enter.
 void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& to_wake) noexcept {
     static_cast<entrant&>(who).of->admit(to_wake);
 }
@@ -57,7 +69,8 @@ void shared_mutex::let_in(bool to_share, party_number who) noexcept {
         writer_ = who;
 }
 
-// Past those who wait only while one of them is called, unless the first could not be passed by.
+// Enters past the waiters only while one of them is called, and not past a first waiter to which
+// the mutex is handed over.
 bool shared_mutex::try_enter(bool to_share, party_number me) noexcept {
     if (!is_open(to_share))
         return false;
@@ -86,7 +99,7 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
     const party_number writer = writer_;
     wake_batch to_wake;
     if (called_writers_ + called_readers_ != 0)
-        admit(to_wake); // fibers of this thread that would come before us
+        admit(to_wake); // fibers of this thread that come before this caller
     detail::wait_for_turn(
         waiting_,
         [&](time_point began) {
@@ -111,8 +124,8 @@ std::size_t& shared_mutex::called(bool to_share) noexcept {
     return to_share ? called_readers_ : called_writers_;
 }
 
-// In order, and no further than the first who must wait on. Of those who are called at one time all
-// can enter: one writer, or readers.
+// Admits the waiters in order, up to the first that must still wait. All waiters that are called at
+// one time can enter together: one writer, or readers.
 void shared_mutex::admit(wake_batch& to_wake) noexcept {
     while (auto* first = static_cast<entrant*>(waiting_.front())) {
         if (!is_open(first->shares))
@@ -125,7 +138,7 @@ void shared_mutex::admit(wake_batch& to_wake) noexcept {
         } else {
             return;
         }
-        to_wake.add(*waiting_.take_front()); // entrants have no claim: it is the first
+        to_wake.add(*waiting_.take_front()); // an entrant has no claim: this is the first
     }
 }
 

@@ -5,9 +5,10 @@
 //     { const std::lock_guard writing{m}; table.insert(...); }
 //
 // Fair to both: a reader that comes while a writer waits queues up behind it, and readers that wait
-// side by side go in together. Where the first in line is on another thread, it is told to try, and
-// others may enter until its thread runs; if it cannot enter then, it comes first once it has
-// waited for a millisecond. Costs more than a mutex: for long reads, not for short ones.
+// side by side enter together. When the first waiter in line is on another thread, it is told to
+// try, and other callers may enter until its thread runs. If it cannot enter then, it comes first
+// once it has waited for a millisecond. It costs more than a mutex: use it for long reads, not for
+// short ones.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -21,7 +22,7 @@ namespace creel::sync {
 struct shared_mutex_statistics {
     bool locked = false;         // by a writer
     std::size_t readers = 0;     // inside
-    std::size_t waiting = 0;     // of either kind, in line: without those told to try
+    std::size_t waiting = 0;     // of both kinds, in line: without waiters told to try
     std::uint64_t contended = 0; // locks that had to wait, since it was made
 };
 
@@ -29,25 +30,27 @@ class shared_mutex {
 public:
     explicit shared_mutex(std::source_location made_at = std::source_location::current()) noexcept
         : lock_("shared_mutex", made_at) {}
-    // To destroy it while somebody holds it is a bug, and is caught.
+    // To destroy it while a party holds it is a bug, and is caught.
     ~shared_mutex();
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 
-    // For a writer. To lock it, either way, while one writes is a bug, and is caught.
-    // Parks: until its turn comes. Cancel: no. Threads: any. Cost: a spinlock when it is free.
+    // For a writer. A writer that locks it again, either way, is a bug, and is caught.
+    // Parks: until its turn comes. Cancel: no. Threads: any. Cost: the primitive's lock when it is
+    // free.
     void lock();
     // Parks: as lock(). Cancel: yes, it is not held then. Threads: any. Throws: cancelled.
     void lock_cancellable();
     // Parks: never. Threads: any.
     [[nodiscard]] bool try_lock() noexcept;
-    // By the writer who locked it; anybody else's unlock is a bug, and is caught.
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake for each who may go.
+    // By the writer that locked it; an unlock by another party is a bug, and is caught.
+    // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter that may
+    // enter.
     void unlock() noexcept;
 
-    // For readers, likewise. An unlock by one who does not read is a bug, and is caught: at once
-    // where one reads, and among several when the last has left, before a writer gets in. A reader
-    // that locks again while a writer waits waits for itself.
+    // The same for readers. An unlock by a party that does not read is a bug, and is caught: at
+    // once if there is one reader, and with several when the last has left, before a writer enters.
+    // A reader that locks again while a writer waits, waits for itself.
     void lock_shared();
     void lock_shared_cancellable();
     [[nodiscard]] bool try_lock_shared() noexcept;
@@ -68,7 +71,7 @@ private:
     void enter(bool to_share, const wait_kind& kind);
     // With the lock held.
     [[nodiscard]] bool try_enter(bool to_share, party_number me) noexcept;
-    [[nodiscard]] bool is_open(bool to_share) const noexcept; // whoever waits
+    [[nodiscard]] bool is_open(bool to_share) const noexcept; // without regard to waiters
     void let_in(bool to_share, party_number who) noexcept;
     void add_reader(party_number who) noexcept;
     [[nodiscard]] std::size_t& called(bool to_share) noexcept;
@@ -79,8 +82,8 @@ private:
     std::size_t readers_ = 0;
     std::uint64_t readers_sum_ = 0; // of their fingerprints: 0 if there are none
     wait_list waiting_{lock_};
-    std::size_t called_writers_ = 0; // those who waited, on other threads, and now try
-    std::size_t called_readers_ = 0;
+    std::size_t called_writers_ = 0; // waiters of other threads that are told to try
+    std::size_t called_readers_ = 0; // the same; at one time either one writer or readers
     std::uint64_t contended_ = 0;
 };
 

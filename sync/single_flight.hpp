@@ -1,12 +1,12 @@
-// One computation for all who ask for the same at the same time: keeps a cache miss from becoming a
-// hundred equal queries.
+// One computation for all callers that ask for the same key at the same time: a cache miss does not
+// become a hundred equal queries.
 //
 //     sync::single_flight<std::string, page> fetches;
 //     page p = fetches.run(url, [&] { return fetch(url); });
 //
-// Whoever asks first computes, on its own fiber; the others wait and get a copy of its value, or
-// its error. If it is cancelled, the one who has waited longest computes instead, with its own
-// function. Nothing is kept: who asks when nobody computes, computes.
+// The first caller computes, on its own fiber. The others wait, and get a copy of its value, or its
+// error. If it is cancelled, the caller that has waited longest computes instead, with its own
+// function. No value is kept: a caller that asks while no other computes, computes.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
@@ -29,13 +29,15 @@ public:
     explicit single_flight(std::source_location made_at = std::source_location::current())
         : core_(made_at) {}
 
-    // f() for `key`, by this caller or by another that asks for it now. Inside f, to ask for the
-    // same key is a bug, and is caught; in a child of f, it waits for itself until a cancel, and
-    // debug mode says so. Equal is called under a spinlock, so it must not wait.
-    // Parks: until there is a value, or as f does. Cancel: yes; of those who wait only this one
-    // leaves, and of one who computes another takes over. Threads: any. Throws: cancelled; what the
-    // f that was run throws; std::bad_alloc. Cost: an allocation, for the value; if many keys are
-    // in flight, 8 to 16 bytes for each, until none is.
+    // The value of f() for `key`, run by this caller or by another that asks for the key now. To
+    // ask for the same key inside f is a bug, and is caught; in a child of f, such a call waits for
+    // itself until a cancel, and debug mode says so. Equal is called with the primitive's lock
+    // held, so it must not wait.
+    // Parks: until there is a value, or as f does. Cancel: yes; a caller that waits leaves alone,
+    // and when the caller that computes is cancelled, another takes over. Threads: any.
+    // Throws: cancelled; the error of the f that was run; std::bad_alloc. Cost: the primitive's
+    // lock, twice, and an allocation for the value; if many keys are in flight, 8 to 16 bytes for
+    // each, until none is.
     template <std::invocable F>
     V run(const K& key, F&& f) {
         check_cancel();
@@ -48,7 +50,7 @@ public:
             try {
                 mine.value = std::make_shared<const V>(std::invoke(f));
             } catch (const cancelled&) {
-                throw; // mine.value and mine.error are null: handed over
+                throw; // mine.value and mine.error are null: another caller takes over
             } catch (...) {
                 mine.error = std::current_exception();
                 throw;
@@ -60,7 +62,7 @@ public:
         return *std::static_pointer_cast<const V>(mine.value);
     }
 
-    // Keys that are computed now. Threads: any. Never parks.
+    // The number of keys that are computed now. Parks: never. Threads: any.
     [[nodiscard]] std::size_t in_flight() const noexcept { return core_.in_flight(); }
     // Threads: any.
     [[nodiscard]] single_flight_statistics statistics() const noexcept {

@@ -1,5 +1,5 @@
-// A value that changes, and those who want to know when: only the newest counts, and one who was
-// slow sees just that. For settings, states, the head of a log.
+// A value that changes, and the observers that want to see each change. Only the newest value
+// counts: a slow observer sees just that. For settings, states, the head of a log.
 //
 //     sync::watch<config> settings{load()};
 //     n.spawn([o = settings.observe()]() mutable { while (auto c = o.next()) apply(*c); });
@@ -27,28 +27,29 @@ class watch {
 public:
     class observer;
 
-    // Throws: std::bad_alloc, for a T that is not small and plain, as set does.
+    // Throws: std::bad_alloc, for a T that is not small and plain, as set() does.
     explicit watch(T initial, std::source_location made_at = std::source_location::current())
         : value_(std::move(initial)), core_("watch", made_at) {}
     watch(const watch&) = delete;
     watch& operator=(const watch&) = delete;
 
-    // False once it is closed: the value stays as it is. Parks: never. Threads: any. Throws:
-    // std::bad_alloc, for a T that is not small and plain. Cost: a spinlock, and a wake for each
-    // who waits.
+    // False once it is closed; the value then stays as it is.
+    // Parks: never. Threads: any. Throws: std::bad_alloc, for a T that is not small and plain.
+    // Cost: the primitive's lock, and a wake for each waiter.
     bool set(T value) {
         detail::kept_value<T> replaced{std::move(value)};
         wake_batch to_wake;
         const std::lock_guard hold{core_.guard};
         if (core_.closed)
             return false;
-        std::swap(value_, replaced); // the old one ends after the unlock
+        std::swap(value_, replaced); // the old value ends after the unlock
         ++core_.newest;
         core_.waiting.take_all(to_wake);
         return true;
     }
 
-    // A copy of the newest. Parks: never. Threads: any. Throws: what copying it throws.
+    // A copy of the newest value.
+    // Parks: never. Threads: any. Throws: the error of copying it.
     [[nodiscard]] T get() const {
         std::unique_lock hold{core_.guard};
         const detail::kept_value<T> value = value_;
@@ -56,16 +57,17 @@ public:
         return *value;
     }
 
-    // Sees the changes from now on. Must not outlive the watch, and is one fiber's at a time.
-    // Threads: any. Never parks.
+    // An observer sees the changes from now on. It must not outlive the watch, and one fiber uses
+    // it at a time. Parks: never. Threads: any.
     [[nodiscard]] observer observe() {
         const std::lock_guard hold{core_.guard};
         return observer{*this, core_.newest};
     }
 
-    // No change will come: observers see the last one, and then the end. Threads: any. Never parks.
+    // No more changes: observers see the last value, and then the end. Parks: never. Threads: any.
     void close() noexcept { core_.close(); }
 
+    // Threads: any.
     [[nodiscard]] watch_statistics statistics() const noexcept {
         const std::lock_guard hold{core_.guard};
         return {core_.newest, core_.waiting.size(), core_.closed};
@@ -79,10 +81,10 @@ private:
 template <typename T>
 class watch<T>::observer {
 public:
-    // A copy of the newest value, once it is another than this observer has seen; empty when it is
-    // closed and the last one seen.
-    // Parks: until then. Cancel: yes, the change is seen by the next call. Threads: any. Throws:
-    // cancelled; what copying the value throws, and the next call gives it again.
+    // A copy of the newest value, once this observer has not seen it yet. Empty once the watch is
+    // closed and this observer has seen the last value.
+    // Parks: until then. Cancel: yes, and the next call sees the change. Threads: any.
+    // Throws: cancelled; the error of copying the value, and the next call gives it again.
     [[nodiscard]] std::optional<T> next() {
         std::unique_lock hold = of_->core_.wait_for_more_than(seen_);
         if (of_->core_.newest == seen_)
@@ -100,7 +102,7 @@ private:
     observer(watch& of, std::uint64_t seen) noexcept : of_(&of), seen_(seen) {}
 
     watch* of_;
-    std::uint64_t seen_; // the number of the last change it was told
+    std::uint64_t seen_; // the number of the last change that it was given
 };
 
 } // namespace creel::sync

@@ -32,8 +32,8 @@ flight*& flight_table::chain(std::size_t number) noexcept {
     return more_[in][number - (fewest << in)];
 }
 
-// By as many low bits of the hash as there are chains for; by one less where that chain is not
-// made yet.
+// Chosen by as many low bits of the hash as there are chains for, or by one bit less where that
+// chain is not made yet.
 flight*& flight_table::chain_of(std::size_t hash) noexcept {
     const std::size_t low = std::bit_floor(chains_);
     const std::size_t number = hash & (2 * low - 1);
@@ -48,7 +48,7 @@ flight** flight_table::find(const flight& like) {
     return place;
 }
 
-// Two splits for each leader: what was not made while there was no memory is caught up with.
+// Two splits for each leader, so that the table catches up after a time without memory.
 void flight_table::add(flight*& place, flight& leader) noexcept {
     place = &leader;
     ++size_;
@@ -80,14 +80,15 @@ flight_table::block flight_table::make_block(std::size_t chains) noexcept {
     return block{new (std::nothrow) flight* [chains] {}};
 }
 
-// Another may have given one meanwhile, or all may have landed.
+// Another caller may have given a block meanwhile, or all flights may have landed.
 flight_table::block flight_table::give_block(block made, std::size_t chains) noexcept {
     if (missing() == chains)
         more_[block_of(chains_)].swap(made);
     return made;
 }
 
-// The chain whose turn it is keeps those whose next bit of the hash is 0.
+// The chain whose turn it is keeps the leaders whose next bit of the hash is 0; the others go to
+// the new chain.
 void flight_table::split() noexcept {
     const std::size_t low = std::bit_floor(chains_);
     flight** stay = &chain(chains_ - low);
@@ -162,8 +163,8 @@ void flight_core::land(flight& leader) noexcept {
     wake_batch to_wake;
     const std::lock_guard hold{lock_};
     if (leader.value == nullptr && leader.error == nullptr) {
-        // Whoever takes over is off the list, so a cancel finds it `pending`: it computes, and its
-        // first wait hands over again.
+        // The follower that takes over is off the list, so that a cancel finds it `pending`: it
+        // computes, and its first wait throws, which hands over again.
         if (auto* next = static_cast<follower*>(leader.followers.take_front())) {
             next->leads = true;
             --waiting_;

@@ -1,5 +1,23 @@
-// The untyped half of single_flight: who computes what, and who waits for whom. All of it lies on
-// the stacks of those who take part, but for the chains of many keys.
+// The untyped half of single_flight: which caller computes which key, and which callers wait for
+// it. All of it lies on the stacks of these callers, except for the chains of many keys.
+//
+// The states of a flight, which is one caller's run():
+//
+//     asks --1--> leads --3--> landed
+//       |           ^
+//       |           4
+//       +----2--> follows --5--> landed
+//                   |
+//                   +-----6----> withdrawn
+//
+//     1  join(): no flight with its key leads. It is linked into the key's chain.
+//     2  join(): it waits in the leader's list.
+//     3  land(): the leader's function has ended, in whatever way. A value or an error ends the
+//        flight for all; after a cancel (no value and no error) the first follower leads instead.
+//     4  land() of the leader before it, which was cancelled: it takes over the place in the chain
+//        and the list of followers.
+//     5  land() of its leader: it has the leader's value or error.
+//     6  a cancel of the follower alone: follower::left().
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -24,33 +42,34 @@ namespace detail {
 
 struct flight;
 
-// The leaders by key: chains of those whose hashes agree in their low bits. It grows by one chain
-// at a time (linear hashing: Litwin, "Linear hashing: a new tool for file and table addressing",
-// 1980), so that no call moves more than two chains under the spinlock. Blocks of chains are made
-// without the lock; while there is no memory for one, the chains only get longer.
-// Guarded by the core's lock, but for make_block.
+// The leaders by key. Leaders whose hashes agree in their low bits form a chain. The table grows by
+// one chain at a time (linear hashing: Litwin, "Linear hashing: a new tool for file and table
+// addressing", 1980), so that no call moves more than two chains with the lock held. Blocks of
+// chains are made with the lock free; while there is no memory for a block, the chains only get
+// longer. Guarded by the core's lock, except for make_block.
 class flight_table {
 public:
     using block = std::unique_ptr<flight*[]>;
 
-    // Where the leader for this key is linked, or null is. Throws: what equal does.
+    // The link that points to the leader for this key, or a null link. Throws: the error of equal.
     [[nodiscard]] flight** find(const flight& like);
-    // Links one where find() has given null.
+    // Links a leader where find() has given a null link.
     void add(flight*& place, flight& leader) noexcept;
-    // The one who comes instead has the same key; null: nobody does.
+    // Puts `instead`, which has the same key, into the leader's place; null: only unlinks the
+    // leader.
     void replace(flight& leader, flight* instead) noexcept;
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    // How many chains the block has that it needs in order to grow, 0 if none is missing. Then,
-    // without the lock, make_block (null without memory), and give_block with the lock again; what
-    // that returns ends without the lock.
+    // The table grows in three steps. missing(): how many chains the next block has, 0 if no block
+    // is missing. make_block(), with the lock free: null if there is no memory. give_block(), with
+    // the lock held again: the block that it returns is freed after the unlock.
     [[nodiscard]] std::size_t missing() const noexcept;
     [[nodiscard]] static block make_block(std::size_t chains) noexcept;
     [[nodiscard]] block give_block(block made, std::size_t chains) noexcept;
 
     using blocks = std::array<block, 32>;
-    // Gives all memory back if nobody flies: into `unused`, which ends without the lock.
+    // If no flight is left, gives all memory back: into `unused`, which ends after the unlock.
     void shrink(std::optional<blocks>& unused) noexcept;
 
 private:
@@ -59,7 +78,7 @@ private:
     [[nodiscard]] flight*& chain(std::size_t number) noexcept;
     [[nodiscard]] flight*& chain_of(std::size_t hash) noexcept;
     void split() noexcept;
-    // The block in which this chain is, which begins with the chain of its own size's number.
+    // The block that has this chain. A block of n chains begins with chain n.
     [[nodiscard]] static std::size_t block_of(std::size_t number) noexcept {
         return static_cast<std::size_t>(std::bit_width(number / fewest)) - 1;
     }
@@ -77,12 +96,12 @@ public:
     flight_core(const flight_core&) = delete;
     flight_core& operator=(const flight_core&) = delete;
 
-    // True: the caller leads, and must land(). False: `mine` has the leader's value or error.
-    // Throws: cancelled.
+    // Waits while another flight with this key leads. True: the caller leads, and must land().
+    // False: `mine` has the leader's value or error. Throws: cancelled; the error of equal.
     bool join(flight& mine);
 
-    // The leader has ended: its followers get its value or error, or, if it has neither, the first
-    // of them leads.
+    // The leader's function has ended. Its followers get its value or error; if it has neither, the
+    // first of them leads.
     void land(flight& leader) noexcept;
 
     [[nodiscard]] std::size_t in_flight() const noexcept;
@@ -98,9 +117,9 @@ private:
     std::size_t waiting_ = 0;
 };
 
-// One who asks. While it leads it is in its key's chain and the others wait in its list; who waits
-// may become the leader, and takes the place and the list over. Guarded by the core's lock, but
-// what is written before a wake is read after it.
+// One caller of run(). While it leads, it is in its key's chain and the others wait in its list.
+// Guarded by the core's lock; but value and error, which are written before a wake, are read after
+// that wake without the lock.
 struct flight {
     using equal_function = bool (*)(const void*, const void*);
 
@@ -112,7 +131,7 @@ struct flight {
           within(this_scope()),
           followers(core.lock_) {}
 
-    // std::hash of a number or a pointer is often the thing itself, with low bits that agree.
+    // std::hash of a number or a pointer is often the number itself, and low bits of many agree.
     [[nodiscard]] static std::size_t spread(std::size_t h) noexcept {
         std::uint64_t z = h;
         z = (z ^ (z >> 32)) * 0x9e3779b97f4a7c15U;
@@ -122,15 +141,15 @@ struct flight {
     const void* key;
     std::size_t hash;
     equal_function equal;
-    party_number party;         // who asks
-    const cancel_scope* within; // as it asks; for debug mode
+    party_number party;         // the caller
+    const cancel_scope* within; // the caller's scope; for debug mode
     flight* next = nullptr;     // in the chain
     wait_list followers;
     std::shared_ptr<const void> value{};
     std::exception_ptr error{};
 };
 
-// Lands at the end of a scope, however that is left.
+// Lands at the end of a C++ scope, however that is left.
 struct landing {
     flight_core& core;
     flight& leader;

@@ -54,8 +54,8 @@ void future_base::reopen() noexcept {
     stage_ = stage::open;
 }
 
-// The links are told without the lock, for they run what std::promise does. The caller's promise
-// keeps this alive meanwhile.
+// The links are told with the lock free, because they run code of std::promise. The caller's
+// promise keeps this state alive meanwhile.
 void future_base::finish() noexcept {
     std::unique_ptr<future_link> told;
     {

@@ -1,4 +1,15 @@
-// What a promise and its futures share.
+// The state that a promise and its futures share. Its stages:
+//
+//     open --1--> being_set --2--> ready
+//       ^             |
+//       +------3------+
+//
+//     1  begin(): one party alone may set the value or the exception. In any other stage begin()
+//        returns false.
+//     2  finish(): the value or the exception is there. All waiters and links are told. Final.
+//     3  reopen(): the construction of the value has thrown.
+//
+// try_set(), try_set_exception() and abandon() each make 1 and 2.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -28,14 +39,14 @@ struct future_access; // for select
 [[noreturn]] void throw_no_state();
 [[noreturn]] void throw_already_set();
 
-// Somebody who is told, on the thread that keeps the promise, instead of waiting.
+// A party that does not wait: it is told on the thread that keeps the promise.
 struct future_link {
     virtual ~future_link() = default;
     virtual void ready() noexcept = 0;
     std::unique_ptr<future_link> next{};
 };
 
-// The untyped half.
+// The untyped half of a future_state.
 class future_base {
 public:
     explicit future_base(std::source_location made_at) noexcept : guard("future", made_at) {}
@@ -48,7 +59,7 @@ public:
     void when_ready(std::unique_ptr<future_link> link);
     [[nodiscard]] bool is_ready() const noexcept { return stage_ == stage::ready; } // lock held
 
-    // Once it is ready: throws the exception, if it is one.
+    // Once it is ready: throws the exception if there is one.
     void throw_error() const {
         if (failed_) [[unlikely]]
             throw_failure();
@@ -60,11 +71,11 @@ public:
 protected:
     ~future_base() = default;
 
-    // Between these two the caller has the value to itself. False: it is set, or another is about
-    // to.
+    // Between begin() and finish() or reopen(), only the caller touches the value. False: it is
+    // set, or another party is about to set it.
     [[nodiscard]] bool begin() noexcept;
     void finish() noexcept;
-    void reopen() noexcept; // begin() is undone
+    void reopen() noexcept;
     [[nodiscard]] bool open() const noexcept;
 
 private:
@@ -75,8 +86,8 @@ private:
     stage stage_ = stage::open; // guarded by guard, as are links_ and error_
     bool failed_ = false;       // written before `ready`, and never again
     std::unique_ptr<future_link> links_{};
-    // Of a broken promise null until somebody asks: to break it must need no memory. All who ask
-    // are thrown the same one.
+    // For a broken promise, null until a caller asks: to break a promise must need no memory. All
+    // callers are thrown the same exception.
     mutable std::exception_ptr error_{};
 };
 
@@ -89,9 +100,9 @@ public:
         throw_error();
         return *value_;
     }
-    // One that returns false must be able to rely on the other: so what may throw comes before
-    // begin(), if T can be moved then without throwing. (If it cannot, one that meets another's
-    // construction returns false although that may yet throw.)
+    // A caller that gets false must be able to rely on the other party. So a construction that may
+    // throw comes before begin(), if T can then be moved in without throwing. (If it cannot, a call
+    // that meets another's construction returns false although that construction may still throw.)
     template <typename... Args>
     [[nodiscard]] bool try_set(Args&&... args) {
         if constexpr (std::is_nothrow_constructible_v<T, Args...>) {
@@ -156,7 +167,7 @@ private:
     T* value_ = nullptr; // written before `ready`, and never again
 };
 
-// What a promise<T> can be given as its value.
+// Whether a promise<T> can make its value of these arguments.
 template <typename T, typename... Args>
 inline constexpr bool makes_value = std::is_constructible_v<T, Args...>;
 template <typename T, typename... Args>
@@ -180,7 +191,7 @@ struct std_link final : future_link {
             target.set_exception(std::current_exception());
         }
     }
-    future_state<T>* from; // it owns this
+    future_state<T>* from; // owns this link
     std::promise<T> target{};
 };
 

@@ -2,8 +2,8 @@
 
 namespace creel::sync::detail {
 
-// A wake tells only that there is something; it is taken under the lock, so a wake and a cancel
-// need not be told apart.
+// A wake only tells that there is a version. The caller reads that under the lock, so that a wake
+// and a cancel need not be told apart.
 std::unique_lock<wait_lock> versions::wait_for_more_than(std::uint64_t seen) {
     check_cancel();
     for (;;) {

@@ -1,5 +1,5 @@
-// What broadcast and watch stand on: a number that grows with each value that is published, and
-// those who wait until it is greater than the one they know.
+// The part that broadcast and watch share: a number that grows with each value that is published,
+// and the callers that wait until it is greater than the number they know.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -16,8 +16,8 @@
 
 namespace creel::sync::detail {
 
-// How a published value is kept: small plain ones as they are; others shared, so that no copy is
-// made under the spinlock.
+// A published value. A small plain value is kept as it is; any other is shared, so that no copy of
+// it is made with the lock held.
 template <typename T>
 class kept_value {
 public:
@@ -43,8 +43,8 @@ private:
     std::conditional_t<is_plain, T, std::shared_ptr<const T>> value_{};
 };
 
-// The last values that were published, up to a limit. Its memory grows with their number, to twice
-// as much each time, and the values stay where they are. The three steps are those of a queue's
+// The last values that were published, up to a limit. The memory grows with their number, to twice
+// as much each time, and the values stay where they are. It grows in the three steps of a queue's
 // store: see item_store.hpp.
 template <typename T>
 class kept_values {
@@ -83,19 +83,19 @@ private:
     std::unique_ptr<room[]> levels_;
 };
 
-// The untyped half. Everything public is guarded by `guard`.
+// The untyped half of a broadcast or a watch. All public members are guarded by `guard`.
 class versions {
 public:
     versions(const char* what, std::source_location made_at) noexcept : guard(what, made_at) {}
 
-    // Waits until there is a version behind `seen`, or no more will come. The cancellation point.
+    // Waits until there is a version after `seen`, or until none will come. A cancellation point.
     // Returns with the lock held. Throws: cancelled.
     std::unique_lock<wait_lock> wait_for_more_than(std::uint64_t seen);
 
     void close() noexcept;
 
     mutable wait_lock guard;
-    std::uint64_t newest = 0; // the number of the last one published
+    std::uint64_t newest = 0; // the number of the last value published
     bool closed = false;
     wait_list waiting{guard};
 };

@@ -3,8 +3,8 @@
 //     sync::once loaded;
 //     loaded.call([&] { table = load(); });   // in every caller, before it uses the table
 //
-// As std::call_once: a caller whose function throws has not done it, and the next caller does it.
-// The same holds for a caller that is cancelled. The once must outlive every call.
+// As std::call_once: if the function throws, it is not done, and the next caller does it. The same
+// holds for a caller that is cancelled. The once must outlive every call.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>

@@ -1,11 +1,11 @@
-// A queue of which the least item comes out first (asyncio's PriorityQueue), equal ones in the
-// order they came. Those who wait are served first come first served.
+// A queue that gives its least item first (asyncio's PriorityQueue), and equal items in the order
+// in which they came. Waiters are served first come, first served.
 //
 //     struct later { bool operator()(const job& a, const job& b) const { return a.due < b.due; } };
 //     sync::priority_queue<job, later> jobs{1000};
 //
-// What is compared are the items in the queue: a pusher that waits for room comes in when its turn
-// is, whatever its item's priority. Comparisons are made under a spinlock; they may throw.
+// Only items in the queue are compared: a push that waits for room comes in at its turn, whatever
+// the priority of its item. Comparisons are made with the primitive's lock held; they may throw.
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>
@@ -17,7 +17,8 @@
 
 namespace creel::sync {
 
-// The contract is queue's. Cost: a push or pop compares log2(size) times, and moves its item only.
+// The contract is that of queue. Cost: a push or pop compares log2(size) times, and moves only its
+// own item.
 template <typename T, typename Less = std::less<T>>
 class priority_queue : public detail::basic_queue<T, detail::heap_store<T, Less>> {
 public:

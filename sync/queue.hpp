@@ -1,4 +1,5 @@
-// A bounded queue between fibers and threads, many on either side: the usual way to hand work on.
+// A bounded queue between fibers and threads, with many on either side: the usual way to hand work
+// on.
 //
 //     sync::queue<request> requests{100};
 //     n.spawn([&] { for (request& r : requests) { serve(r); requests.task_done(); } });
@@ -7,16 +8,16 @@
 //
 // With capacity 0 it is a rendezvous: a push waits until a pop takes its item, from hand to hand.
 // First come, first served, on both sides. priority_queue.hpp and stack_queue.hpp have the same
-// contract and other orders; its functions are documented in detail/basic_queue.hpp:
+// contract and other orders. The functions are documented in detail/basic_queue.hpp:
 //
 //     push pop pop_some try_push try_pop close() close(discard) task_done join begin end
 //     capacity size empty closed statistics
 //
-// T need only be movable, and its moves may throw: the item is then where it was. They are done
-// under a spinlock, so they must neither wait nor touch the queue. Memory is taken as the queue
-// fills, so a large capacity costs nothing by itself, and kept for what comes later; what fits into
-// about 8 KB is allocated at the beginning. Growing moves no item, and is done without the lock.
-// Destroying a queue at which somebody waits is a bug, and is caught.
+// T need only be movable, and its moves may throw: the item is then where it was. Moves are made
+// with the primitive's lock held, so they must neither wait nor touch the queue. Memory is taken as
+// the queue fills, so a large capacity costs nothing by itself, and is kept for later items; about
+// 8 KB or less is allocated at the beginning. Growth moves no item, and allocates with the lock
+// free. To destroy a queue at which a caller waits is a bug, and is caught.
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>

@@ -1,5 +1,5 @@
-// A queue of which the youngest item comes out first (asyncio's LifoQueue): for work that is best
-// done while it is hot, and for free lists. Those who wait are still served first come first
+// A queue that gives its youngest item first (asyncio's LifoQueue): for work that is best done
+// while its data is in the cache, and for free lists. Waiters are still served first come, first
 // served.
 //
 //     sync::stack_queue<buffer> spare{16};
@@ -13,7 +13,7 @@
 
 namespace creel::sync {
 
-// The contract is queue's.
+// The contract is that of queue.
 template <typename T>
 class stack_queue : public detail::basic_queue<T, detail::lifo_store<T>> {
 public:

@@ -1,5 +1,5 @@
-// The typed half of every queue: the calls that users see. See sync/queue.hpp for the contract, and
-// item_exchange.hpp for how the items move.
+// The typed half of every queue: the calls that users see. sync/queue.hpp has the contract, and
+// item_exchange.hpp tells how the items move.
 #pragma once
 
 #include <creel/sync/detail/item_exchange.hpp>
@@ -32,11 +32,11 @@ public:
     basic_queue(const basic_queue&) = delete;
     basic_queue& operator=(const basic_queue&) = delete;
 
-    // False once the queue is closed; the argument is then not moved from, nor when it throws.
-    // Parks: while it is full, first come first served; with capacity 0 until a pop takes the item.
-    // Cancel: yes, the item is not in the queue then. Threads: any. Throws: cancelled; what moving
-    // the item in throws; std::bad_alloc when it must grow and cannot, and the item is not in it
-    // then. Cost: a spinlock and a move, and a wake if somebody waits for an item.
+    // False once the queue is closed. The argument is then not moved from, nor when push throws.
+    // Parks: while it is full, first come, first served; with capacity 0 until a pop takes it.
+    // Cancel: yes, the item is not in the queue then. Threads: any. Throws: cancelled; the error of
+    // moving the item in; std::bad_alloc when the queue must grow and cannot. The item is then not
+    // in the queue. Cost: the primitive's lock and a move, and a wake if a popper waits.
     [[nodiscard]] bool push(T&& item) {
         check_cancel();
         exchange_.guard.lock();
@@ -53,21 +53,21 @@ public:
     }
 
     // Empty once the queue is closed and drained.
-    // Parks: while it is empty, first come first served. Cancel: yes, no item is lost by it: one
-    // that was handed over in the same instant is returned. Threads: any. Throws: cancelled; what
-    // moving the item out throws, and it is in the queue still; with capacity 0 that is thrown by
-    // the push, and this waits on. Cost: as push.
+    // Parks: while it is empty, first come, first served. Cancel: yes, and no item is lost: an item
+    // that was handed over in the same instant is returned. Threads: any. Throws: cancelled; the
+    // error of moving the item out, which is still in the queue then; with capacity 0 the push
+    // throws that error, and this pop still waits. Cost: as push.
     [[nodiscard]] std::optional<T> pop() {
-        std::optional<T> item; // the one that is returned: an item in it is not moved again
+        std::optional<T> item; // this object is returned: its item is not moved again
         pop_into(item);
         return item;
     }
 
-    // Assigns as many items as there are, but waits for the first. The number; 0 once the queue is
-    // closed and drained (or if there is room for none). What is assigned over ends with the lock
-    // free, unless moves of T may throw: then it must not touch the queue when it ends.
-    // Parks, Cancel, Threads, Throws: as pop. Cost: one spinlock for all of them; one for each 16
-    // if they are not trivially destructible.
+    // Assigns as many items as there are, but waits for the first. Returns their number; 0 once the
+    // queue is closed and drained (or if `items` is empty). The old value of an element ends with
+    // the lock free, unless moves of T may throw: then it must not touch the queue when it ends.
+    // Parks, Cancel, Threads, Throws: as pop. Cost: the primitive's lock, once for all items; once
+    // for each 16 if they are not trivially destructible.
     [[nodiscard]] std::size_t pop_some(std::span<T> items)
         requires std::is_move_assignable_v<T>
     {
@@ -88,7 +88,7 @@ public:
     }
 
     // False when it is full or closed; the argument is then not moved from.
-    // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws; std::bad_alloc.
+    // Parks: never. Cancel: no. Threads: any. Throws: the error of moving the item; std::bad_alloc.
     [[nodiscard]] bool try_push(T&& item) {
         wake_batch to_wake;
         std::unique_lock hold{exchange_.guard};
@@ -100,7 +100,7 @@ public:
         return try_push(T(item));
     }
     // Empty when there is no item; closed() tells whether one may come.
-    // Parks: never. Cancel: no. Threads: any. Throws: what moving the item throws.
+    // Parks: never. Cancel: no. Threads: any. Throws: the error of moving the item.
     [[nodiscard]] std::optional<T> try_pop() {
         wake_batch to_wake;
         std::optional<T> item;
@@ -109,16 +109,16 @@ public:
         return item;
     }
 
-    // No item comes in any more: blocked pushers get false. What is in it can still be popped.
-    // Parks: never. Threads: any. Idempotent.
+    // No item comes in any more: pushes that wait return false. Items in the queue can still be
+    // popped. To close a closed queue changes nothing. Parks: never. Threads: any.
     void close() noexcept { exchange_.close(); }
 
-    // The same, and what is in it is dropped and counted done. How many that were. A join() that
-    // waits returns when the dropped items have ended; one that begins meanwhile may be earlier.
-    // Parks: never. Threads: any.
+    // The same; and the items in the queue are dropped and counted as done. Returns their number. A
+    // join() that waits returns after the dropped items have ended; a join() that begins meanwhile
+    // may return earlier. Parks: never. Threads: any.
     std::size_t close(discard_t) noexcept {
         wake_batch to_wake;
-        Store dropped; // its items end when the lock is free again, and before join() returns
+        Store dropped; // its items end after the unlock, and before join() returns
         const std::lock_guard hold{exchange_.guard};
         dropped.swap(exchange_.items);
         exchange_.close(to_wake);
@@ -126,19 +126,19 @@ public:
         return dropped.size();
     }
 
-    // An item that was popped has been dealt with. More often than items were pushed is a bug, and
+    // The work on a popped item is done. To call it more often than items were pushed is a bug, and
     // is caught. Parks: never. Threads: any.
     void task_done() noexcept { exchange_.task_done(); }
 
-    // Parks: until task_done() was called for every item that was pushed, as in asyncio.
-    // Cancel: yes. Threads: any. Throws: cancelled.
+    // Waits until task_done() was called for every item that was pushed, as in asyncio.
+    // Parks: until then. Cancel: yes. Threads: any. Throws: cancelled.
     void join() { exchange_.join(); }
 
     // for (T& item : queue): pops until the queue is closed and drained; see pop().
     [[nodiscard]] iterator begin() { return iterator{*this}; }
     [[nodiscard]] std::default_sentinel_t end() noexcept { return {}; }
 
-    // Of this instant. Parks: never. Threads: any.
+    // These tell the state of one instant. Parks: never. Threads: any.
     [[nodiscard]] std::size_t capacity() const noexcept { return exchange_.capacity; }
     [[nodiscard]] std::size_t size() const noexcept {
         const std::lock_guard hold{exchange_.guard};
@@ -173,7 +173,8 @@ private:
         exchange_.items.take([&](T&& taken) { item.emplace(std::move(taken)); });
     }
 
-    // As pop_some, with a stop on the stack, so that no assignment is made under the lock.
+    // As pop_some. Each item goes through an array on the stack, so that no assignment is made with
+    // the lock held.
     std::size_t pop_in_batches(std::span<T> items) {
         constexpr std::size_t most = std::clamp<std::size_t>(1024 / sizeof(T), 1, 16);
         std::size_t count = 0;
@@ -199,7 +200,7 @@ private:
     item_exchange<T, Store> exchange_;
 };
 
-// Pops one item a step; at the end once the queue is closed and drained.
+// Pops one item per step; it is at the end once the queue is closed and drained.
 template <typename T, typename Store>
 class basic_queue<T, Store>::iterator {
 public:

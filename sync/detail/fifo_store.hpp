@@ -10,8 +10,8 @@
 
 namespace creel::sync::detail {
 
-// First in, first out. A ring of slabs: the items begin in that of front_ and end in that of back_;
-// behind that one come those without items, and then the first again.
+// A ring of slabs. The items begin in the slab of front_ and end in the slab of back_; behind that
+// come the slabs without items, and then the slab of front_ again.
 template <typename T>
 class fifo_store {
 public:
@@ -61,7 +61,8 @@ public:
 
     [[nodiscard]] std::size_t growth() const noexcept { return slab<T>::most; }
     static room make_room(std::size_t items) { return std::make_unique<slab<T>>(items); }
-    // Only behind the last item is a slab in its place, and with no item there is no such place.
+    // A new slab fits only behind the last item, so only while the store is full: a ring without
+    // items has no such place.
     [[nodiscard]] bool add(room& more) noexcept {
         if (has_room() || !can_grow())
             return false;
@@ -78,7 +79,7 @@ public:
         ++count_;
     }
 
-    // Gives the item whose turn it is to put(T&&).
+    // Passes the first item to put(T&&), and removes it.
     template <typename Put>
     void take(Put&& put) {
         put(std::move(*front_));
@@ -113,8 +114,8 @@ private:
     slab<T>* front_slab_ = nullptr;
     slab<T>* back_slab_ = nullptr;
     std::size_t count_ = 0;
-    // So many items are in their slabs wherever the first of them lies in its own: all of the slabs
-    // but one, and an item. (Of a single slab, which is the whole capacity: all of it.)
+    // So many items always fit into the slabs, wherever in its slab the first item lies: all slabs
+    // except one, and one item more. (A single slab holds the whole capacity, and all of it fits.)
     std::size_t ready_ = 0;
     std::size_t capacity_ = 0;
 };

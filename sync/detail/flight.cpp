@@ -87,8 +87,8 @@ flight_table::block flight_table::give_block(block made, std::size_t chains) noe
     return made;
 }
 
-// The chain whose turn it is keeps the leaders whose next bit of the hash is 0; the others go to
-// the new chain.
+// The chain that is next in order keeps the leaders with a 0 as the next bit of the hash; the
+// others go to the new chain.
 void flight_table::split() noexcept {
     const std::size_t low = std::bit_floor(chains_);
     flight** stay = &chain(chains_ - low);

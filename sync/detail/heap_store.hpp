@@ -13,15 +13,15 @@
 
 namespace creel::sync::detail {
 
-// The least first, by Less; equal ones in the order they came. A binary heap of the items'
-// addresses, so that finding an item's place moves no items. Each level of the heap is an array of
-// its own, twice as long as the one above it; the first few lie in one allocation. Places are
-// numbered from 1, so that the children of n are 2n and 2n + 1.
+// The least item first, by Less; equal items in the order in which they came. A binary heap of the
+// items' addresses, so that the search for an item's place moves no items. Each level of the heap
+// is an array of its own, twice as long as the level above it; the first few levels lie in one
+// allocation. Places are numbered from 1, so that the children of n are 2n and 2n + 1.
 template <typename T, typename Less>
 class heap_store {
     struct place {
-        T* item;            // of a free place a free slot
-        std::uint64_t turn; // of two equal items the one with the smaller goes first
+        T* item;            // for a free place, a free slot
+        std::uint64_t turn; // of two equal items, the item with the smaller turn goes first
     };
 
 public:
@@ -61,7 +61,7 @@ public:
     [[nodiscard]] bool has_room() const noexcept { return count_ < ready_; } // without growing
     [[nodiscard]] bool can_grow() const noexcept { return ready_ < capacity_; }
 
-    // The next level; at first several.
+    // The next level; at first several levels.
     [[nodiscard]] std::size_t growth() const noexcept {
         constexpr std::size_t few = std::bit_ceil(small_room(sizeof(T) + sizeof(place))) - 1;
         return std::min(ready_ == 0 ? few : ready_ + 1, capacity_ - ready_);
@@ -108,8 +108,8 @@ public:
 
     template <typename Put>
     void take(Put&& put) {
-        // The last place fills the hole at the top: find how far down it goes. The bits of `hole`
-        // below the first are the way.
+        // The item of the last place fills the hole at the top: find how far down it goes. The bits
+        // of `hole` below the highest are the way down.
         const std::uintptr_t* const levels = levels_.get();
         const std::size_t last = count_;
         place& last_place = at(levels[level_of(last)], last);
@@ -148,7 +148,7 @@ private:
     static place& at(std::uintptr_t level, std::size_t n) noexcept {
         return *reinterpret_cast<place*>(level + n * sizeof(place)); // NOLINT
     }
-    // Gives its slot to the place behind all that have one.
+    // Gives a slot to the first place that has none.
     void use_another(place& p) noexcept {
         const std::size_t level = level_of(++used_);
         p.item = slots_[level] + (used_ - (std::size_t{1} << level));
@@ -159,13 +159,14 @@ private:
         return a.turn < b.turn && !less_(std::as_const(*b.item), std::as_const(*a.item));
     }
 
-    // Of each level the capacity needs: the address at which place 0 would be, if the level went
-    // back to it; its slots as they were allocated; and, of the first level in an allocation, that.
+    // For each level that the capacity needs: the address at which place 0 would be if the level
+    // went back to it; its slots, in the order of their allocation; and, for the first level of an
+    // allocation, that allocation.
     std::unique_ptr<std::uintptr_t[]> levels_{};
     std::unique_ptr<T*[]> slots_{};
     std::unique_ptr<room[]> rooms_{};
     std::size_t count_ = 0;
-    std::size_t used_ = 0; // so many places have a slot; of the others it is the one as allocated
+    std::size_t used_ = 0; // so many places have been given a slot
     std::size_t ready_ = 0;
     std::size_t capacity_ = 0;
     std::uint64_t next_turn_ = 0;

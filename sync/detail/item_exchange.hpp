@@ -6,9 +6,9 @@
 //
 //     the queue                       push                         pop
 //     poppers wait                    gives to the first popper    waits behind them
-//     nobody waits, store empty       stores                       waits
-//     nobody waits, some items        stores                       takes from the store
-//     nobody waits, store full        waits                        takes from the store
+//     no waiter, store empty          stores                       waits
+//     no waiter, some items           stores                       takes from the store
+//     no waiter, store full           waits                        takes from the store
 //     pushers wait, store full        waits behind them            takes from the store, and lets
 //                                                                  the first pusher's item in
 //     pushers wait, capacity 0        waits behind them            takes the first pusher's item
@@ -72,7 +72,7 @@ struct item_exchange : queue_core {
     }
 
     // There is no item: waits for one. Returns with the lock free, or held if the queue is closed.
-    // `to_wake` may have pushers whose move has thrown.
+    // `to_wake` may have pushers: the moves of their items have thrown.
     bool wait_for_item(pop_slot<T> slot, std::unique_lock<wait_lock>& hold, wake_batch& to_wake) {
         if (closed)
             return false;

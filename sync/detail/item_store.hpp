@@ -49,7 +49,7 @@ private:
     std::size_t capacity_ = 0;
 };
 
-// So many items of so many bytes are allocated at once.
+// How many items of this size are allocated at once.
 constexpr std::size_t small_room(std::size_t item_bytes) noexcept {
     return std::clamp<std::size_t>(8192 / item_bytes, 4, 1024);
 }
@@ -62,7 +62,7 @@ struct slab {
     explicit slab(std::size_t capacity) : slots(capacity) {}
 
     item_slots<T> slots;
-    slab* next = nullptr; // who links it owns it
+    slab* next = nullptr; // owned by the store that links it
     slab* previous = nullptr;
 };
 

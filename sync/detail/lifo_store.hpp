@@ -10,7 +10,7 @@
 
 namespace creel::sync::detail {
 
-// Last in, first out. A list of slabs.
+// A list of slabs.
 template <typename T>
 class lifo_store {
 public:
@@ -45,7 +45,7 @@ public:
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return count_; }
-    [[nodiscard]] std::size_t ready() const noexcept { return ready_; } // items, without growing
+    [[nodiscard]] std::size_t ready() const noexcept { return ready_; } // items without growth
     [[nodiscard]] bool has_room() const noexcept { return count_ < ready_; }
     [[nodiscard]] bool can_grow() const noexcept { return ready_ < capacity_; }
 
@@ -98,7 +98,7 @@ private:
     T* top_ = nullptr; // behind the last item
     T* begin_ = nullptr;
     T* end_ = nullptr;
-    slab<T>* in_ = nullptr; // where top_ is
+    slab<T>* in_ = nullptr; // the slab of top_
     slab<T>* last_ = nullptr;
     std::size_t count_ = 0;
     std::size_t ready_ = 0;

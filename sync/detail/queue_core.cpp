@@ -8,8 +8,8 @@ namespace creel::sync::detail {
 
 const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::describe};
 
-// Whoever took the node off its list has moved the item, or will not (closed): then its wake is on
-// the way, and the push or pop succeeds.
+// If the node is off its list, the party that took it has moved the item or has closed the queue.
+// Its wake is on the way, and the push or pop is not cancelled.
 withdrawal queue_waiter::withdraw(waiter& w, wake_reason) noexcept {
     auto& self = static_cast<queue_waiter&>(w);
     wait_list* from = self.leave_list();
@@ -23,7 +23,7 @@ void queue_waiter::describe(const waiter& w, std::string& text) {
     static_cast<const queue_waiter&>(w).describe_list(text);
 }
 
-// Their outcome says `closed` from the beginning.
+// The outcome of each waiter is `closed` from the beginning.
 void queue_core::close(wake_batch& to_wake) noexcept {
     closed = true;
     poppers.take_all(to_wake);

@@ -1,5 +1,5 @@
-// The untyped half of every queue: who waits at it, whether it is closed, and the count that join()
-// waits for. The typed half (basic_queue.hpp) has the items.
+// The untyped half of every queue: its waiters, whether it is closed, and the count that join()
+// waits for. The typed half (item_exchange.hpp, basic_queue.hpp) has the items.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -16,10 +16,10 @@ namespace creel::sync {
 struct queue_statistics {
     std::size_t capacity = 0;
     std::size_t size = 0;         // items in it now
-    std::uint64_t pushed = 0;     // ever, those handed straight to a popper included
+    std::uint64_t pushed = 0;     // ever, with the items handed straight to a popper
     std::uint64_t dropped = 0;    // by close(discard)
-    std::uint64_t unfinished = 0; // pushed, less dropped, less task_done(): what join() waits for
-    std::size_t pushers = 0;      // who wait now
+    std::uint64_t unfinished = 0; // pushed - dropped - task_done(); join() waits until it is 0
+    std::size_t pushers = 0;      // pushes that wait now
     std::size_t poppers = 0;
     std::size_t joiners = 0;
     bool closed = false;
@@ -33,17 +33,17 @@ inline constexpr discard_t discard{};
 
 namespace detail {
 
-// One who waits at a queue: a popper with room for an item, or a pusher with one to give.
+// A waiter at a queue: a popper with room for an item, or a pusher with an item to give.
 struct queue_node : wait_node {
-    // What the wake means. `again`: the move of the item threw in the pusher, so nothing has
-    // happened; only for a popper of a select, which had to be claimed before the move.
+    // What the wake means. `again`: the move of the item has thrown in the pusher, so nothing has
+    // happened; only for a popper of a select, which must be claimed before the move.
     enum class outcome_type : std::uint8_t { closed, moved, failed, again };
 
     queue_node(waiter& who, void* what, wait_claim* claim = nullptr) noexcept
         : wait_node(who, claim), item(what), shared(claim != nullptr) {}
 
     void* item;                 // popper: its pop_slot<T>; pusher: its T
-    std::exception_ptr error{}; // with `failed`, for the pusher: what the move of its item threw
+    std::exception_ptr error{}; // with `failed`, for the pusher: the error of moving its item
     outcome_type outcome = outcome_type::closed; // guarded by the lock, until the wake
     const bool shared; // one of several nodes of a select: claim it, then move the item
 };
@@ -60,13 +60,13 @@ private:
     static const waiter_kind kind;
 };
 
-// All of it is guarded by `guard`, which each function takes unless it says otherwise.
+// All members are guarded by `guard`, which each function takes unless it says otherwise.
 struct queue_core {
     queue_core(const char* what, std::size_t room, std::source_location made_at) noexcept
         : guard(what, made_at), capacity(room) {}
 
     // Parks a waiter that is in one of the lists; the lock is free. True: the item was moved;
-    // false: the queue was closed. Throws: cancelled; what moving a pusher's item threw.
+    // false: the queue was closed. Throws: cancelled; the error of moving a pusher's item.
     static bool wait(queue_waiter& me) {
         if (park(me) == wake_reason::cancelled) [[unlikely]]
             throw_cancelled();
@@ -96,8 +96,8 @@ struct queue_core {
     std::uint64_t entered = 0; // items that ever came in
     std::uint64_t done = 0;    // task_done(), and dropped
     std::uint64_t dropped = 0;
-    wait_list poppers{guard}; // only while there is no item
-    wait_list pushers{guard}; // only while there is no room
+    wait_list poppers{guard}; // not empty only while there is no item
+    wait_list pushers{guard}; // not empty only while there is no room
     wait_list joiners{guard};
 };
 

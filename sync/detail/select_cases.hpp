@@ -1,5 +1,5 @@
-// The cases of a select: what each kind does at its primitive, and for the one that has happened,
-// its handler.
+// The cases of a select at an event, a timer, a future and a task. Each type has what the case does
+// at its primitive, and finish(), which calls the handler of the case that has happened.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -57,7 +57,7 @@ struct timer_case final : select_case {
     }
     result finish() { return std::invoke(then); }
 
-    // It has no node: the park itself has the timer.
+    // No node: the park itself has the timer.
     static constexpr select_kind kind{
         [](select_case& c) { return creel::now() >= c.deadline; },
         [](select_case&, select_waiter&) { return enrolment::waiting; },
@@ -73,7 +73,7 @@ struct future_access {
     static future_base& state(const future<T>& f) {
         return f.required();
     }
-    // Once it is ready; future::get() would check for a cancel, and this has happened.
+    // Once it is ready. Not by future::get(), which checks for a cancel: the case has happened.
     template <typename T>
     static const T& value(const future<T>& f) {
         return f.required().value();

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 
-// Which of the cases is tried next. Marsaglia's xorshift: cheap, and nobody can wait for luck.
+// Chooses which case is tried next. Marsaglia's xorshift: cheap, and good enough that no case
+// starves.
 std::uint32_t random_number() noexcept {
     static thread_local std::uint32_t state = 2463534242U;
     state ^= state << 13;
@@ -24,7 +25,7 @@ std::size_t random_below(std::size_t n) noexcept {
     return static_cast<std::size_t>((std::uint64_t{random_number()} * n) >> 32);
 }
 
-// The cases in the order in which they are looked at, drawn as far as it is needed.
+// The cases in the order in which they are looked at, drawn only as far as needed.
 class draw {
 public:
     draw(std::span<select_case* const> cases, select_order order) noexcept
@@ -32,7 +33,7 @@ public:
         for (std::size_t i = 0; fair_ && i < cases.size(); ++i)
             places_[i] = static_cast<std::uint8_t>(i);
     }
-    // The i-th, for growing i.
+    // The i-th case, for growing i.
     std::size_t operator()(std::size_t i) noexcept {
         if (!fair_)
             return i;
@@ -46,7 +47,7 @@ private:
     bool fair_;
 };
 
-// Whatever happens, no node stays behind in a list.
+// However wait_for_one() is left, no node stays in a list.
 struct enrolled {
     std::span<select_case* const> cases;
     ~enrolled() {
@@ -65,7 +66,7 @@ std::size_t earliest(std::span<select_case* const> cases) noexcept {
     return first;
 }
 
-// Parks at all of them. None: to be tried anew.
+// Parks at all cases. `none`: to be tried anew.
 std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
     select_waiter me{cases};
     enrolled all{cases};
@@ -93,14 +94,15 @@ std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
     for (std::size_t i = 0; i < cases.size(); ++i)
         if (cases[i]->node != nullptr && cases[i]->node == me.claim.winner())
             return cases[i]->kind->happened(*cases[i]) ? i : none;
-    return none; // not reached: only a node of ours can win
+    return none; // not reached: only a node of this select can win
 }
 
 } // namespace
 
 constinit const waiter_kind select_waiter::kind{&select_waiter::withdraw, &select_waiter::describe};
 
-// A cancel or the timer is one more party that claims. Nodes are taken off their lists afterwards.
+// A cancel or the timer is one more party that claims. `enrolled` takes the nodes off their lists
+// afterwards.
 withdrawal select_waiter::withdraw(waiter& w, wake_reason) noexcept {
     return static_cast<select_waiter&>(w).claim.try_claim(nullptr) ? withdrawal::withdrawn
                                                                    : withdrawal::pending;
@@ -127,7 +129,7 @@ std::size_t select_one(std::span<select_case* const> cases, select_order order) 
         draw places{cases, select_order::ordered};
         if (const std::size_t happened = wait_for_one(cases, places); happened != none)
             return happened;
-        check_cancel(); // what was there has gone: let others run if this goes on
+        check_cancel(); // a spent budget yields, so that other fibers run if this repeats
     }
 }
 

@@ -1,9 +1,31 @@
 // The untyped half of select: tries its cases, or waits at all of them until one happens.
 //
-// At each list it waits in it has a node of its own, and all nodes share one claim. A party on the
-// other side claims before it hands over, so exactly one case happens; the lists of the others pass
-// its nodes by. select itself claims, with a CAS on its own claim, before it takes what it finds
-// while it is enrolling: until then another may have been first.
+// A select has a node in the list of each case, and all nodes share one claim. A party on the other
+// side claims before it hands over, so that exactly one case happens; the lists of the other cases
+// skip its nodes. The select itself claims, with a CAS on its own claim, before it takes something
+// that it finds while it enrolls: until then another party may be first.
+//
+//     trying --1--> happened
+//     trying --2--> enrolling --3--> happened
+//                   enrolling --4--> trying
+//                   enrolling --5--> parked --6--> happened
+//                                    parked --7--> trying
+//                                    parked --8--> cancelled
+//
+//     1  select_one(): attempt() of a case has done it, without a claim or a node.
+//     2  select_one(): no attempt() could; the claim is open.
+//     3  enroll() says `done`: the select has claimed, and done it.
+//     4  enroll() says `again`: the select has claimed, but there is nothing left to do.
+//     5  All cases say `waiting`; or one says `taken`: another party has claimed for a case that is
+//        enrolled, and the wake is on the way.
+//     6  A party that has claimed wakes the select, and happened() of the winner's case is true; or
+//        the timer of a case has claimed, by select_waiter::withdraw().
+//     7  happened() is false: in the other party a move of the item has thrown. (For a push it
+//     throws
+//        that error, which ends the select.)
+//     8  A cancel has claimed, by select_waiter::withdraw().
+//
+// Whenever it leaves `enrolling` or `parked`, `enrolled` takes every node off its list.
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -17,8 +39,8 @@
 namespace creel::sync {
 
 enum class select_order : std::uint8_t {
-    fair,    // of several cases that can happen, each is as likely
-    ordered, // the first in the order they are written
+    fair,    // of several cases that can happen, each is equally likely
+    ordered, // the first one in the order in which they are written
 };
 
 namespace detail {
@@ -41,23 +63,24 @@ inline constexpr std::size_t most_cases = 32;
 
 enum class enrolment : std::uint8_t {
     waiting, // its node is in the list
-    done,    // it was claimed and has happened
-    taken,   // another case was claimed meanwhile: a wake is on the way
-    again,   // it was claimed, but what was there has gone: begin anew
+    done,    // the select has claimed, and the case has happened
+    taken,   // another party has claimed for another case: a wake is on the way
+    again,   // the select has claimed, but the item or room is not there any more: begin anew
 };
 
-// What one case can do. No virtual: the cases are on the stack, and one table serves each type.
+// The functions of one type of case. Not virtual: the cases are on the stack, and one static table
+// serves each type.
 struct select_kind {
-    // Does it, if that needs no waiting. Throws: what moving an item throws.
+    // Makes the case happen, if that needs no waiting. Throws: the error of moving an item.
     bool (*attempt)(select_case&);
-    // Makes a node for `me` and links it, unless it can be done at once.
+    // Makes a node for `me` and links it, unless the case can happen at once.
     enrolment (*enroll)(select_case&, select_waiter& me);
-    // Takes the node off its list, if it is still there.
+    // Takes the node off its list, if the node is still linked.
     void (*withdraw)(select_case&) noexcept;
-    // After the wake, for the one whose node was claimed. False: it did not happen after all (a
-    // move threw in the other party). Throws: what moving the item threw.
+    // After the wake, for the case whose node was claimed. False: it did not happen after all (a
+    // move threw in the other party). Throws: the error of moving the item.
     bool (*happened)(select_case&);
-    // What it waits for, as waiter_kind::describe.
+    // Appends what the case waits for, as waiter_kind::describe does.
     void (*describe)(select_case&, std::string& text);
 };
 
@@ -69,9 +92,9 @@ struct select_case {
     duration span{};
 };
 
-// What a case of type C needs to be one: attempt, enroll and happened, as in select_kind. Once it
-// is enrolled its primitive is looked at only through the node: another who was let through may
-// have destroyed it.
+// The table of a case of type C, which has attempt(), enroll() and happened(), as in select_kind.
+// Once a case is enrolled, it reaches its primitive only through the node: another waiter that has
+// gone on may have destroyed the primitive.
 template <typename C>
 inline constexpr select_kind kind_of{
     [](select_case& c) { return static_cast<C&>(c).attempt(); },
@@ -85,14 +108,14 @@ inline constexpr select_kind kind_of{
     [](select_case& c, std::string& text) {
         if (c.node != nullptr)
             c.node->describe_list(text);
-        else // not enrolled, for another had been claimed already
+        else // not enrolled, because another case was claimed first
             text += "its turn, which has come";
     },
 };
 
-// The index of the one that has happened.
-// Parks: until one happens. Cancel: yes, none has happened then. Throws: cancelled, what a move
-// throws.
+// The index of the case that has happened.
+// Parks: until a case happens. Cancel: yes, no case has happened then. Throws: cancelled; the error
+// of a move.
 std::size_t select_one(std::span<select_case* const> cases, select_order order);
 
 } // namespace detail

@@ -1,4 +1,4 @@
-// The cases of a select at a queue: a pop and a push.
+// The cases of a select at a queue: a pop and a push. See select_cases.hpp.
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>
@@ -21,7 +21,7 @@ struct queue_access {
     }
 };
 
-// Does somebody else than `me` wait there? One select may push to and pop from one queue.
+// Does a waiter other than `me` wait there? One select may push to and pop from the same queue.
 [[nodiscard]] inline bool others_wait(const wait_list& list, const select_waiter& me) noexcept {
     for (const wait_node* n = list.front(); n != nullptr; n = n->next())
         if (&n->who() != &me)

@@ -1,6 +1,6 @@
-// No wait of sync/ allocates: every call that parks is driven until it is warm, by a fiber and by a
-// plain thread, and then calls of malloc are counted, by anybody in the process. (single_flight
-// allocates what its callers share, and a promise its state.)
+// No wait of sync/ allocates. Each call that parks runs until it is warm, on a fiber and on a plain
+// thread; then all calls of malloc in the process are counted. (single_flight allocates the value
+// that its callers share, and a promise its state.)
 #include <creel/sync/barrier.hpp>
 #include <creel/sync/broadcast.hpp>
 #include <creel/sync/condition_variable.hpp>
@@ -50,8 +50,8 @@ constexpr std::size_t warm_rounds = 20;
 constexpr std::size_t rounds = 120;       // in all
 constexpr std::size_t thread_rounds = 40; // on a busy machine each takes 10 ms
 
-// One way to wait, round after round: prepare, then wait on the one side, and complete on the other
-// once waiting() is 1.
+// One way to wait, round after round: prepare; then wait on one side, and complete on the other
+// side once waiting() is 1.
 struct parking {
     explicit parking(const char* n) : name(n) {}
     parking(const parking&) = delete;
@@ -65,7 +65,7 @@ struct parking {
     const char* const name;
 };
 
-// Calls `round` so often, and counts the calls of malloc once it is warm.
+// Calls `round` again and again, and counts the calls of malloc once it is warm.
 template <typename Round>
 std::uint64_t mallocs_when_warm(Round&& round, std::size_t times = rounds) {
     std::uint64_t before = 0;
@@ -122,7 +122,7 @@ void check_threads(parking& p) {
     };
     const std::uint64_t mallocs = mallocs_when_warm(park_once, thread_rounds);
     if (!went_on) {
-        stop.cancel("a wake was lost"); // ends its wait, and the next before it begins
+        stop.cancel("a wake was lost"); // ends its wait, and the next one before that begins
         asked = thread_rounds + 1;
         asked.notify_one();
     }
@@ -132,7 +132,7 @@ void check_threads(parking& p) {
     CHECK(mallocs == 0);
 }
 
-// Of a primitive whose statistics count those who wait.
+// For a primitive whose statistics count its waiters.
 template <typename Primitive>
 struct parking_at : parking {
     template <typename... Args>

@@ -1,6 +1,7 @@
-// Towards a waiter of another thread a lock is not handed over at once: others may have it until
+// A lock is not handed over at once to a waiter of another thread: other callers may have it until
 // that thread has woken, for a millisecond at most. The other thread here sleeps when it is told
-// to, so that nothing depends on who is quicker, and each thread has a clock of its own to set.
+// to, so that nothing depends on which thread is faster, and each thread has a clock of its own to
+// set.
 #include <creel/sync/mutex.hpp>
 #include <creel/sync/recursive_mutex.hpp>
 #include <creel/sync/semaphore.hpp>
@@ -61,7 +62,7 @@ private:
     shared_mutex m_;
 };
 
-// A thread with a scheduler, on which fibers run only while it is told so.
+// A thread with a scheduler; its fibers run only while it is told so.
 class other_thread {
 public:
     explicit other_thread(test_body<creel::nursery> f) : function_(std::move(f)) {
@@ -113,7 +114,7 @@ private:
     std::thread thread_{[this] { run(); }};
 };
 
-// For another thread: a fiber that waits for the lock, and says so once it had it.
+// For another thread: a fiber that waits for the lock, and says so once it has had it.
 template <class Mutex>
 auto locks_once(Mutex& m, std::atomic<bool>& had_it) {
     return [&](creel::nursery& n) {
@@ -191,7 +192,7 @@ TEMPLATE_TEST_CASE("fibers of one thread are served first come first served, who
                 });
             creel::this_fiber::yield();
             CHECK(m.statistics().waiting == 4);
-            m.unlock(); // calls the other thread's
+            m.unlock(); // calls the waiter of the other thread
             m.lock();
             order += 'm';
             m.unlock();
@@ -310,7 +311,7 @@ TEST_CASE("readers of another thread are called together, and a writer when they
         CHECK(m.statistics().waiting == 3);
         m.unlock();
         CHECK(m.statistics().waiting == 1);
-        const bool barged = m.try_lock_shared(); // the writer behind them is passed by, too
+        const bool barged = m.try_lock_shared(); // it passes the writer behind them, too
         CHECK(barged);
         other.runs_until([&] { return read == 2; });
         CHECK(!wrote);

@@ -31,7 +31,7 @@ TEST_CASE("a barrier lets everybody on when all have arrived and begins anew") {
         });
         CHECK(b.statistics().phases == 3);
     });
-    // Nobody passes an end of a phase before all have arrived there.
+    // No caller passes the end of a phase before all have arrived there.
     CHECK(order.size() == 12);
     CHECK(order.substr(0, 4) == "abc|");
     CHECK(order[7] == '|');
@@ -93,7 +93,7 @@ TEST_CASE("who arrives may wait later and who drops is not expected any more") {
                 order += "arrived ";
                 b.wait(token);
                 order += "through ";
-                b.arrive_and_wait(); // alone by now
+                b.arrive_and_wait(); // alone by then
                 order += "alone";
             });
             creel::this_fiber::yield();
@@ -136,7 +136,7 @@ TEST_CASE("stress: nobody passes a barrier before all have arrived", "[stress]")
     run_crowd("barrier stress", who, [&](crowd_member& me) {
         for (unsigned round = 1; round == 1 || !last_round; ++round) {
             progress[me.number] = round;
-            me.persist([&] { step.arrive_and_wait(); }); // who is cut short has not arrived
+            me.persist([&] { step.arrive_and_wait(); }); // a call that is cut short has not arrived
             for (const auto& other : progress)
                 wrong += other < round;
         }

@@ -58,7 +58,7 @@ TEST_CASE("every wait inside a blocking call ends with its caller's deadline and
             for (const auto& wait : waits) {
                 std::latch running{1};
                 creel::with_nursery([&](creel::nursery& n) {
-                    n.spawn([&] { running.wait(); }); // time stands still until then
+                    n.spawn([&] { running.wait(); }); // the clock does not move until then
                     CHECK(!creel::move_on_after(20ms, [&] {
                         creel::detail::blocking_on(
                             pool, {},

@@ -32,7 +32,7 @@ TEMPLATE_TEST_CASE("every subscriber of a broadcast sees each value", "", int, s
     int ended = 0;
     const auto left = run_virtually([&] {
         broadcast<TestType> b{4};
-        CHECK(b.send(value(99))); // nobody hears
+        CHECK(b.send(value(99))); // there is no subscriber
         creel::with_nursery([&](creel::nursery& n) {
             for (int who = 0; who < 3; ++who)
                 n.spawn([&, s = b.subscribe()]() mutable {
@@ -118,7 +118,7 @@ TEST_CASE("stress: every subscriber of a broadcast sees each value or is told ho
         unsigned sender = 0;
         unsigned number = 0;
     };
-    // Of one sender the place of each value is known; several meet each other.
+    // With one sender the place of each value is known; several senders meet each other.
     const unsigned senders = GENERATE(1U, 3U);
     CAPTURE(senders);
     constexpr unsigned values_each = 20'000;
@@ -141,7 +141,8 @@ TEST_CASE("stress: every subscriber of a broadcast sees each value or is told ho
             news.close();
     };
     run_crowd("broadcast stress", who, [&](crowd_member& me) {
-        // The first fiber of each scheduler and a plain thread send; of one, the plain thread.
+        // The first fiber of each scheduler and a plain thread send; a single sender is the plain
+        // thread.
         if (me.number % who.fibers_each == 0) {
             const unsigned sender = 2 - me.number / who.fibers_each;
             if (sender < senders)

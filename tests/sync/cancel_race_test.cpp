@@ -1,8 +1,9 @@
-// Success beats cancel: two wait at a primitive, and in one instant the first of them is served and
-// cancelled, in either order. `cancelled` means that it has not happened, so what was given goes to
-// the second; and if it has happened, the late cancel shows at the next wait. The same with a
-// deadline: asyncio's cancelled getters and putters, Kotlin's element lost on timeout, userver's
-// notify-versus-deadline. One driver; each primitive says how to wait at it and how to serve one.
+// Success beats cancel: two callers wait at a primitive, and in one instant the first of them is
+// served and cancelled, in either order. `cancelled` means that the operation has not happened, so
+// the thing that was given goes to the second. If it has happened, the late cancel shows at the
+// next wait. The same with a deadline: asyncio's cancelled getters and putters, Kotlin's element
+// lost on timeout, userver's notify-versus-deadline. There is one driver; each primitive says how
+// to wait at it and how to serve one waiter.
 #include <creel/sync/barrier.hpp>
 #include <creel/sync/broadcast.hpp>
 #include <creel/sync/condition_variable.hpp>
@@ -40,7 +41,7 @@ using namespace creel::sync;
 
 namespace {
 
-// Whom complete() lets through: the first only, all who wait, or all if nobody has left.
+// The waiters that complete() lets through: the first only, all, or all if none has left.
 enum class serves { one, all, all_together };
 
 struct race {
@@ -50,7 +51,7 @@ struct race {
     virtual ~race() = default;
     virtual void wait(std::size_t who) = 0;    // blocks until complete() serves it
     virtual void complete() = 0;               // does not switch
-    virtual void give_back() {}                // by one who was served, at the end
+    virtual void give_back() {}                // by a caller that was served, at the end
     [[nodiscard]] virtual bool balanced() = 0; // nothing is lost, nothing doubled
 
     const serves whom;
@@ -80,7 +81,8 @@ struct barrier_race final : race {
     void wait(std::size_t) override { b.arrive_and_wait(); }
     void complete() override { static_cast<void>(b.arrive()); }
     bool balanced() override {
-        // Who left has not arrived: the phase has ended with three, or one has arrived in it.
+        // A caller that left has not arrived: the phase has ended with three, or one has arrived in
+        // it.
         return b.statistics().arrived == (b.statistics().phases ? 0 : 1);
     }
 
@@ -111,7 +113,7 @@ struct broadcast_race final : race {
         const bool sent = values.send(5);
         CHECK(sent);
     }
-    bool balanced() override { // who was cancelled has the value before it still
+    bool balanced() override { // a cancelled caller still has the value before it
         values.close();
         for (std::size_t i : {0U, 1U})
             if (subscribers.at(i).receive().has_value() == seen.at(i))
@@ -211,7 +213,7 @@ struct pool_race final : race {
     std::optional<pool<int>::lease> held;
 };
 
-// The waits of a queue. What went in is what came out and what is in it.
+// The waits of a queue. The items that went in are those that came out and those still in it.
 struct queue_race : race {
     explicit queue_race(std::size_t capacity) : race(serves::one), q(capacity) {}
     void took(std::optional<int> item) { out += item.value_or(0); }
@@ -445,7 +447,7 @@ TEST_CASE("tokens granted to one behind the first in the instant of its cancel a
         creel::cancel_scope scope;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
-                limit.acquire(); // grants the second's tokens too, for both are there by now
+                limit.acquire(); // grants the second its tokens too, because both are there by now
                 scope.cancel();
             });
             settle();

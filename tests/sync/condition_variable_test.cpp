@@ -41,7 +41,7 @@ TEMPLATE_TEST_CASE("a condition_variable works with any lock of ours", "",
             creel::this_fiber::yield();
             CHECK(changed.statistics().waiting == 1);
             {
-                const std::lock_guard hold{m}; // the waiter has let go of it
+                const std::lock_guard hold{m}; // the waiter has released it
                 changed.notify_one();          // too early
             }
             creel::this_fiber::yield();
@@ -131,7 +131,8 @@ TEST_CASE("the wait for a condition is a cancellation point also when the condit
     CHECK(!passed);
 }
 
-// userver's notify-versus-deadline: whoever consumes the notification must not report a timeout.
+// userver's notify-versus-deadline: a waiter that consumes the notification must not report a
+// timeout.
 TEST_CASE("a notification that meets a deadline in the same instant is not lost") {
     bool first_notified = false;
     bool second_notified = false;
@@ -183,7 +184,7 @@ TEST_CASE("a fiber does not give its thread away while it holds a std::mutex in 
         bool ready = false;
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
-                for (int budget = 0; budget < 200; ++budget) { // also where there is none left
+                for (int budget = 0; budget < 200; ++budget) { // also when none is left
                     std::unique_lock hold{m};
                     changed.wait(hold, [] { return true; });
                 }
@@ -274,7 +275,7 @@ TEST_CASE("stress: every notification reaches one of fibers and plain threads de
     crowd consumers{"condition_variable stress",
                     {.fibers_each = 3, .plain_threads = 1, .virtual_time = true},
                     consume};
-    const time_limit limit{500ms}; // what a convoy at the mutex has begun may take longer
+    const time_limit limit{500ms}; // a convoy at the mutex may take longer
     int items = 0;
     bool in_time = true; // false: a notification was lost
     const auto wait_for = [&](auto condition) {

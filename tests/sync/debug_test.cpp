@@ -25,7 +25,7 @@ using namespace creel::sync;
 
 namespace {
 
-// What a run says on stderr.
+// The output of a run on stderr.
 std::string told(test_body<manual_poller> f, bool debug = true) {
     const auto child = run_in_child(
         [&] { run_virtually(f, {.debug = debug}, manual_poller::other_threads::yes); });
@@ -39,13 +39,13 @@ std::size_t lines(const std::string& text) {
     return count;
 }
 
-// For one minute: f must not wait for ever.
+// For one minute: f must not wait forever.
 template <typename F>
 void for_a_while(F f) {
     static_cast<void>(creel::move_on_after(1min, f));
 }
 
-// Calls f in a grandchild of the caller, while the one between does something else.
+// Calls f in a grandchild of the caller, while the child between does something else.
 template <typename F>
 void in_grandchild(F f) {
     creel::with_nursery([&](creel::nursery& n) {
@@ -108,7 +108,7 @@ TEST_CASE("a once or a lock that its holder waits for by a blocking call is name
     const auto ask = [](manual_poller&) {
         once only;
         mutex held;
-        // Time stands still until somebody waits.
+        // The clock does not move until a fiber waits.
         const auto until_waited_for = [](const auto& primitive, auto f) {
             creel::with_nursery([&](creel::nursery& n) {
                 n.spawn([&] {
@@ -149,7 +149,7 @@ TEST_CASE("a wait for a fiber above that does not wait for the caller is not nam
             lock.lock();
             only.call([&] {
                 flights.run(1, [] {
-                    // A nursery between, which is nobody's above the callers.
+                    // A nursery between, which belongs to no fiber above the callers.
                     creel::all([] { creel::this_fiber::sleep_for(1s); });
                     return 1;
                 });

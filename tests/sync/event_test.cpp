@@ -196,7 +196,7 @@ TEST_CASE("stress: each set of an automatic event lets exactly one through despi
     };
     crowd waiters{
         "event stress", {.fibers_each = 3, .plain_threads = 1, .virtual_time = true}, wait};
-    // Each takes about a turn of the threads, which all keep their cores busy.
+    // Each takes about one turn of the threads, which all keep their cores busy.
     const time_limit limit{1s};
     int sets = 0;
     bool came_through = true;

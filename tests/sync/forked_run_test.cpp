@@ -34,7 +34,7 @@ TEST_CASE("in a child that is forked inside a run a wait, and what would end one
                 n.spawn([&] { static_cast<void>(empty.pop()); });
                 settle();
                 expect(aborts([&] { held.lock(); }));
-                expect(aborts([&] { held.unlock(); })); // is handed to a fiber of the parent's
+                expect(aborts([&] { held.unlock(); })); // hands it to a fiber of the parent process
                 expect(aborts([&] { never.wait(); }));
                 expect(aborts([&] { never.set(); }));
                 expect(aborts([&] { static_cast<void>(empty.push(1)); }));

@@ -434,7 +434,7 @@ TEST_CASE("stress: everybody who waits for a future gets its value, error or bro
             if (me.random() % 2 == 0)
                 wait(me, r.to, i);
             else
-                wait(me, future<unsigned>{r.to}, i); // one of its own
+                wait(me, future<unsigned>{r.to}, i); // a future of its own
         }
     });
     CHECK(wrong == 0);

@@ -1,6 +1,6 @@
-// Queues, broadcasts and pools that may hold much take memory as they fill, in parts of which each
-// stays where it is: at every border between parts the order is kept, and where there is no memory
-// for another nothing is lost.
+// Large queues, broadcasts and pools take memory as they fill, in parts that stay where they are.
+// At every border between parts the order is kept, and when there is no memory for another part
+// nothing is lost.
 #include <creel/sync/broadcast.hpp>
 #include <creel/sync/pool.hpp>
 #include <creel/sync/priority_queue.hpp>
@@ -37,7 +37,7 @@ namespace {
 
 constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
 
-// So large that a queue's memory comes in parts of a few; and it owns something.
+// So large that each part of a queue's memory has room for a few only; and it owns something.
 struct fat {
     explicit fat(int k = 0, int n = 0) : key(k), number(std::make_unique<int>(n)) {}
     int key;
@@ -47,7 +47,7 @@ struct fat {
     friend bool operator<(const fat& a, const fat& b) { return a.key < b.key; }
 };
 
-// Which of them a queue gives next.
+// The item that a queue gives next.
 struct first_in {
     static std::size_t next(const std::deque<std::pair<int, int>>&) { return 0; }
 };
@@ -62,7 +62,7 @@ struct least {
     }
 };
 
-// Pushes and pops at random and compares each result with a model; the number that differ.
+// Pushes and pops at random, and compares each result with a model. Returns how many differ.
 template <typename Queue, typename Order>
 int differences(std::size_t capacity, std::minstd_rand& random) {
     Queue q{capacity};
@@ -89,7 +89,7 @@ int differences(std::size_t capacity, std::minstd_rand& random) {
             }
         }
     }
-    wrong += q.size() != model.size() ? 1 : 0; // what is left ends with the queue
+    wrong += q.size() != model.size() ? 1 : 0; // the items that are left end with the queue
     return wrong;
 }
 
@@ -102,7 +102,7 @@ void check_order() {
     CHECK(differences<Queue, Order>(no_limit, random) == 0);
 }
 
-// At each growth there is first no memory. The number of pushes that threw.
+// At each growth there is first no memory. Returns the number of pushes that threw.
 template <typename Queue>
 int fill_without_memory(Queue& q, int items) {
     int failed = 0;
@@ -113,7 +113,7 @@ int fill_without_memory(Queue& q, int items) {
             static_cast<void>(q.try_push(std::move(item)));
         } catch (const std::bad_alloc&) {
             ++failed;
-            static_cast<void>(q.try_push(std::move(item))); // it is still what it was
+            static_cast<void>(q.try_push(std::move(item))); // it is unchanged
         }
     }
     return failed;
@@ -235,7 +235,7 @@ TEST_CASE("close(discard) of a queue that has grown drops all and refuses more")
 TEST_CASE("a broadcast takes memory as values come, and one that it has none for is not sent") {
     constexpr int values = 100;
     broadcast<int> all{no_limit};
-    broadcast<int> few{7}; // its memory ends amidst a part
+    broadcast<int> few{7}; // its memory ends within a part
     auto every = all.subscribe();
     auto last = few.subscribe();
     int failed = 0;

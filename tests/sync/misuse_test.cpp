@@ -92,7 +92,7 @@ void destroy_while_waited_on(test_body<> wait, test_body<> destroy) {
     });
 }
 
-// Some wait at what `make` returns, and then it goes.
+// Some callers wait at the object that `make` returns, and then it is destroyed.
 template <typename Make, typename Wait>
 std::function<void()> destroyed_while_waited_on(Make make, Wait wait) {
     return [make, wait] {
@@ -109,7 +109,7 @@ std::function<void()> destroyed_queue() {
 
 constexpr const char* waited_on = "destroyed while somebody waits on it";
 
-// Somebody else's unlock, by a fiber of the same thread.
+// An unlock by another fiber of the same thread.
 template <typename Mutex>
 void unlock_by_another_fiber() {
     run_virtually([] {
@@ -132,8 +132,8 @@ void unlock_by_another_thread() {
     std::thread{[&] { m.unlock(); }}.join();
 }
 
-// Nobody can tell which of two readers it stands for, but a writer does not get in beside the
-// other.
+// It is unknown which of two readers the unlock stands for, but a writer does not get in beside the
+// other reader.
 void strange_reader_among_two() {
     run_virtually([] {
         shared_mutex m;
@@ -153,7 +153,7 @@ void strange_reader_among_two() {
     });
 }
 
-// The next task on the same fiber is a stranger to what the last one left locked.
+// The next task on the same fiber does not own what the last task left locked.
 template <typename Mutex>
 void unlock_by_the_next_task() {
     run_virtually([] {
@@ -168,7 +168,7 @@ void unlock_by_the_next_task() {
     });
 }
 
-// And so is a thread, though it gets the memory of the one before it.
+// Nor does a thread, although it gets the memory of the thread before it.
 template <typename Mutex>
 void unlock_by_the_next_thread() {
     Mutex m;
@@ -390,7 +390,8 @@ TEST_CASE("impossible numbers and calls say whose they are and where it was made
          [] {
              run_virtually([] {
                  single_flight<int, int> flights;
-                 flights.run(1, [&] { return flights.run(2, [] { return 1; }); }); // of another
+                 flights.run(1,
+                             [&] { return flights.run(2, [] { return 1; }); }); // for another key
                  flights.run(1, [&] { return flights.run(1, [] { return 1; }); });
              });
          }},

@@ -99,8 +99,8 @@ TEMPLATE_TEST_CASE("a mutex is handed over first come first served", "", mutex, 
     CHECK(left == nothing);
 }
 
-// Trio's lock hand-over: between the release and the moment the next one runs the lock is already
-// the next one's, so that neither the releaser nor a newcomer barges in.
+// Trio's lock hand-over: the lock belongs to the next waiter from the release on, before that
+// waiter runs, so that neither the releaser nor a newcomer barges in.
 TEMPLATE_TEST_CASE("who unlocks a mutex that is waited for cannot have it back before the waiter",
                    "", mutex, recursive_mutex, shared_mutex) {
     std::string order;

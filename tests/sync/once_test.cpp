@@ -105,7 +105,7 @@ TEST_CASE("a waiter that is handed the turn and cancelled in the same instant ha
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
                 CHECK_THROWS_AS(o.call(&yield_and_fail), std::runtime_error);
-                scope.cancel(); // the turn is the next one's already
+                scope.cancel(); // the turn already belongs to the next caller
             });
             n.spawn([&] { scope.run([&] { o.call([] { creel::this_fiber::sleep_for(1h); }); }); });
             n.spawn([&] { o.call([&] { done = true; }); });
@@ -119,7 +119,7 @@ TEST_CASE("stress: a once is done once whoever fails and whoever is cut short", 
     struct step {
         once done{};
         occupancy running{1};
-        int times = 0; // written by the one who runs it, read by those who come after
+        int times = 0; // written by the caller that runs it, read by later callers
     };
     constexpr unsigned most_rounds = 3'000;
     std::deque<step> steps(most_rounds);
@@ -139,7 +139,8 @@ TEST_CASE("stress: a once is done once whoever fails and whoever is cut short", 
             for (bool over = false; !over;) {
                 try {
                     over = me.perhaps_cut_short([&] { call(s); });
-                } catch (const std::runtime_error&) { // it goes to the next, or comes back
+                } catch (
+                    const std::runtime_error&) { // the turn goes to the next caller, or comes back
                 }
             }
             wrong += s.times != 1;

@@ -38,7 +38,7 @@ TEST_CASE("a pool makes what is needed and uses it again") {
             CHECK(p.statistics().in_use == 2);
         }
         CHECK(p.statistics().idle == 2);
-        CHECK(*p.acquire() == 1); // the last one that was given back
+        CHECK(*p.acquire() == 1); // the item that was given back last
         CHECK(made == 2);
         CHECK(p.statistics().created == 2);
     });

@@ -1,6 +1,6 @@
-// The close matrix, cell by cell: three ways to close a queue x what is blocked at it then x where
-// that runs x its capacity x whether the first of them is cancelled in the same instant. Each cell
-// is driven by the same few steps. Then what the matrix does not have.
+// The close matrix, cell by cell: three ways to close a queue x the call that is blocked at it x
+// the place where that runs x its capacity x whether the first blocked call is cancelled in the
+// same instant. The same few steps drive each cell. Then come the cases outside the matrix.
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/select.hpp>
@@ -44,7 +44,7 @@ struct cell {
     std::size_t capacity;
     first_cancelled ahead;
 
-    // Only what is undone and lies in the queue is dropped; with capacity 0 it is under way.
+    // Only undone items that lie in the queue are dropped; with capacity 0 the item is under way.
     [[nodiscard]] bool close_wakes() const {
         return in != blocked::join || (capacity != 0 && how != closing::drain);
     }
@@ -68,7 +68,7 @@ std::ostream& operator<<(std::ostream& out, const cell& c) {
                << c.capacity << ", first cancelled " << name(c.ahead, ahead_names);
 }
 
-// How a blocked call came back: as from a closed queue (or a joined one), or otherwise.
+// How a blocked call returned: as from a closed queue (or a joined one), or otherwise.
 enum class ending { none, closed, cancelled, moved };
 
 template <typename Queue>
@@ -112,7 +112,7 @@ struct participant {
     }
 };
 
-// How many wait in the list that the cell is about.
+// The number of waiters in the list that the cell is about.
 template <typename Queue>
 std::size_t waiting(const Queue& q, blocked in) {
     const auto s = q.statistics();
@@ -127,7 +127,8 @@ std::size_t waiting(const Queue& q, blocked in) {
     }
 }
 
-// Brings the queue to where the cell's call blocks. On no scheduler. How many items are undone.
+// Brings the queue to where the cell's call blocks. On no scheduler. Returns how many items are
+// undone.
 template <typename Queue>
 std::size_t prepare(Queue& q, const cell& c) {
     if (!c.pushes() && c.in != blocked::join)
@@ -136,13 +137,14 @@ std::size_t prepare(Queue& q, const cell& c) {
         CHECK(q.push(1));
     if (c.capacity != 0 || c.pushes())
         return c.capacity;
-    std::thread taker{[&] { static_cast<void>(q.pop()); }}; // it is not done with it
+    std::thread taker{[&] { static_cast<void>(q.pop()); }}; // it has not called task_done()
     CHECK(q.push(1));
     taker.join();
     return 1;
 }
 
-// Closes, and tells how many items that dropped. `in_between` runs before the second of two.
+// Closes, and returns how many items that dropped. `in_between` runs before the second of two
+// closes.
 template <typename Queue, typename F>
 std::size_t close(Queue& q, closing how, F in_between) {
     if (how != closing::discard)
@@ -152,7 +154,7 @@ std::size_t close(Queue& q, closing how, F in_between) {
     return how != closing::drain ? q.close(discard) : 0;
 }
 
-// What is left after a close, so many items, can be had; and it stays closed.
+// After a close the items that are left, `items` of them, can be popped; and it stays closed.
 template <typename Queue>
 void check_rest(Queue& q, std::size_t items) {
     CHECK(q.closed());
@@ -182,11 +184,11 @@ void close_and_look(Queue& q, const cell& c, std::size_t undone) {
     });
     CHECK(dropped == (c.how == closing::drain ? 0 : stored));
     if (c.close_wakes())
-        CHECK(waiting(q, c.in) == 0); // at once: all are off the list, whoever was cancelled
+        CHECK(waiting(q, c.in) == 0); // at once: all are off the list, cancelled or not
     CHECK(q.closed());
 }
 
-// What ends of the first of them are right when it is cancelled.
+// The endings of the first blocked call that are right when it is cancelled.
 bool right_for_the_first(ending got, const cell& c) {
     if (c.ahead == first_cancelled::no)
         return got == ending::closed;
@@ -199,7 +201,7 @@ bool right_for_the_first(ending got, const cell& c) {
 
 constexpr std::size_t parties = 3;
 
-// `start` runs a function as so many parties at the place of the cell.
+// `start` runs a function as several parties at the place of the cell.
 template <typename Queue, typename Start>
 void drive(Queue& q, const cell& c, std::size_t undone, std::array<participant, parties>& all,
            Start&& start) {
@@ -388,7 +390,7 @@ TEMPLATE_TEST_CASE("join of a closed queue waits for what is left to do", "[queu
             CHECK(!joined);
             q.task_done();
             settle();
-            CHECK(joined == (how != closing::drain)); // what was dropped counts as done
+            CHECK(joined == (how != closing::drain)); // dropped items count as done
             check_rest(q, how == closing::drain ? 2 : 0);
         });
         CHECK(joined);
@@ -407,7 +409,7 @@ TEMPLATE_TEST_CASE(
             for (int i = 0; i < 2; ++i) {
                 ++alive;
                 CHECK(q.push(std::shared_ptr<int>(&alive, [](int* count) {
-                    settle(); // whoever has been woken by now goes on
+                    settle(); // every waiter that was woken goes on
                     --*count;
                 })));
             }

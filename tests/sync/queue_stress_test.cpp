@@ -1,5 +1,5 @@
-// Fibers of several schedulers and plain threads at one queue at once, some of them cancelled all
-// the time: what goes in comes out, once.
+// Fibers of several schedulers and plain threads at one queue at once, some of them cancelled again
+// and again: each item that goes in comes out, once.
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/stack_queue.hpp>

@@ -1,5 +1,6 @@
-// One suite for all queues, and what only one of them promises. Closing is in queue_close_test.cpp,
-// threads in queue_stress_test.cpp, items whose moves throw in throwing_elements_test.cpp.
+// One suite for all queues, and tests of what only one queue promises. Closing is in
+// queue_close_test.cpp, threads in queue_stress_test.cpp, items whose moves throw in
+// throwing_elements_test.cpp.
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/stack_queue.hpp>
@@ -66,7 +67,7 @@ TEMPLATE_TEST_CASE("a push into a full queue waits until there is room", "[queue
             CHECK(order == "a");
             CHECK(q.statistics().pushers == 1);
             CHECK(*q.pop() == 0);
-            CHECK(q.size() == 1); // the one who waits has been let in by the pop
+            CHECK(q.size() == 1); // the pop has let the waiting push in
             settle();
             CHECK(order == "ab");
             CHECK(*q.pop() == 1);
@@ -109,7 +110,7 @@ TEMPLATE_TEST_CASE("nobody overtakes those who wait at a queue", "[queue]", queu
                 });
             settle();
             CHECK(q.push(0));
-            CHECK(!q.try_pop()); // the item is the first waiter's, though that has not run yet
+            CHECK(!q.try_pop()); // the item belongs to the first waiter, which has not run yet
             for (int i = 1; i < 4; ++i)
                 CHECK(q.push(0));
         });
@@ -124,7 +125,7 @@ TEMPLATE_TEST_CASE("nobody overtakes those who wait at a queue", "[queue]", queu
                 });
             settle();
             CHECK(q.pop());
-            CHECK(!q.try_push(9)); // the room is the first waiter's
+            CHECK(!q.try_push(9)); // the room belongs to the first waiter
             CHECK(q.pop());
             CHECK(q.pop());
             settle();
@@ -149,7 +150,7 @@ TEMPLATE_TEST_CASE("a queue of capacity 0 is a rendezvous", "[queue]", queue<int
                 CHECK(q.push(2));
             });
             settle();
-            CHECK(order.empty()); // nobody has taken it
+            CHECK(order.empty()); // no pop has taken it
             CHECK(*q.pop() == 1);
             settle();
             CHECK(order == "p");
@@ -192,7 +193,7 @@ TEMPLATE_TEST_CASE("the item handed to a popper that is then cancelled is not lo
             n.spawn([&] { static_cast<void>(first.run([&] { got.push_back(q.pop().value()); })); });
             n.spawn([&] { got.push_back(10 * q.pop().value()); });
             settle();
-            CHECK(q.push(1)); // the first has it
+            CHECK(q.push(1)); // the first getter has it
             first.cancel();   // too late: success beats it
             CHECK(q.push(2));
             settle();
@@ -204,7 +205,7 @@ TEMPLATE_TEST_CASE("the item handed to a popper that is then cancelled is not lo
             n.spawn([&] { static_cast<void>(first.run([&] { got.push_back(q.pop().value()); })); });
             n.spawn([&] { got.push_back(10 * q.pop().value()); });
             settle();
-            first.cancel(); // first of all
+            first.cancel(); // before anything else
             CHECK(q.push(1));
             settle();
         });
@@ -249,7 +250,7 @@ TEMPLATE_TEST_CASE("an item that comes as the deadline passes is returned", "[qu
         outside.after(1001ms, [&] { static_cast<void>(q.try_push(6)); });
         CHECK(!creel::move_on_after(1s, [&] { return q.pop(); }));
         creel::this_fiber::sleep_for(1s);
-        CHECK(*q.pop() == 6); // it stayed
+        CHECK(*q.pop() == 6); // it stayed in the queue
     });
     CHECK(left == nothing);
 }
@@ -262,7 +263,7 @@ TEMPLATE_TEST_CASE("in a cancelled scope push and pop throw although they need n
         creel::cancel_scope scope;
         const bool ended = scope.run([&] {
             scope.cancel();
-            CHECK(q.try_push(2)); // try_ forms do not check
+            CHECK(q.try_push(2)); // a try_ call does not check
             CHECK_THROWS_AS(q.push(3), creel::cancelled);
             CHECK_THROWS_AS(q.pop(), creel::cancelled);
             CHECK_THROWS_AS(q.join(), creel::cancelled);
@@ -376,7 +377,7 @@ TEMPLATE_TEST_CASE("items that can only be moved go through a queue", "[queue]",
             for (int i = 0; i < 3; ++i)
                 CHECK(**q.pop() == i);
         });
-        CHECK(q.push(std::make_unique<int>(1))); // and is not leaked with the queue
+        CHECK(q.push(std::make_unique<int>(1))); // it does not leak when the queue is destroyed
     });
     CHECK(left == nothing);
 }
@@ -410,7 +411,7 @@ TEMPLATE_TEST_CASE("an argument that was not pushed was not moved from", "[queue
 TEST_CASE("a queue gives items in the order they came", "[queue]") {
     run_virtually([] {
         queue<int> q{3};
-        for (int round = 0; round < 5; ++round) { // also round the end of its room
+        for (int round = 0; round < 5; ++round) { // also around the end of its room
             CHECK(q.push(1));
             CHECK(q.push(2));
             CHECK(*q.pop() == 1);

@@ -58,7 +58,7 @@ TEST_CASE("a rate that does not divide a nanosecond does not drift over a day") 
     constexpr int seconds = under_tsan || under_asan ? 3'600 : 86'400;
     const auto left = run_virtually([&](manual_poller& outside) {
         rate_limiter limit{{.tokens = per_second, .per = 1s, .burst = 1}};
-        limit.acquire(); // the one it begins with
+        limit.acquire(); // the token it begins with
         const auto begin = outside.now();
         for (int i = 0; i < per_second * seconds; ++i)
             limit.acquire();
@@ -79,14 +79,14 @@ TEST_CASE("waiters that are served late do not slow the rate down") {
                 n.spawn([&] {
                     for (int k = 0; k < 250; ++k) {
                         limit.acquire();
-                        outside.advance(300us); // the clock has moved on before anybody is served
+                        outside.advance(300us); // the clock moves on before a waiter is served
                     }
                 });
         });
         took = outside.now() - begin;
     });
     CHECK(took >= 1s);
-    CHECK(took < 1s + 4ms); // 1.3 s if each waited its full time after the one before was served
+    CHECK(took < 1s + 4ms); // 1.3 s if each waited its full time after the one before it
     CHECK(left == nothing);
 }
 
@@ -224,8 +224,8 @@ TEST_CASE("a rate_limiter counts right with the largest numbers there are") {
         limit.set_rate({.tokens = 1, .per = longest, .burst = most});
         CHECK(limit.statistics().available == years.count());
 
-        // Who waits for as many as can be is served when they have come, and what had come for it
-        // beyond that is not counted further than one can ask for.
+        // A waiter for the largest number is served when that many have come. Tokens beyond that
+        // are counted only up to the number that a call can ask for.
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] { limit.acquire(most); });
             creel::this_fiber::yield();

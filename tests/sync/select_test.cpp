@@ -80,8 +80,8 @@ TEST_CASE("select waits for the first case that can happen and exactly one does"
             });
             settle();
             CHECK(a.statistics().poppers == 1);
-            CHECK(b.push(4)); // it takes this one
-            CHECK(a.push(5)); // and not this one
+            CHECK(b.push(4)); // it takes this item
+            CHECK(a.push(5)); // and not this item
             e.set();
         });
         CHECK(happened == 40);
@@ -100,7 +100,7 @@ TEST_CASE("a timer of select fires when nothing else has happened") {
         CHECK(select(on_pop(q, ignore_item), on_timer(2s), on_timer(1s), on_timer(begin + 3s)) ==
               2);
         CHECK(creel::now() - begin == 1s);
-        CHECK(select(on_timer(begin), on_pop(q, ignore_item)) == 0); // it has passed
+        CHECK(select(on_timer(begin), on_pop(q, ignore_item)) == 0); // the time has passed
         CHECK(select(on_timer(std::chrono::hours::max()), on_timer(1s)) == 1);
         CHECK(q.statistics().poppers == 0);
     });
@@ -278,7 +278,7 @@ TEST_CASE("select waits for futures and for children") {
             CHECK(quick.ready());
             CHECK(quick.get() == 2);
             CHECK(select(on_task(slow), on_timer(10ms)) == 1);
-            CHECK(slow.get() == 1); // the select has let go of it
+            CHECK(slow.get() == 1); // the select does not refer to it any more
             auto done = n.async([] { return 3; });
             settle();
             CHECK(select(on_task(done, [&] { return done.get(); })) == 3);
@@ -345,8 +345,8 @@ TEST_CASE("those behind a select that has happened elsewhere are served") {
             settle();
             n.spawn([&] { got.push_back(a.pop().value()); });
             settle();
-            CHECK(b.push(1)); // the select has this one
-            CHECK(a.push(2)); // and is passed by here
+            CHECK(b.push(1)); // the select has this item
+            CHECK(a.push(2)); // this push skips the select
         });
     });
     CHECK(got == std::vector{2});
@@ -424,7 +424,7 @@ TEST_CASE("the dump names what a select waits for") {
 }
 
 // Selects on both sides of rendezvous and buffers, on several threads: the case that livelocks or
-// loses wake-ups where claims are done wrong.
+// loses wake-ups when claims are wrong.
 TEST_CASE("stress: what selects of many threads push and pop is neither lost nor doubled",
           "[stress]") {
     const std::size_t capacity = GENERATE(0U, 1U, 4U);

@@ -185,7 +185,7 @@ TEST_CASE("a permit goes back once: by itself or by release or from where it was
             auto a = s.hold(2);
             CHECK(a.count() == 2);
             auto b = std::move(a);
-            CHECK(a.count() == 0); // NOLINT(bugprone-use-after-move): what a moved permit says
+            CHECK(a.count() == 0); // NOLINT(bugprone-use-after-move): the state of a moved permit
             CHECK(s.statistics().available == 3);
             b.release();
             b.release();
@@ -219,7 +219,7 @@ TEST_CASE("a semaphore made with fewer permits than its limit signals by release
             arrived.release();
             creel::this_fiber::yield();
             CHECK(order == "a");
-            arrived.release(3); // what was taken may come again
+            arrived.release(3); // permits that were taken may come again
         });
         CHECK(order == "ab");
         CHECK(arrived.statistics().available == 1);

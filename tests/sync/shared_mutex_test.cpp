@@ -102,7 +102,7 @@ TEST_CASE("a writer that is cancelled lets the readers behind it go") {
 }
 
 TEST_CASE("stress: readers of a shared_mutex never meet a writer", "[stress]") {
-    // Virtual time cuts many more short, and a real clock lets more happen side by side.
+    // A virtual clock cuts many more calls short, and a real clock lets more happen side by side.
     const bool virtual_time = GENERATE(false, true);
     CAPTURE(virtual_time);
     shared_mutex m;

@@ -52,7 +52,7 @@ TEST_CASE("concurrent callers of a single_flight share one computation") {
         });
         CHECK(flights.in_flight() == 0);
         CHECK(flights.statistics().waiting == 0);
-        CHECK(flights.run("key", [] { return 8; }) == 8); // nothing is kept
+        CHECK(flights.run("key", [] { return 8; }) == 8); // no value is kept
     });
     CHECK(computed == 1);
     CHECK(got == 135);
@@ -174,7 +174,7 @@ struct many_flights {
             join(i);
     }
     void join(std::size_t i) {
-        keys[i] = i * 4'096; // as addresses of pages are
+        keys[i] = i * 4'096; // like addresses of pages
         auto& f = flights[i].emplace(
             core, &keys[i], std::hash<std::size_t>{}(keys[i]), [](const void* a, const void* b) {
                 return *static_cast<const std::size_t*>(a) == *static_cast<const std::size_t*>(b);

@@ -1,5 +1,5 @@
-// Elements whose moves, copies and comparisons throw: whoever gets the error, no item is lost and
-// none is there twice. And elements that cannot be assigned.
+// Elements whose moves, copies and comparisons throw: whichever party gets the error, no item is
+// lost and none is there twice. And elements that cannot be assigned.
 #include <creel/sync/priority_queue.hpp>
 #include <creel/sync/queue.hpp>
 #include <creel/sync/stack_queue.hpp>
@@ -33,7 +33,7 @@ struct failure : std::runtime_error {
     failure() : std::runtime_error("a move failed") {}
 };
 
-// The move that is so many moves ahead throws; none at zero and below.
+// The move that is so many moves ahead throws; at zero and below, none does.
 int fuse = 0;
 
 void count_move() {
@@ -41,7 +41,7 @@ void count_move() {
         throw failure{};
 }
 
-// Who was moved from is worth nothing.
+// An element that was moved from has no value.
 template <void (*Move)()>
 struct element {
     explicit element(int v) noexcept : value(v) {}
@@ -54,7 +54,7 @@ struct element {
     friend bool operator<(const element& a, const element& b) { return a.value < b.value; }
 
     int value = 0;
-    bool is_stuck = false; // each move of this one throws
+    bool is_stuck = false; // each move of this element throws
 
 private:
     void take(element& other) {
@@ -77,12 +77,13 @@ auto persist(F f) {
     }
 }
 
-// Pushes what has a value before and none after, or the other way round if it is not let in.
+// Pushes an element, which has a value before. It has none after the push, or still has its value
+// if the push was refused.
 template <typename Queue>
 bool persist_in_push(Queue& q, int value) {
     fragile item{value};
     const bool in = persist([&] {
-        CHECK(item.value == value); // also after an attempt that failed
+        CHECK(item.value == value); // also after a failed attempt
         return q.push(std::move(item));
     });
     CHECK(item.value == (in ? 0 : value));
@@ -108,7 +109,7 @@ std::vector<fragile> room(std::size_t count) {
     return items;
 }
 
-// Runs a script again and again, each time with a later move that throws, until none does.
+// Runs a script again and again; each time a later move throws, until none does.
 template <typename Script>
 void for_each_failing_move(Script script) {
     int nth = 1;
@@ -181,7 +182,7 @@ TEMPLATE_TEST_CASE(
                     });
                 settle();
                 for (int value = 1; value <= 3; ++value)
-                    CHECK(persist_in_push(q, value)); // to those who wait
+                    CHECK(persist_in_push(q, value)); // to poppers that wait
                 settle();
                 q.close();
             });
@@ -190,7 +191,7 @@ TEMPLATE_TEST_CASE(
                 for (int value = 4; value <= 8; ++value)
                     n.spawn([&, value] { CHECK(persist_in_push(full, value)); });
                 settle();
-                for (int i = 0; i < 5; ++i) // lets in those who wait
+                for (int i = 0; i < 5; ++i) // lets in pushers that wait
                     out.push_back(persist([&] { return full.pop(); }).value().value);
             });
             std::vector<int> in(8);
@@ -224,7 +225,7 @@ TEMPLATE_TEST_CASE("an assignment into a waiting pop_some that fails is thrown b
                 fuse = 1;
                 CHECK_THROWS_AS(q.try_push(std::move(item)), failure);
                 CHECK(item.value == 1);
-                CHECK(q.statistics().poppers == 2); // nobody has learnt of it
+                CHECK(q.statistics().poppers == 2); // no popper has learnt of it
             }
             CHECK(q.push(std::move(item)));
             CHECK(q.push(fragile{2}));
@@ -249,7 +250,7 @@ TEMPLATE_TEST_CASE("what fails to move out of a queue is thrown by the pop and s
         fuse = 1;
         CHECK_THROWS_AS(q.pop_some(some), failure);
         fuse = 2;
-        CHECK(q.pop_some(some) == 1); // what it has it keeps
+        CHECK(q.pop_some(some) == 1); // it keeps the items it has
         CHECK(some[0].value == 1);
         fuse = 0;
         CHECK(q.size() == 1);
@@ -312,7 +313,7 @@ TEST_CASE("a comparison that fails as a waiting pusher comes in is thrown by its
             n.spawn([&] { CHECK(q.push(4)); });
             settle();
             CHECK(q.statistics().pushers == 2);
-            out.push_back(q.pop().value()); // its room goes to the one who can be compared
+            out.push_back(q.pop().value()); // its room goes to the item that can be compared
             settle();
             CHECK(told);
             CHECK(q.statistics().pushers == 0);
@@ -370,7 +371,7 @@ TEMPLATE_TEST_CASE("what moving a waiting pusher's item throws is thrown by its 
             });
             n.spawn([&] { CHECK(q.push(fragile{3})); });
             settle();
-            CHECK(q.pop()->value == 1); // lets in the next whose item can be moved
+            CHECK(q.pop()->value == 1); // lets in the next pusher with an item that can be moved
             CHECK(q.pop()->value == 3);
         });
         CHECK(q.statistics().pushed == 2);
@@ -463,7 +464,7 @@ TEST_CASE("a move that throws sends a waiting select back to wait") {
         });
         CHECK(got == 2);
 
-        CHECK(q.push(fragile{3})); // and the other way: the error is the select's own item's
+        CHECK(q.push(fragile{3})); // the other way: the error comes from the select's own item
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
                 fragile bad{4};
@@ -546,7 +547,7 @@ using unreliable = element<&fail_now_and_then>;
 
 constexpr unsigned values_each = 4'000;
 
-// Pushes the values that are its own, as many as there is time for and a few. How many that was.
+// Pushes its own values, a few and then as many as there is time for. Returns their number.
 template <typename Queue>
 unsigned produce(Queue& q, const crowd_member& me, unsigned first_value) {
     unsigned pushed = 0;
@@ -570,7 +571,7 @@ TEMPLATE_TEST_CASE("stress: moves that fail now and then between threads lose an
                    stack_queue<unreliable>) {
     const std::size_t capacity = GENERATE(0U, 1U, 8U);
     CAPTURE(capacity);
-    // Every other one produces: on each scheduler a fiber, and two plain threads.
+    // Every second party produces: on each scheduler a fiber, and two plain threads.
     const crowd_options who{
         .fibers_each = 2, .plain_threads = 4, .virtual_time = true, .time = 600ms};
     const unsigned producers = members_of(who) / 2;

@@ -86,11 +86,11 @@ public:
     // Parks: until then. Cancel: yes, and the next call sees the change. Threads: any.
     // Throws: cancelled; the error of copying the value, and the next call gives it again.
     [[nodiscard]] std::optional<T> next() {
-        std::unique_lock hold = of_->core_.wait_for_more_than(seen_);
-        if (of_->core_.newest == seen_)
+        std::unique_lock hold = from_->core_.wait_for_more_than(seen_);
+        if (from_->core_.newest == seen_)
             return {};
-        const std::uint64_t number = of_->core_.newest;
-        const detail::kept_value<T> value = of_->value_;
+        const std::uint64_t number = from_->core_.newest;
+        const detail::kept_value<T> value = from_->value_;
         hold.unlock();
         std::optional<T> copy{*value};
         seen_ = number;
@@ -99,9 +99,9 @@ public:
 
 private:
     friend class watch;
-    observer(watch& of, std::uint64_t seen) noexcept : of_(&of), seen_(seen) {}
+    observer(watch& from, std::uint64_t seen) noexcept : from_(&from), seen_(seen) {}
 
-    watch* of_;
+    watch* from_;
     std::uint64_t seen_; // the number of the last change that it was given
 };
 

@@ -39,18 +39,18 @@ struct pop_case final : select_case {
     wait_lock& lock() noexcept { return from.guard; }
     bool attempt() {
         item.reset(); // an item of an earlier select by this case
-        wake_batch others_to_wake;
+        wake_batch to_wake;
         const std::lock_guard hold{lock()};
-        return from.pop_at_once({&item}, others_to_wake) || from.closed;
+        return from.pop_at_once({&item}, to_wake) || from.closed;
     }
     enrolment enroll(select_waiter& me) {
-        wake_batch others_to_wake;
+        wake_batch to_wake;
         const std::lock_guard hold{lock()};
         if (from.closed || from.items.size() != 0 || others_wait(from.pushers, me)) {
             if (!me.claim.try_claim(nullptr))
                 return enrolment::taken;
-            return from.pop_at_once({&item}, others_to_wake) || from.closed ? enrolment::done
-                                                                            : enrolment::again;
+            return from.pop_at_once({&item}, to_wake) || from.closed ? enrolment::done
+                                                                     : enrolment::again;
         }
         node = &place.emplace(me, &slot, &me.claim);
         from.poppers.push_back(*node);
@@ -78,19 +78,19 @@ struct push_case final : select_case {
 
     wait_lock& lock() noexcept { return to.guard; }
     bool attempt() {
-        wake_batch others_to_wake;
+        wake_batch to_wake;
         std::unique_lock hold{lock()};
-        pushed = to.push_or_grow(item, hold, others_to_wake);
+        pushed = to.push_or_grow(item, hold, to_wake);
         return pushed || to.closed;
     }
     enrolment enroll(select_waiter& me) {
-        wake_batch others_to_wake;
+        wake_batch to_wake;
         std::unique_lock hold{lock()};
         if (to.closed || to.items.has_room() || to.items.can_grow() ||
             others_wait(to.poppers, me)) {
             if (!me.claim.try_claim(nullptr))
                 return enrolment::taken;
-            pushed = to.push_or_grow(item, hold, others_to_wake);
+            pushed = to.push_or_grow(item, hold, to_wake);
             return pushed || to.closed ? enrolment::done : enrolment::again;
         }
         node = &place.emplace(me, std::addressof(item), &me.claim);

@@ -1,5 +1,4 @@
-// A bounded queue between fibers and threads, with many on either side: the usual way to hand work
-// on.
+// A bounded queue between fibers and threads, many on either side: the usual way to hand on work.
 //
 //     sync::queue<request> requests{100};
 //     n.spawn([&] { for (request& r : requests) { serve(r); requests.task_done(); } });

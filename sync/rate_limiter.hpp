@@ -21,7 +21,7 @@ namespace creel::sync {
 struct rate {
     std::int64_t tokens = 1;                           // this many tokens come
     saturating_duration per = std::chrono::seconds{1}; // in this time
-    std::int64_t burst = 1; // the most that is saved, and what is there at the beginning
+    std::int64_t burst = 1; // the most that is saved; at the beginning so many are there
 };
 
 struct rate_limiter_statistics {

@@ -92,8 +92,7 @@ template <typename R, std::invocable F = detail::do_nothing_type>
 // Of several cases that can happen, each is equally likely (fair), or the first one written happens
 // (ordered). Returns the result of its handler, in the common type of all; or, where all handlers
 // return nothing, the index of the case. At most 32 cases.
-// Parks: until a case can happen. Cancel: yes, no case has happened then; not while the handler
-// runs.
+// Parks: until a case can happen. Cancel: yes, no case has happened then; not in the handler.
 // Threads: any, except for on_task. Throws: cancelled; the error of moving an item, or of the
 // handler. Cost: when a case can happen at once, the lock of each primitive it tries; else the lock
 // of each primitive twice more. No allocation.

@@ -12,7 +12,7 @@
 //     pushers wait, store full        waits behind them            takes from the store, and lets
 //                                                                  the first pusher's item in
 //     pushers wait, capacity 0        waits behind them            takes the first pusher's item
-//     closed (no pusher waits)        returns false                takes what is left; then empty
+//     closed (no pusher waits)        returns false                takes what is in it; then empty
 //
 // So a pushed item goes straight to the popper that has waited longest, a pop lets the pusher in
 // that has waited longest, and no later call can get between them. (The nodes of a select break
@@ -111,9 +111,9 @@ struct item_exchange : queue_core {
         return false;
     }
 
-    // Pops what can be had without waiting, into place(0), place(1)... and returns how many items
-    // that were. An error is thrown only if it comes before the first item: else it comes again at
-    // the next pop.
+    // Pops the items that are there without a wait, into place(0), place(1)... and returns their
+    // number. Throws an error only before the first item: a later error comes again at the next
+    // pop.
     template <typename Place>
     std::size_t take_ready(std::size_t most, Place& place, wake_batch& to_wake, bool first = true) {
         std::size_t count = 0;

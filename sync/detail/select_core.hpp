@@ -20,9 +20,8 @@
 //        enrolled, and the wake is on the way.
 //     6  A party that has claimed wakes the select, and happened() of the winner's case is true; or
 //        the timer of a case has claimed, by select_waiter::withdraw().
-//     7  happened() is false: in the other party a move of the item has thrown. (For a push it
-//     throws
-//        that error, which ends the select.)
+//     7  happened() is false: for a pop, a move of the item has thrown in the other party. (For a
+//        push, happened() throws that error, which ends the select.)
 //     8  A cancel has claimed, by select_waiter::withdraw().
 //
 // Whenever it leaves `enrolling` or `parked`, `enrolled` takes every node off its list.

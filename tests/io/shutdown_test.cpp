@@ -145,7 +145,7 @@ TEST_CASE("a run with a value that a signal cuts short while another drains thro
 TEST_CASE("an interrupted that nobody catches lets the other runs drain, and then the signal ends "
           "the process") {
     const auto until_it_waits = [](std::thread& t, draining_run& other) {
-        while (io::detail::threads_letting_drain() == 0)
+        while (io::detail::threads_waiting_for_raise() == 0)
             std::this_thread::yield();
         other.let_go();
         t.join();

@@ -10,9 +10,9 @@ namespace {
 
 constinit std::mutex limit_mutex;
 constinit rlim_t limit_before = 0; // guarded by limit_mutex
-constinit rlim_t limit_raised = 0; // guarded by limit_mutex; 0: it was not raised
+constinit rlim_t limit_raised = 0; // guarded by limit_mutex; 0: the limit was not raised
 
-// In the child. A limit that the program has set since is left alone.
+// Runs in the child. If the program has changed the limit since it was raised, the limit stays.
 void give_limit_back() noexcept {
     rlimit limit{};
     if (limit_raised != 0 && ::getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
@@ -24,7 +24,7 @@ void give_limit_back() noexcept {
     limit_mutex.unlock();
 }
 
-// Fails only without memory, as the program starts.
+// Registration fails only without memory, at the start of the program.
 [[maybe_unused]] const int limits_forks =
     ::pthread_atfork([] { limit_mutex.lock(); }, [] { limit_mutex.unlock(); }, &give_limit_back);
 

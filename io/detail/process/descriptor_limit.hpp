@@ -1,9 +1,9 @@
 // How many descriptors the process may have: the soft limit, RLIMIT_NOFILE.
 //
-// A server's clients are descriptors, and the soft limit, mostly 1024, is for programs that use
-// select(2). A child process may be one of those: one of fork() gets the limit back that was there
-// before. posix_spawn(), system(), popen() and vfork() run no code in the child, which has the
-// raised one.
+// A server needs a descriptor for each client. The soft limit, in most systems 1024, protects
+// programs that use select(2), and a child process may be such a program. So a child of fork() gets
+// the old limit back. posix_spawn(), system(), popen() and vfork() run no code in the child, so
+// such a child keeps the raised limit.
 #pragma once
 
 namespace creel::io::detail {

@@ -7,9 +7,9 @@
 namespace creel::io::detail {
 namespace {
 
-constinit std::atomic<unsigned> forks{0}; // relaxed: it changes while there is one thread
+constinit std::atomic<unsigned> forks{0}; // relaxed: it changes only while there is one thread
 
-// Fails only without memory, as the program starts.
+// Registration fails only without memory, at the start of the program.
 [[maybe_unused]] const int counts_forks =
     ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 

@@ -1,5 +1,5 @@
-// How often the process has been forked, counted in the children: what was made at another count is
-// the parent's. It saves a getpid() at each call.
+// How often the process has been forked, counted in the children. An object that was made at
+// another count belongs to the parent. Comparing counts saves a getpid() at each call.
 #pragma once
 
 namespace creel::io::detail {

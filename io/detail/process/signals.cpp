@@ -16,28 +16,28 @@
 namespace creel::io::detail {
 namespace {
 
-// What the handler may touch: lock-free atomics only. All are seq_cst: a handler that does not see
-// a slot was entered before its watch began.
+// The handler touches lock-free atomics only. All are seq_cst, so a handler that does not see a
+// slot was entered before the slot's watch began.
 struct slot {
     std::atomic<int> wake_descriptor{-1}; // -1: free
     std::atomic<signal_set> numbers{0};
-    std::atomic<signal_set> came{0};
+    std::atomic<signal_set> received{0};
 };
 constexpr std::size_t most_watches = 1024;
 std::array<slot, most_watches> slots;
 std::atomic<std::size_t> slots_used{0}; // no slot at or beyond it was ever taken
-std::atomic<int> handlers_running{0};   // a wake descriptor is closed only after they have left
+std::atomic<int> handlers_running{0};   // a wake descriptor is closed only when this was 0
 static_assert(std::atomic<signal_set>::is_always_lock_free);
 
 constexpr std::size_t signal_numbers = 64;
 std::array<std::atomic<signal_gate>, signal_numbers> gates{}; // at [number - 1]
 static_assert(std::atomic<signal_gate>::is_always_lock_free);
 
-// A child that was forked and runs no other program inherits the handlers, but no watch.
+// A forked child that runs no other program inherits the handlers, but it has no watch.
 std::atomic<pid_t> installed_in{0};
 static_assert(std::atomic<pid_t>::is_always_lock_free);
 
-// Of one signal; guarded by the mutex, but that the handler in a forked child reads it.
+// Of one signal. Guarded by the mutex, except that the handler in a forked child reads it.
 struct action {
     std::size_t watches = 0;
     bool installed = false;
@@ -58,7 +58,7 @@ action& action_of(int number) noexcept {
     return actions[static_cast<std::size_t>(number) - 1];
 }
 
-// A handler that the program has installed meanwhile is its own, and stays.
+// A handler that the program has installed since then stays.
 void restore(int number) noexcept {
     action& a = action_of(number);
     struct sigaction now {};
@@ -68,7 +68,7 @@ void restore(int number) noexcept {
 }
 
 void take_default_action(int number) noexcept {
-    // Blocked while its handler runs, it strikes when we return.
+    // The signal is blocked while its handler runs, and takes effect when the handler returns.
     std::signal(number, SIG_DFL);
     std::raise(number);
 }
@@ -76,7 +76,7 @@ void take_default_action(int number) noexcept {
 void on_signal(int number) {
     const int saved_errno = errno;
     if (::getpid() != installed_in.load()) {
-        restore(number); // as if there had never been a watch: it strikes when we return
+        restore(number); // as if there had never been a watch; the signal takes effect on return
         std::raise(number);
         errno = saved_errno;
         return;
@@ -89,20 +89,20 @@ void on_signal(int number) {
         errno = saved_errno;
         return;
     }
-    bool told = false;
+    bool marked = false;
     const std::size_t used = slots_used.load();
     for (std::size_t i = 0; i < used; ++i) {
         const int descriptor = slots[i].wake_descriptor.load();
         if (descriptor < 0 || (slots[i].numbers.load() & set_of(number)) == 0)
             continue;
-        slots[i].came.fetch_or(set_of(number));
-        told = true;
+        slots[i].received.fetch_or(set_of(number));
+        marked = true;
         const std::uint64_t one = 1;
         [[maybe_unused]] const ssize_t written = ::write(descriptor, &one, sizeof one);
     }
-    // The last watch has ended since the signal came: it is the program's again.
+    // The last watch has ended since the signal came: the program's own action takes it.
     struct sigaction now {};
-    if (!told && ::sigaction(number, nullptr, &now) == 0 && now.sa_handler != &on_signal)
+    if (!marked && ::sigaction(number, nullptr, &now) == 0 && now.sa_handler != &on_signal)
         std::raise(number);
     handlers_running.fetch_sub(1);
     errno = saved_errno;
@@ -116,11 +116,11 @@ void install(int number) {
         if (a.before.sa_handler != SIG_IGN) {
             struct sigaction ours {};
             ours.sa_handler = &on_signal;
-            // Other code's system calls go on. A thread with an alternate stack is spared its
-            // small one.
+            // SA_RESTART: system calls of other code go on. SA_ONSTACK: a thread that has an
+            // alternate stack runs the handler there, because its own stack may be small.
             ours.sa_flags = SA_RESTART | SA_ONSTACK;
             sigemptyset(&ours.sa_mask);
-            a.installed = true; // first: a handler may run before sigaction() returns
+            a.installed = true; // set first: the handler may run before sigaction() returns
             if (::sigaction(number, &ours, nullptr) < 0) {
                 a.installed = false;
                 throw_error(errno, "sigaction for " + signal_name(number));
@@ -139,12 +139,12 @@ void uninstall(signal_set numbers) noexcept {
 
 void leave_slot(slot& s) noexcept {
     s.wake_descriptor.store(-1);
-    // A handler that has read the descriptor has announced itself before.
+    // A handler counts itself in handlers_running before it reads the descriptor.
     while (handlers_running.load() != 0)
         std::this_thread::yield();
 }
 
-// In a child that was forked while others watched: those are not its own.
+// In a child that was forked during watches: they are the parent's.
 void forget_parent() noexcept {
     for_each_signal(~signal_set{0}, [](int number) {
         restore(number);
@@ -156,7 +156,7 @@ void forget_parent() noexcept {
     watches = 0;
 }
 
-[[maybe_unused]] const int signals_in_forks = (keep_signals_in_forks(), 0);
+[[maybe_unused]] const int signals_in_forks = (register_signals_for_forks(), 0);
 
 } // namespace
 
@@ -171,7 +171,7 @@ signal_watch::signal_watch(signal_set numbers, int wake_descriptor) : numbers_(n
                             "ignore them (run_options::on_signal)");
     installed_in.store(::getpid());
     slot& mine = slots[slot_];
-    mine.came.store(0);
+    mine.received.store(0);
     mine.numbers.store(numbers);
     mine.wake_descriptor.store(wake_descriptor);
     if (slot_ >= slots_used.load())
@@ -192,11 +192,11 @@ signal_watch::signal_watch(signal_set numbers, int wake_descriptor) : numbers_(n
 
 int signal_watch::take() noexcept {
     if (watching_)
-        left_ |= slots[slot_].came.exchange(0);
-    if (left_ == 0)
+        untaken_ |= slots[slot_].received.exchange(0);
+    if (untaken_ == 0)
         return 0;
-    const int lowest = std::countr_zero(left_) + 1;
-    left_ &= left_ - 1;
+    const int lowest = std::countr_zero(untaken_) + 1;
+    untaken_ &= untaken_ - 1;
     return lowest;
 }
 
@@ -206,11 +206,11 @@ void signal_watch::end() noexcept {
     watching_ = false;
     const std::lock_guard lock{registry_mutex};
     if (installed_in.load() != ::getpid())
-        return; // a forked child's copy of its parent's
+        return; // a forked child's copy of a watch of its parent's
     --watches;
-    uninstall(numbers_); // first: what comes now takes the old action, and is not lost on the slot
+    uninstall(numbers_); // first: a signal that comes now takes the old action and is not lost
     leave_slot(slots[slot_]);
-    left_ |= slots[slot_].came.load();
+    untaken_ |= slots[slot_].received.load();
 }
 
 void set_signal_gate(signal_set numbers, signal_gate gate) noexcept {
@@ -218,8 +218,8 @@ void set_signal_gate(signal_set numbers, signal_gate gate) noexcept {
         numbers, [gate](int number) { gates[static_cast<std::size_t>(number) - 1].store(gate); });
 }
 
-void keep_signals_in_forks() noexcept {
-    // Fails only without memory, as the program starts.
+void register_signals_for_forks() noexcept {
+    // Registration fails only without memory, at the start of the program.
     [[maybe_unused]] static const int registered =
         ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); },
                          [] { registry_mutex.unlock(); });

@@ -1,19 +1,33 @@
-// Signals belong to the process, rings to threads: the dispatcher between the two.
+// Signals belong to the process, rings to threads: this dispatcher stands between the two.
 //
 //     signal_watch watch{set_of(SIGHUP), ring.wake_descriptor()};
 //     ... // woken
 //     if (watch.take() == SIGHUP) reload();
 //
-// A signal marks every watch of it and wakes that watch's ring. What it means is the watchers'
-// business; that of SIGINT and SIGTERM is in shutdown.hpp. Each signal by itself:
+// A signal marks every watch of it and wakes the ring of each. The watchers decide what the signal
+// means; signalled_runs.hpp decides that for SIGINT and SIGTERM. Each signal by itself:
 //
-//     unwatched ──first watch──► watched: our handler   ──last watch ends──► unwatched
-//                                 or SIG_IGN, if that was the action
-//                                 (as under nohup): it stays ignored
+//                  ┌──1──► watched: our handler ──3──┐
+//     unwatched ───┤                                 ├───► unwatched: the old action again
+//                  └──2──► watched: ignored ─────4───┘
 //
-// At the end the old action comes back, unless the program has meanwhile installed a handler of its
-// own: that one stays, and gets the signal at once. A forked child takes signals as if its parent
-// watched none.
+//     1  the first watch of the signal begins: install()
+//     2  the same, but the action was SIG_IGN (nohup sets it): install() leaves it, and no signal
+//        reaches the watch
+//     3  the last watch ends: restore(). If the program has installed a handler of its own since 1,
+//        that handler stays; the program's handler also gets the signal from then on.
+//     4  the last watch ends: there is nothing to restore
+//
+// Each watch has a slot, which the handler reads:
+//
+//     free ──1. signal_watch()──► taken ──2. end()──► leaving ──3. end()──► free
+//
+//     2  The old action comes back first, so that no signal is lost in a slot that nothing reads.
+//     3  No handler that has seen the slot still runs (leave_slot() waits for that), so the caller
+//        may close its wake descriptor.
+//
+// A forked child that runs no other program takes signals as if its parent watched none: the first
+// signal restores the old action and is raised again, and the first watch forgets the parent's.
 #pragma once
 
 #include <cstddef>
@@ -30,36 +44,38 @@ using signal_set = std::uint64_t; // bit n - 1: signal n
 
 class signal_watch {
 public:
-    // `wake_descriptor`: the eventfd of the ring to wake, open until end(). Threads: any. Throws:
-    // std::system_error.
+    // `wake_descriptor`: the eventfd of the ring to wake, open until end() has returned.
+    // Threads: any. Throws: std::system_error.
     signal_watch(signal_set numbers, int wake_descriptor);
     ~signal_watch() { end(); }
     signal_watch(const signal_watch&) = delete;
     signal_watch& operator=(const signal_watch&) = delete;
 
-    // One that has come since this watch began, the lowest, each once; 0: none is left. Signals of
-    // the same number that come before it is taken are one. Threads: one at a time.
+    // Takes the lowest signal that has come since this watch began; 0: none is left. Signals of one
+    // number count as one until it is taken. Threads: one at a time.
     [[nodiscard]] int take() noexcept;
 
-    // Ends the watch: no handler touches the descriptor any more. take() still has what came
-    // before. Idempotent.
+    // Ends the watch: no handler touches the descriptor any more. take() still gives the signals
+    // that came before. Idempotent. Threads: as take().
     void end() noexcept;
 
 private:
     signal_set numbers_;
     std::size_t slot_ = 0;
-    signal_set left_ = 0; // what had come and was not taken at the end
+    signal_set untaken_ = 0; // the signals that came and that take() has not given yet
     bool watching_ = true;
 };
 
-// Asked in the handler of each of `numbers` that has a watch, before the watches are marked. False:
-// nobody is told, and the signal takes its default action at once. Async-signal-safe. Null: none.
+// The handler of a watched signal asks its gate before it marks the watches. False: no watch is
+// marked, and the signal takes its default action at once. A gate is async-signal-safe. Null: the
+// signals have no gate. Threads: any.
 using signal_gate = bool (*)(int number) noexcept;
 void set_signal_gate(signal_set numbers, signal_gate gate) noexcept;
 
-// So that a forked child finds the dispatcher's lock free. Whoever calls the dispatcher under a
-// lock of its own registers that one for forks after this.
-void keep_signals_in_forks() noexcept;
+// Has fork() take the dispatcher's lock, so that a forked child finds it free. A file that calls
+// the dispatcher under a lock of its own calls this first, and then registers its own lock for
+// forks.
+void register_signals_for_forks() noexcept;
 
 // "SIGTERM"
 [[nodiscard]] std::string signal_name(int number);

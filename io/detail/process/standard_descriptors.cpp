@@ -9,7 +9,7 @@
 
 namespace creel::io::detail {
 
-// Inherited by child processes, as the others are.
+// Child processes inherit the new descriptors, as they inherit the standard ones.
 void fill_standard_descriptors() {
     for (int number = STDIN_FILENO; number <= STDERR_FILENO; ++number) {
         if (::fcntl(number, F_GETFD) >= 0 || errno != EBADF)
@@ -17,9 +17,8 @@ void fill_standard_descriptors() {
         const int opened = ::open("/dev/null", O_RDWR);
         if (opened < 0)
             throw_error(errno, "io::run: descriptor " + std::to_string(number) +
-                                   " is closed, and /dev/null, which is to take its place, "
-                                   "cannot be opened");
-        // The lowest free number. Another thread may have taken that one meanwhile.
+                                   " is closed, and /dev/null cannot be opened in its place");
+        // open() gives the lowest free number: a larger one if another thread has just taken it.
         if (opened > STDERR_FILENO)
             ::close(opened);
     }

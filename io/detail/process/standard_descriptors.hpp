@@ -1,11 +1,11 @@
-// Descriptors 0 to 2. Where one of them is closed, the next that anybody opens gets its number, and
-// what the program then prints goes to a client's connection, or into the ring.
+// Descriptors 0 to 2. If one of them is closed, the next descriptor that any code opens gets its
+// number, and then the program's output goes into a client's connection or into the ring.
 #pragma once
 
 namespace creel::io::detail {
 
-// Puts /dev/null where one is closed, for good, as the runtimes of Rust and Go do. Threads: any.
-// Throws: std::system_error, where there is no /dev/null. Cost: three short system calls.
+// Opens /dev/null in the place of each that is closed, for good, as the runtimes of Rust and Go do.
+// Threads: any. Throws: std::system_error if there is no /dev/null. Cost: three short system calls.
 void fill_standard_descriptors();
 
 } // namespace creel::io::detail

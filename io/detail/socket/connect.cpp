@@ -50,7 +50,7 @@ struct socket_address {
     return owned_fd{made.release()};
 }
 
-// False: there is no room in the backlog.
+// False: the server's backlog is full.
 [[nodiscard]] bool connects_at_once(int fd, const socket_address& address, const endpoint& to) {
     int error_number = 0;
     do
@@ -61,12 +61,14 @@ struct socket_address {
     return error_number == 0;
 }
 
-// A Unix socket connects at once or not at all (EAGAIN): there is nothing for the kernel to do
-// meanwhile, and a system call costs what an entry does. With an entry the kernel would try a
-// hundred times, for it takes a socket that is not connected for a ready one, and then block one of
-// its threads (io_arm_poll_handler() in io_uring/poll.c); a flag that says no in an entry, as
-// MSG_DONTWAIT does, connect has not. Only the socket has it, O_NONBLOCK, which goes when it is
-// connected: io_uring would otherwise answer EAGAIN instead of waiting.
+// A Unix socket connects at once, or fails with EAGAIN when the backlog is full. So the kernel has
+// nothing to wait for, and a system call costs the same as an entry of the ring.
+//
+// An entry would do harm: the kernel takes an unconnected socket for a ready one, so it would try a
+// hundred times and then block one of its threads (io_arm_poll_handler() in io_uring/poll.c). No
+// flag of a connect entry forbids that, as MSG_DONTWAIT does for other entries. Only O_NONBLOCK on
+// the socket does. It is cleared once the socket is connected, because with it io_uring answers
+// EAGAIN instead of waiting.
 [[nodiscard]] owned_fd connect_locally(ring& r, const endpoint& to, const stream_options& options) {
     const socket_address address{to};
     check_cancel();
@@ -76,7 +78,7 @@ struct socket_address {
     owned_fd socket = socket_for(to, AF_UNIX, options);
     while (!connects_at_once(socket.get(), address, to)) {
         if (!turn)
-            turn.emplace(r.connects(), to); // nobody has come between: nothing has switched
+            turn.emplace(r.connects(), to); // does not park: no fiber ran since is_waited_for()
         turn->pause();
     }
     if (turn)
@@ -106,7 +108,8 @@ owned_fd connect(const endpoint& to, const stream_options& options) {
             return owned_fd{socket.release()};
         if (op.was_cancelled())
             throw_cancelled();
-        // A connect that was interrupted goes on in the kernel; a fresh socket starts anew.
+        // An interrupted connect goes on in the kernel, on the old socket. A new socket starts
+        // anew.
         if (op.result != -EINTR)
             throw_not_connected(-op.result, to);
     }

@@ -15,7 +15,7 @@ constexpr duration longest_pause = std::chrono::milliseconds{16};
 
 } // namespace
 
-// Somebody is first as long as there is a line, and is not in `behind`.
+// While there is a line, exactly one fiber is first. That fiber is not in `behind`.
 struct connect_lines::line : link {
     explicit line(const endpoint& address) noexcept : to(address) {}
 
@@ -30,7 +30,7 @@ struct connect_lines::waiting : waiter, link {
 
     static withdrawal leave_line(waiter& w, wake_reason) noexcept {
         auto& self = static_cast<waiting&>(w);
-        if (!self.linked()) // taken: it is its turn
+        if (!self.linked()) // ~turn() has taken it, and its wake is on the way
             return withdrawal::pending;
         self.unlink();
         return withdrawal::withdrawn;

@@ -1,11 +1,29 @@
-// Connects that wait for room in the backlog of a Unix server: those of one thread, in a line for
-// each address, first come, first served.
+// Connects that wait for room in the backlog of a Unix server: for each address one line of fibers
+// of this thread, first come, first served.
 //
-// Nothing tells of room there: a socket that does not connect yet cannot be polled for it. A
-// blocking connect waits, and costs a thread of the kernel for each, which a limit of threads makes
-// wait for one another, whatever server they are for, or refuses. So the first in line tries, and
-// pauses: at first 50 us, then twice as long each time, to 16 ms. It is late by no more than what
-// it has waited before. The others wait behind it, with neither a timer nor a descriptor.
+// The kernel does not tell when there is room: a socket that is not connected yet cannot be polled
+// for it. A blocking connect waits in the kernel and costs one of its threads; because their number
+// is limited, connects would wait for one another, whatever server they are for, or be refused. So
+// here the first fiber in line tries, and pauses between its tries: 50 us, then twice as long each
+// time, up to 16 ms. So it is late by no more than it has waited before. The other fibers wait
+// behind it, and need neither a timer nor a descriptor.
+//
+//     (comes) ──1──► first ──5──► (leaves)
+//        │           ▲ │ ▲
+//        2           3 └4┘
+//        ▼           │
+//     behind ────────┘
+//        └─────6────────────────► (leaves)
+//
+//     1  There is no line for the address: turn() makes one.
+//     2  There is a line: turn() parks the fiber in `behind`.
+//     3  The first fiber leaves: ~turn() takes this fiber out of `behind` and wakes it.
+//     4  The backlog is still full: pause(). After a connect that had room, had_room() makes the
+//        next pause the shortest one.
+//     5  The connect succeeds, fails or is cancelled: ~turn(). If no fiber is behind, the line
+//     ends. 6  A cancel: leave_line() unlinks the fiber, and turn() throws. After 3 it is too late
+//     for 6:
+//        leave_line() answers `pending`, and the fiber is first.
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -23,21 +41,22 @@ class connect_lines {
     struct waiting;
 
 public:
-    // Is somebody in line for this address?
+    // True if there is a line for this address.
     [[nodiscard]] bool is_waited_for(const endpoint& to) noexcept { return find(to) != nullptr; }
 
-    // To be first in line for an address, as long as it lives. Then it is the next one's turn.
+    // A fiber's turn: the fiber is first in line from the end of the constructor to the destructor,
+    // which passes the turn on to the next fiber.
     class turn {
     public:
-        // Parks: until it is. Cancel: yes. Throws: cancelled, std::bad_alloc.
+        // Parks: while another fiber is first. Cancel: yes. Throws: cancelled, std::bad_alloc.
         turn(connect_lines& all, const endpoint& to);
         ~turn();
         turn(const turn&) = delete;
         turn& operator=(const turn&) = delete;
 
-        // Before the next try. Parks, Cancel: yes. Throws: cancelled, std::bad_alloc.
+        // Waits before the next try. Parks: yes. Cancel: yes. Throws: cancelled, std::bad_alloc.
         void pause();
-        // The server takes connections again: the next pause is a short one.
+        // The server takes connections again: the next pause is the shortest one.
         void had_room() noexcept;
 
     private:

@@ -15,7 +15,7 @@ std::unique_ptr<const endpoint> former(endpoint (*address_of)(int), int fd) noex
     try {
         return std::make_unique<const endpoint>(address_of(fd));
     } catch (const std::system_error&) {
-    } catch (const std::bad_alloc&) { // a message says less
+    } catch (const std::bad_alloc&) { // the message of a later call then has no address
     }
     return nullptr;
 }

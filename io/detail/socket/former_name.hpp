@@ -1,5 +1,5 @@
-// What a handle remembers of a socket that it has closed or released: its address, so that a call
-// that comes too late can name it.
+// The address that a stream or listener remembers after it has closed or released its socket, so
+// that the error of a later call names the socket.
 #pragma once
 
 #include <creel/io/endpoint.hpp>
@@ -8,13 +8,16 @@
 
 namespace creel::io::detail {
 
-// The peer's address, a listener's own; null if there is no memory for it, or no address.
-// Cost: a system call and an allocation, so it is for close() and release(), not for destructors.
+// The peer's address of a stream, and a listener's own; null if there is no address or no memory
+// for it. Cost: a system call and an allocation: call it in close() and release(), not in a
+// destructor.
 [[nodiscard]] std::unique_ptr<const endpoint> former_peer(int fd) noexcept;
 [[nodiscard]] std::unique_ptr<const endpoint> former_address(int fd) noexcept;
 
-// "recv on the stream to 10.0.0.1:80, which was closed or released"; without `socket` as
-// throw_not_open(). `kind` is "the stream to ". Throws: std::system_error (bad_file_descriptor).
+// For a call on an empty handle, with the text "recv on the stream to 10.0.0.1:80, which was closed
+// or released", where "the stream to " is `kind`. If `socket` is null, the text is that of
+// throw_not_open(call) in descriptor.hpp, which a call on a closing record throws too.
+// Throws: std::system_error (bad_file_descriptor).
 [[noreturn]] void throw_not_open(const char* call, const char* kind, const endpoint* socket);
 
 } // namespace creel::io::detail

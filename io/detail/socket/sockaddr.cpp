@@ -8,7 +8,7 @@
 
 namespace creel::io::detail {
 
-// The one door to the private representation of an endpoint.
+// The only access to the private representation of an endpoint.
 struct sockaddr_access {
     static constexpr std::size_t path_offset = offsetof(sockaddr_un, sun_path);
     static_assert(sizeof(sockaddr_un::sun_path) == endpoint::capacity_bytes);
@@ -26,8 +26,9 @@ struct sockaddr_access {
 
 namespace {
 
-// A reported path ends at its first zero byte or, if somebody bound all 108 bytes, with the array;
-// the length then counts a zero byte that is not in sun_path (unix(7), "Pathname sockets").
+// A reported path ends at its first zero byte. If a program has bound all 108 bytes, the path ends
+// with the array, and the length counts a zero byte that is not in sun_path (unix(7), "Pathname
+// sockets").
 endpoint local_from(const std::byte* path, std::size_t length_bytes) noexcept {
     length_bytes = std::min(length_bytes, sizeof(sockaddr_un::sun_path));
     if (length_bytes > 0 && path[0] != std::byte{0})
@@ -63,8 +64,8 @@ socklen_t sockaddr_of(const endpoint& value, sockaddr_storage& storage) noexcept
         storage.ss_family = AF_UNIX;
         std::memcpy(reinterpret_cast<std::byte*>(&storage) + sockaddr_access::path_offset,
                     content.data(), content.size());
-        // A file's path counts its terminator where there is room for one; an abstract name is
-        // exactly its bytes, and one zero more would be another name.
+        // The length of a file's path counts the terminator if there is room for one. An abstract
+        // name is exactly its bytes: with one more zero it would be another name.
         const bool terminated = !content.empty() && content.front() != std::byte{0} &&
                                 content.size() < sizeof(sockaddr_un::sun_path);
         return static_cast<socklen_t>(sockaddr_access::path_offset + content.size() +

@@ -18,7 +18,7 @@ constexpr int protocol_mptcp = IPPROTO_MPTCP;
 constexpr int protocol_mptcp = 262;
 #endif
 
-// One of setsockopt(2): its level, its number, and its name for messages.
+// An option of setsockopt(2): its level, its number, and its name for messages.
 struct option_name {
     int level;
     int number;
@@ -53,7 +53,8 @@ option_error get(int fd, const option_name& option, T& value) noexcept {
     return {option.text, errno};
 }
 
-// Whole units, rounded up: a limit is never shorter than asked. No sum: the largest stays.
+// Whole units, rounded up, so that a limit is never shorter than the caller asked for. It rounds
+// the count up and not `d`, because the largest duration plus a unit would overflow.
 template <typename Unit>
 int rounded_up(duration d, int at_most) noexcept {
     auto whole = std::chrono::duration_cast<Unit>(d);
@@ -88,13 +89,13 @@ bool is_tcp(int fd) noexcept {
 }
 
 option_error set_no_delay(int fd, bool on) noexcept {
-    // The usual case is asked of nobody else.
+    // TCP, the usual case, costs one system call: is_tcp() asks only after an error.
     const option_error error = set(fd, no_delay, on ? 1 : 0);
     return error && is_tcp(fd) ? error : option_error{};
 }
 
 option_error set_keep_alive(int fd, const keep_alive_options& value) noexcept {
-    if (!is_tcp(fd)) // SO_KEEPALIVE itself would be taken, and do nothing
+    if (!is_tcp(fd)) // the kernel would accept SO_KEEPALIVE itself, and it would do nothing
         return {keep_alive_on.text, EOPNOTSUPP};
     if (!value.on)
         return set(fd, keep_alive_on, 0);
@@ -141,7 +142,7 @@ option_error set_send_buffer_bytes(int fd, std::size_t value) noexcept {
 }
 
 option_error set_options(int fd, const stream_options& value) noexcept {
-    if (const option_error error = set_no_delay(fd, value.no_delay)) // off where it was on, too
+    if (const option_error error = set_no_delay(fd, value.no_delay)) // also off: it may be on
         return error;
     if (value.receive_buffer_bytes != 0) {
         if (const option_error error = set_receive_buffer_bytes(fd, value.receive_buffer_bytes))

@@ -1,5 +1,5 @@
-// How a failure of the environment becomes an exception: std::system_error, from one place, with a
-// text that says what was done and to what.
+// A failure of the environment becomes a std::system_error, which one function throws. Its text
+// names the operation and its object.
 //
 //     try {
 //         stream.recv(buffer);
@@ -18,13 +18,13 @@
 
 namespace creel::io {
 
-// Throws std::system_error for a positive errno value. The category is the generic one, so that
-// code() compares with std::errc.
+// Throws std::system_error for a positive errno value. The category is the generic one, so code()
+// compares with std::errc.
 // Threads: any. Throws: std::system_error, always.
 [[noreturn]] void throw_error(int error_number, const std::string& what);
 
-// Passes on a result in the kernel's own form, as io_uring and liburing give it: 0 or more, or
-// -errno. It is not for the C library's -1 with the reason in errno.
+// Returns a result in the kernel's own form, as io_uring and liburing give it: 0 or more, or
+// -errno. Do not pass the C library's -1, for which the reason is in errno.
 // Threads: any. Throws: std::system_error if negative. Cost: a comparison on success.
 inline int check(int result, std::string_view what) {
     if (result < 0) [[unlikely]]
@@ -32,7 +32,7 @@ inline int check(int result, std::string_view what) {
     return result;
 }
 
-// The same with a text that takes work to make: describe() is called only for an error.
+// The same for a text that is expensive to make: describe() is called only for an error.
 //     check(result, [&] { return "recv from " + peer.to_string(); });
 template <class Describe>
     requires std::is_invocable_r_v<std::string, Describe&>
@@ -42,16 +42,16 @@ int check(int result, Describe&& describe) {
     return result;
 }
 
-// The peer, or the file, ended before everything that was asked for had come.
+// The peer or the file ended before all requested bytes had come.
 class unexpected_eof : public std::runtime_error {
 public:
-    // what: the operation and its object, "recv from 10.0.0.1:80".
+    // `what` is the operation and its object, "recv from 10.0.0.1:80".
     unexpected_eof(std::string_view what, std::size_t received_bytes);
     unexpected_eof(const unexpected_eof&) noexcept = default;
     unexpected_eof& operator=(const unexpected_eof&) noexcept = default;
     ~unexpected_eof() override;
 
-    // How much had come; it is at the front of the caller's buffer.
+    // How many bytes had come. They are at the front of the caller's buffer.
     [[nodiscard]] std::size_t received_bytes() const noexcept { return received_bytes_; }
 
 private:

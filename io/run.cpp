@@ -29,8 +29,9 @@ struct run_session::state {
     }
 
     ~state() {
-        // Before end(), which waits for whatever it finds. All fibers have ended; an operation of
-        // one that is still under way has outlived it, and the kernel may write to its stack.
+        // Counted before end(), which waits for every operation that it finds. All fibers have
+        // ended. An operation that is still under way has outlived its fiber, and the kernel may
+        // write to that fiber's stack.
         const ring_statistics now = uring.statistics();
         const std::uint64_t outlived = now.operations_submitted - now.operations_completed;
         CREEL_ASSERT(!debug || outlived == 0,
@@ -47,7 +48,7 @@ struct run_session::state {
     ring_statistics& last;
     ring uring;
     run_shutdown shutdown;                       // of the root, then of wait_for_natives()
-    creel::detail::cancel_request root_cancel{}; // what the root ended with
+    creel::detail::cancel_request root_cancel{}; // the cancel that the root had when it ended
     bool debug = false;
 };
 
@@ -101,8 +102,8 @@ void run_session::root_ended(nursery& root) noexcept {
     state_->root_cancel = creel::detail::scope_access::request_of(root.scope());
 }
 
-// Boost fibers that are inside a creel call: they wait as cancelled as the root was, what is left
-// of a grace included, and signals and the limit of the shutdown reach them.
+// Waits for the Boost fibers that are inside a creel call. Their waits are under a cancel like the
+// root's, with the rest of its grace, and signals and the shutdown timeout reach them.
 void run_session::wait_for_natives() {
     cancel_scope rest;
     rest.run([&] {
@@ -116,7 +117,8 @@ void run_session::wait_for_natives() {
 void run_session::finish(std::exception_ptr error) {
     run_shutdown::outcome how;
     {
-        // The ring goes before the signal is raised, for that may be the end of the process.
+        // The ring is destroyed before the signal is raised, because the signal may end the
+        // process.
         const std::unique_ptr<state> s = std::move(state_);
         s->uring.set_supervisor(nullptr);
         how = s->shutdown.drained();

@@ -25,7 +25,8 @@
 
 namespace creel::io {
 
-// native_handle() would have each connection's close look for SO_LINGER.
+// serve() does not call native_handle(), because after that each connection's close would look for
+// SO_LINGER.
 struct detail::listener_access {
     static int descriptor(const tcp_listener& open) noexcept { return open.record_->fd(); }
 };
@@ -34,16 +35,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr duration first_accept_pause = 5ms; // as Go's net/http has them
+constexpr duration first_accept_pause = 5ms; // both pauses are those of Go's net/http
 constexpr duration longest_accept_pause = 1s;
-constexpr duration calm = 1s; // without an error: the next one is news
+constexpr duration calm = 1s; // after so long without an error the next error is reported again
 
-// What leaves nothing to accept from, however long one waits.
+// After these errors accepting fails for ever.
 bool ends_serving(int error_number) noexcept {
     return error_number == EBADF || error_number == EINVAL || error_number == ENOTSOCK;
 }
 
-// Numbers are given out lowest first: a copy's number tells how many are open.
+// The kernel gives out the lowest free number, so the number of a copy tells how many are open.
 std::size_t most_connections_by_default(int listener) noexcept {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
@@ -63,7 +64,7 @@ public:
     entrance(const entrance&) = delete;
     entrance& operator=(const entrance&) = delete;
 
-    // One of the places, from when a connection is accepted until its handler has gone.
+    // A connection's place, from its accept until its handler is destroyed.
     class place {
     public:
         explicit place(entrance& of) noexcept : of_(&of) { ++of.taken_; }
@@ -71,7 +72,7 @@ public:
         place& operator=(place&&) = delete;
         ~place() {
             if (of_ != nullptr)
-                of_->one_ends();
+                of_->place_ends();
         }
 
     private:
@@ -84,19 +85,19 @@ public:
             wait_for_end(time_point::max(), {}, limit_);
     }
 
-    // Parks: until a connection has ended or the time has passed; only for a moment if there is no
-    // memory for a timer either. Cancel: yes.
+    // Parks: until a connection has ended or the time has passed; without memory for a timer it
+    // only yields. Cancel: yes.
     void pause(duration time) {
         try {
             wait_for_end(now() + time, time, taken_);
             return;
-        } catch (const std::bad_alloc&) { // the next try tells more
+        } catch (const std::bad_alloc&) { // the caller's next try shows whether there is memory
         }
         this_fiber::yield();
     }
 
 private:
-    // The fiber of serve(), the only one that waits here.
+    // The fiber of serve(): no other fiber waits here.
     struct end_waiter : waiter {
         explicit end_waiter(entrance& e) noexcept : waiter(kind), at(&e) { e.waiting_ = this; }
 
@@ -120,7 +121,8 @@ private:
         entrance* at;
     };
 
-    // Until there are fewer than `count`. The check may let others run, who may end then.
+    // Waits until fewer than `count` places are taken. Connections may end during the check for a
+    // cancel, because it may let other fibers run; so the count is compared after it.
     void wait_for_end(time_point deadline, duration span, std::size_t count) {
         check_cancel();
         if (taken_ < count)
@@ -132,7 +134,7 @@ private:
             throw_cancelled();
     }
 
-    void one_ends() noexcept {
+    void place_ends() noexcept {
         --taken_;
         if (end_waiter* w = std::exchange(waiting_, nullptr); w != nullptr)
             wake(*w);
@@ -144,7 +146,8 @@ private:
     const tcp_listener* listener_; // for describe()
 };
 
-// What a connection's fiber runs. The stream closes before its place is free.
+// The function of a connection's fiber. `peer` stands behind `here`, so the stream closes before
+// its place is free.
 struct served_connection {
     entrance::place here;
     tcp_stream peer;
@@ -178,7 +181,7 @@ public:
     }
 
 private:
-    // Empty: the listener is closed, or there were no means, and it has paused.
+    // Empty: the listener is closed, or accepting has failed and this has paused.
     std::optional<tcp_stream> accept() {
         std::exception_ptr failure;
         try {
@@ -196,7 +199,7 @@ private:
         return {};
     }
 
-    // Without memory for a child the connection waits here, and is not lost.
+    // Without memory for a child the connection waits here until there is some; it is not lost.
     void start(tcp_stream peer) {
         served_connection child{entrance::place{door_}, std::move(peer), handler_};
         for (;;) {
@@ -207,7 +210,7 @@ private:
                 well_ = true;
                 pause_ = first_accept_pause;
                 return;
-            } catch (const std::bad_alloc&) { // before anything of child was moved
+            } catch (const std::bad_alloc&) { // thrown before spawn() has moved `child`
                 failure = std::current_exception();
             }
             pause(failure);
@@ -215,18 +218,18 @@ private:
     }
 
     void pause(const std::exception_ptr& failure) {
-        const time_point here = now();
-        if (!told_ || (well_ && here - last_failure_ >= calm))
-            told_ = tell(failure);
+        const time_point time = now();
+        if (!reported_ || (well_ && time - last_failure_ >= calm))
+            reported_ = report_failure(failure);
         well_ = false;
-        last_failure_ = here;
+        last_failure_ = time;
         door_.pause(pause_);
         pause_ = std::min(2 * pause_, longest_accept_pause);
     }
 
-    // As a child's error, so that it takes the same way, and its handler may wait. False: for that
-    // there was no memory either.
-    bool tell(const std::exception_ptr& failure) {
+    // Reports the failure as a child's error, so that it goes to the same handler, which may wait.
+    // False: there was no memory for that child either.
+    bool report_failure(const std::exception_ptr& failure) {
         try {
             connections_.spawn(
                 {.name = "accept"}, [failure] { std::rethrow_exception(failure); }, where_);
@@ -244,8 +247,8 @@ private:
     nursery& connections_;
     duration pause_ = first_accept_pause;
     time_point last_failure_{};
-    bool well_ = true;  // a connection was accepted after the last failure
-    bool told_ = false; // somebody was told of these failures
+    bool well_ = true;      // a connection was started after the last failure
+    bool reported_ = false; // on_error has got an error of the present series of failures
 };
 
 } // namespace
@@ -255,8 +258,8 @@ void detail::serve(const serve_options& options, tcp_listener& listener, connect
     if (options.stack_bytes > most_stack_bytes)
         throw std::invalid_argument("io::serve: stack_bytes is above 1 GiB");
     if (options.on_error.kind() != error_policy::kind_type::report)
-        throw std::invalid_argument("io::serve: on_error is no report(): one peer would end the "
-                                    "server");
+        throw std::invalid_argument("io::serve: on_error must be a report(); with another policy "
+                                    "one peer would end the server");
     if (!listener.is_open())
         throw_error(EBADF, "io::serve: the listener was closed or moved from");
     const std::size_t limit =

@@ -7,8 +7,9 @@
 //             peer.send_all(std::span{buffer}.first(n));
 //     });
 //
-// No peer ends it: what a handler throws is reported, and ends that connection only. Nor does a
-// lack of descriptors or memory. It ends by a cancel from outside, or when the listener is closed.
+// No peer ends the loop: an exception of a handler is reported, and ends that connection only. A
+// lack of descriptors or memory does not end it either. It ends by a cancel from outside, or when
+// the listener is closed.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -27,14 +28,14 @@
 namespace creel::io {
 
 struct serve_options {
-    // How many connections' handlers run at a time. At the limit it does not accept: peers wait in
-    // the kernel's backlog. 0: half of the descriptors that the process may still open when serve()
-    // begins (`ulimit -n`), so that each handler can open another one. Several calls of serve() in
-    // one process share the descriptors, so give each its number.
+    // How many connections may have a handler at one time. At the limit serve() does not accept,
+    // and peers wait in the kernel's backlog. 0: half of the descriptors that the process may still
+    // open when serve() begins (`ulimit -n`), so that each handler can open another one. Several
+    // calls of serve() in one process share the descriptors, so give each call a number.
     std::size_t max_connections = 0;
-    // Gets what a handler throws, when its connection is closed, and what accepting fails with: see
-    // serve(). Without a handler of its own report() writes a line to stderr. Only a report(): with
-    // another policy one peer would end the server.
+    // Gets the exceptions of handlers, each after its connection was closed, and the errors of
+    // accepting: see serve(). A report() without a handler writes a line to stderr. The policy must
+    // be a report(): with another one a single peer would end the server.
     error_policy on_error = report();
     std::string_view name = "connection"; // of the handlers' fibers; must outlive the call
     std::size_t stack_bytes = 0;          // of each; 0: the scheduler's default
@@ -42,7 +43,7 @@ struct serve_options {
 
 namespace detail {
 
-// The handler without its type, which outlives the call.
+// The handler without its type. The object outlives the call of serve().
 struct connection_handler {
     void* object;
     void (*handle)(void* object, tcp_stream& peer);
@@ -53,32 +54,33 @@ void serve(const serve_options& options, tcp_listener& listener, connection_hand
 
 } // namespace detail
 
-// Accepts until it is cancelled or the listener is closed, and calls handler(tcp_stream&), or
-// handler(tcp_stream), in a fiber for each connection, which closes when the handler returns. All
-// connections share the handler object; its calls interleave at waits, on one thread. The call
-// waits for every handler. A stream that a handler has moved elsewhere no longer counts toward
-// max_connections once the handler has returned.
+// Accepts until it is cancelled or the listener is closed. For each connection it calls
+// handler(tcp_stream&), or handler(tcp_stream), in a fiber of its own. The connection closes when
+// the handler returns. All connections share the handler object; its calls interleave at waits, on
+// one thread. A stream that a handler has moved elsewhere no longer counts toward max_connections
+// after the handler has returned. serve() returns only after every handler.
 //
-// When the listener is closed, by listener.close() in any fiber of the thread, it stops accepting,
-// lets the handlers finish, and returns. Another thread does that by
-// nursery.remote().spawn([&] { listener.close(); }). A cancel with a grace (shutdown_grace) does
-// not stop it before the grace has passed; a fiber beside it can close the listener then:
+// When a fiber of the thread calls listener.close(), serve() stops accepting, lets the handlers
+// finish, and returns. Another thread uses nursery.remote().spawn([&] { listener.close(); }) for
+// that. A cancel with a grace (shutdown_grace) does not stop serve() before the grace has passed;
+// a fiber beside it can close the listener at once:
 //
 //     while (!stop.cancelled()) // stop = root.token()
 //         creel::this_fiber::sleep_for(50ms);
 //     listener.close();
 //
-// When accepting fails because there are no descriptors, no memory or the like, it waits until one
-// of its connections ends, or 5 ms, twice as long each further time, at most 1 s; then it tries
-// again. Those connections stay in the backlog. on_error gets that error once, as one of a fiber
-// named "accept", and again only after accepting has gone well for a second. The kernel takes the
-// descriptor before a connection comes, so that an idle server, too, can fail in this way.
+// Accepting may fail for a lack of descriptors or memory, or for a similar reason. Then the peers
+// stay in the backlog. serve() tries again when one of its connections ends, or after a pause: 5 ms
+// at first, twice as long each further time, at most 1 s. on_error gets the error once, as an error
+// of a fiber named "accept", and gets a further one only after accepting has gone well for a
+// second. The kernel takes the descriptor before a connection comes, so an idle server can also
+// fail this way.
 //
 // Parks: until the listener is closed and every handler has returned. Cancel: yes; the handlers are
 // cancelled and awaited. Threads: that of the ring that accepts on the listener. Throws: cancelled;
-// std::system_error if the listener is closed already, or if its descriptor is not a listening
-// socket: then the handlers are cancelled, too; std::invalid_argument for stack_bytes above 1 GiB
-// and for an on_error that is no report().
+// std::system_error if the listener is closed already, and if its descriptor is not a listening
+// socket, and then the handlers are cancelled too; std::invalid_argument for stack_bytes above 1
+// GiB and for an on_error that is no report().
 template <typename Handler>
 void serve(const serve_options& options, tcp_listener& listener, Handler&& handler,
            std::source_location where = std::source_location::current()) {

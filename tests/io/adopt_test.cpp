@@ -1,4 +1,4 @@
-// What tcp_stream::adopt() takes, and what it says of the rest.
+// Which descriptors tcp_stream::adopt() takes, and how it refuses the others.
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
 #include "support/child_process.hpp"
@@ -20,7 +20,7 @@ using namespace creel::test;
 
 namespace {
 
-// What adopt says of it, behind "adopt of descriptor 7: "; it is closed then.
+// The message with which adopt refuses fd, after "adopt of descriptor 7: "; fd is closed then.
 std::string refused(int fd, std::errc code) {
     const auto before = open_descriptor_count();
     const auto error = error_of([&] { static_cast<void>(io::tcp_stream::adopt(fd)); });
@@ -72,7 +72,8 @@ TEST_CASE("adopt refuses a stream socket that is not connected") {
     REQUIRE(::listen(listening, 1) == 0);
     CHECK_THAT(refused(listening, std::errc::invalid_argument),
                Catch::StartsWith("a socket that listens"));
-    // One that is connecting: a backlog of none holds one connection, and the next is not answered.
+    // A socket that is connecting: a backlog of 0 holds one connection, so the second connect
+    // gets no answer.
     const raw_socket server{tcp_socket()};
     sockaddr_in to = loopback(0);
     socklen_t size_bytes = sizeof to;

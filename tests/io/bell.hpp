@@ -1,5 +1,5 @@
-// For what comes between a completion and its fiber's turn. Who waits for a bell since before the
-// wait under test was submitted is ready before that one, when both complete in the same poll.
+// Lets a test act between a completion and its fiber's turn. A fiber that has waited for a bell
+// since before the wait under test was submitted becomes ready first, if both complete in one poll.
 #pragma once
 
 #include "clean_run.hpp"

@@ -48,19 +48,19 @@ namespace {
 
 constexpr unsigned entries_of_ring = 16;
 
-// What the kernel is given, in order: the user_data of waits, and what cancels name.
+// The entries that the kernel gets, in order: the user_data of waits, and the targets of cancels.
 struct handed_over {
     io_uring_sqe* entries = io::detail::current_ring()->entries();
-    std::optional<unsigned> next{}; // entry to be taken; they wrap around
+    std::optional<unsigned> next{}; // the index of the next entry; indexes wrap around
     std::vector<std::uint64_t> waits{};
     std::vector<std::uint64_t> cancels{};
     int odd_enters = 0;
 
-    // Nothing may be on its way to the kernel.
+    // Construct it when no entry is on its way to the kernel.
     handed_over() { std::memset(entries, 0, entries_of_ring * sizeof *entries); }
 
     void look(unsigned to_submit, unsigned wait_for, unsigned flags) {
-        if (!next) // only the first one is filled in
+        if (!next) // only the first entry is filled in
             for (unsigned i = 0; i < entries_of_ring; ++i)
                 if (entries[i].user_data != 0)
                     next = i;
@@ -74,7 +74,8 @@ struct handed_over {
                 ++cancelled_here;
             }
         }
-        // Completes all that it cancels, so that none is in the way of the next; without waiting.
+        // An enter completes all its cancels, so that none delays the next enter, and does not
+        // wait.
         if (cancelled_here != 0 &&
             (wait_for != cancelled_here || (flags & IORING_ENTER_EXT_ARG) == 0))
             ++odd_enters;
@@ -94,12 +95,13 @@ int watching_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigne
 
 } // namespace
 
-// The kernel looks for each from the newest on: the other way round n cancels take it n * n steps.
+// The kernel looks for each target from the newest operation on: in the other order n cancels would
+// take n * n steps.
 TEST_CASE("fibers cancelled together are cancelled newest operation first, in a small ring too") {
     clean_run({.ring_entries = entries_of_ring}, [] {
         const raw_socket never{::eventfd(0, EFD_CLOEXEC)};
         constexpr std::size_t fibers = 100;
-        settle_and_poll(); // hands over what the ring itself needs
+        settle_and_poll(); // submits the entries that the ring itself needs
         handed_over all;
         watched = &all;
         io::detail::current_ring()->set_enter(&watching_enter);

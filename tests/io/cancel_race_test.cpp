@@ -1,5 +1,5 @@
-// Success beats cancel, with the kernel on the other side: whatever the order in which an operation
-// completes and is cancelled, `cancelled` means that it did not happen, and nothing is lost.
+// Success beats cancel, with a real kernel: in whatever order an operation completes and is
+// cancelled, `cancelled` means that the operation did not happen, and nothing is lost.
 #include "bell.hpp"
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
@@ -51,7 +51,7 @@ struct guarded_words {
     guarded_words() { all.fill(untouched); }
     std::span<std::uint32_t> words() { return std::span{all}.subspan(guards, size); }
 
-    // How many have been written to, the first `received` words of the buffer aside.
+    // How many words behind the first `received` words of the buffer have been written to.
     [[nodiscard]] std::size_t touched_from(std::size_t received) const {
         std::size_t touched = 0;
         for (std::size_t i = 0; i < all.size(); ++i)
@@ -60,7 +60,7 @@ struct guarded_words {
     }
 };
 
-// A stream whose peer writes the words 0, 1, 2 ...: each must come once and in order.
+// A stream to which the peer writes the words 0, 1, 2 ...: each must come once and in order.
 struct counting_pair {
     std::pair<io::tcp_stream, io::tcp_stream> streams = stream_pair();
     io::tcp_stream& ours = streams.first;
@@ -105,7 +105,8 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
         constexpr std::size_t rounds = receives / batch;
         std::mt19937 random{seed};
         std::deque<counting_pair> connections(batch);
-        // Half of them receive one by one, straight into the array; the others' receives stand.
+        // Half of the streams receive one by one, straight into the array; the others have a
+        // standing receive.
         for (std::size_t i = 0; i < batch; i += 2)
             static_cast<void>(connections[i].ours.native_handle());
         std::size_t succeeded = 0;
@@ -124,7 +125,7 @@ TEST_CASE("100,000 receives into stack arrays are cancelled while the peer write
                 }
                 if (!why)
                     return;
-                if (random() % 2 == 0) // what was cut must not come into the array any more
+                if (random() % 2 == 0) // the bytes of a cancelled receive must not come any more
                     creel::shield([&] {
                         while (!all_written)
                             creel::this_fiber::yield();
@@ -200,7 +201,7 @@ TEST_CASE("10,000 accepts are cancelled while peers connect: no connection and n
                     scopes[i].cancel();
                 }
             });
-            while (streams.size() < batch) // who came is still there
+            while (streams.size() < batch) // the clients are still connected
                 streams.push_back(listener.accept());
             accepted += streams.size();
         }

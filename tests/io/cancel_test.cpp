@@ -66,7 +66,8 @@ struct full_listener {
 
 } // namespace
 
-// The listener answers nothing while its backlog is full; gone, it refuses what the client repeats.
+// While its backlog is full the listener answers no client. After its close the kernel refuses the
+// client's repeated attempt.
 TEST_CASE("a connect under way that is refused after all is an error that names the address") {
     clean_run([] {
         full_listener full;
@@ -161,7 +162,7 @@ TEST_CASE("a cancelled send_all and recv_exact tell how many bytes have moved") 
         });
         CHECK(moved == 4);
         CHECK(text_of(std::span{buffer}.first(4)) == "four");
-        // Nothing of it is lost for the next.
+        // The next recv gets all bytes.
         b.send_all(bytes_of("more"));
         CHECK(recv_text(a) == "more");
     });
@@ -201,7 +202,7 @@ TEST_CASE("a fiber in a cancelled scope that is cancelled before its recv was su
         const std::uint64_t enters = io::statistics().enters;
         creel::with_nursery([&, &a = a](creel::nursery& n) {
             n.spawn([&] { static_cast<void>(recv_text(a)); });
-            creel::this_fiber::yield(); // it has parked, but nobody has been in the kernel
+            creel::this_fiber::yield(); // it has parked, but the ring has not entered the kernel
             CHECK(io::statistics().enters == enters);
             n.cancel();
         });
@@ -210,8 +211,8 @@ TEST_CASE("a fiber in a cancelled scope that is cancelled before its recv was su
     });
 }
 
-// In each order a byte comes and the receiver is cancelled. Whatever the outcome, a `cancelled` has
-// lost no byte and a success has exactly the bytes that were sent.
+// A byte comes and the receiver is cancelled, in each order. A `cancelled` has lost no byte, and a
+// success has exactly the bytes that were sent.
 TEST_CASE("a recv that races with its cancel loses no byte in any order") {
     constexpr int rounds = 500;
     enum order { data_first, cancel_first, data_seen_first, cancel_before_submission };
@@ -309,8 +310,8 @@ TEST_CASE("a connection goes to the next fiber when the first in line was cancel
     });
 }
 
-// The kernel does not find an operation whose descriptor was ready when it was submitted before it
-// has tried it: the cancel of such a one, submitted with it, was lost.
+// If an operation's descriptor is ready at the submission, the kernel does not find the operation
+// before it has tried it. A cancel that was submitted together with such an operation was lost.
 TEST_CASE(
     "bug: a cancel of a recv that is submitted with it ends it, though another took the data") {
     clean_run([] {
@@ -341,7 +342,7 @@ TEST_CASE("a buffer on the stack is not written to after its recv was cancelled"
                 settle_and_poll();
                 n.cancel();
             });
-            // The same stack again: what the kernel still wrote to would show here.
+            // The same stack again: a late write of the kernel would show here.
             creel::with_nursery([&, &a = a](creel::nursery& n) {
                 n.spawn([&] {
                     std::array<std::byte, 512> canary;

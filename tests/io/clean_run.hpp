@@ -1,5 +1,5 @@
-// io::run for tests: fails on whatever a run leaves behind, and on a run that hangs. And what the
-// tests of io/ make and compare: pairs of streams, patterns of bytes, errors.
+// io::run for tests: fails if a run leaves anything behind, and if it hangs. Also the pairs of
+// streams, patterns of bytes and errors that the tests of io/ make and compare.
 #pragma once
 
 #include "support/check.hpp"
@@ -26,18 +26,18 @@ namespace creel::test {
 // TSan takes part in at most 8,128 threads and fibers.
 inline constexpr int many_fibers = under_tsan ? 500 : 10'000;
 
-// The descriptors of the process, when this thread has closed the ring that it keeps.
+// The open descriptors of the process after this thread has closed the ring that it keeps.
 [[nodiscard]] std::vector<open_descriptor> descriptors_at_rest();
 
-// The counters of the thread's last run that must be zero, and those descriptors. "in debug mode a
-// fiber that resumed ..." in run_test.cpp sees the first fail.
+// Checks the counters of the thread's last run that must be zero, and those descriptors. In the
+// test "in debug mode a fiber that resumed ..." of run_test.cpp the first check fails.
 void check_nothing_left(const std::vector<open_descriptor>& before);
 
-// Runs f, which may take the root nursery. Longer than 50 s: timed_out, and so a failure.
+// Runs f, which may take the root nursery. After 50 s it throws timed_out, and so the test fails.
 void clean_run(io::run_options options, test_body<nursery> f);
 void clean_run(test_body<nursery> f);
 
-// What the kernel can do, asked inside a run: see older_kernel.cpp.
+// The abilities of the kernel, asked inside a run: see older_kernel.cpp.
 [[nodiscard]] bool receives_stand();
 [[nodiscard]] bool files_are_registered();
 
@@ -57,20 +57,20 @@ struct connection {
 // Sends back what it receives, until the peer's end.
 void echo(io::tcp_stream peer);
 
-// So many clients at once of one listener, whose fibers answer each with what it sent: how many got
-// that.
+// Connects so many clients at once to one listener, whose fibers send back what they receive.
+// Returns how many clients got their own bytes back.
 [[nodiscard]] int clients_answered(int clients);
 
-// Bytes in which a piece that is lost, doubled or out of place shows.
+// Bytes in which a lost, doubled or misplaced piece is visible.
 [[nodiscard]] std::vector<std::byte> pattern(std::size_t size_bytes);
 
 [[nodiscard]] std::span<const std::byte> bytes_of(std::string_view text);
 [[nodiscard]] std::string text_of(std::span<const std::byte> bytes);
 
-// What one recv of at most 4 KiB gives.
+// The text that one recv of at most 4 KiB gives.
 [[nodiscard]] std::string recv_text(io::tcp_stream& stream);
 
-// The system_error that f throws; a test that gets none fails on its code.
+// The system_error that f throws; if f throws none, one with code 0.
 [[nodiscard]] std::system_error error_of(test_body<> f);
 
 // Closing it sends a reset instead of an end.

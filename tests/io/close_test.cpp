@@ -72,7 +72,8 @@ TEST_CASE("close before the other fiber's recv was submitted ends it all the sam
     });
 }
 
-// The completed operation lies on a stack that is about to go on: a cancel of it would stay behind.
+// The completed operation lies on the stack of a fiber that is about to go on. A cancel of it would
+// still be queued after the operation is destroyed.
 TEST_CASE("a close between the completion of a recv and its fiber's turn leaves the recv alone") {
     clean_run([] {
         auto [a, b] = stream_pair();
@@ -337,7 +338,7 @@ TEST_CASE("a descriptor's number is not reused while an operation on it is under
     });
 }
 
-// io_close: a shutdown(2) reached every copy.
+// io_close: close() called shutdown(2), which reached every copy of the descriptor.
 TEST_CASE("close under a recv that waits leaves a copy of the descriptor as it is") {
     const bool standing = GENERATE(false, true);
     clean_run([&] {
@@ -362,7 +363,7 @@ TEST_CASE("close under a recv that waits leaves a copy of the descriptor as it i
     });
 }
 
-// io_linger: close(2) stopped the thread for as long as SO_LINGER says, here for hours.
+// io_linger: close(2) blocked the thread for the time of SO_LINGER, here for hours.
 TEST_CASE("a stream with SO_LINGER is closed without stopping its thread") {
     const bool dropped = GENERATE(false, true);
     clean_run([&] {
@@ -378,7 +379,7 @@ TEST_CASE("a stream with SO_LINGER is closed without stopping its thread") {
         else
             stream->close();
         reset_on_close(peer.native_handle());
-        peer.close(); // what waits in close(2) goes on
+        peer.close(); // the thread that waits in close(2) goes on
         while (::fcntl(fd, F_GETFD) >= 0)
             creel::this_fiber::sleep_for(1ms);
     });

@@ -1,5 +1,6 @@
-// One wait of each kind, completed and cancelled or closed in every order the kernel allows. What
-// was cancelled has not happened, what has happened is told, and in neither case is anything lost.
+// One wait of each kind is completed and cancelled, or closed, in every order that the kernel
+// allows. A cancelled wait has not happened, a wait that has happened returns its result, and
+// nothing is lost in either case.
 #include "bell.hpp"
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
@@ -32,8 +33,9 @@ using namespace creel::test;
 
 namespace {
 
-// Of each kind: wait() parks until somebody calls complete(); lost_nothing(happened) looks at both
-// ends afterwards; close() closes what is waited on, through creel.
+// Each kind has: wait(), which parks until a call of complete(); lost_nothing(happened), which
+// looks at both ends afterwards; and close(), which closes the descriptor of the wait through
+// creel.
 
 struct short_recv {
     std::pair<io::tcp_stream, io::tcp_stream> streams = stream_pair();
@@ -160,7 +162,7 @@ struct one_accept {
     void close() { listener.close(); }
 };
 
-// To a Unix socket whose backlog is full. It looks for room from time to time.
+// A connect to a Unix socket whose backlog is full. It tries again from time to time.
 struct one_connect {
     std::string name = "@creel_completion_order_test_" + std::to_string(::getpid());
     raw_socket peer{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -197,12 +199,12 @@ struct one_connect {
 enum class order {
     cancelled_before_submission,
     cancelled_before,
-    cancel_then_completion, // these two in one poll
+    cancel_then_completion, // this order and the next: both in one poll
     completion_then_cancel,
     cancelled_after_delivery, // and before the fiber's turn
 };
 
-// Did the wait succeed? What follows it in the cancelled scope does not.
+// True if the wait has succeeded. The code after the wait in the cancelled scope does not go on.
 template <typename Kind>
 bool happened(Kind& kind, order how) {
     bell late;
@@ -275,7 +277,7 @@ TEMPLATE_TEST_CASE("what was cancelled before it could complete has not happened
     });
 }
 
-// Not the connect: nothing is delivered to it, it looks for room from time to time.
+// Without the connect: nothing is delivered to it, because it tries again from time to time.
 TEMPLATE_TEST_CASE("what was delivered before the cancel has happened", "", one_recv, standing_recv,
                    one_recv_exact, one_send, one_send_all, readable_wait, writable_wait,
                    one_accept) {
@@ -342,6 +344,6 @@ TEMPLATE_TEST_CASE("a close between a wait's completion and its fiber's turn tak
             late.ring();
             kind.complete();
         });
-        CHECK(error->code() == std::error_code{}); // there was none
+        CHECK(error->code() == std::error_code{}); // there was no error
     });
 }

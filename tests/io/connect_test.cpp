@@ -1,4 +1,4 @@
-// Connecting to Unix servers whose backlog is full: nobody else waits for it, and no thread.
+// Connecting to Unix servers whose backlog is full: other fibers go on, and no thread waits.
 #include "clean_run.hpp"
 #include "raw_socket.hpp"
 #include "support/becomes_true.hpp"
@@ -25,7 +25,7 @@ using namespace creel::test;
 
 namespace {
 
-// Accepts only when told to.
+// Accepts only when the test asks for it.
 class slow_server {
 public:
     slow_server() {
@@ -34,7 +34,7 @@ public:
         std::memcpy(address.sun_path + 1, name_.data() + 1, name_.size() - 1);
         const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name_.size());
         const auto* any = reinterpret_cast<const sockaddr*>(&address);
-        // A backlog of 0 has room for one.
+        // A backlog of 0 has room for one connection.
         if (::bind(listener_.get(), any, bytes) < 0 || ::listen(listener_.get(), 0) < 0 ||
             ::connect(filler_.get(), any, bytes) < 0)
             throw std::system_error(errno, std::generic_category(), "a full Unix listener");
@@ -116,7 +116,7 @@ TEST_CASE("connects to one full Unix server are made in the order they came, pas
                     });
                 });
             settle_and_poll();
-            given_up[0].cancel(); // the first in line, and one behind it
+            given_up[0].cancel(); // the first fiber in line, and one behind it
             given_up[3].cancel();
             for (std::size_t made = 1; made <= 4; ++made) {
                 CHECK(order.size() == made - 1);

@@ -43,7 +43,7 @@ using namespace std::string_literals;
 
 namespace {
 
-// The message of the invalid_argument that f throws; empty if it throws none.
+// The message of the invalid_argument that f throws; empty if f does not throw.
 template <class Function>
 std::string refusal(Function f) {
     try {
@@ -79,7 +79,7 @@ bool all_shown(std::string_view text) {
     return true;
 }
 
-// Every property a value has whatever it holds.
+// The properties that every value has.
 void check_laws(const endpoint& value) {
     const auto text = value.to_string();
     INFO("endpoint: " << text);
@@ -107,7 +107,7 @@ private:
     int number_;
 };
 
-// What the kernel says of a socket that was bound to the value; errno if it would not bind.
+// The address that the kernel reports for a socket bound to the value; errno if bind fails.
 struct bound {
     int error_number = 0;
     endpoint name{};
@@ -486,7 +486,7 @@ TEST_CASE("the kernel takes an endpoint and gives the same one back") {
     CHECK(bind_to(abstract, AF_UNIX).name == abstract);
 
     const temporary_directory directory;
-    // 108 bytes bind without a terminator, and come back with a length that counts one.
+    // 108 bytes bind without a terminator; the kernel reports them with a length that counts one.
     for (const std::size_t length : {40U, 107U, 108U}) {
         const auto path =
             directory.name() + "/" + std::string(length - directory.name().size() - 1, 'p');
@@ -515,8 +515,8 @@ TEST_CASE("the kernel takes an IPv6 endpoint with its scope") {
     }
     CHECK(v6.error_number == 0);
     CHECK(v6.name == endpoint::loopback_v6(v6.name.port()));
-    // Nobody has this link-local address: the kernel has to read the scope to say so, while
-    // without one it says EINVAL.
+    // No machine has this link-local address. To report that the kernel must read the scope;
+    // without a scope it reports EINVAL.
     CHECK(bind_to(endpoint{"fe80::dead:beef%lo", 0}, AF_INET6).error_number == EADDRNOTAVAIL);
     CHECK(bind_to(endpoint{"fe80::dead:beef", 0}, AF_INET6).error_number == EINVAL);
 }
@@ -581,7 +581,7 @@ TEST_CASE("a sockaddr that is short, unaligned, truncated or of an unknown famil
         sockaddr_storage storage;
         const auto whole = io::detail::sockaddr_of(value, storage);
         for (socklen_t length = 0; length < whole; ++length) {
-            // Exactly as long as it says, so that ASan sees one byte read too many.
+            // Exactly as long as its length, so that ASan sees a read of one byte too many.
             const auto* raw = reinterpret_cast<const unsigned char*>(&storage);
             CHECK(of_bytes({raw, raw + length}, length) == endpoint{});
         }
@@ -637,7 +637,7 @@ TEST_CASE("a random endpoint is read back from what it prints") {
     for (int round = 0; round < 3'000; ++round) {
         sockaddr_storage storage;
         auto* bytes = reinterpret_cast<unsigned char*>(&storage);
-        // Mostly zeros, so that all the shortened forms of IPv6 come up.
+        // Mostly zeros, so that all the shortened forms of IPv6 occur.
         const bool sparse = below(2) == 0;
         std::generate_n(bytes, sizeof storage, [&] {
             return static_cast<unsigned char>(sparse && below(4) != 0 ? 0 : below(256));
@@ -735,7 +735,7 @@ TEST_CASE("hostile text is parsed or refused, never more") {
             c = alphabet[below(alphabet.size())];
         try_one(below(2) == 0 ? text : "unix:" + text);
     }
-    // Both happen, so the loop tests what it says.
+    // Both cases have occurred, so the loop has tested both.
     CHECK(outcomes[true] > rounds / 20);
     CHECK(outcomes[false] > rounds / 20);
 }

@@ -14,7 +14,7 @@ namespace io = creel::io;
 
 namespace {
 
-// The system_error that f throws; a test that gets none fails on its code.
+// The system_error that f throws; if f throws none, one with code 0.
 template <class Function>
 std::system_error thrown_by(Function f) {
     try {

@@ -1,4 +1,4 @@
-// Children of a process that has runs.
+// Forked children of a process that has runs.
 #include "clean_run.hpp"
 #include "support/child_process.hpp"
 #include "support/forked.hpp"

@@ -37,13 +37,13 @@ TEST_CASE("signals do not change what a trial answers") {
     CHECK(others == 0);
 }
 
-// Later it would stop a thread whose fibers wait.
+// A later trial would block a thread with waiting fibers.
 TEST_CASE("the trial is made with the first ring of the process") {
     const auto child = run_in_child([] {
         io::run([] {
             rlimit none{};
             ::getrlimit(RLIMIT_NOFILE, &none);
-            none.rlim_cur = 0; // one that is made only now has no answer
+            none.rlim_cur = 0; // a trial that is made only now fails
             ::setrlimit(RLIMIT_NOFILE, &none);
             expect(io::detail::kernel_sees_hangups().has_value());
         });

@@ -1,4 +1,4 @@
-// A thread's ring from one run to the next, and where the user may lock little memory.
+// A thread keeps its ring from one run to the next; and rings when the user may lock little memory.
 #include "clean_run.hpp"
 #include "support/child_process.hpp"
 
@@ -46,7 +46,7 @@ std::ptrdiff_t rings_open() {
     });
 }
 
-// Takes what numbers are free, so that a ring that is closed and made again has others.
+// Takes the free descriptor numbers, so that a ring that is closed and made again gets others.
 struct occupied_numbers {
     std::array<int, 4> fds{};
     occupied_numbers() {
@@ -101,7 +101,7 @@ TEST_CASE("a ring that has refused something is not kept") {
 }
 
 TEST_CASE("a thread that ends closes its ring, also where its last run is in a destructor") {
-    static_cast<void>(descriptor_of_run()); // what the first run of the process opens for good
+    static_cast<void>(descriptor_of_run()); // the first run of the process opens some for good
     const auto before = descriptors_at_rest();
     std::thread{[] {
         struct last_run {
@@ -118,7 +118,7 @@ TEST_CASE("a wake that comes too late for a run is nothing to the next one") {
     auto kernel = std::make_unique<kernel_ring>(io::detail::ring_sizes{8, 0});
     for (int run = 0; run < 3; ++run) {
         io::detail::ring ring{std::move(kernel)};
-        ring.wait_until(ring.now()); // takes in what is left of the last one
+        ring.wait_until(ring.now()); // reaps the completions that the last run left
         ring.poll();
         const auto before = ring.statistics().completions;
         ring.wake();
@@ -159,7 +159,7 @@ namespace {
 
 enum : int { skipped = 77 };
 
-// What f ends with as a user who has no other process and may lock so much memory.
+// Runs f as a user that has no other process and may lock so much memory.
 void as_user_who_locks(std::size_t bytes, const std::function<void()>& f) {
     if (::getuid() != 0) {
         WARN("skipped: only root can become a user who has no other process");
@@ -190,7 +190,7 @@ constexpr std::size_t kibibyte = 1024;
 } // namespace
 
 TEST_CASE("bug: where one ring can be locked, runs follow one another, on one thread or many") {
-    as_user_who_locks(160 * kibibyte, [] { // one ring of the default sizes, and not two
+    as_user_who_locks(160 * kibibyte, [] { // enough for one ring of the default sizes, not for two
         for (int i = 0; i < 100; ++i) {
             static_cast<void>(descriptor_of_run());
             expect(io::statistics().submission_entries == io::detail::default_ring.submissions);
@@ -212,7 +212,7 @@ TEST_CASE("where little memory may be locked a ring has smaller queues, and serv
 }
 
 TEST_CASE("bug: rings that idle threads keep leave memory for the runs of others") {
-    as_user_who_locks(1024 * kibibyte, [] { // seven rings
+    as_user_who_locks(1024 * kibibyte, [] { // enough for seven rings
         std::vector<std::thread> idle;
         std::atomic<bool> over{false};
         for (int i = 0; i < 12; ++i) {
@@ -245,7 +245,7 @@ TEST_CASE("bug: a ring that was made small for want of memory goes when there is
                 }}.join();
             });
         }}.join();
-        do // the kernel takes its time
+        do // the kernel gives the memory back later
             static_cast<void>(descriptor_of_run());
         while (io::statistics().submission_entries < io::detail::default_ring.submissions);
     });

@@ -1,4 +1,4 @@
-// For tests/ordinary_user.sh, which runs it under two limits of locked memory.
+// tests/ordinary_user.sh runs this under two limits of locked memory.
 #include "support/check.hpp"
 
 #include <cerrno>

@@ -26,14 +26,14 @@ void ends_with(const char* message, const std::function<void()>& body) {
     CHECK_THAT(child.stderr_text, Catch::Contains(message));
 }
 
-// Runs f on another thread while this one's ring goes on, until that ends the process.
+// Runs f on another thread while this thread's ring goes on; f ends the process.
 void meanwhile(const std::function<void()>& f) {
     std::thread{f}.detach();
     for (;;)
         creel::this_fiber::yield();
 }
 
-// Runs wait() in a fiber of this thread and, once that waits, f on another ring.
+// Runs wait() in a fiber of this thread; when that fiber waits, runs f on another ring.
 void meet(const std::function<void()>& wait, const std::function<void()>& f) {
     creel::with_nursery([&](creel::nursery& n) {
         n.spawn([&] { wait(); });
@@ -56,7 +56,7 @@ TEST_CASE("two fibers that send on one stream are a bug that is caught") {
 }
 
 TEST_CASE("two threads in one stream are a bug that is caught, also where the receive stands") {
-    const int messages = GENERATE(1, 10); // the receive stands after eight
+    const int messages = GENERATE(1, 10); // after eight the receive stands
     ends_with("two threads use one stream", [&] {
         auto [a, b] = stream_pair();
         for (int i = 0; i < messages; ++i) {

@@ -1,4 +1,4 @@
-// A stream on another thread than its ring's: it moves there with its first call, or is dropped.
+// A stream on another thread than its ring's: its first call there moves it, or it is dropped.
 #include "clean_run.hpp"
 #include "support/settle.hpp"
 
@@ -56,8 +56,6 @@ TEST_CASE("a busy stream moves to another thread, and what the old ring held of 
     });
 }
 
-// The old ring lets go of the stream only when its thread, which is kept from it, looks.
-
 TEST_CASE("a stream is dropped or closed while its first call on another thread waits for it") {
     const bool dropped = GENERATE(true, false);
     clean_run([&] {
@@ -100,7 +98,7 @@ TEST_CASE("a stream is dropped or closed while its first call on another thread 
 
 namespace {
 
-// The first call on another thread is cancelled while this one is kept from its ring.
+// The first call on another thread is cancelled, while this thread does not poll its ring.
 void cancelled_move(io::tcp_stream& stream) {
     bool absorbed = false;
     std::thread{[&] {
@@ -118,7 +116,7 @@ void cancelled_move(io::tcp_stream& stream) {
     CHECK(absorbed);
 }
 
-// Two streams of this thread's ring, whose second has a standing receive or not.
+// Two streams of this thread's ring. The second has a standing receive if `standing`.
 std::pair<io::tcp_stream, io::tcp_stream> used_pair(bool standing) {
     auto two = stream_pair();
     for (int i = 0; i < (standing ? 10 : 1); ++i) {
@@ -132,21 +130,21 @@ std::pair<io::tcp_stream, io::tcp_stream> used_pair(bool standing) {
 
 TEST_CASE("the first call on another thread is cancelled although the old thread is busy") {
     const bool standing = GENERATE(false, true);
-    clean_run([&] { // then the old thread goes on with it
+    clean_run([&] { // then the old thread goes on with the stream
         auto [a, b] = used_pair(standing);
         cancelled_move(b);
         CHECK_FALSE(creel::move_on_after(0s, [&b = b] { static_cast<void>(recv_text(b)); }));
         a.send_all(bytes_of("late"));
         CHECK(recv_text(b) == "late");
     });
-    clean_run([&] { // the old thread has answered meanwhile
+    clean_run([&] { // the old thread answers before it uses the stream
         auto [a, b] = used_pair(standing);
         cancelled_move(b);
         settle_and_poll();
         a.send_all(bytes_of("late"));
         CHECK(recv_text(b) == "late");
     });
-    clean_run([&] { // a third thread takes it
+    clean_run([&] { // a third thread takes the stream
         auto [a, b] = used_pair(standing);
         cancelled_move(b);
         a.send_all(bytes_of("late"));
@@ -160,7 +158,7 @@ TEST_CASE("the first call on another thread is cancelled although the old thread
         CHECK(recv_text(a).empty());
         other.join();
     });
-    clean_run([&] { // it is dropped, on this thread or on another
+    clean_run([&] { // the stream is dropped, on this thread or on another
         auto [a, b] = used_pair(standing);
         cancelled_move(b);
         std::thread{[gone = std::move(b)] {}}.join();
@@ -171,7 +169,7 @@ TEST_CASE("the first call on another thread is cancelled although the old thread
         { const auto gone = std::move(d); }
         CHECK(recv_text(c).empty());
     });
-    std::optional<io::tcp_stream> left; // its thread ends its run, and answers then
+    std::optional<io::tcp_stream> left; // its thread ends the run, and then answers
     io::run([&] {
         auto [a, b] = used_pair(standing);
         cancelled_move(b);

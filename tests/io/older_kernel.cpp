@@ -1,5 +1,5 @@
-// With CREEL_TEST_OLDER_KERNEL in the environment the whole program runs as on Linux 6.1, which has
-// neither receives that may stand, nor registered files that go at once, nor messages to a ring.
+// With CREEL_TEST_OLDER_KERNEL in the environment the whole program runs as on Linux 6.1, without
+// standing receives, registered files that are released at once, and messages to a ring.
 #include <creel/io/detail/ring/ring_setup.hpp>
 
 #include <cstdlib>

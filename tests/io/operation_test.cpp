@@ -173,8 +173,9 @@ TEST_CASE("the dump says in words what each fiber waits for") {
 }
 
 TEST_CASE("a fiber resumes only when the kernel is done with its operation") {
-    // The buffer's memory goes the moment the fiber ends; ASan sees a late write by the kernel only
-    // through what is read back, so the counter is what is checked: in flight until the very end.
+    // The buffer's memory is freed when the fiber ends. ASan sees a late write by the kernel only
+    // when the bytes are read back. So this checks the counter: the operation is in flight to the
+    // very end.
     clean_run([] {
         auto [a, b] = stream_pair();
         std::uint64_t in_flight_at_end = 99;

@@ -1,4 +1,4 @@
-// send_all and recv_exact cut in the middle: the count they tell is exactly what went through.
+// send_all and recv_exact are cancelled in the middle: the count that they report is exact.
 #include "bell.hpp"
 #include "clean_run.hpp"
 #include "support/seed.hpp"
@@ -26,7 +26,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// What f has moved of `whole`, as its partial_cancelled tells.
+// The part of `whole` that f has moved, according to its partial_cancelled.
 template <typename F>
 std::size_t moved_by(creel::cancel_scope& scope, std::size_t whole, F f) {
     std::size_t moved = whole;
@@ -60,7 +60,7 @@ TEST_CASE("a send_all that a deadline cuts has sent what it tells to a slow read
             });
             std::vector<std::byte> piece(50'000);
             for (;;) {
-                // Slow, and after a part it reads no more until the deadline has come.
+                // The reader is slow, and after a part it stops until the deadline has come.
                 while (!cut && got.size() > std::size_t{1} << 20)
                     creel::this_fiber::yield();
                 const std::size_t bytes = b.recv(piece);

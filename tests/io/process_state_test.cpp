@@ -1,4 +1,4 @@
-// What a run finds and changes of its process: descriptors 0 to 2, the limit of open files.
+// The state of the process that a run changes: descriptors 0 to 2, the limit of open files.
 #include "clean_run.hpp"
 #include "support/child_process.hpp"
 #include "support/forked.hpp"
@@ -85,7 +85,7 @@ TEST_CASE("with raise_descriptor_limit off the limit of descriptors is left alon
 }
 
 TEST_CASE("bug: a run that gets no descriptor for its ring says so, and names the limit") {
-    const rlim_t free = GENERATE(0U, 1U); // none for the eventfd, or none for the io_uring
+    const rlim_t free = GENERATE(0U, 1U); // too few for the eventfd, or for the io_uring
     const auto child = run_in_child([&] {
         const int lowest = ::dup(0);
         ::close(lowest);

@@ -1,4 +1,4 @@
-// Peers of the test's own, without creel.
+// Peers that a test makes without creel.
 #pragma once
 
 #include "clean_run.hpp"
@@ -39,7 +39,8 @@ inline sockaddr_in loopback(std::uint16_t port) {
     return address;
 }
 
-// Connected at once, for the backlog has room; closed by a reset, so that no port is used up.
+// Connects at once, because the backlog has room. Its close sends a reset, so that no port is used
+// up.
 inline raw_socket raw_client(std::uint16_t port) {
     raw_socket client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     const sockaddr_in to = loopback(port);

@@ -46,7 +46,7 @@ std::unique_ptr<io::detail::kernel_ring> of_eight_entries() {
     return std::make_unique<io::detail::kernel_ring>(io::detail::ring_sizes{8, 0});
 }
 
-// Stands in for the system call: refuses the next calls that submit, then lets all through.
+// Replaces the system call: refuses the next calls that submit, then passes all on.
 std::atomic<int> refusals{0};
 int refusing_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
                    sigset_t* argument, std::size_t argument_bytes) {
@@ -109,7 +109,7 @@ TEST_CASE("more completions than the completion queue holds are all delivered") 
     static constexpr int fibers = many_fibers / 2;
     clean_run({.ring_entries = 4, .completion_entries = 4}, [] {
         const event shared;
-        shared.set(); // so that each wait completes when it is submitted
+        shared.set(); // each wait then completes when it is submitted
         int woken = 0;
         creel::with_nursery([&](creel::nursery& n) {
             for (int i = 0; i < fibers; ++i)
@@ -120,7 +120,7 @@ TEST_CASE("more completions than the completion queue holds are all delivered") 
         });
         CHECK(woken == fibers);
         CHECK(io::statistics().completions >= fibers);
-        CHECK(io::statistics().overflows > 0); // else this tested nothing
+        CHECK(io::statistics().overflows > 0); // otherwise this has tested nothing
     });
 }
 
@@ -173,7 +173,7 @@ TEST_CASE("a fiber that waits for room in the submission queue can be cancelled"
             CHECK(io::statistics().room_waits > 0);
             n.cancel();
             settle_and_poll();
-            CHECK(ended >= 16); // all but those whose entries are already in the queue
+            CHECK(ended >= 16); // all but the operations with an entry in the queue already
             refusals = 0;
         });
         CHECK(ended == 20);
@@ -219,14 +219,14 @@ TEST_CASE("an idle ring enters the kernel at most once per wait") {
         const std::uint64_t before = io::statistics().enters;
         for (int i = 0; i < 10; ++i)
             creel::this_fiber::sleep_for(1ms);
-        // A thread that was held off finds a deadline passed, and does not enter for it.
+        // A thread that was preempted may find a deadline passed, and does not enter for it.
         CHECK(io::statistics().enters - before <= 12);
     });
 }
 
 namespace {
 
-// What 100 round trips of such a message between two fibers cost, some others before them aside.
+// The cost of 100 round trips of such a message between two fibers, after some that do not count.
 io::ring_statistics cost_of_round_trips(std::size_t size_bytes) {
     io::ring_statistics cost;
     auto [first, second] = stream_pair();
@@ -278,7 +278,7 @@ TEST_CASE("wake makes the current or else the next wait return, from any thread"
         ring.wake();
         ring.wait_until(creel::time_point::max()); // latched: returns
         std::thread other{[&] { ring.wake(); }};
-        // A wait may end early for no reason; what must not happen is that it never does.
+        // A wait may end early for no reason. The test fails if it never ends.
         ring.wait_until(creel::time_point::max());
         other.join();
         ring.end();
@@ -288,7 +288,7 @@ TEST_CASE("wake makes the current or else the next wait return, from any thread"
 
 TEST_CASE("a ring does not wait for a time that has passed, be it before the clock's beginning") {
     io::detail::ring ring{of_eight_entries()};
-    ring.wait_until(ring.now()); // the first wait has something to hand over; the next ones do not
+    ring.wait_until(ring.now()); // the first wait submits entries; the next ones have none
     ring.wait_until(creel::time_point{});
     ring.wait_until(creel::time_point::min());
     CHECK(ring.statistics().completions == 0); // it was the time that ended them
@@ -303,7 +303,7 @@ TEST_CASE("a thousand wakes of a ring that is busy make one completion") {
         ring.wake();
     ring.wait_until(creel::time_point::max());
     CHECK(ring.statistics().completions == before + 1);
-    ring.wake(); // the first one has been taken: again one
+    ring.wake(); // the first wake has been taken, so this one completes too
     ring.wait_until(creel::time_point::max());
     CHECK(ring.statistics().completions == before + 2);
     ring.end();
@@ -316,7 +316,7 @@ TEST_CASE("a ring that is ended with a wake still on its way ends as any other")
         ring.wake();
         ring.end();
         CHECK(ring.statistics().operations_in_flight == 0);
-        ring.wake(); // nobody will take it
+        ring.wake(); // no wait will take it
     }
     CHECK(open_descriptors() == before);
 }

@@ -55,7 +55,7 @@ int round_trip() {
     return right;
 }
 
-// What the run of a child that is refused io_uring says on stderr.
+// The message on stderr of a child process that is refused io_uring.
 child_result refused_child(const refused_calls& calls) {
     return run_in_child([&] {
         refuse(calls);
@@ -87,15 +87,14 @@ TEST_CASE("an idle run that may spin soon sleeps at once") {
     io::run({.idle_spin = 20us}, [] {
         for (int i = 0; i < 30; ++i)
             creel::this_fiber::sleep_for(1ms);
-        // The k-th wasted spin since one that paid is followed by 2^(k-1) rounds that sleep at
-        // once. How many rounds there are, and whether something comes during a spin, is the
-        // kernel's to say; the fewest rounds belong to wasted spins spread evenly between those
-        // that paid.
+        // 2^(k-1) rounds that sleep at once follow the k-th wasted spin since a spin that paid. The
+        // kernel decides how many rounds there are, and whether something comes during a spin. The
+        // number of rounds is lowest if the wasted spins are spread evenly between those that paid.
         const auto seen = creel::statistics();
         std::uint64_t fewest = 0;
         for (std::uint64_t i = seen.spins_paid + 1; i < seen.spins_wasted; ++i) {
             const std::uint64_t before =
-                i / (seen.spins_paid + 1); // wasted ones since one that paid
+                i / (seen.spins_paid + 1); // wasted spins since one that paid
             fewest += std::uint64_t{1} << (before - 1);
         }
         CHECK(seen.spins >= 1);
@@ -152,7 +151,7 @@ TEST_CASE("a function that was cut short by a cancel of the root gives task_canc
 }
 
 TEST_CASE("io::run works ten times on one thread, on the main thread and on others") {
-    round_trip(); // whatever the first run of the process opens for good
+    round_trip(); // the first run of the process opens some descriptors for good
     const auto before = descriptors_at_rest();
     int right = 0;
     for (int i = 0; i < 10; ++i)
@@ -325,7 +324,7 @@ void describe_nothing(const creel::waiter&, std::string& text) {
     text += "nothing";
 }
 
-// Parks for what never comes, and is woken by a stranger.
+// Parks on a poll that never completes, and another fiber wakes it.
 void resume_too_early() {
     static constexpr creel::waiter_kind kind{&io::detail::withdraw_operation, &describe_nothing};
     static auto streams = stream_pair(); // a close would end the wait

@@ -37,13 +37,13 @@ struct served {
     }
 };
 
-// What comes back for it.
+// Sends the text and returns the answer.
 std::string exchange(io::tcp_stream& client, std::string_view text) {
     client.send_all(bytes_of(text));
     return recv_text(client);
 }
 
-// What went to on_error: who, and what.
+// The errors that on_error got: the fiber and the text of each.
 struct told {
     std::vector<creel::task_info> who{};
     std::vector<std::string> what{};
@@ -89,7 +89,7 @@ TEST_CASE("serve runs a handler of the stream, or of a reference to it, in a fib
             CHECK(exchange(first, "one") == "one");
             auto greeted = b.client();
             CHECK(recv_text(greeted) == "hello");
-            CHECK(recv_text(greeted).empty()); // closed behind the handler
+            CHECK(recv_text(greeted).empty()); // closed after the handler
             a.listener.close();
             b.listener.close();
         });
@@ -241,7 +241,7 @@ TEST_CASE("what cannot be accepted from is the caller's error, and cancels the h
 
 TEST_CASE("out of descriptors serve pauses, tells it once, and serves those who waited") {
     clean_run([] {
-        // UBSan needs descriptors the first time it looks at a type, so all is done once before.
+        // UBSan needs descriptors when it first checks a type, so all calls are made once before.
         const auto serve_all = [](served& s, std::vector<io::tcp_stream>& clients, told& errors,
                                   int& answered, bool short_of_descriptors) {
             creel::with_nursery([&](creel::nursery& n) {
@@ -299,7 +299,7 @@ TEST_CASE("without memory serve pauses, and goes on when there is some") {
             n.spawn([&] { io::serve({.max_connections = 1}, s.listener, &answer); });
             auto first = s.client();
             CHECK(exchange(first, "x") == "x");
-            auto lost = s.client(); // when it is accepted, there is no memory for its record
+            auto lost = s.client(); // after the accept there is no memory for the record
             {
                 const no_memory none;
                 first.shutdown_send();

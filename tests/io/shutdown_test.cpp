@@ -47,7 +47,7 @@ void say(const std::string& text) {
     std::fflush(stderr);
 }
 
-// A run on a thread of its own that drains, once a signal has come, until it is let go.
+// A run on a thread of its own. After a signal it drains until let_go().
 class draining_run {
 public:
     draining_run() {
@@ -75,7 +75,8 @@ private:
     }};
 };
 
-// How a run of f ends on this thread, while another still drains; how the process ends then.
+// Runs f in a child process, while another run drains there. The child's stderr begins with the
+// outcome of f's run.
 child_result beside_another(test_body<creel::nursery> f) {
     return run_in_child([&] {
         draining_run other;
@@ -166,7 +167,7 @@ TEST_CASE("an interrupted that nobody catches lets the other runs drain, and the
     CHECK(plain.signal == SIGTERM);
     CHECK(plain.stderr_text == "drained ");
 
-    // Caught too far out: a destructor on the way terminates.
+    // The catch is too far out: a destructor on the way calls std::terminate.
     const auto on_the_way = run_in_child([&] {
         draining_run other;
         std::thread t{[&] {
@@ -276,7 +277,7 @@ TEST_CASE("a shutdown grace that leaves the timeout no time is a bug that is cau
 
 namespace {
 
-// The policy of a run on a virtual clock, with a descriptor that nobody reads for its ring.
+// The policy of a run on a virtual clock, with a descriptor in place of a ring's.
 struct policy {
     explicit policy(const io::run_options& options) : of_run(options, wakes) {}
     ~policy() { ::close(wakes); }

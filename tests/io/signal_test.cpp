@@ -93,7 +93,7 @@ TEST_CASE("SIGTERM ends a run whose work is bound to the root's own token") {
 TEST_CASE("a signal ends the process although the run's thread blocks it") {
     const auto child = run_in_child([] {
         std::atomic<bool> over{false};
-        std::thread receiver{[&] { // whom the kernel gives it to
+        std::thread receiver{[&] { // the kernel delivers the signal to this thread
             while (!over)
                 std::this_thread::yield();
         }};
@@ -342,7 +342,7 @@ TEST_CASE("a process goes on after throw_interrupted, and the next run works") {
 
 namespace {
 
-// How a child ends that is forked in a run and sent SIGTERM.
+// How a child that is forked in a run ends after a SIGTERM.
 int end_of_forked() {
     int status = 0;
     io::run([&] {
@@ -382,7 +382,7 @@ TEST_CASE("a child that is forked in a run has runs and signals of its own") {
                             sleep_long();
                         });
                     } catch (const io::interrupted&) {
-                        std::raise(SIGINT); // and its parent's handler has gone
+                        std::raise(SIGINT); // the parent's handler is no longer installed
                     }
                 }}.join();
                 ::_exit(0);
@@ -397,7 +397,7 @@ TEST_CASE("a child that is forked in a run has runs and signals of its own") {
 
 namespace {
 
-// Leaves a Boost fiber behind that waits for what never comes.
+// Leaves a Boost fiber behind that waits for ever.
 void leave_native_in_recv() {
     static auto streams = stream_pair();
     boost::fibers::fiber{[&stream = streams.first] {

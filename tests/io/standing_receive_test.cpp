@@ -44,7 +44,7 @@ bool no_memory_for_arrays = false;
 
 } // namespace
 
-// As replaced for the whole program, and used by none but the library's own.
+// Replaces the nothrow new[] in the whole program; only the library calls that one.
 void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
     if (no_memory_for_arrays)
         return nullptr;
@@ -225,8 +225,8 @@ TEST_CASE("a peer that floods a stream nobody reads fills neither memory nor the
             });
             while (standing() != 0)
                 creel::this_fiber::yield();
-            // A receive that stands takes at most 32 messages at a time (MULTISHOT_MAX_RETRY in
-            // io_uring/net.c) before it notices that it is to end.
+            // A standing receive takes at most 32 messages at a time (MULTISHOT_MAX_RETRY in
+            // io_uring/net.c) before it notices that it must end.
             CHECK(pair.server.pending() <= 64 * 2048);
             pair.server.recv_exact(received);
         });
@@ -286,7 +286,7 @@ TEST_CASE("a kernel that misses what comes right behind a message is known by a 
     CHECK(io::detail::hangup_behind_message_is_seen(false) == false);
 }
 
-// The second one's ring lies where the first one's lay: TSan took that for a race.
+// The second thread's ring is at the address that the first one's had: TSan took that for a race.
 TEST_CASE("trials that two threads make in turn are no race") {
     std::atomic<int> turn{0};
     const auto take_turns = [&](int mine) {
@@ -318,8 +318,8 @@ TEST_CASE("a trial that fails for want of descriptors is no answer") {
     CHECK(child.exit_code == 7);
 }
 
-// The kernel is woken twice before it looks once. A multishot receive may then miss the second for
-// ever ("io_uring/poll: fix multishot recv missing EOF on wakeup race").
+// The kernel gets two wake-ups before it handles the first. A multishot receive may then miss the
+// second for ever ("io_uring/poll: fix multishot recv missing EOF on wakeup race").
 TEST_CASE("an end that comes right behind a message is not missed by a standing receive") {
     clean_run([] {
         standing_pair local;
@@ -438,7 +438,7 @@ TEST_CASE("the peer of a stream whose receive stands sees its end when the destr
     });
 }
 
-// io_close: close(2) resets a stream with bytes that nobody has read. The ring has read them.
+// io_close: close(2) resets a stream with bytes that no recv has read. Here the ring has read them.
 TEST_CASE("a stream is closed by a reset if the ring holds bytes that no recv asked for") {
     clean_run([] {
         standing_pair pair{tcp_pair()};
@@ -451,7 +451,7 @@ TEST_CASE("a stream is closed by a reset if the ring holds bytes that no recv as
     });
 }
 
-// io_held: a few streams that nobody reads took all buffers from the others.
+// io_held: a few streams without a reader took all buffers from the others.
 TEST_CASE("streams that are flooded and not read hold few buffers of the ring") {
     clean_run([] {
         std::vector<std::unique_ptr<standing_pair>> pairs;
@@ -477,7 +477,7 @@ TEST_CASE("a close that is to reset its peer does so although a receive stands")
         if (!receives_stand())
             return;
         auto two = tcp_pair();
-        const int fd = two.second.release(); // the ring keeps its receive from who has the number
+        const int fd = two.second.release(); // the ring must end its receive before fd is used
         reset_on_close(fd);
         standing_pair pair{{std::move(two.first), io::tcp_stream::adopt(fd)}};
         CHECK(standing() == 1);
@@ -574,7 +574,7 @@ TEST_CASE("a stream with a standing receive is dropped on another thread") {
         pair.client.send_all(bytes_of("unread"));
         settle_and_poll();
         std::thread{[gone = std::move(pair.server)] {}}.join();
-        // What no recv had asked for is in the ring's buffer, or was in the socket that closed.
+        // The bytes that no recv has asked for are in the ring's buffer, or were in the socket.
         const auto end = error_of([&] { static_cast<void>(recv_text(pair.client)); });
         CHECK((receives_stand() ? !end.code() : end.code() == std::errc::connection_reset));
         CHECK(io::statistics().buffers_out == 0);
@@ -684,7 +684,7 @@ TEST_CASE("a receive on a nonblocking descriptor waits, single or standing") {
 
 namespace {
 
-// As a kernel that knows provided buffers, but no receive that stands (5.19).
+// Acts as a kernel that knows provided buffers, but no standing receive (5.19).
 int enter_without_standing(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
                            sigset_t* argument, std::size_t argument_bytes) {
     const io::detail::ring& r = *io::detail::current_ring();
@@ -699,7 +699,7 @@ int enter_without_standing(unsigned ring, unsigned to_submit, unsigned wait_for,
 
 namespace {
 
-// As a kernel that takes no submissions for a while, and delivers what has completed.
+// Acts as a kernel that takes no submissions for a while, and delivers completions.
 std::atomic<bool> takes_none{false};
 int enter_without_submitting(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
                              sigset_t* argument, std::size_t argument_bytes) {
@@ -711,7 +711,8 @@ int enter_without_submitting(unsigned ring, unsigned to_submit, unsigned wait_fo
 
 } // namespace
 
-// Its entry names the slot of the ring's file table that was its stream's when it was made.
+// The receive's entry names the slot in the ring's file table that the stream had when the entry
+// was made.
 TEST_CASE(
     "a stream that moves before its standing receive was submitted keeps its slot until then") {
     clean_run([] {
@@ -719,7 +720,7 @@ TEST_CASE(
             return;
         io::detail::current_ring()->set_enter(&enter_without_submitting);
         auto two = stream_pair();
-        for (int i = 0; i < 8; ++i) { // the next one stands
+        for (int i = 0; i < 8; ++i) { // the next receive stands
             two.first.send_all(bytes_of("ping"));
             CHECK(recv_text(two.second) == "ping");
         }
@@ -784,7 +785,7 @@ TEST_CASE("two fibers in one standing receive end the process") {
 
 namespace {
 
-// A stream and the raw other end of it, for whoever has it just now.
+// A stream and its raw other end, which threads pass on to one another.
 struct parcel {
     io::tcp_stream stream;
     int peer;
@@ -806,7 +807,7 @@ struct parcel {
         const ssize_t n = ::send(peer, bytes.data(), size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
         sent += n > 0 ? static_cast<std::size_t>(n) : 0;
     }
-    // False if a byte is not the one that was sent.
+    // False if a received byte differs from the sent one.
     bool receive(std::size_t most_bytes) {
         std::vector<std::byte> bytes(most_bytes);
         const std::size_t n = stream.recv(bytes);
@@ -837,7 +838,7 @@ struct post_office {
     }
 };
 
-// Half of what it does with a parcel leaves bytes in the ring, or a receive that stands there.
+// Half of these actions leave bytes in the ring, or a standing receive.
 bool handle(parcel& p, std::minstd_rand& random) {
     bool right = true;
     for (auto rounds = random() % 24; rounds > 0 && right; --rounds) {
@@ -847,7 +848,7 @@ bool handle(parcel& p, std::minstd_rand& random) {
         if (p.received < p.sent && random() % 8 != 0)
             right = p.receive(1 + random() % 100);
     }
-    if (right && p.received == p.sent && random() % 2 == 0) // it waits in vain, and is cut short
+    if (right && p.received == p.sent && random() % 2 == 0) // waits for nothing until the limit
         creel::move_on_after(std::chrono::microseconds{random() % 100},
                              [&] { static_cast<void>(p.receive(8)); });
     if (random() % 16 == 0)

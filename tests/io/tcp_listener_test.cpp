@@ -110,8 +110,8 @@ TEST_CASE("a listener outlives its run, and the clients in its backlog are serve
     });
 }
 
-// The kernel wakes one accept for a connection. The one that it wakes here is cancelled before it
-// looks.
+// The kernel wakes one accept for a connection. Here that accept is cancelled before it takes the
+// connection.
 TEST_CASE("a connection that woke an accept which was cancelled goes to the next that waits") {
     clean_run([] {
         for (int round = 0; round < 20; ++round) {
@@ -205,7 +205,7 @@ TEST_CASE("fibers in accept are served in the order they came") {
 
 TEST_CASE("out of descriptors every accept that waits fails once, and the connection waits") {
     clean_run([] {
-        // UBSan needs descriptors the first time it looks at a type, so all is done once before.
+        // UBSan needs descriptors when it first checks a type, so all calls are made once before.
         connection earlier;
         earlier.listener.close();
         CHECK(error_of([&] { const auto never = earlier.listener.accept(); }).code() ==
@@ -214,7 +214,7 @@ TEST_CASE("out of descriptors every accept that waits fails once, and the connec
         rlimit before{};
         REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
         auto client = io::tcp_stream::connect(listener.local_endpoint());
-        // Numbers are given out lowest first, so none below the client's is free.
+        // The kernel gives out the lowest free number, so no number below the client's is free.
         rlimit none = before;
         none.rlim_cur = static_cast<rlim_t>(client.native_handle()) + 1;
         std::vector<std::system_error> errors;

@@ -20,7 +20,7 @@ namespace {
 
 struct pair {
     io::tcp_listener listener{io::endpoint::loopback_v4(0)};
-    std::optional<io::tcp_stream> peer{}; // the one that breaks off
+    std::optional<io::tcp_stream> peer{}; // the end that sends the reset
     std::optional<io::tcp_stream> stream{};
 
     pair() {
@@ -181,8 +181,8 @@ TEST_CASE("2,000 clients that send half a request and vanish leave nothing behin
     }
 }
 
-// io_reset: the kernel tells of a reset once, to the operation that looks first. Told to a send, it
-// was lost on recv, whose caller took a stream that was cut for a whole one.
+// io_reset: the kernel reports a reset once, to the first operation. When that was a send, recv
+// reported a plain end, and its caller took a stream that was cut short for a complete one.
 TEST_CASE("a reset while one fiber receives and another sends is told to the one that receives") {
     const bool standing = GENERATE(false, true);
     clean_run([&] {
@@ -202,7 +202,7 @@ TEST_CASE("a reset while one fiber receives and another sends is told to the one
                 p.peer->close();
             });
             CHECK(received->code() == std::errc::connection_reset);
-            // And it stays cut.
+            // The error stays.
             CHECK(error_of([&] { static_cast<void>(recv_text(*p.stream)); }).code() ==
                   std::errc::connection_reset);
         }

@@ -1,4 +1,4 @@
-// What an error that nobody catches leaves on stderr.
+// The message on stderr for an uncaught error.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 
@@ -28,7 +28,7 @@ namespace {
 std::atomic<int> terminated{0};
 int threads_to_terminate = 1;
 
-// The program's own, which comes last.
+// The program's own handler, which is called last.
 [[noreturn]] void handler_of_program() {
     if (++terminated == threads_to_terminate) {
         std::fputs("then the program's own handler", stderr);
@@ -39,7 +39,7 @@ int threads_to_terminate = 1;
         ::pause();
 }
 
-// What stderr says of f on a thread of its own, where nothing catches what it throws.
+// Runs f on a thread of its own, where no code catches its error; returns the text on stderr.
 std::string uncaught(const std::function<void()>& f, int threads = 1) {
     const auto child = run_in_child([&] {
         threads_to_terminate = threads;
@@ -51,7 +51,7 @@ std::string uncaught(const std::function<void()>& f, int threads = 1) {
     return child.stderr_text;
 }
 
-// "uncaught_test.cpp:42", `lines` below.
+// "uncaught_test.cpp:42": the place `lines` below `where`.
 std::string line_after(const std::source_location& where, unsigned lines) {
     return std::string{where.file_name()} + ':' + std::to_string(where.line() + lines);
 }

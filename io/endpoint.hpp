@@ -54,9 +54,8 @@ public:
 
     // A numeric IPv4 or IPv6 address, without brackets, and a port from 0 (any) to 65535. The port
     // is an int, so that a number out of range is an error and does not become another port. An
-    // IPv6 address may end in a scope, the name or number of an interface: "fe80::1%eth0",
-    // "fe80::1%2". Threads: any. Throws: std::invalid_argument. Cost: a system call for an
-    // interface name.
+    // IPv6 address may end in a scope, an interface by name or number: "fe80::1%eth0", "fe80::1%2".
+    // Threads: any. Throws: std::invalid_argument. Cost: a system call for an interface name.
     endpoint(std::string_view address, int port);
 
     // Reads "127.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", "unix:/run/x.sock", "unix:@abstract",

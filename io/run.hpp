@@ -185,9 +185,9 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 //
 // Parks: it blocks the thread. Threads: any, from their own stack.
 // Throws: f's error; std::system_error, with the remedy, if io_uring is refused; interrupted as
-// on_signal says, instead of f's value, because the caller is to end; an error of f is thrown
-// rather than interrupted. An uncaught error is named on stderr with the fiber it came from. Cost:
-// about 0.15 ms, or 0.1 ms if the thread has kept its ring.
+// on_signal says, instead of f's value, because the caller is to end. An error of f is thrown
+// rather than interrupted. An uncaught error is named on stderr with the fiber it came from.
+// Cost: about 0.15 ms, or 0.1 ms if the thread has kept its ring.
 template <typename F>
 auto run(run_options options, F&& f, std::source_location where = std::source_location::current())
     -> std::remove_cvref_t<detail::run_result<F>> {

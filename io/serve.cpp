@@ -25,7 +25,7 @@
 
 namespace creel::io {
 
-// serve() does not call native_handle(), because after that each connection's close would look for
+// serve() does not call native_handle(): after that, each connection's close would look for
 // SO_LINGER.
 struct detail::listener_access {
     static int descriptor(const tcp_listener& open) noexcept { return open.record_->fd(); }

@@ -74,8 +74,7 @@ struct handed_over {
                 ++cancelled_here;
             }
         }
-        // An enter completes all its cancels, so that none delays the next enter, and does not
-        // wait.
+        // An enter does not wait, and completes all its cancels, so that none delays the next one.
         if (cancelled_here != 0 &&
             (wait_for != cancelled_here || (flags & IORING_ENTER_EXT_ARG) == 0))
             ++odd_enters;

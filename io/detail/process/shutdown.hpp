@@ -6,11 +6,10 @@
 //        ▼                 ▼               ▼
 //     ─────────────────  drained  ─────────────────
 //
-//     1  A signal came: signal_came() cancels the root with the grace. attend_run() calls it after
-//     a
-//        wake or a poll of the ring, and from covers(). The stage is then `cut_short`; it is
-//        `cancelled_before` if the program had cancelled the root itself before the signal came,
-//        because the signal does not cut such a run short.
+//     1  A signal came: signal_came() cancels the root with the grace. attend_run() calls it, after
+//        a wake of the ring, after a poll, and from covers(). stage_ is then `cut_short`, or it is
+//        `cancelled_before` if the program had cancelled the root itself before the signal came:
+//        the signal does not cut such a run short.
 //     2  The grace passes: waits throw. Until then only cancel_called() and the tokens tell of the
 //        signal. The cancel_scope does that, as for every cancel with a grace.
 //     3  f and all fibers have ended: drained(). end_by_signal() then acts on the outcome.
@@ -26,10 +25,9 @@
 //     no signal came         f's value or error                f's value or error
 //     other runs drain       cut short: throws interrupted     throws interrupted
 //                            else: f's value or error
-//     it is the last         raises the signal; cut short and  throws interrupted; raises the
-//     signal
-//                            survived: throws interrupted      first if the signal has reached a
-//                                                              run with raise_again
+//     it is the last         raises the signal; cut short and  throws interrupted; first
+//                            survived: throws interrupted      raises the signal, if it has
+//                                                              reached a run with raise_again
 //
 // In every case an error of f is thrown instead of interrupted. docs/rationale.md has the reasons.
 #pragma once
@@ -52,8 +50,7 @@ public:
     run_shutdown(const run_shutdown&) = delete;
     run_shutdown& operator=(const run_shutdown&) = delete;
 
-    // Between these two calls a signal cancels `everything`, and the timeout counts from its
-    // cancel.
+    // Between these two calls a signal cancels `everything`; the timeout counts from its cancel.
     void covers(cancel_scope& everything) noexcept;
     void covers_nothing() noexcept { everything_ = nullptr; }
 
@@ -79,8 +76,8 @@ private:
 };
 
 // Raises the signal again if that is due; first it prints an error that ends with the process. Then
-// throws interrupted if that is due and `error` is no real error. Otherwise returns. Threads: the
-// run's.
+// throws interrupted if that is due and `error` is no real error. Otherwise returns.
+// Threads: the run's.
 void end_by_signal(run_shutdown::outcome how, const std::exception_ptr& error);
 
 // For the terminate handler. If an uncaught `interrupted` ends this thread, the thread waits here,

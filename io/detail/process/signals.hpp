@@ -73,8 +73,7 @@ using signal_gate = bool (*)(int number) noexcept;
 void set_signal_gate(signal_set numbers, signal_gate gate) noexcept;
 
 // Has fork() take the dispatcher's lock, so that a forked child finds it free. A file that calls
-// the dispatcher under a lock of its own calls this first, and then registers its own lock for
-// forks.
+// the dispatcher under its own lock calls this first, and then registers that lock for forks.
 void register_signals_for_forks() noexcept;
 
 // "SIGTERM"

@@ -108,8 +108,7 @@ owned_fd connect(const endpoint& to, const stream_options& options) {
             return owned_fd{socket.release()};
         if (op.was_cancelled())
             throw_cancelled();
-        // An interrupted connect goes on in the kernel, on the old socket. A new socket starts
-        // anew.
+        // An interrupted connect goes on in the kernel, on the old socket. A new one starts anew.
         if (op.result != -EINTR)
             throw_not_connected(-op.result, to);
     }

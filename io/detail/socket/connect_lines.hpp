@@ -20,10 +20,10 @@
 //     3  The first fiber leaves: ~turn() takes this fiber out of `behind` and wakes it.
 //     4  The backlog is still full: pause(). After a connect that had room, had_room() makes the
 //        next pause the shortest one.
-//     5  The connect succeeds, fails or is cancelled: ~turn(). If no fiber is behind, the line
-//     ends. 6  A cancel: leave_line() unlinks the fiber, and turn() throws. After 3 it is too late
-//     for 6:
-//        leave_line() answers `pending`, and the fiber is first.
+//     5  The connect succeeds, fails or is cancelled: ~turn(). Without a fiber behind, the line
+//        ends.
+//     6  A cancel: leave_line() unlinks the fiber, and turn() throws. After 3 it is too late
+//        for 6: leave_line() answers `pending`, and the fiber is first.
 #pragma once
 
 #include <creel/fibers/time.hpp>

@@ -1,32 +1,33 @@
-// blocking(f): runs what would block the thread on a helper thread, while the fiber waits.
+// blocking(f): runs f, which would block the thread, on a helper thread, while the fiber waits.
 //
 //     auto rows = creel::blocking([&] { return database.query(text); });
 //     auto name = creel::blocking({.abandon = true, .name = "getpwuid"}, [uid] { return ask(uid);
 //     });
 //
-// No thread can be stopped from outside, so f is awaited, also when a deadline around the call has
-// passed: fail_after(100ms, [] { return blocking(f); }) returns when f does, with its value. What
-// ends it early:
-//  * inside f, waits of sync/ and this_fiber::sleep_for see the caller's cancel and deadline as if
-//    the caller waited there itself: they throw `cancelled`, which goes out through blocking() to
-//    the scope it is for. A shield around the call hides the cancel, and so does one in f.
-//  * check_cancelled() in an f that computes; current_deadline() for one that hands a timeout on.
-//  * {.abandon = true}: the caller goes on at the deadline, and f is left behind, running.
+// No thread can be stopped from outside. So blocking() waits for f, also when a deadline around the
+// call has passed: fail_after(100ms, [] { return blocking(f); }) returns when f does, with its
+// value. Three things end it early:
+//  * Inside f, waits of sync/ and this_fiber::sleep_for see the caller's cancel and deadline as if
+//    the caller waited there itself. They throw `cancelled`, which passes through blocking() to the
+//    scope that it is for. A shield around the call hides the cancel, and so does a shield in f.
+//  * An f that computes calls check_cancelled(). An f that hands a timeout on asks
+//    current_deadline().
+//  * {.abandon = true}: the caller goes on at the deadline. f stays behind, and runs on.
 //
-// At most 64 calls are served at one time in the whole process, each by a helper thread; further
-// callers wait in line, first come first served. The line needs no bound of its own: each call in
-// it is a parked fiber, on whose stack it lies, and one that waited for a place in the line would
-// do no less. A call that was abandoned does not count among the 64. But at most 256 calls that
-// may be abandoned run at one time, left behind or not: more of this kind wait in line, where a
-// cancel takes them back, and the others pass them.
+// At most 64 calls are served at one time in the whole process, each by a helper thread. Further
+// callers wait in line, first come, first served. The line needs no bound of its own: each call in
+// it is a parked fiber, and lies on the stack of that fiber; a fiber that waited for a place in the
+// line would cost as much. A call that was abandoned does not count among the 64. But at most 256
+// calls that may be abandoned run at one time, abandoned or not. More of this kind wait in line,
+// where a cancel takes them back, and the others pass them.
 //
-// f runs on a plain thread: fibers' things (spawning, io/) are not there; sync/ is, and the
-// caller's local<T> values. It has the caller's signal mask, which a child process that it starts
-// inherits; so its thread may be chosen to handle a signal of the process, as any with that mask.
-// It may run on all cores that the process could use as it started.
+// f runs on a plain thread. It cannot spawn or use io/. It can use sync/, and it sees the caller's
+// local<T> values. It has the caller's signal mask, which a child process that f starts inherits.
+// So the kernel may choose its thread to handle a signal of the process, as any thread with that
+// mask. f may run on all cores that the process could use as it started.
 //
 // A forked child has a pool of its own. A child that is forked inside f may exec, _exit or have a
-// run of its own; f must not return there, and is stopped.
+// run of its own. f must not return there: the process is aborted if it does.
 #pragma once
 
 #include <creel/fibers/detail/blocking/blocking_pool.hpp>
@@ -42,29 +43,30 @@
 namespace creel {
 
 struct blocking_options {
-    // On a cancel, as by a deadline, leave f running, on its own, instead of waiting for it. f then
-    // owns what it needs, and its result or error is dropped. It still sees the cancel.
+    // On a cancel, for example by a deadline, the caller does not wait for f, and f runs on. f must
+    // own what it needs. Its result or error is dropped. It still sees the cancel.
     bool abandon = false;
     std::string_view name{}; // for list_fibers() and messages; copied
 };
 
-// throw_if_cancelled() for an f that computes for long: inside the f of blocking() it throws
-// `cancelled` if the fiber that waits for f is cancelled, or a scope in f is; also in a run of f's
-// own.
+// throw_if_cancelled() for an f that computes for long. Inside the f of blocking() it throws
+// `cancelled` if the fiber that waits for f is cancelled, or if a scope in f is cancelled; also
+// inside a run that f has started.
 // Parks: never. Threads: any. Throws: cancelled. Cost: some loads; a clock read in a scope of f's
 // own with a deadline.
 void check_cancelled();
 
 namespace detail {
 
+// A call with its f and the result of f.
 template <typename F, typename R>
-struct blocking_call : blocking_job {
-    explicit blocking_call(F g, std::string_view called, std::source_location from)
-        : blocking_job(called, from,
-                       [](blocking_job& job) { static_cast<blocking_call&>(job).call(); }),
+struct typed_call : blocking_call {
+    explicit typed_call(F g, std::string_view called, std::source_location from)
+        : blocking_call(called, from,
+                        [](blocking_call& call) { static_cast<typed_call&>(call).call_f(); }),
           f(std::forward<F>(g)) {}
 
-    void call() {
+    void call_f() {
         if constexpr (std::is_void_v<R>)
             std::invoke(f);
         else
@@ -88,15 +90,16 @@ auto blocking_on(blocking_pool& pool, const blocking_options& options, F&& f,
     using function = std::decay_t<F>;
     using result = std::remove_cvref_t<std::invoke_result_t<function&>>;
     if (!options.abandon) { // the caller's frame stays: nothing is moved or allocated
-        blocking_call<std::remove_reference_t<F>&, result> call{f, options.name, where};
+        typed_call<std::remove_reference_t<F>&, result> call{f, options.name, where};
         pool.run(call);
         return call.take();
     }
-    using owned_call = blocking_call<function, result>;
+    using owned_call = typed_call<function, result>;
     auto call = std::make_unique<owned_call>(std::forward<F>(f), options.name, where);
-    if (!pool.run_or_abandon(
-            *call, [](blocking_job& job) noexcept { delete &static_cast<owned_call&>(job); })) {
-        static_cast<void>(call.release()); // its thread deletes it
+    if (!pool.run_or_abandon(*call, [](blocking_call& owned) noexcept {
+            delete &static_cast<owned_call&>(owned);
+        })) {
+        static_cast<void>(call.release()); // the helper thread deletes it
         throw_cancelled();
     }
     return call->take();
@@ -104,15 +107,16 @@ auto blocking_on(blocking_pool& pool, const blocking_options& options, F&& f,
 
 } // namespace detail
 
-// Runs f on a helper thread and returns its result, or throws its error, here. On a thread without
-// a scheduler f runs at once, where it is.
-// Parks: until f has ended. Cancel: yes, as long as f waits in line it is not run then; once it
-// runs it is awaited, and what it returns or throws is what counts, unless it is to be abandoned. A
-// call that never returns holds up its run, and is listed, until io::run's shutdown_timeout; an
-// abandoned one holds up nothing, and is named when its run ends.
+// Runs f on a helper thread, and returns its result or throws its error here. On a thread without
+// a scheduler it calls f at once.
+// Parks: until f has ended. Cancel: yes. A call that is cancelled in line does not run f. Once f
+// runs, blocking() waits for it, and the value or error of f decides, unless the call is to be
+// abandoned. A call that never returns holds up its run, and is listed, until io::run's
+// shutdown_timeout. An abandoned call holds up nothing, and is named when its run ends.
 // Threads: any. Throws: what f throws; cancelled; std::bad_alloc; std::system_error if there is no
-// helper thread, and none was to be had for half a second. Cost: some microseconds, two wakes
-// between threads, three system calls for the signal mask, and a few small allocations.
+// helper thread, and the system has refused to start one for half a second. Cost: some
+// microseconds, two wakes between threads, three system calls for the signal mask, and a few small
+// allocations.
 template <typename F>
 auto blocking(blocking_options options, F&& f,
               std::source_location where = std::source_location::current()) {

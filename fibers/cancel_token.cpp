@@ -1,6 +1,6 @@
 #include <creel/fibers/cancel_token.hpp>
 
-#include <creel/fibers/detail/blocking/blocking_pool.hpp>
+#include <creel/fibers/detail/blocking/running_call.hpp>
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
 #include <creel/fibers/detail/cancel/token.hpp>
 #include <creel/fibers/detail/run/parker.hpp>

@@ -18,8 +18,8 @@ struct cores {
     bool known;
 };
 
-// Those of the main thread, for a library that is loaded later may be loaded by a pinned thread.
-// Unknown on a machine of more than 1,024 cores; helpers then inherit.
+// The cores of the main thread: a pinned thread may load the library that creel is in. Unknown on a
+// machine of more than 1,024 cores; helper threads then inherit their cores.
 cores cores_of_process() noexcept {
     cores found{};
     found.known = ::sched_getaffinity(::getpid(), sizeof found.set, &found.set) == 0;
@@ -38,7 +38,8 @@ sigset_t helper_signals() noexcept {
     return blocked;
 }
 
-// The mask is the new thread's from its first instruction on, because it inherits ours.
+// The new thread inherits the mask of the calling thread, so it has the right mask from its first
+// instruction on.
 int start_helper_thread(void* (*body)(void*), void* argument) noexcept {
     pthread_attr_t detached;
     if (const int error = ::pthread_attr_init(&detached); error != 0)

@@ -1,23 +1,23 @@
-// How a helper thread of blocking() is started: with the signals and the cores that are right for
-// it, whatever thread happens to start it.
+// How a helper thread of blocking() starts: with its own signal mask and with all cores of the
+// process, whichever thread starts it.
 #pragma once
 
 #include <csignal>
 
 namespace creel::detail {
 
-// Starts a detached thread in which every signal is blocked, but for those that a fault of the
-// thread itself raises (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS): the kernel ends a
-// process whose thread blocks those, past any handler. Returns 0 or an error number; EAGAIN may
-// pass. Threads: any.
+// Starts a detached thread with every signal blocked except those that a fault of the thread itself
+// raises (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS): if a thread blocks such a signal, the
+// kernel ends the process at the fault and calls no handler. Returns 0 or an error number; after
+// EAGAIN a later call may succeed. Threads: any.
 [[nodiscard]] int start_helper_thread(void* (*body)(void*), void* argument) noexcept;
 
-// The mask that such a thread begins with.
+// The signal mask with which such a thread begins.
 [[nodiscard]] sigset_t helper_signals() noexcept;
 
-// Lets the calling thread run wherever the process might as the program started. A thread inherits
-// the affinity of the one that starts it, and that may be a loop pinned to its core. Does nothing
-// where it cannot.
+// Lets the calling thread run on every core that the process could use as the program started. A
+// thread inherits the affinity of the thread that starts it, and that may run a loop pinned to one
+// core. Does nothing if the system refuses.
 void leave_pinned_core() noexcept;
 
 } // namespace creel::detail

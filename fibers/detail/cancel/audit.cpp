@@ -1,7 +1,7 @@
 #include <creel/fibers/detail/cancel/audit.hpp>
 
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/detail/blocking/blocking_pool.hpp>
+#include <creel/fibers/detail/blocking/running_call.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
@@ -105,14 +105,14 @@ namespace {
 // locked or begun.
 void name_wait_for_caller(const wait_label& what, party_number by) noexcept {
     const debugged_call call = this_debugged_call();
-    if (call.job != nullptr && call.caller == by)
+    if (call.record != nullptr && call.caller == by)
         std::fprintf(stderr,
                      "creel: debug: the blocking call%s%s%s at %s:%u waits for %s made at %s:%u, "
                      "and so for its caller, which waits for the call: only a cancel can end that; "
                      "let go of it before the call, or leave it alone inside\n",
-                     call.job->name.empty() ? "" : " \"", call.job->name.c_str(),
-                     call.job->name.empty() ? "" : "\"", call.job->where.file_name(),
-                     static_cast<unsigned>(call.job->where.line()), what.what,
+                     call.record->name.empty() ? "" : " \"", call.record->name.c_str(),
+                     call.record->name.empty() ? "" : "\"", call.record->where.file_name(),
+                     static_cast<unsigned>(call.record->where.line()), what.what,
                      what.made_at.file_name(), static_cast<unsigned>(what.made_at.line()));
 }
 

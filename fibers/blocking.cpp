@@ -1,0 +1,20 @@
+#include <creel/fibers/blocking.hpp>
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/blocking/running_call.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+
+namespace creel {
+
+void check_cancelled() {
+    throw_if_cancelled();
+    if (!detail::runs_blocking_call() || !on_scheduler())
+        return;
+    // f has started a run of its own. The scopes of that run do not lie in the scope of the call.
+    detail::parker& me = detail::this_thread_parker();
+    detail::scope_access::glance(me);
+    if (const cancel_scope* s = detail::scope_access::visible_cancel(me))
+        throw cancelled{detail::scope_access::reason_of(*s)};
+}
+
+} // namespace creel

@@ -19,7 +19,7 @@ std::size_t page_bytes() noexcept {
     return bytes;
 }
 
-// From the lowest page that holds memory up to the top.
+// The bytes from the lowest page that holds memory up to the top.
 std::size_t used_bytes(stack_memory stack) noexcept {
     std::array<unsigned char, 256> resident;
     const std::size_t page = page_bytes();
@@ -55,10 +55,10 @@ void stack_meter::measure_living(const task_record& t, stack_memory stack) {
     try {
         measure_living(t, stack);
     } catch (const std::bad_alloc&) {
-        // One measurement less.
+        // This task is not measured.
     }
-    // What is below the frame of the call that gives the memory back; a signal's handler may put
-    // anything there again, which only makes the mark too high.
+    // Gives back the memory below the frame of the madvise call. The handler of a signal may touch
+    // that memory again, which only makes the next mark too high.
     constexpr std::uintptr_t call_bytes = 1024;
     const auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
     const auto end = (frame - call_bytes) / page_bytes() * page_bytes();

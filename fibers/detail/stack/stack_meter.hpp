@@ -1,8 +1,8 @@
 // Keeps the high-water marks of stacks, for each spawn site; see stack_use.hpp.
 //
-// A stack that nobody has touched holds no pages, so the lowest one that the kernel has for it is
-// the mark. It says so of one task only if what earlier ones left is given back: measure_ended()
-// does, and so a run measures from its beginning or not at all.
+// A stack that no task has touched holds no pages. So the lowest page that the kernel holds for a
+// stack is the mark. That mark is of one task only if the pages of earlier tasks have been given
+// back. measure_ended() gives them back, and so a run measures from its beginning or not at all.
 #pragma once
 
 #include <creel/fibers/detail/stack/stack_pool.hpp>
@@ -20,7 +20,7 @@ struct task_record;
 // Threads: its scheduler's own.
 class stack_meter {
 public:
-    // Called on the stack itself, when its task has ended and nothing below is needed any more.
+    // Called on the stack itself, when its task has ended and no memory below is needed any more.
     void measure_ended(const task_record& t, stack_memory stack) noexcept;
     void measure_living(const task_record& t, stack_memory stack);
 

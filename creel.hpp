@@ -1,6 +1,5 @@
-#pragma once
-
 // All of creel.
+#pragma once
 
 #include <creel/fibers/build_check.hpp>
 

@@ -13,7 +13,7 @@ void assertion_failed(const char* expression, const char* message,
                       std::source_location where) noexcept {
     const std::string_view fiber = this_fiber::name();
     const auto line = static_cast<unsigned>(where.line());
-    if (detail::run_is_in_parent) // that is the mistake, whatever came of it
+    if (detail::run_is_in_parent) // the fork is the mistake; the condition failed because of it
         std::fprintf(stderr,
                      "creel: this process was made by fork() inside io::run, and the run stayed "
                      "with the parent: call only exec or _exit here, or fork before io::run (%s) "

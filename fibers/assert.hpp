@@ -1,7 +1,7 @@
 // CREEL_ASSERT: a bug in the caller ends the process with a message, in every build type.
 //
 // Use it for misuse that no caller can handle (a spawn off a creel thread, two receivers on one
-// stream). What the environment does wrong is thrown instead; see ARCHITECTURE.md.
+// stream). A failure of the environment is thrown instead; see ARCHITECTURE.md.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -11,7 +11,7 @@
 namespace creel {
 
 // Writes "creel: MESSAGE [EXPRESSION] at FILE:LINE in fiber NAME#ID" to stderr and aborts.
-// Threads: any. Never returns.
+// Never returns. Threads: any.
 [[noreturn]] void assertion_failed(const char* expression, const char* message,
                                    std::source_location where) noexcept;
 

@@ -2,7 +2,7 @@
 
 namespace creel::build_check {
 
-// Never read.
+// The program never reads them: only their names matter.
 #if CREEL_UNDER_ASAN
 const char
     this_source_has_fsanitize_address_and_creel_has_not__build_both_with_it__see_docs_building_md{};

@@ -1,7 +1,7 @@
-// What a source must be compiled with to use creel. Every public header includes this one before
-// anything else: a compiler that cannot compile creel says why in its first line, and the linker
-// refuses a source that was compiled with flags which change the program's memory and which creel
-// was built without. docs/building.md has the remedies.
+// Checks the compiler and the flags of each source that uses creel. Every public header includes
+// this one before any other. A compiler that cannot compile creel says why in its first line. Some
+// flags change the layout of the program's memory: the linker refuses a source that was compiled
+// with other such flags than creel. docs/building.md has the remedies.
 #pragma once
 
 #if !defined(__linux__)
@@ -23,9 +23,9 @@
 
 #include <creel/fibers/detail/system/instrumented.hpp>
 
-// Each source refers to the names that tell of its own flags, and build_check.cpp, which is
-// compiled as all of creel, defines those that tell of creel's. So what the linker misses is the
-// message.
+// Each source refers to the names that tell of its own flags. build_check.cpp is compiled like all
+// of creel, and defines the names that tell of creel's flags. So the name that the linker does not
+// find is the message.
 namespace creel::build_check {
 
 #if CREEL_UNDER_ASAN
@@ -49,12 +49,12 @@ extern const char
 
 } // namespace creel::build_check
 
-// One source may differ: that which makes contexts is never instrumented (start_context.cpp).
+// One source may differ: start_context.cpp, which makes contexts, is never instrumented.
 #if !defined(CREEL_NEVER_INSTRUMENTED)
 namespace creel::detail {
 
-// Of each source its own, so that no two of them are taken for one. Kept by the compiler (used) and
-// by a linker that collects garbage (retain).
+// Static, so that each source has its own array and the linker cannot merge two of them. `used`
+// makes the compiler keep it, `retain` a linker that collects garbage.
 [[gnu::used, gnu::retain]] static const char* const build_marks[] = {
 #if CREEL_UNDER_ASAN
     &build_check::

@@ -1,4 +1,4 @@
-// How long something took, counted in buckets that double: the shape of a latency in 320 bytes.
+// Counts durations in buckets that double: the shape of a latency in 320 bytes.
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -13,8 +13,8 @@ namespace creel {
 struct latency_histogram {
     static constexpr std::size_t bucket_count = 40;
 
-    // counts[i] are those of at least 2^(i-1) and less than 2^i nanoseconds; counts[0] are zeros,
-    // the last has all from 4.6 minutes on.
+    // counts[i] counts durations of at least 2^(i-1) and less than 2^i nanoseconds. counts[0]
+    // counts zeros, the last one counts all from 4.6 minutes on.
     std::array<std::uint64_t, bucket_count> counts{};
 
     // A negative duration counts as zero.
@@ -31,8 +31,8 @@ struct latency_histogram {
         return all;
     }
 
-    // A duration that at least this share (0 to 1) did not reach, at most twice the exact one; zero
-    // if nothing was counted.
+    // A duration below which at least this share (0 to 1) of the durations lies. It is at most
+    // twice the exact quantile. Zero if no duration was counted.
     [[nodiscard]] duration quantile(double share) const noexcept {
         const auto wanted = share * static_cast<double>(total());
         std::uint64_t seen = 0;

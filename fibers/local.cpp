@@ -7,7 +7,7 @@ namespace creel::detail {
 
 namespace {
 
-// Where the caller's bindings hang.
+// The head of the caller's list of bindings.
 local_binding*& bindings() noexcept {
     const scheduler* s = this_scheduler;
     return s != nullptr ? s->locals() : this_thread_parker().locals;
@@ -16,7 +16,7 @@ local_binding*& bindings() noexcept {
 } // namespace
 
 bound_local::bound_local(local_binding& b) noexcept : slot_(&bindings()) {
-    b.outer = *slot_; // our hold on that one is its hold now
+    b.outer = *slot_; // b takes over the reference that the slot held
     *slot_ = &b;
 }
 
@@ -39,8 +39,8 @@ local_binding* share_locals(local_binding* first) noexcept {
     return first;
 }
 
-// The last to let go destroys: its acquire pairs with the releases of the others, which may be
-// threads that have run a child.
+// The thread that drops the last reference destroys. Its acquire pairs with the releases of the
+// others, which may be threads that have run a child.
 void drop_locals(local_binding* first) noexcept {
     while (first != nullptr && first->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         local_binding* outer = first->outer;

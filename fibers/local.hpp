@@ -1,5 +1,5 @@
-// A value that a fiber, and all it calls and spawns, can read without it being handed through every
-// function: a request's id, a user, a log level.
+// A value that a fiber can read, and everything that it calls and spawns, although no function
+// passes it on: a request's id, a user, a log level.
 //
 //     const creel::local<std::string> request_id{"none"};
 //     request_id.with("r-17", [&] {
@@ -7,11 +7,11 @@
 //         connections.spawn([&] { log(request_id.get()); }); // and in this child: "r-17"
 //     });
 //
-// A binding lasts as long as the call of with(), and cannot be changed, only hidden by an inner
-// one: what is below cannot surprise what is above (Java's scoped values, JEP 446, are the model).
-// A child sees what its spawner saw at the spawn, for as long as it lives, and so do report()'s
-// handler, when it fails, and the f of blocking(f): a value may be read by several threads at once,
-// and destroyed by the last that holds it. A remote spawn sees the fallback.
+// A binding lasts as long as the call of with(). It cannot be changed, only hidden by an inner
+// binding: a callee cannot surprise its caller (Java's scoped values, JEP 446, are the model). A
+// child sees for its whole life the values that its spawner saw at the spawn. So does the handler
+// of report() when the child fails, and so does the f of blocking(f). Several threads may read a
+// value at once, and the last that holds it destroys it. A remote spawn sees the fallback.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -25,8 +25,8 @@ namespace creel {
 
 namespace detail {
 
-// One binding, shared by the call of with() and the fibers spawned in it; never changed. A list
-// that only grows at its head: each holds on to the one it hides or was made in.
+// One binding, shared by the call of with() and the fibers spawned in it; never changed. Bindings
+// form a list that grows only at its head: each holds a reference to the binding around it.
 struct local_binding {
     local_binding(const void* of, void (*destroy_this)(local_binding&) noexcept) noexcept
         : key(of), destroy(destroy_this) {}
@@ -59,7 +59,7 @@ private:
     local_binding** slot_;
 };
 
-// Null if the caller has none of this key.
+// The caller's innermost binding of this key, or null.
 [[nodiscard]] const local_binding* find_local(const void* key) noexcept;
 
 [[nodiscard]] local_binding* share_locals(local_binding* first) noexcept;
@@ -67,7 +67,7 @@ void drop_locals(local_binding* first) noexcept;
 
 } // namespace detail
 
-// Pinned: its address is the key. Usually a global. Threads: any.
+// Usually a global. Neither copied nor moved: its address is the key. Threads: any.
 template <typename T>
 class local {
 public:
@@ -75,16 +75,16 @@ public:
     local(const local&) = delete;
     local& operator=(const local&) = delete;
 
-    // The value of the innermost with() around the caller, or that its spawner saw; else the
-    // fallback. Valid until that call ends, in a child until the child ends. Never parks.
-    // Threads: any. Cost: a few ns, and one for each binding that is in force.
+    // The value of the innermost with() around the caller; else the value that its spawner saw;
+    // else the fallback. Valid until that with() ends, in a child until the child ends.
+    // Parks: never. Threads: any. Cost: a few ns, and one more for each binding in force.
     [[nodiscard]] const T& get() const noexcept {
         const detail::local_binding* b = detail::find_local(this);
         return b != nullptr ? static_cast<const detail::local_value<T>*>(b)->value : fallback_;
     }
 
-    // Calls f with the value bound, and returns what f returns. The value lives until f has
-    // returned and every child spawned in it has ended; its destructor must neither throw nor wait.
+    // Binds the value, calls f, and returns the result of f. The value lives until f has returned
+    // and every child spawned in f has ended. Its destructor must neither throw nor wait.
     // Parks: as f does. Threads: any. Throws: what f throws; std::bad_alloc. Cost: one allocation.
     template <typename V, typename F>
     decltype(auto) with(V&& value, F&& f) const {

@@ -12,8 +12,8 @@ struct code_range {
     std::uint32_t last;
 };
 
-// Unicode's categories Cc beyond ASCII, Cf, Zl and Zp, in order. Cf also grows into these blocks,
-// so that they are taken whole where nothing but format characters is in them.
+// Unicode's categories Cc beyond ASCII, Cf, Zl and Zp, in order. Unicode adds characters of Cf to
+// these blocks, so a block that holds only format characters is listed whole.
 constexpr std::array<code_range, 21> not_shown{{
     {0x80, 0x9f},       // C1
     {0xad, 0xad},       // soft hyphen
@@ -45,9 +45,9 @@ bool is_shown(std::uint32_t code) noexcept {
     return at == not_shown.end() || code < at->first;
 }
 
-// The bytes that a character has by its first one; 0 if it can be no first one.
+// The number of bytes of a character with this first byte; 0 if no character begins with it.
 std::size_t length_by(std::uint32_t first) noexcept {
-    if (first < 0xc2 || first > 0xf4) // 0xc0, 0xc1: what ASCII is for
+    if (first < 0xc2 || first > 0xf4) // 0xc0 and 0xc1 would begin an ASCII character in two bytes
         return 0;
     return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
 }
@@ -72,7 +72,7 @@ std::size_t printable_bytes(std::string_view text) noexcept {
             return 0;
         code = code << 6 | (byte(i) & 0x3f);
     }
-    // Longer than need be, a half of a UTF-16 pair, or beyond Unicode.
+    // Longer than necessary, half of a UTF-16 pair, or beyond Unicode.
     constexpr std::array<std::uint32_t, 5> least{0, 0, 0x80, 0x800, 0x10000};
     if (code < least[length] || (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff)
         return 0;

@@ -1,4 +1,4 @@
-// What of a text can stand in a message or on a line of a log as it is.
+// Tells which bytes of a text may stand unchanged in a message or on a line of a log.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -8,11 +8,11 @@
 
 namespace creel {
 
-// The bytes of the character that the text, which may come from anywhere, begins with; 0 if its
-// first byte must be escaped, and for an empty text. Escaped are what is not valid UTF-8, control
-// characters (C0, DEL and C1, of which some terminals obey 0x9b also as a byte), the line and
-// paragraph separators, and format characters: those that turn the direction of writing around or
-// are invisible make a line look like another one.
+// The number of bytes of the text's first character; 0 if the first byte must be escaped, and for
+// an empty text. The text may come from anywhere. To be escaped are bytes that are not valid UTF-8,
+// control characters (C0, DEL and C1; some terminals obey 0x9b also as a single byte), the line and
+// paragraph separators, and format characters: a character that turns the direction of writing, or
+// is invisible, makes a line look like another line.
 // Threads: any. Cost: a comparison for ASCII.
 [[nodiscard]] std::size_t printable_bytes(std::string_view text) noexcept;
 

@@ -1,3 +1,4 @@
+// The options of spawn(), one fiber's name and the size of its stack.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -7,14 +8,15 @@
 
 namespace creel {
 
-// Of one fiber.
+// The most bytes that one fiber's stack may have.
 inline constexpr std::size_t most_stack_bytes = std::size_t{1} << 30;
 
 struct spawn_options {
-    std::string_view name{};     // for this_fiber::name(), the dump and error messages; copied
-    std::size_t stack_bytes = 0; // 0: the scheduler's default; rounded up to a power of two of at
-                                 // least 16 KiB; above 1 GiB spawn throws
-                                 // std::invalid_argument
+    std::string_view name{}; // for this_fiber::name(), the dump and error messages; copied
+
+    // Rounded up to a power of two of at least 16 KiB; 0: the scheduler's default. Above
+    // most_stack_bytes, which is 1 GiB, spawn() throws std::invalid_argument.
+    std::size_t stack_bytes = 0;
 };
 
 } // namespace creel

@@ -1,4 +1,4 @@
-// Who a task or fiber is: its number, its name and the line that spawned it.
+// Identifies a task or fiber: its number, its name and the line that spawned it.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -11,7 +11,7 @@ namespace creel {
 
 struct task_info {
     std::uint64_t id = 0; // unique in the process
-    std::string name{};   // as given to spawn; may be empty
+    std::string name{};   // the name given to spawn; may be empty
     std::source_location spawned_at{};
 };
 

@@ -1,3 +1,4 @@
+// creel's clock, and durations and points in time that saturate instead of overflowing.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -9,8 +10,8 @@
 
 namespace creel {
 
-// The one clock of creel. It never steps back, and it counts while the process is stopped; a fresh
-// reading costs about 24 ns.
+// The clock of creel. It never steps back, and it counts while the process is stopped. A reading
+// costs about 24 ns.
 using clock = std::chrono::steady_clock;
 using time_point = clock::time_point;
 using duration = clock::duration;
@@ -19,7 +20,7 @@ namespace detail {
 
 static_assert(std::same_as<duration, std::chrono::nanoseconds>);
 
-// A std::chrono::duration whose conversion to ours multiplies built-in integers.
+// A std::chrono::duration that converts to creel's duration by a product of built-in integers.
 template <typename Duration>
 concept may_overflow =
     std::convertible_to<Duration, duration> && !std::is_class_v<typename Duration::rep>;
@@ -48,11 +49,11 @@ constexpr time_point saturated(time_point t) noexcept {
 
 } // namespace detail
 
-// A duration as a parameter or an option: every function of creel that takes a duration takes this.
-// Whatever converts to creel::duration converts to it, and it is a creel::duration. But std::chrono
-// converts hours::max(), 300 years or 10'000'000'000s by a product that overflows, perhaps to a
-// negative number; here what does not fit in 64 bits of nanoseconds, which are 292 years, becomes
-// duration::max(), which never passes, or duration::min().
+// A duration as a parameter or an option: every function of creel that takes a duration takes this
+// type. It is a creel::duration, and every type that converts to creel::duration converts to it.
+// But std::chrono converts hours::max(), 300 years or 10'000'000'000s by a product that overflows,
+// perhaps to a negative number. Here a duration that does not fit in 64 bits of nanoseconds, which
+// are 292 years, becomes duration::max(), which never passes, or duration::min().
 // Threads: any. Cost: none for nanoseconds and constants, else a multiplication.
 struct saturating_duration : duration {
     constexpr saturating_duration() noexcept : duration{} {}
@@ -62,9 +63,9 @@ struct saturating_duration : duration {
         : duration{detail::saturated(d)} {}
 };
 
-// The same for a point in time: one of the steady clock, whatever its unit; time_point::max() never
-// comes. A sum that the caller writes is std::chrono's: now() + hours::max() has overflown before
-// creel sees it. Give such a limit as a duration.
+// The same for a point in time of the steady clock, in any unit; time_point::max() never comes. A
+// sum in the caller's code is std::chrono's: now() + hours::max() overflows before creel sees it.
+// Give such a limit as a duration.
 struct saturating_time_point : time_point {
     constexpr saturating_time_point() noexcept : time_point{} {}
     template <typename T>
@@ -73,8 +74,9 @@ struct saturating_time_point : time_point {
         : time_point{detail::saturated(t)} {}
 };
 
-// The time d after t, saturating; d may be negative. The second form counts from now, and returns
-// what a scope is made of: GCC does not inline fail_after() if a temporary comes in between.
+// The time d after t, saturating; d may be negative. The second form counts from now. It returns
+// the type that a scope takes, because with a temporary in between GCC does not inline
+// fail_after(). Threads: any.
 [[nodiscard]] time_point deadline_after(time_point t, duration d) noexcept;
 [[nodiscard]] saturating_time_point deadline_after(duration d) noexcept;
 

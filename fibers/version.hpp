@@ -1,3 +1,4 @@
+// The version of the headers that a program was compiled with.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -6,7 +7,7 @@
 
 namespace creel {
 
-// The library's version, by semver.org. The build reads it from here.
+// Numbered by semver.org. The build reads the version from this file.
 struct version_info {
     int major;
     int minor;

@@ -98,7 +98,7 @@ void blocking_pool::help() noexcept {
         }
         CREEL_ASSERT(process == forks.load(std::memory_order_relaxed),
                      "the function given to blocking() has forked, and returns in the child, where "
-                     "nobody waits for it: call exec or _exit there");
+                     "no caller waits for it: call exec or _exit there");
         finish(*call);
         lock.lock();
         abandonable_running_ -= is_abandonable ? 1 : 0;

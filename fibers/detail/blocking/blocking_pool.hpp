@@ -12,8 +12,8 @@
 //                        `most_threads` serve
 //   2  take()            the thread takes the next call
 //   3  finish()          f has ended
-//   4  withdraw()        the caller has abandoned the call: the thread does not count among those
-//                        that serve, and ensure_thread() may replace it
+//   4  withdraw()        the caller has abandoned the call: the thread does not count as serving,
+//                        and ensure_thread() may replace it
 //   5  finish()          the abandoned f has ended
 //   6  wait_for_call()   ten seconds have passed without a call, the pool closes, or the thread was
 //                        left behind and has been replaced

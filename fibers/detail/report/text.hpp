@@ -1,4 +1,4 @@
-// Text for people: what ends up in a message or on a line of a log.
+// Text for people, in messages and in the lines of a log.
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -9,11 +9,11 @@
 
 namespace creel::detail {
 
-// On one line, and no terminal obeys it: what printable_bytes() does not let stand becomes \n, \t
-// or \x1b, byte by byte. A message may quote what a peer has sent.
+// The text on one line, without anything that a terminal obeys: bytes that printable_bytes() does
+// not accept become \n, \t or \x1b, byte by byte. For messages that quote a peer's data.
 [[nodiscard]] std::string escaped(std::string_view text);
 
-// "250ms", "1.5s": at most three digits behind the point.
+// "250ms", "1.5s": at most three digits after the point.
 [[nodiscard]] std::string to_text(duration d);
 
 // "server.cpp:42"

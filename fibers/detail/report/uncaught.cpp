@@ -1,4 +1,24 @@
-// The terminate handler that names the fiber an uncaught exception came from.
+// The terminate handler that names the fiber from which an uncaught exception came.
+//
+// The states of creel's handler, for the whole process:
+//
+//     absent                           --1--> on top
+//     on top                           --3--> covered
+//     covered, silent                  --4--> on top of an older handler
+//     on top, on top of an older one   --2--> absent
+//     covered                          --5--> silent
+//
+//   1  uncaught_watch()    the first watch: the handler of the program becomes `other_handler`
+//   2  ~uncaught_watch()   the last watch, while creel's handler is the process's: `other_handler`
+//                          is the process's again
+//   3  the program         it sets a handler of its own, which may call creel's
+//   4  uncaught_watch()    the old `other_handler` becomes `older_handler`, and the program's new
+//                          handler becomes `other_handler`
+//   5  ~uncaught_watch()   the last watch: creel's handler may still be called, so it stays, and
+//                          only calls the next handler
+//
+// A thread that terminates runs on_terminate(). It tells of the exception, then calls
+// `other_handler`. If that calls creel's handler in turn, `older_handler` is next.
 #include <creel/fibers/error_origin.hpp>
 
 #include <creel/fibers/cancelled.hpp>
@@ -25,21 +45,20 @@ constexpr std::size_t most_members_told = 16;
 
 constinit std::mutex uncaught_mutex;
 const fork_guard uncaught_in_forks{uncaught_mutex};
-bool names_uncaught = false; // our handler is the process's, or the one that is calls it; guarded
+bool names_uncaught = false; // not absent; guarded by the mutex
 // Written under the mutex; the handler reads them.
 constinit std::atomic<std::size_t> uncaught_watches{0};
 constinit std::atomic<std::terminate_handler> other_handler{nullptr};
-// What was there before a handler that the program has put above ours, which may call ours.
 constinit std::atomic<std::terminate_handler> older_handler{nullptr};
 constinit std::atomic<uncaught_watch::hook> hook_of_watches{nullptr};
 
 struct watched_thread {
     uncaught_watch* innermost = nullptr;
-    bool is_telling = false;  // a what() that terminates in its turn ends here
-    bool has_gone_on = false; // to the other handler, which has called ours again
+    bool is_telling = false;  // if a what() terminates in its turn, nothing is told of that
+    bool has_gone_on = false; // to `other_handler`: if it calls ours, `older_handler` is next
 };
 
-// Not inlined, for a compiler may keep a thread_local's address across a switch.
+// Not inlined, because a compiler may keep the address of a thread_local across a switch.
 [[gnu::noinline]] watched_thread& uncaught_on_this_thread() noexcept {
     static constinit thread_local watched_thread here;
     return here;
@@ -66,8 +85,8 @@ std::string type_and_text(const std::exception_ptr& error) {
 
 // Empty if no child and no run is known to have thrown it.
 std::string where_from(const std::exception_ptr& error) {
-    if (const auto who = error_origin(error))
-        return "; it came from " + escaped(to_string(*who));
+    if (const auto origin = error_origin(error))
+        return "; it came from " + escaped(to_string(*origin));
     const void* const object = object_of(error);
     for (const uncaught_watch* w = uncaught_on_this_thread().innermost; w != nullptr;
          w = w->outer())
@@ -101,7 +120,7 @@ bool is_cancelled(const std::exception_ptr& error) {
     }
 }
 
-// Empty if it is nothing of ours.
+// The message. Empty if the exception has nothing to do with creel.
 std::string story_of(const std::exception_ptr& error) {
     const std::string here =
         this_scheduler != nullptr ? name_of(this_scheduler->running()) : std::string{};
@@ -121,8 +140,8 @@ std::string story_of(const std::exception_ptr& error) {
 void tell_uncaught() noexcept {
     try {
         const std::string story = story_of(std::current_exception());
-        std::fputs(story.c_str(), stderr); // in one piece, for others may write, too
-    } catch (const std::bad_alloc&) { // the handler that comes next names the exception, at least
+        std::fputs(story.c_str(), stderr); // in one piece: other threads may write too
+    } catch (const std::bad_alloc&) {      // the next handler names the exception, at least
     }
 }
 
@@ -161,11 +180,11 @@ uncaught_watch::uncaught_watch(hook first) noexcept : outer_(uncaught_on_this_th
 uncaught_watch::~uncaught_watch() {
     uncaught_on_this_thread().innermost = outer_;
     const std::lock_guard lock{uncaught_mutex};
-    // Another handler may have been put above ours, and call it: then ours stays, and is silent.
+    // Transition 2. Else the program has put a handler above ours, and ours stays.
     if (uncaught_watches.fetch_sub(1) == 1 && std::get_terminate() == &on_terminate) {
         std::set_terminate(other_handler.load());
         if (const std::terminate_handler older = older_handler.exchange(nullptr))
-            other_handler.store(older); // ours may still be called, by the one above
+            other_handler.store(older); // the handler above may still call ours
         names_uncaught = false;
     }
 }

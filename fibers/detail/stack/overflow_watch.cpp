@@ -19,16 +19,16 @@ namespace creel::detail {
 
 namespace {
 
-// The handlers before ours may run on it too. The kernel's own frame takes up to 11 KiB (AMX).
+// The handlers before ours may run on this stack too. The kernel's frame takes up to 11 KiB (AMX).
 constexpr std::size_t alternate_stack_bytes = 64 * 1024;
 
-std::mutex mutex; // guards what follows, but for `before`, which the handler reads
+std::mutex mutex; // guards the variables below, except `before`, which the handler reads
 const fork_guard watch_in_forks{mutex};
 std::size_t watches = 0;
-bool installed = false;     // ours is the action, or is called by the one that is
+bool installed = false;     // states installed and covered
 struct sigaction before {}; // written only while ours is not installed
 
-// Everything in it is async-signal-safe: no allocation, no lock, no stdio.
+// All of it is async-signal-safe: no allocation, no lock, no stdio.
 class message {
 public:
     message& operator<<(std::string_view part) noexcept {
@@ -63,7 +63,7 @@ void report(const stack_overflow& o) noexcept {
     text.write();
 }
 
-// Null where we do not know how to ask.
+// The stack pointer at the fault; null on other machines.
 const std::byte* stack_pointer(const void* context) noexcept {
     [[maybe_unused]] const auto& machine = static_cast<const ucontext_t*>(context)->uc_mcontext;
 #if defined(__x86_64__)
@@ -79,8 +79,9 @@ void take_default_action(int number, const siginfo_t& info) noexcept {
     struct sigaction action {};
     action.sa_handler = SIG_DFL;
     ::sigaction(number, &action, nullptr);
-    // A fault comes again when we return, and then ends the process where it happened. What kill()
-    // sent does not; blocked while its handler runs, it strikes when we return.
+    // A fault happens again when the handler returns, and then ends the process at the place of the
+    // fault. A signal that kill() sent does not come again: raise() sends it again. It is blocked
+    // while its handler runs, and is delivered when the handler returns.
     if (info.si_code <= 0)
         ::raise(number);
 }
@@ -90,7 +91,7 @@ void pass_on(int number, siginfo_t* info, void* context) noexcept {
     const bool has_handler = (next.sa_flags & SA_SIGINFO) != 0 ||
                              (next.sa_handler != SIG_DFL && next.sa_handler != SIG_IGN); // NOLINT
     if (!has_handler) {
-        // The kernel kills for a fault that is ignored.
+        // For a fault that is ignored the kernel ends the process.
         if (info->si_code > 0 || next.sa_handler == SIG_DFL) // NOLINT
             take_default_action(number, *info);
         return;
@@ -138,7 +139,7 @@ void uninstall() noexcept {
     struct sigaction now {};
     if (!installed || ::sigaction(SIGSEGV, nullptr, &now) != 0)
         return;
-    // Another may have been put above ours, and call it: then ours stays for good.
+    // In the state covered, creel's handler stays for good.
     if ((now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == &on_fault)
         installed = ::sigaction(SIGSEGV, &before, nullptr) != 0;
 }

@@ -1,13 +1,27 @@
-// Names the fiber whose stack overflows, before the process dies of it: a handler of SIGSEGV on an
-// alternate stack, for the fiber's own has no room left.
+// Names the fiber of a stack overflow before the process ends: a handler of SIGSEGV, on an
+// alternate stack, because the fiber's own stack has no room left.
 //
 //     creel: stack overflow in fiber "parser" (#17, spawned at server.cpp:42): its stack has 262144
 //     bytes and 262208 are in use; give it more, at least n.spawn({.stack_bytes = 524288}, f),
 //     or make its frames smaller
 //
-// Then comes the handler that was installed before, or the signal's default action, and so it does
-// at once for any other fault: that behaves as without creel. A handler that the program installs
-// later, and that does not call ours, wins. Does nothing under ASan, which has one of its own.
+// After that message, and at once for any other fault, the handler calls the handler that was
+// installed before it, or takes the signal's default action: other faults behave as without creel.
+// If the program later installs a handler that does not call creel's, there is no report. Does
+// nothing under ASan, which has a handler of its own.
+//
+// The states of creel's handler, for the whole process:
+//
+//     absent --1--> installed --3--> covered
+//       ^               |  ^           |
+//       +-------2-------+  +-----4-----+
+//
+//   1  install()     the first overflow_watch is made
+//   2  uninstall()   the last overflow_watch is destroyed
+//   3  the program   it installs its own handler, which may call creel's. If the last watch is
+//                    destroyed then, creel's handler stays, because nothing tells when the last
+//                    call of it ends. On a thread without a scheduler it only passes the signal on.
+//   4  the program   it restores creel's handler
 #pragma once
 
 #include <cstddef>
@@ -17,9 +31,8 @@
 
 namespace creel::detail {
 
-// One thread's part, as long as it lives; the first installs the handler and the last one takes it
-// away, unless another has been put above it. Without the memory for an alternate stack there is no
-// report. Threads: the one that made it. Cost: some 10 us.
+// Watches the thread that makes it, until it is destroyed. Without the memory for an alternate
+// stack there is no report. Threads: the one that made it. Cost: some 10 us.
 class overflow_watch {
 public:
     overflow_watch() noexcept;
@@ -29,10 +42,10 @@ public:
 
 private:
     bool watching_ = false;
-    void* alternate_stack_ = nullptr; // null: the thread had one already
+    void* alternate_stack_ = nullptr; // null: the thread had an alternate stack already
 };
 
-// Who overflowed, and by how much.
+// Which fiber overflowed its stack, and by how much.
 struct stack_overflow {
     std::string_view name{};
     std::uint64_t id = 0;

@@ -11,7 +11,7 @@ namespace creel::detail {
 
 namespace {
 
-// Written as the program starts, while there is one thread.
+// Written while the program starts and has one thread.
 constinit std::array<std::mutex*, 8> guarded_mutexes{};
 constinit std::size_t guarded_count = 0;
 

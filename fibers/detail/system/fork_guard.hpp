@@ -1,13 +1,13 @@
-// A mutex of the whole process, such that a forked child finds it free and what it guards whole,
-// though another thread might have held it: fork() waits until nobody does. Nobody may hold two of
-// them, or fork while holding one.
+// A mutex of the whole process that every forked child finds free, with the data it guards whole:
+// fork() waits until no thread holds such a mutex. No thread may hold two of them, or fork while it
+// holds one.
 #pragma once
 
 #include <mutex>
 
 namespace creel::detail {
 
-// One for each such mutex, beside it: a static object.
+// A static object, one for each such mutex, declared beside it.
 class fork_guard {
 public:
     explicit fork_guard(std::mutex& guarded) noexcept;

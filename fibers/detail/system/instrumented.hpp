@@ -1,4 +1,4 @@
-// Which sanitizer instruments this source, and how a function is left out of that.
+// Which sanitizer instruments this source, and how to leave a function uninstrumented.
 #pragma once
 
 #if defined(__has_feature)
@@ -21,8 +21,9 @@
 
 #undef CREEL_HAS_FEATURE
 
-// Before the definition of a function. GCC does not inline an instrumented one into it; clang's
-// no_sanitize would leave TSan's notes of entry and exit.
+// Put it before the definition of a function. GCC does not inline an instrumented function into
+// such a function. With clang's no_sanitize the function would still tell TSan of its entry and
+// exit.
 #if CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0
 #define CREEL_NOT_INSTRUMENTED
 #elif defined(__clang__)

@@ -1,5 +1,5 @@
-// What a loop does between two looks at memory that another core will write: it leaves the core to
-// its other thread, and spends less power.
+// For a loop that polls memory which another core will write: between two reads it leaves the core
+// to the other hardware thread, and saves power.
 #pragma once
 
 namespace creel::detail {

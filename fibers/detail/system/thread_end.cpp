@@ -18,7 +18,7 @@ namespace creel::detail {
 
 namespace {
 
-// Made later than Boost's part of the thread, and so destroyed before it.
+// Made later than Boost's part of the thread, and so destroyed earlier.
 constinit thread_local bool thread_has_ended = false;
 struct exit_guard {
     ~exit_guard() {
@@ -29,7 +29,7 @@ struct exit_guard {
 };
 thread_local exit_guard no_exit;
 
-// The bindings that the calling thread sees, for another one.
+// The local<T> bindings that the calling thread sees, for use on another thread.
 class shared_locals {
 public:
     shared_locals() noexcept : held_(share_locals(this_thread_parker().locals)) {}
@@ -37,7 +37,7 @@ public:
     shared_locals(const shared_locals&) = delete;
     shared_locals& operator=(const shared_locals&) = delete;
 
-    // Twice: before and after.
+    // Call it twice on the other thread: before it uses them, and after.
     void swap_with_this_thread() noexcept { std::swap(this_thread_parker().locals, held_); }
 
 private:
@@ -54,7 +54,7 @@ bool thread_can_run() {
     return !thread_has_ended && boost::fibers::context::active() != nullptr;
 }
 
-// Rejected: to give the thread a new Boost part, for Boost 1.81 has no way to.
+// Rejected: a new Boost part for the thread. Boost 1.81 has no way to make one.
 void on_living_thread(const std::function<void()>& f) {
     refuse_in_forked_run("io::run");
     if (thread_can_run()) {

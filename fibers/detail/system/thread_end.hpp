@@ -1,14 +1,15 @@
-// When a thread ends, Boost's part of it goes: a thread_local, which exit() destroys on the main
-// thread before any global object. From then on no run can be on that thread.
+// When a thread ends, Boost's part of the thread is destroyed. It is a thread_local, which exit()
+// destroys on the main thread before any global object. From then on that thread can have no run.
 #pragma once
 
 namespace creel::detail {
 
-// To be called before each run on this thread. Aborts with a message when the thread ends inside
-// one, which is exit() inside io::run: Boost would wait for ever for the carriers.
+// Must be called before each run on this thread. If the thread then ends inside a run, which means
+// exit() inside io::run, the process aborts with a message: Boost would wait for the carriers for
+// ever.
 void watch_end_of_thread() noexcept;
 
-// Whether a run can still be on this thread. Makes Boost's part of it, the first time.
+// Whether this thread can still have a run. The first call makes Boost's part of the thread.
 [[nodiscard]] bool thread_can_run();
 
 } // namespace creel::detail

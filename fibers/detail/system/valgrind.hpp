@@ -1,6 +1,6 @@
-// Tells valgrind of memory that it cannot judge by itself. Each call is some instructions that do
-// nothing outside valgrind (its "client requests"); where its header is not installed when creel is
-// built, they are none, and valgrind takes a switch of stacks for an overflow.
+// Tells valgrind of the stacks of fibers. Each call is a few instructions that do nothing outside
+// valgrind (its "client requests"). If valgrind's header is not installed when creel is built, the
+// calls are empty, and valgrind takes a switch of stacks for an overflow.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace creel::detail {
 
-// Whether this process runs in valgrind. What only it needs is done only then.
+// Whether this process runs in valgrind.
 [[nodiscard]] inline bool under_valgrind() noexcept {
 #if CREEL_KNOWS_VALGRIND
     static const bool is = RUNNING_ON_VALGRIND != 0;
@@ -24,7 +24,7 @@ namespace creel::detail {
 #endif
 }
 
-// The number by which a stack is taken back.
+// Returns the number to give to valgrind_drop_stack().
 [[nodiscard]] inline unsigned valgrind_add_stack(const std::byte* bottom,
                                                  const std::byte* top) noexcept {
 #if CREEL_KNOWS_VALGRIND

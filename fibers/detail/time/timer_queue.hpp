@@ -1,15 +1,5 @@
-#pragma once
-
-#include <creel/fibers/time.hpp>
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <memory>
-
-// The timers of one scheduler, in user space: only the earliest reaches the kernel, as the timeout
-// of its wait. A timer lives in its owner's memory, usually a parked fiber's stack:
+// The timers of one scheduler, in user space: only the earliest deadline reaches the kernel, as the
+// timeout of its wait. A timer lives in its owner's memory, usually on the stack of a parked fiber:
 //
 //     timer wake_up{[](timer& due) noexcept { /* make its fiber ready */ }};
 //     timers.arm(wake_up, clock::now() + 30s, 30s);
@@ -21,11 +11,47 @@
 // and cancelling are a few stores. A 4-ary heap orders the lists, one node each, and the timers
 // that fit no list. A wheel was rejected for its worst step (50 ms with a million timers), a tree
 // for its cost (150 ns).
+//
+// The states of a timer (timer_node::place):
+//
+//     nowhere --1--> list  --4 or 5--> nowhere
+//     nowhere --2--> heap  --4 or 5--> nowhere
+//     nowhere --3--> never --5-------> nowhere
+//
+//   1  arm(), append()        there is a span, a list serves it, and no timer of that list has a
+//                             later deadline
+//   2  arm(), arm_in_heap()   the other timers
+//   3  arm()                  the deadline is time_point::max()
+//   4  pop_due()              the deadline has passed, and no other timer is earlier: the scheduler
+//                             calls fire()
+//   5  cancel()
+//   rearm() is 5, then 2 or 3.
+//
+// The states of the head of a list. The key is the deadline under which the heap holds the head:
+//
+//     out of the heap --1--> exact --2--> stale --3--> exact
+//            ^                              |
+//            +---------------4--------------+
+//
+//   1  append(), lower_key()   the first timer of the list; also stale to exact, if that timer is
+//                              earlier than the key
+//   2  cancel(), pop_due()     the first timer leaves; the list may be empty now
+//   3  pop_due()               the head has come up: it moves down to its first timer's deadline
+//   4  pop_due()               the head has come up, and the list is empty
+#pragma once
+
+#include <creel/fibers/time.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
 
 namespace creel::detail {
 
-// What a timer and the head of a list have in common: a place in a ring of list members, a place in
-// the heap, and the key the heap orders them by.
+// The common part of a timer and the head of a list: a place in a ring of list members, a place in
+// the heap, and the key by which the heap orders them.
 struct timer_node {
     enum class place : std::uint32_t { nowhere, list, heap, never };
 
@@ -37,8 +63,8 @@ struct timer_node {
     place where = place::nowhere;
 };
 
-// A deadline and what to do then. It stays where it is while armed, and is cancelled or popped
-// before its memory goes.
+// A deadline, and the function to call then. A timer stays where it is while it is armed. It is
+// cancelled or popped before its memory is freed.
 struct timer : private timer_node {
     // Called by the scheduler, not by the queue, once pop_due has returned the timer.
     void (*fire)(timer&) noexcept;
@@ -55,8 +81,8 @@ private:
     friend class timer_queue;
 };
 
-// Threads: the owner's only. The queue neither owns its timers nor touches them when it is
-// destroyed: one that is still armed then must not be cancelled afterwards.
+// The queue does not own its timers, and does not touch them when it is destroyed: a timer that is
+// still armed then must not be cancelled afterwards. Threads: the owner's only.
 class timer_queue {
 public:
     // Throws: std::bad_alloc.
@@ -64,32 +90,33 @@ public:
     timer_queue(const timer_queue&) = delete;
     timer_queue& operator=(const timer_queue&) = delete;
 
-    // Arms a timer that is not armed. `span` is the relative duration that was asked for, the key
-    // of the lists; zero when there is none. A deadline of time_point::max() never comes due.
-    // Throws: std::bad_alloc when the heap must grow and cannot, with nothing armed. Cost: about
-    // 10 ns, no allocation once the heap has had its largest size.
+    // Arms a timer that is not armed. `span` is the relative duration from which the caller made
+    // the deadline, the key of the lists; zero if there is none. A deadline of time_point::max()
+    // never comes due.
+    // Throws: std::bad_alloc when the heap must grow and cannot; the timer is not armed then. Cost:
+    // about 10 ns, no allocation once the heap has had its largest size.
     void arm(timer& added, time_point deadline, duration span);
 
     // Arms a timer anew, armed or not, without a span.
-    // Throws: std::bad_alloc, and then it is armed as it was.
+    // Throws: std::bad_alloc; the timer is armed as before then.
     void rearm(timer& moved, time_point deadline);
 
-    // Does nothing to a timer that is not armed. Cost: as arm.
+    // Does nothing to a timer that is not armed. Cost: as arm().
     void cancel(timer& removed) noexcept;
 
-    // Not later than the earliest deadline, perhaps earlier: where the first timers of a list were
-    // cancelled, the time of an old one stands until pop_due has passed it. time_point::max() when
-    // no timer is armed.
+    // Not later than the earliest deadline, perhaps earlier: when the first timers of a list are
+    // cancelled, the old key of the list stays until pop_due() has passed it. time_point::max()
+    // when no timer is armed.
     time_point next_deadline() const noexcept;
 
-    // Takes out the earliest timer with a deadline of `now` or before, disarmed; null when there is
+    // Takes out and disarms the earliest timer with a deadline of `now` or before; null if there is
     // none. Equal deadlines come in the order of arming. Between two calls any timer may be armed
     // or cancelled.
     timer* pop_due(time_point now) noexcept;
 
-    // Gives the memory of a past peak back. For quiet moments.
+    // Gives the memory of a past peak back. Call it when the thread has nothing else to do.
     void trim() noexcept;
-    // True if trim() would give some.
+    // True if trim() would give memory back.
     [[nodiscard]] bool has_surplus() const noexcept {
         return capacity_ > least_capacity && timers_in_heap_ <= capacity_ / 4;
     }
@@ -101,13 +128,13 @@ private:
     using place = timer_node::place;
     static constexpr std::uint32_t list_bits = 6;
     static constexpr std::size_t list_count = std::size_t{1} << list_bits;
-    static constexpr std::size_t least_capacity = 192; // with the heads of lists one page
+    static constexpr std::size_t least_capacity = 192; // one page, together with the heads of lists
 
-    // The timers of one duration, deadlines not decreasing, in a ring through this head. The head
-    // is a node of the heap under a lower bound of the first deadline, and stays there when the
-    // list runs empty: the next timer of this duration then finds it in place, so that arming and
-    // cancelling one timeout again and again never touches the heap. pop_due puts the head right,
-    // or drops it, when it comes up. A head that is not in the heap has the deadline max().
+    // The timers of one duration, in a ring through this head; their deadlines do not decrease. The
+    // head is a node of the heap; its key is a lower bound of the first deadline. The head stays in
+    // the heap when the list runs empty. The next timer of this duration then finds it there, so
+    // that arming and cancelling one timeout again and again never touches the heap. A head that
+    // is not in the heap has the deadline max().
     struct list : timer_node {
         duration::rep span = 0;
 
@@ -119,7 +146,7 @@ private:
         bool empty() const noexcept { return next == this; }
     };
 
-    // The deadline is here too, so that comparing reads nothing but the heap.
+    // It repeats the deadline, so that a comparison reads nothing but the heap.
     struct heap_entry {
         time_point deadline;
         timer_node* node;
@@ -146,9 +173,9 @@ private:
     std::uint64_t next_sequence_ = 0;
     std::uint32_t heap_size_ = 0;
     std::uint32_t timers_in_heap_ = 0; // without the heads of lists
-    std::size_t capacity_ = 0;         // timers the heap has room for, beside all heads
+    std::size_t capacity_ = 0;         // room in the heap for timers, beside the room for all heads
 
-    // realloc'ed rather than a vector: glibc moves a large block by mremap instead of copying,
+    // Grown by realloc, not a vector: glibc moves a large block by mremap and does not copy it,
     // which bounds the worst step.
     std::unique_ptr<heap_entry[], free_memory> heap_;
 
@@ -161,8 +188,8 @@ inline std::size_t timer_queue::list_of(duration span) noexcept {
         static_cast<std::uint64_t>(span.count()) * 0x9e37'79b9'7f4a'7c15U >> (64 - list_bits));
 }
 
-// False when the timer has no place in a list: its duration's slot serves another one, or it would
-// come due before the last of the list.
+// False if the timer has no place in a list: the slot of its duration serves another duration, or
+// the timer would come due before the last timer of the list.
 inline bool timer_queue::append(timer& added, duration span) noexcept {
     list& target = lists_[list_of(span)];
     if (target.empty()) {

@@ -1,4 +1,4 @@
-// The audit of cancels: who swallows them, and how long they take.
+// The audit of cancels: which code swallows them, and how long they take.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
@@ -25,7 +25,7 @@ void sleep_long() {
     creel::this_fiber::sleep_for(1h);
 }
 
-// Waits so often after its scope was cancelled, and catches all but the last.
+// Waits this many times after its scope was cancelled, and catches each `cancelled` but the last.
 void swallow(int waits) {
     for (int i = 0; i < waits; ++i) {
         try {
@@ -87,7 +87,7 @@ TEST_CASE("what lets `cancelled` pass is not counted as swallowing it") {
                 throw;
             }
         }));
-        CHECK(!creel::move_on_after(1s, [] { // a scope inside that absorbs its own
+        CHECK(!creel::move_on_after(1s, [] { // an inner scope that absorbs its own cancel
             for (int i = 0; i < 3; ++i)
                 static_cast<void>(creel::move_on_after(1ms, sleep_long));
             sleep_long();
@@ -172,7 +172,7 @@ TEST_CASE("debug mode names once who waits inside a std::call_once") {
     const auto report = [](bool debug) {
         return run_in_child([debug] {
                    std::once_flag around;
-                   std::call_once(around, [debug] { // of the thread: not a fiber's
+                   std::call_once(around, [debug] { // the thread's scope, not a fiber's
                        run_virtually(
                            [] {
                                std::once_flag flags[2];

@@ -1,5 +1,5 @@
-// blocking(), on a pool of each test's own: its helper threads have ended when the test does. The
-// process's own pool is used in child processes only.
+// blocking(), on a pool that the test makes: its helper threads end before the test does. Only
+// child processes use the pool of the process.
 #include "support/becomes_true.hpp"
 #include "support/check.hpp"
 #include "support/child_process.hpp"
@@ -49,14 +49,14 @@ auto call(blocking_pool& pool, F&& f, creel::blocking_options options = {}) {
                                       std::source_location::current());
 }
 
-// Of the calling thread: whether it blocks the signal.
+// Whether the calling thread blocks the signal.
 bool blocks(int signal_number) {
     sigset_t now;
     ::pthread_sigmask(SIG_SETMASK, nullptr, &now);
     return sigismember(&now, signal_number) == 1;
 }
 
-// Starts a thread unless it is to refuse.
+// Starts a thread unless the test has told it to refuse.
 std::atomic<int> refusals{0};
 int start_unless_refused(void* (*body)(void*), void* argument) noexcept {
     if (refusals > 0) {
@@ -299,7 +299,7 @@ TEST_CASE("a wait inside a blocking call sees its caller's cancel, whoever sends
                     },
                     {}, with_threads);
                 CHECK(left == nothing);
-            } // an abandoned one has ended
+            } // an abandoned call has ended
             CHECK((seen == "cancelled: enough" || seen == "cancelled: the deadline has passed"));
         }
     }
@@ -466,7 +466,8 @@ TEST_CASE("abandoned calls leave the helpers to the others and have a bound of t
                                  },
                                  {.abandon = true});
                         }));
-                        CHECK(call(pool, [] { return 1; }) == 1); // whoever is left behind
+                        CHECK(call(pool, [] { return 1; }) ==
+                              1); // although helpers are left behind
                     }
                     bool third = false;
                     n.spawn([&] {
@@ -488,7 +489,7 @@ TEST_CASE("abandoned calls leave the helpers to the others and have a bound of t
 }
 
 TEST_CASE("an abandoned call hands its place to those who wait in line") {
-    for (const int refused : {0, 3}) { // the one in line then looks for a thread itself
+    for (const int refused : {0, 3}) { // the caller in line then asks for a thread itself
         std::latch go_on{1};
         blocking_pool pool{1, 2, &start_unless_refused};
         const auto left = run_virtually(
@@ -582,7 +583,8 @@ TEST_CASE("a blocking call has its caller's signals, and its thread none but tho
                 const bool right = blocks(SIGUSR2) && !blocks(SIGTERM);
                 sigset_t all;
                 sigfillset(&all);
-                ::pthread_sigmask(SIG_SETMASK, &all, nullptr); // what f leaves does not stay
+                ::pthread_sigmask(SIG_SETMASK, &all,
+                                  nullptr); // the signal mask that f leaves is undone
                 return right;
             }));
             CHECK(!call(pool, [] { return blocks(SIGTERM); }));
@@ -844,7 +846,7 @@ TEST_CASE("a blocking call whose end is on its way when it is cancelled gives it
 }
 
 TEST_CASE("blocking calls race with cancels [stress]", "[stress]") {
-    // Each either gives its value or was cancelled before it ran: never both.
+    // Each call either gives its value or was cancelled before it ran, never both.
     constexpr int least = under_tsan ? 8 : 40; // by 40 each kind of round below has come twice
     constexpr unsigned threads = 3;
     blocking_pool pool{threads};

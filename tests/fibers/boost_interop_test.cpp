@@ -1,4 +1,4 @@
-// Boost.Fiber's own fibers and primitives beside ours: our algorithm is a correct Boost algorithm.
+// Boost.Fiber's own fibers and primitives beside creel's, whose algorithm is a correct Boost one.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"

@@ -1,5 +1,5 @@
 // Each of Boost.Fiber's primitives between fibers of creel and of Boost, on one thread and across
-// two, one of them with creel and one with Boost's stock algorithm.
+// two threads, one with creel and one with Boost's stock algorithm.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/test_body.hpp"
@@ -137,9 +137,9 @@ TEST_CASE("a Boost condition variable wakes creel's fibers and ends their timed 
     on_all_sides([](sides where) {
         bf::mutex mutex;
         bf::condition_variable changed;
-        // Guarded by mutex, and atomic only for TSan, which does not see what that orders.
-        std::atomic<int> turn{0};        // whose it is
-        std::atomic<int> timed_waits{0}; // that ended
+        // Guarded by mutex. Atomic only for TSan, which does not see the order that Boost makes.
+        std::atomic<int> turn{0};        // the owner
+        std::atomic<int> timed_waits{0}; // that have ended
         const auto side = [&](int mine) {
             for (int i = 0; i < rounds; ++i) {
                 std::unique_lock lock{mutex};

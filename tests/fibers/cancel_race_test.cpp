@@ -1,6 +1,6 @@
 // Success beats cancel in fibers/: a wait's completion and its cancel, in both orders, within one
-// round; and cancels from other threads at any time. (A waiter's own races are in waiter_test.cpp,
-// the kernel's in tests/io.)
+// round; and cancels from other threads at any time. (The races of a waiter are in waiter_test.cpp,
+// those of the kernel in tests/io.)
 #include "support/check.hpp"
 #include "support/crowd.hpp"
 #include "support/fixture.hpp"
@@ -199,10 +199,11 @@ TEST_CASE("a shield toggled while a cancel spreads decides for each wait anew") 
 
 namespace {
 
-// Scopes of one member that come and go, and the token of the newest for others to cancel.
+// Scopes of one member that come and go, and the token of the newest scope, for other members to
+// cancel.
 class scope_in_turn {
 public:
-    // Of one scope: true if it was left other than by the cancel that it waited for.
+    // True if a scope was left otherwise than by the cancel that it waited for.
     bool come_and_go(bool waits, bool told_inside) {
         creel::cancel_scope s;
         const auto token = s.token();
@@ -240,7 +241,7 @@ private:
 } // namespace
 
 TEST_CASE("stress: cancels from other threads race with scopes that come and go", "[stress]") {
-    // Of the plain threads the last two cancel, until all others are done.
+    // The last two plain threads cancel until all other members are done.
     const crowd_options options{.fibers_each = 2, .plain_threads = 3, .virtual_time = true};
     const unsigned scopes = members_of(options) - 2;
     std::vector<scope_in_turn> turns(scopes);

@@ -31,15 +31,15 @@ using namespace creel::test;
 
 namespace {
 
-// True if a wait throws `cancelled` here and now. A gate that is open, so nothing else can happen.
+// True if a wait throws `cancelled` now. It waits at an open gate, so nothing else can happen.
 bool wait_is_cancelled() {
     gate open;
     open.open();
     return outcome_of([&] { open.pass(); }).starts_with("cancelled");
 }
 
-// Is cancelled after a second, and calls cleanup in a destructor while that unwinds. Gives the time
-// that all of it took.
+// A scope is cancelled after a second, and a destructor calls cleanup while the `cancelled`
+// unwinds. Returns the time from beginning to end.
 creel::duration unwind_through(test_body<> cleanup) {
     const auto begin = creel::now();
     CHECK(!creel::move_on_after(1s, [&] {
@@ -49,7 +49,7 @@ creel::duration unwind_through(test_body<> cleanup) {
     return creel::now() - begin;
 }
 
-// So many scopes inside each other, with a wait in the innermost.
+// This many scopes inside each other, with a wait in the innermost.
 void nest(int scopes, int& entered) {
     ++entered;
     if (scopes == 0)
@@ -58,7 +58,7 @@ void nest(int scopes, int& entered) {
         static_cast<void>(creel::move_on_after(1h, [&] { nest(scopes - 1, entered); }));
 }
 
-// The innermost of them cancels one of them. Appends the numbers of those that absorb.
+// The innermost scope cancels one of them. Appends the numbers of the scopes that absorb.
 void enter_from(std::size_t level, std::array<creel::cancel_scope, 5>& scopes,
                 std::size_t cancelled, std::string& absorbed) {
     if (level == scopes.size()) {
@@ -443,7 +443,7 @@ TEST_CASE("a deadline that passed unnoticed is told of after its scope was left,
         creel::cancel_scope in_time{outside.now() + 2s};
         const auto late_token = late.token();
         const auto in_time_token = in_time.token();
-        CHECK(late.run([&] { outside.advance(1s); })); // what does not wait runs on
+        CHECK(late.run([&] { outside.advance(1s); })); // code that does not wait runs on
         in_time.run([] {});
         outside.advance(5s);
         CHECK(late.cancel_called());

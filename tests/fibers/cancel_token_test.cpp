@@ -143,7 +143,7 @@ TEST_CASE("a token is cancelled with its scope: by hand, by its deadline, and fr
         deadline.run([&] {
             const auto token = creel::current_token();
             CHECK(!token.cancelled());
-            outside.advance(1s); // nobody has polled
+            outside.advance(1s); // the scheduler has not polled
             CHECK(token.cancelled());
         });
         creel::cancel_scope outer;
@@ -362,7 +362,7 @@ TEST_CASE("a cancel from another thread finds a fiber ready to run: it keeps its
                     });
                 });
                 n.spawn([&, token = s.token()] {
-                    g.let_one_pass(); // ready from here on, and nobody runs before we park
+                    g.let_one_pass(); // ready from here on, and no other fiber runs before we park
                     std::thread{[&] { token.cancel(); }}.join();
                     creel::detail::scheduler::current()->drain_inbox();
                     CHECK(s.cancel_called()); // it has arrived

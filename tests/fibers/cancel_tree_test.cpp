@@ -1,5 +1,5 @@
-// How a cancel spreads through nested scopes, tokens, nurseries and Boost fibers: once, and to its
-// end. Random programs of the same are in random_program_test.cpp.
+// How a cancel spreads through nested scopes, tokens, nurseries and Boost fibers: once, and as far
+// as it must. Random programs of the same are in random_program_test.cpp.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/outcome.hpp"
@@ -129,7 +129,7 @@ TEST_CASE(
                 });
                 CHECK(creel::current_token().cancelled()); // that of main's nursery
                 creel::shield([] { creel::this_fiber::sleep_for(1min); });
-                creel::this_fiber::sleep_for(1s); // main's nursery has gone by now
+                creel::this_fiber::sleep_for(1s); // main's nursery has ended by now
                 later = true;
             }};
             n.spawn([] { // keeps the nursery there for a while
@@ -189,7 +189,7 @@ TEST_CASE("the outermost cancelled scope absorbs, also where the inner ones were
     });
 }
 
-// The grace of the outer scope is cut short after the inner token has heard of it.
+// The grace of the outer scope is cut short after it has reached the inner token.
 TEST_CASE("a grace that is shortened reaches the tokens of scopes inside") {
     run_virtually([](manual_poller& outside) {
         const auto begin = outside.now();

@@ -233,8 +233,8 @@ TEST_CASE("30,000 children spawned and cancelled leave memory and mappings where
     CHECK(burst() == count);
     if (!under_tsan) // its own mappings grow
         CHECK(mapping_count() <= mappings + 16);
-    // malloc may keep as much as the tasks' nodes had; one page of each stack would be 4,096. The
-    // sanitizers keep what was freed.
+    // malloc may keep the memory of the tasks' nodes; one page of each stack would be 4,096 bytes.
+    // The sanitizers keep freed memory.
     if (!under_asan && !under_tsan)
         CHECK(resident_bytes() <= resident + count * 256);
 }

@@ -32,7 +32,7 @@ struct payload_error : std::runtime_error {
     std::shared_ptr<int> payload;
 };
 
-// The name of the fiber that an error leaving f came from; empty if unknown.
+// The name of the fiber from which an error that leaves f came; empty if unknown.
 template <typename F>
 std::string origin_of(F&& f) {
     try {

@@ -1,7 +1,8 @@
-// The C++ exception state of a fiber, which goes with it through every switch. Boost 1.81 keeps
-// none per context: without our swap, two fibers that park inside `catch` rethrow each other's
-// exceptions, and uncaught_exceptions() leaks across. Since 1.88 it does, and a swap of ours beside
-// its own loses them; tests/boost_exceptions/ runs these on such a one.
+// The C++ exception state of a fiber, which stays with the fiber through every switch. Boost 1.81
+// keeps no such state per context: without creel's swap, two fibers that park inside `catch`
+// rethrow each other's exceptions, and uncaught_exceptions() leaks across. Boost 1.88 and later
+// keep it, and a swap by creel beside Boost's loses exceptions; tests/boost_exceptions/ runs these
+// tests on such a Boost.
 #include "support/at_exit.hpp"
 #include "support/check.hpp"
 #include "support/fixture.hpp"
@@ -25,7 +26,8 @@ using namespace creel::test;
 
 namespace {
 
-// Throws its name, waits inside the handler, and tells what `throw;` rethrows afterwards.
+// Throws its name, waits inside the handler, and returns the name that `throw;` rethrows
+// afterwards.
 std::string rethrown_after(const std::string& name, test_body<> wait) {
     try {
         try {
@@ -116,8 +118,8 @@ TEST_CASE("a Boost fiber launched by dispatch keeps its exceptions from its laun
 
 namespace {
 
-// Waits while it handles one exception and unwinds by another, with something new to be started
-// meanwhile; gives what that sees of exceptions as it begins.
+// Waits while it handles one exception and unwinds by another. Meanwhile a new fiber starts.
+// Returns the exceptions that the new fiber sees as it begins.
 std::string seen_by_what_starts_in(test_body<test_body<>> wait_while_starting) {
     std::string seen = "nothing ran";
     auto note = [&] {

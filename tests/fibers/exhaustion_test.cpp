@@ -1,5 +1,5 @@
-// A run in a process that may have no more address space, as under `ulimit -v`, or under overcommit
-// mode 2, where the kernel refuses a mapping in the same way.
+// A run in a process that can get no more address space, as under `ulimit -v`. Under overcommit
+// mode 2 the kernel refuses a mapping in the same way.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-// Sanitizers map address space of their own, and cannot live without it.
+// Sanitizers map address space of their own, and do not work without it.
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
 
 using namespace std::chrono_literals;
@@ -28,7 +28,7 @@ using namespace creel::test;
 
 namespace {
 
-// Leaves room for some 60 stacks beside what the process has.
+// Leaves room for some 60 stacks beside the mappings of the process.
 void leave_little_room() {
     limit_address_space(address_space_bytes() + (20 << 20));
 }
@@ -71,7 +71,7 @@ TEST_CASE("a child for whose stack there is no memory fails at once, the others 
     INFO(to_string(child));
     CHECK((child.exited && child.exit_code == 0));
     CHECK_THAT(child.stderr_text, Catch::StartsWith("creel: no memory for another stack, of "));
-    // Told once in each run.
+    // Reported once in each run.
     CHECK(std::count(child.stderr_text.begin(), child.stderr_text.end(), '\n') == 2);
 }
 

@@ -1,5 +1,5 @@
-// A child that a fiber forks inside its run: what waits, wakes or spawns there aborts and says why,
-// and the parent's run goes on.
+// A child process that a fiber forks inside its run: calls that wait, wake or spawn there abort and
+// say why, and the parent's run goes on.
 #include "support/bare_waiter.hpp"
 #include "support/check.hpp"
 #include "support/child_process.hpp"
@@ -32,7 +32,7 @@ namespace {
 
 constexpr const char* reason = "made by fork() inside io::run";
 
-// What a child may be tempted to use.
+// Objects of the run that the child process might use by mistake.
 struct parents {
     creel::nursery& n;
     creel::remote_nursery remote;
@@ -40,7 +40,8 @@ struct parents {
     bare_waiter* parked;       // that fiber's
 };
 
-// Runs `call` in a child that is forked in a run beside a fiber that waits; then the run goes on.
+// Forks in a run in which a fiber waits, and runs `call` in the child process; then the run goes
+// on.
 child_result after_fork(const std::function<void(parents&)>& call) {
     return run_in_child([&] {
         run_virtually([&] {
@@ -95,7 +96,7 @@ TEST_CASE("in a child that is forked inside a run each call aborts and names for
 
 namespace {
 
-// A fiber forks, and the child goes on out of `leave`.
+// A fiber forks, and the child process goes on out of `leave`.
 void fork_and_return() {
     const pid_t forked = ::fork();
     if (forked == 0)

@@ -1,4 +1,4 @@
-// cancel(reason, grace): what is true at once, and what only when the grace has passed.
+// cancel(reason, grace): its effects at once, and those when the grace has passed.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"

@@ -1,5 +1,5 @@
-// The templates of fibers/ over the types that the tests use most, each with every member. With
-// ASan and UBSan all checks are on here, and the program takes these copies of their functions: see
+// The templates of fibers/ for the types that the tests use most, with every member. With ASan and
+// UBSan all checks are on in this source, and the program takes its copies of the functions: see
 // tests/CMakeLists.txt.
 #include <creel/fibers/local.hpp>
 #include <creel/fibers/nursery.hpp>

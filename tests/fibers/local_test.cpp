@@ -146,7 +146,7 @@ TEST_CASE("a value that can only be moved may be bound") {
 }
 
 namespace {
-// So many bindings in each other, and a child that is the last to hold them all.
+// This many bindings in each other, and a child that is the last to hold them all.
 void bind(int left, creel::nursery& n) {
     if (left == 0)
         n.spawn([] { CHECK(number.get() == 1); });

@@ -123,7 +123,7 @@ TEST_CASE("map that is cancelled reads no further and throws cancelled") {
             });
         }));
         CHECK(read == 6);
-        // With room for all there is no wait in spawn: the look at each element ends it.
+        // With room for all there is no wait in spawn: the check at each element ends it.
         creel::cancel_scope s;
         auto cancelling = std::views::iota(0) | std::views::transform([&](int i) {
                               if (i == 10)

@@ -1,5 +1,5 @@
-// nursery_options::max_children: how many children a nursery has at one time, and who waits for
-// room.
+// nursery_options::max_children: how many children a nursery has at one time, and which spawns wait
+// for room.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
@@ -71,7 +71,7 @@ TEST_CASE("spawn that waits is a cancel point and then nothing was spawned") {
                 creel::move_on_after(1s, [&] { n.spawn([&ran, owned] { ran = true; }); });
             CHECK(!spawned);
             CHECK(n.children() == 1);
-            // Cancelled before it is called, too, at the limit only.
+            // Cancelled before the call; this matters at the limit only.
             creel::cancel_scope s;
             s.cancel();
             CHECK(!s.run([&] { n.spawn([&ran] { ran = true; }); }));

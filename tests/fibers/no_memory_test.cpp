@@ -1,5 +1,5 @@
-// What comes when there is no memory, and nobody is there to be thrown a bad_alloc: cancels,
-// Boost's fibers, messages.
+// Work that must go on without memory, because no caller could handle a bad_alloc: cancels, Boost's
+// fibers, messages.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/malloc_count.hpp"
@@ -150,7 +150,7 @@ TEST_CASE("a stop is seen although there is no memory") {
 
 namespace {
 
-// Stacks for Boost's fibers, made before there is no memory.
+// Stacks for Boost's fibers, made while there is memory.
 class ready_stacks {
 public:
     static constexpr std::size_t bytes = 64 * 1024;
@@ -177,7 +177,7 @@ struct from_ready_stacks {
 
 constexpr std::size_t reserved = creel::detail::native_reserve::blocks;
 
-// Makes so many Boost fibers, of which each waits in a creel call, without memory.
+// Makes this many Boost fibers without memory; each waits in a creel call.
 int count_boost_fibers(std::size_t count) {
     int ran = 0;
     ready_stacks stacks{count};

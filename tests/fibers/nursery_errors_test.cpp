@@ -1,4 +1,4 @@
-// What becomes of the errors of a nursery's children and of its body, under each policy.
+// The errors of a nursery's children and of its body, under each policy.
 #include "support/at_exit.hpp"
 #include "support/check.hpp"
 #include "support/child_process.hpp"
@@ -124,7 +124,7 @@ TEST_CASE("`cancelled` gives way to a real error, and several of it are thrown a
             throw creel::cancelled{std::make_shared<const creel::cancel_reason>(
                 creel::cancel_reason{creel::cancel_cause::requested, text, 0})};
         };
-        // Cancelled or not: the default policy does that when the first has failed.
+        // Cancelled or not: the default policy cancels when the first child has failed.
         const auto after_a_wait = [](auto f) {
             try {
                 creel::this_fiber::sleep_for(1s);
@@ -282,7 +282,7 @@ TEST_CASE("with report() the body's own error still cancels the children and is 
 }
 
 namespace {
-// What report() without a handler writes to stderr when a child of that name fails so.
+// The text that report() without a handler writes to stderr when a child of this name fails so.
 std::string reported(const char* name, const char* error) {
     const auto child = run_in_child([&] {
         run_virtually([&] {
@@ -361,7 +361,7 @@ TEST_CASE("a child whose report() handler waits has not ended: its handle may go
                 CHECK(!dropped.ready());
             }
             bool second_cancelled = false;
-            // Of the same size: it must not get the node that is still in use.
+            // A task of the same size: it must not get the node that is still in use.
             auto second = n.async([&, a = std::array<long, 3>{}] {
                 static_cast<void>(a);
                 when_cancelled([&] { second_cancelled = true; });

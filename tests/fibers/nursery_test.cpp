@@ -372,7 +372,7 @@ TEST_CASE("nurseries nested 2,000 deep are cancelled without running out of stac
 }
 
 TEST_CASE("a child keeps its name and its closure whole whatever their size and alignment") {
-    // Nodes are recycled: the second round meets those of the first.
+    // Nodes are recycled: the second round reuses those of the first.
     struct alignas(64) wide {
         unsigned char bytes[64];
     };

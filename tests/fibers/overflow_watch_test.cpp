@@ -1,4 +1,4 @@
-// What a stack overflow does: in child processes, which die of it.
+// Stack overflows, in child processes, which they end.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
@@ -37,7 +37,7 @@ template <std::size_t Bytes>
 [[gnu::noinline]] int one_big_frame() {
     std::array<std::byte, Bytes> buffer;
     std::byte* p = buffer.data();
-    asm volatile("" : "+r"(p) : : "memory"); // clang would keep but the bytes that are named
+    asm volatile("" : "+r"(p) : : "memory"); // clang would keep only the bytes that are named
     p[0] = std::byte{1};
     p[Bytes - 1] = std::byte{2};
     asm volatile("" : : "r"(p) : "memory");
@@ -218,7 +218,7 @@ TEST_CASE("a fault that is no overflow dies of SIGSEGV without a word") {
     const auto wild_pointer = GENERATE(false, true);
     const auto child = run_one({}, [wild_pointer] {
         volatile std::byte here{};
-        // Its own guard, but the stack is nearly unused.
+        // The guard is its own, but the stack is nearly unused.
         volatile std::byte* volatile nowhere = wild_pointer ? &here - 256 * kib : nullptr;
         *nowhere = std::byte{1};
     });
@@ -267,7 +267,7 @@ namespace {
 
 struct sigaction put_below {};
 
-// A crash reporter that was installed inside a run, and calls what it found.
+// A crash reporter that is installed inside a run, and calls the handler before it.
 void calls_what_it_found(int number, siginfo_t* info, void* context) {
     say("above\n");
     put_below.sa_sigaction(number, info, context);

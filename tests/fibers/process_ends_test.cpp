@@ -36,7 +36,7 @@ void wait_long() {
     creel::this_fiber::sleep_for(1h);
 }
 
-// The linker puts the program's own objects first: it is made before anything of the library is.
+// The linker puts the program's objects first: this one is made before any object of the library.
 struct before_main {
     before_main() {
         of_a_deadline = outcome_of([] { creel::fail_at(creel::now(), [] { wait_long(); }); });
@@ -58,7 +58,7 @@ struct before_main {
     std::string of_a_stop;
     int of_a_race = 0;
 };
-const before_main made_first; // NOLINT(cert-err58-cpp): what it throws shall end the tests
+const before_main made_first; // NOLINT(cert-err58-cpp): an exception must end the tests
 
 } // namespace
 
@@ -72,7 +72,7 @@ namespace {
 
 const creel::local<int> depth;
 
-// A bit of everything; aborts unless all of it works.
+// Uses a little of everything; aborts unless all of it works.
 void use_all() {
     manual_poller outside{manual_poller::other_threads::yes};
     const int sum = creel::run_scheduler(outside, {}, [] {

@@ -112,7 +112,7 @@ TEST_CASE("when nobody wins the held errors are thrown") {
             errors = group.errors().size();
         }
         CHECK(errors == 2);
-        CHECK(outside.now() - begin == 3s); // the first error cancelled nobody
+        CHECK(outside.now() - begin == 3s); // the first error cancelled no other function
     });
     CHECK(left == nothing);
 }

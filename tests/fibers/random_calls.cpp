@@ -1,4 +1,4 @@
-// What a random program calls beside nurseries: start, all, race, map, Boost fibers, handles.
+// The calls of a random program beside nurseries: start, all, race, map, Boost fibers, handles.
 #include "random_program_body.hpp"
 
 #include "support/at_exit.hpp"
@@ -31,7 +31,7 @@ void random_program::body::start(actor& me) {
     group& own = open_group(me, "start into #" + std::to_string(target->number));
     child& c = add_child(me, *target);
     target->children.pop_back();
-    c.home = &own;
+    c.parent = &own;
     c.is_child = false; // not of the target until it moves
     outcome got;
     std::exception_ptr error;
@@ -111,7 +111,7 @@ void random_program::body::set_started(actor& me) {
           "a child moves with set(), unless the caller of start() is cancelled");
     if (!s.of.moved)
         return;
-    s.of.home = &s.target;
+    s.of.parent = &s.target;
     s.of.is_child = true;
     s.target.children.push_back(&s.of);
     model_.move(me.fiber, *s.target.scope);
@@ -203,8 +203,8 @@ void random_program::body::map(actor& me) {
 
 // It waits under the outermost scope of main, which lasts as long as the program.
 void random_program::body::native(actor& me) {
-    // How Boost ends its own fibers leaves TSan's shadow stacks unbalanced, see switch.cpp; after
-    // some hundreds its runtime crashes.
+    // Boost ends its own fibers in a way that leaves TSan's shadow stacks unbalanced, see
+    // switch.cpp. After some hundreds of them TSan's runtime crashes.
     if (under_tsan)
         return;
     did(feature::native);
@@ -241,17 +241,17 @@ void random_program::body::spawn_remotely(actor& me) {
     }
     if (remotes_.empty())
         return;
-    auto& [home, handle] = me.random.one_of(remotes_);
-    child& c = add_child(me.random, me.depth, *home, {home});
+    auto& [parent, handle] = me.random.one_of(remotes_);
+    child& c = add_child(me.random, me.depth, *parent, {parent});
     c.is_child = false;
     model_.look();
-    const verdict v = home->open ? model_.visible_to_children(*home->scope) : verdict::yes;
+    const verdict v = parent->open ? model_.visible_to_children(*parent->scope) : verdict::yes;
     const bool accepted = handle.spawn([this, t = ticket{*this, c}] { run_child(*t.of); });
     did(accepted ? feature::remote_spawn : feature::remote_refused);
     say(me, "spawn c" + std::to_string(c.number) + " remotely into #" +
-                std::to_string(home->number) + (accepted ? "" : ": refused"));
+                std::to_string(parent->number) + (accepted ? "" : ": refused"));
     c.is_child = accepted;
-    check(accepted ? v != verdict::yes : v != verdict::no || home->limited,
+    check(accepted ? v != verdict::yes : v != verdict::no || parent->limited,
           "a handle refuses children if its nursery is cancelled, has ended or is full");
     check(c.closures_gone == (accepted ? 0 : 1), "a refused closure is destroyed at once");
 }
@@ -274,8 +274,8 @@ void random_program::body::spawn_into_other_thread(actor& me) {
         to = me.random.one_of(shared_->entries);
     }
     static_cast<void>(to->nursery.spawn(
-        [to = to->program, home = to->home, seed = me.random.seed(),
-         one = counted{shared_->closures}] { to->run_for_other_thread(*home, seed); }));
+        [to = to->program, parent = to->parent, seed = me.random.seed(),
+         one = counted{shared_->closures}] { to->run_for_other_thread(*parent, seed); }));
 }
 
 void random_program::body::run_for_other_thread(group& n, std::uint32_t seed) {

@@ -36,35 +36,35 @@ group* random_program::body::some_nursery(actor& me) {
     return me.in_sight.empty() ? nullptr : me.random.one_of(me.in_sight);
 }
 
-child& random_program::body::add_child(numbers& random, int depth, group& home,
+child& random_program::body::add_child(numbers& random, int depth, group& parent,
                                        std::vector<group*> in_sight) {
     child& c = children_.emplace_back();
     c.number = static_cast<int>(children_.size());
-    c.home = &home;
+    c.parent = &parent;
     c.seed = random.seed();
     c.depth = depth + 1;
-    // A child that waits for a place among children, of which it is one, would wait for ever.
+    // A child that waits for a place among its own siblings would wait for ever.
     std::erase_if(in_sight, [](const group* g) { return g->limited; });
     c.in_sight = std::move(in_sight);
-    home.children.push_back(&c);
+    parent.children.push_back(&c);
     return c;
 }
 
-// It sees the nurseries that the one it is spawned into lies in.
-child& random_program::body::add_child(actor& me, group& home) {
-    const auto place = std::find(me.in_sight.begin(), me.in_sight.end(), &home);
-    return add_child(me.random, me.depth, home,
+// The child sees its parent, and the nurseries around that.
+child& random_program::body::add_child(actor& me, group& parent) {
+    const auto place = std::find(me.in_sight.begin(), me.in_sight.end(), &parent);
+    return add_child(me.random, me.depth, parent,
                      {me.in_sight.begin(), place == me.in_sight.end() ? place : place + 1});
 }
 
 // A child does not start in a cancelled nursery.
 int random_program::body::run_child(child& c, pending_set* ready) {
     model_.look();
-    check(model_.visible_to_children(*c.home->scope) != verdict::yes,
+    check(model_.visible_to_children(*c.parent->scope) != verdict::yes,
           "no child starts in a cancelled nursery");
     check(!c.started && std::uncaught_exceptions() == 0, "a child starts once, and anew");
     c.started = true;
-    actor me = make_actor("c" + std::to_string(c.number), c.home->scope, c.seed, c.depth);
+    actor me = make_actor("c" + std::to_string(c.number), c.parent->scope, c.seed, c.depth);
     me.in_sight = c.in_sight;
     c.fiber = &me.fiber;
     std::vector<held_task> tasks;
@@ -86,19 +86,19 @@ int random_program::body::run_child(child& c, pending_set* ready) {
             model_.leave(*own);
         }
         c.how = how;
-        const verdict v = model_.visible_to_children(*c.home->scope);
+        const verdict v = model_.visible_to_children(*c.parent->scope);
         c.by_cancel = how.is_cancelled() && v == verdict::yes;
         c.astray = how.is_cancelled() && v != verdict::yes;
         c.has_ended = true;
         if (c.getter != nullptr)
             model_.decide(*c.getter);
         say(me, "ends: " + to_string(how));
-        note_end(*c.home, how, true);
-        if (how.is_value() && c.home->is_race && c.home->winner == nullptr) {
+        note_end(*c.parent, how, true);
+        if (how.is_value() && c.parent->is_race && c.parent->winner == nullptr) {
             did(feature::race_won);
-            c.home->winner = &c;
-            c.home->errors.clear();
-            model_.cancel(*c.home->scope);
+            c.parent->winner = &c;
+            c.parent->errors.clear();
+            model_.cancel(*c.parent->scope);
         }
     };
     try {
@@ -113,7 +113,7 @@ int random_program::body::run_child(child& c, pending_set* ready) {
     return c.number;
 }
 
-// What a member of a nursery, a child or the body, does to it by its end.
+// Notes the effect on a nursery when a member of it ends: a child or the body.
 void random_program::body::note_end(group& n, const outcome& how, bool is_child) {
     model_.look();
     if (how.is_value())
@@ -142,11 +142,11 @@ void random_program::body::closure_gone(child& c) {
     if (c.started || shared_ != nullptr)
         return;
     model_.look();
-    c.dropped = c.home->open && model_.visible_to_children(*c.home->scope) != verdict::no;
+    c.dropped = c.parent->open && model_.visible_to_children(*c.parent->scope) != verdict::no;
     if (!c.is_child)
         return;
     did(feature::child_dropped);
-    check(model_.visible_to_children(*c.home->scope) != verdict::no,
+    check(model_.visible_to_children(*c.parent->scope) != verdict::no,
           "a child is dropped only if its nursery is cancelled");
     if (c.getter != nullptr)
         model_.decide(*c.getter);

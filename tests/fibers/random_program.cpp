@@ -1,4 +1,4 @@
-// What a random program does next; its waits, errors and destructors.
+// How a random program chooses its next call; its waits, errors and destructors.
 #include "random_program_body.hpp"
 
 #include "support/at_exit.hpp"
@@ -66,7 +66,8 @@ void random_program::body::must(bool holds, std::string_view rule) {
         failure_ = rule;
 }
 
-// Called in a handler. The library's own errors get a number, too, as nobody has seen them yet.
+// Called in a handler. The library's own errors get a number too, because no other code has seen
+// them yet.
 outcome random_program::body::caught() {
     outcome o{.kind = ended::failed};
     try {
@@ -103,8 +104,8 @@ int random_program::body::number_of(const std::exception_ptr& error, bool& is_ne
 
 // ---- waits --------------------------------------------------------------------------------------
 
-// A wait that finds a cancel in sight throws; so does one that a cancel finds before what it waits
-// for has come (`decided`; max if that is open). It throws for no other reason.
+// A wait throws if it finds a cancel in sight, or if a cancel comes before the event that it waits
+// for. That event comes at `decided`; max if the time is not known. It throws for no other reason.
 void random_program::body::wait(actor& me, feature f, const std::string& what, time_point decided,
                                 test_body<> real, bool looks_first, bool looks_after) {
     did(f);
@@ -168,7 +169,7 @@ void random_program::body::pass_gate(actor& me) {
          w.open ? already : time_point::max(), [&] { w.g.pass(); });
 }
 
-// Of an open gate it does not look for a cancel.
+// At an open gate it does not check for a cancel.
 void random_program::body::pass_gate_with_timeout(actor& me) {
     waited_gate& w = me.random.one_of(gates_);
     const time_point until = now() + me.random.moment();
@@ -215,7 +216,7 @@ void random_program::body::throw_error(actor& me) {
     throw std::runtime_error{"thrown by " + me.name};
 }
 
-// What a handler waits in does not change what it rethrows.
+// A wait inside a handler does not change the exception that the handler rethrows.
 void random_program::body::catch_error(actor& me) {
     say(me, "try {");
     try {
@@ -320,7 +321,7 @@ const random_program::body::operation random_program::body::operations[] = {
     {4, false, &body::spawn_remotely},
 };
 
-// What is on this fiber's stack keeps its Boost fibers alive; they may spawn where it may.
+// An object on this fiber's stack keeps its Boost fibers alive. They may spawn where the fiber may.
 void random_program::body::block(actor& me) {
     native_fibers natives;
     native_fibers* const outer = std::exchange(me.natives, &natives);

@@ -1,11 +1,11 @@
 // One program of structured concurrency made up from a seed, and run beside a model of the rules.
 //
-// There is no plan of it: each fiber draws what it does next from numbers of its own, until the
-// program has done its number of operations or is nested as deep as it may be. So a program does
-// the same each time, and no wait can hold it up for ever: what a gate holds back, a janitor lets
-// through after ten seconds of virtual time, and no fiber waits for one that may wait for it.
+// A program has no plan: each fiber draws its next call from its own random numbers, until the
+// program has done its number of operations or is nested as deep as allowed. So a program does the
+// same each time. No wait can hold it up for ever: after ten seconds of virtual time a janitor
+// opens each gate, and no fiber waits for a fiber that may wait for it.
 //
-// What is checked is said where it is, in random_program.cpp.
+// random_program.cpp says at each check what it checks.
 #pragma once
 
 #include "support/manual_poller.hpp"
@@ -19,7 +19,8 @@
 
 namespace creel::test {
 
-// What a program may do, and what may come of it. Programs are of use only if all of it happens.
+// The calls of a program, and their possible outcomes. Programs are of use only if all of them
+// happen.
 #define CREEL_TEST_FEATURES                                                                        \
     yield, checkpoint, sleep, long_sleep, sleep_until, gate, gate_with_timeout, open_gate,         \
         let_one_pass, compute, error, swallow, rethrow, wait_in_handler, scope,                    \
@@ -40,20 +41,20 @@ inline constexpr auto features = static_cast<std::size_t>(feature::number_of_fea
 using feature_counts = std::array<std::uint64_t, features>;
 [[nodiscard]] std::string name_of(feature f);
 
-// What programs of several threads share: tokens, and ways into each other's nurseries.
+// Shared by the programs of several threads: tokens, and handles of each other's nurseries.
 class shared_by_programs;
 [[nodiscard]] std::shared_ptr<shared_by_programs> make_shared_by_programs();
-// Closures handed to other threads that are still there.
+// The number of closures handed to other threads and not destroyed yet.
 [[nodiscard]] int closures_alive(const shared_by_programs& shared);
 
 class random_program {
 public:
-    // One that shares something cancels, and is cancelled by, the programs of other threads. Of
-    // what the model says only that is checked then which no other thread can change: a token once
-    // cancelled stays so.
+    // A program with `shared` cancels the programs of other threads, and they cancel it. Then only
+    // those facts are checked that no other thread can change: a token once cancelled stays
+    // cancelled.
     random_program(std::uint32_t seed, manual_poller& outside, feature_counts& done,
                    shared_by_programs* shared = nullptr);
-    // Not before the programs it shares something with have ended.
+    // Not before the programs that share with it have ended.
     ~random_program();
 
     // Inside a run over the poller, as its main fiber; once.

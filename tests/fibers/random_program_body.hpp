@@ -1,4 +1,4 @@
-// The parts of a random program, and what it is made of: see random_program.hpp.
+// The parts of a random program: see random_program.hpp.
 #pragma once
 
 #include "random_program.hpp"
@@ -32,12 +32,12 @@ inline constexpr int most_operations = 120;
 
 using kind_of_policy = error_policy::kind_type;
 
-// How something ended.
+// How a call ended.
 struct outcome {
     enum class kind_type { value, cancelled, task_cancelled, timed_out, logic_error, failed };
     kind_type kind = kind_type::value;
     std::set<int> errors{}; // their numbers; of one that the library has made, too
-    bool is_new = false;    // nobody has seen it before: the library has made it just now
+    bool is_new = false;    // no code has seen it before: the library has made it just now
     bool is_group = false;
     friend bool operator==(const outcome& a, const outcome& b) {
         return a.is_cancelled() == b.is_cancelled() && a.errors == b.errors;
@@ -57,7 +57,8 @@ inline std::string to_string(const outcome& o) {
     return text;
 }
 
-// splitmix64: small, for each fiber has its own, and without the patterns of a congruential one.
+// splitmix64: small, because each fiber has its own, and without the patterns of a congruential
+// generator.
 class numbers {
 public:
     explicit numbers(std::uint64_t seed) : state_(seed) {}
@@ -97,14 +98,14 @@ struct group;
 
 struct child {
     int number = 0;
-    group* home = nullptr; // start() moves it
+    group* parent = nullptr; // start() moves it
     std::uint32_t seed = 0;
     int depth = 0;
     std::vector<group*> in_sight{}; // the nurseries it may spawn into
     model_fiber* fiber = nullptr;   // once it runs
     model_fiber* getter = nullptr;  // in get()
     bool is_child = true;           // false: refused, or not accepted yet
-    bool has_closure = true;        // that is destroyed with it: all() and the like have theirs
+    bool has_closure = true;        // destroyed with it; all() and the like keep theirs
     bool started = false;
     bool has_ended = false;
     bool dropped = false;    // while a cancel was in sight
@@ -116,7 +117,7 @@ struct child {
     outcome how{};
 };
 
-// A nursery, and what the library makes one for: start, all, race, map.
+// A nursery of the program, or one that the library makes: for start, all, race, map.
 struct group {
     std::size_t number = 0;
     std::string what;
@@ -147,8 +148,7 @@ struct pending_set {
     group& own;
 };
 
-// Boost fibers, joined where this ends. Boost is known in random_natives.cpp only: see
-// CMakeLists.txt.
+// Boost fibers, joined by the destructor. Only random_natives.cpp knows Boost: see CMakeLists.txt.
 class native_fibers {
 public:
     native_fibers() noexcept;
@@ -162,7 +162,7 @@ private:
     std::unique_ptr<list> fibers_; // null until the first
 };
 
-// What runs: a fiber, as the code on its stack sees it.
+// The fiber that runs, as the code on its stack sees it.
 struct actor {
     std::string name;
     model_fiber& fiber;
@@ -187,7 +187,7 @@ struct known_token {
     bool told = false; // that it is cancelled
 };
 
-// What has been decided before a wait begins: see wait().
+// The event has come before the wait begins: see wait().
 inline constexpr time_point already = time_point::min();
 
 struct waited_gate {
@@ -201,7 +201,7 @@ public:
     struct entry {
         remote_nursery nursery;
         random_program::body* program;
-        group* home; // there
+        group* parent; // there
     };
     std::vector<creel::cancel_token> tokens = std::vector<creel::cancel_token>(6);
     std::mutex mutex;
@@ -223,7 +223,7 @@ private:
     struct operation;
     static const operation operations[];
 
-    // Goes with a child's closure.
+    // Destroyed with a child's closure.
     struct ticket {
         ticket(body& p, child& c) : program(&p), of(&c) {}
         ticket(ticket&& other) noexcept
@@ -241,7 +241,7 @@ private:
     void main_block(actor& me);
     void step(actor& me);
     void say(const actor& me, const std::string& what);
-    void must(bool holds, std::string_view rule); // also of what other threads may change
+    void must(bool holds, std::string_view rule); // also for facts that other threads may change
     void check(bool holds, std::string_view rule) { must(holds || shared_ != nullptr, rule); }
     void did(feature f) { ++done_[static_cast<std::size_t>(f)]; }
     outcome caught();
@@ -294,8 +294,8 @@ private:
     group& open_group(actor& me, std::string_view what);
     void close_group(actor& me, group& n);
     group* some_nursery(actor& me);
-    child& add_child(numbers& random, int depth, group& home, std::vector<group*> in_sight);
-    child& add_child(actor& me, group& home);
+    child& add_child(numbers& random, int depth, group& parent, std::vector<group*> in_sight);
+    child& add_child(actor& me, group& parent);
     int run_child(child& c, pending_set* ready = nullptr);
     void note_end(group& n, const outcome& how, bool is_child);
     void closure_gone(child& c);

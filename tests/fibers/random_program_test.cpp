@@ -2,20 +2,21 @@
 // that go up and down, cancels with and without grace, tokens of scopes, of nurseries and of
 // neither, run in each other and in themselves, nurseries of each policy with and without a limit,
 // spawn, async and get, start, all, race, map, remote handles, Boost fibers, and destructors that
-// wait, open scopes and nurseries while an exception unwinds. Anybody cancels anybody at any time.
+// wait, open scopes and nurseries while an exception unwinds. Any fiber cancels any other at any
+// time.
 //
-// Each runs under a virtual clock beside a model that knows the rules and not how the library keeps
-// them (support/cancel_model.hpp). What is held to them: each wait, the end of each scope, nursery,
-// start, all, race, map and get, where a child moves, which child is dropped or refused, what
-// cancel_called(), a token and current_deadline() say, uncaught_exceptions(), what a handler
-// rethrows, and that a closure goes once. With several threads only what no other thread can
-// change.
+// Each runs under a virtual clock beside a model that has the rules but not the library's means of
+// keeping them (support/cancel_model.hpp). The model checks each wait, the end of each scope,
+// nursery, start, all, race, map and get, where a child moves, which child is dropped or refused,
+// the results of cancel_called(), of a token and of current_deadline(), uncaught_exceptions(), the
+// exception that a handler rethrows, and that each closure is destroyed once. With several threads
+// it checks only the facts that no other thread can change.
 //
 //     CREEL_PROGRAMS=100000 creel_tests_fibers 'random programs*'    that many, from a new seed on
 //     CREEL_SEED=12345 creel_tests_fibers 'random programs*'         that one, with its listing
 //
-// A deadlock fails (manual_poller). A program that never ends is ended by SIGALRM; of it, and of
-// one that aborts, the listing and the seed go to stderr.
+// A deadlock fails (manual_poller). SIGALRM ends a program that never ends. For such a program, and
+// for one that aborts, the listing and the seed go to stderr.
 #include "random_program.hpp"
 
 #include "support/check.hpp"
@@ -56,7 +57,7 @@ creel::scheduler_options options() {
     return o;
 }
 
-// Says which program it was that ended the process.
+// Names the program that ended the process.
 class watch {
 public:
     watch() {
@@ -108,7 +109,7 @@ unsigned number_in(const char* variable, unsigned otherwise) {
     return given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : otherwise;
 }
 
-// What was wrong with the programs of these seeds; empty if nothing.
+// The rules that did not hold in the programs of these seeds; empty if all held.
 std::string run_programs(std::uint32_t first, unsigned count, feature_counts& done) {
     const watch on_the_end;
     for (std::uint32_t seed = first; seed != first + count; ++seed) {

@@ -15,8 +15,8 @@ namespace creel::test {
 
 // ---- scopes -------------------------------------------------------------------------------------
 
-// A scope gives what is run in it: a value as it is, an error as it is. `cancelled` stops here if
-// the scope itself is cancelled and no cancel is in sight outside; else it passes.
+// A scope passes on the value or the error of the function that runs in it. `cancelled` stops at
+// the scope if the scope itself is cancelled and no cancel is in sight outside; else it passes.
 void random_program::body::enter_scope(actor& me, model_scope& s, const std::string& what,
                                        const run_in_scope& run) {
     say(me, what + ", " + name_of(s) + " {");
@@ -44,7 +44,7 @@ void random_program::body::enter_scope(actor& me, model_scope& s, const std::str
         got = caught();
         error = std::current_exception();
     }
-    // Of fail_after: the reason that was first.
+    // For fail_after: the first reason.
     if (got.is_new_kind(ended::timed_out) || got.is_new_kind(ended::task_cancelled)) {
         absorbed = true;
         if (got.kind == ended::timed_out)
@@ -127,7 +127,7 @@ void random_program::body::fail_after(actor& me) {
     });
 }
 
-// shield() gives no value of a void function, and so does not tell that it has absorbed a cancel.
+// shield() returns nothing for a void function, and so does not tell that it has absorbed a cancel.
 void random_program::body::run_shielded(actor& me) {
     did(feature::shield);
     model_scope& s = model_.add_scope();
@@ -157,7 +157,7 @@ void random_program::body::stop_token(actor& me) {
     });
 }
 
-// The outermost one is spared mostly: with it the program ends.
+// Seldom chooses the outermost scope: with its cancel the program ends.
 real_scope* random_program::body::some_scope(actor& me) {
     if (scopes_.empty())
         return nullptr;
@@ -197,8 +197,8 @@ void random_program::body::toggle_shield(actor& me) {
         return;
     did(feature::toggle_shield);
     const bool shielded = !r->scope->shielded();
-    // The body of a map may just have been cancelled in its wait for a place, and throws all the
-    // same: with the cancel out of sight that counts as an error of the map.
+    // The body of a map may just have been cancelled in its wait for a place, and throws although
+    // the cancel is out of sight now. Then that counts as an error of the map.
     for (group& n : groups_)
         if (shielded && n.open && n.what == "map") {
             n.uncertain = true;
@@ -256,7 +256,7 @@ void random_program::body::take_token(actor& me) {
     if (me.random.chance(50)) {
         did(feature::current_token);
         model_scope& s = *cancel_model::innermost(me.fiber);
-        // One that a wait here does not obey gives none of its own away.
+        // A scope that a wait here does not obey gives no token of its own.
         const bool in_sight =
             std::uncaught_exceptions() == (s.owner == &me.fiber ? s.entry_count : 0);
         model_token& t = in_sight ? model_.token_of(s) : model_.add_token();
@@ -311,7 +311,7 @@ void random_program::body::request_stop(actor& me) {
         return;
     auto& [source, token] = me.random.one_of(stops_);
     say(me, "request_stop of " + name_of(*token));
-    if (!token->scope->left) // else nobody hears it
+    if (!token->scope->left) // else no scope sees it
         model_.cancel(*token, duration{});
     source.request_stop();
 }

@@ -223,7 +223,7 @@ TEST_CASE("what a thread hands in after a cancel of its own around the nursery i
                             creel::this_fiber::sleep_for(1h);
                     });
                 });
-                CHECK(accepted); // the nursery's thread has not heard of the cancel
+                CHECK(accepted); // the nursery's thread has not seen the cancel
                 CHECK(!done);
                 CHECK(!ran);
             }
@@ -302,7 +302,7 @@ private:
     std::atomic<int>* ended_;
 };
 
-// The newest nursery, for threads that hand closures in, and what has become of those.
+// The newest nursery, for threads that hand closures in, and the counts of those closures.
 struct open_door {
     std::mutex mutex;
     std::optional<creel::remote_nursery> entry; // guarded by mutex
@@ -323,7 +323,7 @@ struct open_door {
         std::this_thread::yield();
     }
 
-    // Runs of nurseries that stay open for more and more rounds of the ready queue; each third is
+    // Nurseries that stay open for more and more rounds of the ready queue; every third one is
     // cancelled.
     void run_nurseries() {
         for (int i = 0; i < 50; ++i)

@@ -45,8 +45,8 @@ TEST_CASE("a fiber that waits alone is resumed without a switch") {
 
 namespace {
 
-// Fibers that go on for ever, each step a tick long, and beside them one that waits for an event,
-// for a timer, and for the end of the others.
+// Fibers that go on for ever, each step a tick long, and beside them a fiber that waits for an
+// event, for a timer, and for the end of the others.
 void run_beside(int fibers, creel::duration tick, test_body<> step) {
     bool event_came = false;
     bool timer_fired = false;
@@ -56,7 +56,7 @@ void run_beside(int fibers, creel::duration tick, test_body<> step) {
             for (int i = 0; i < fibers; ++i)
                 n.spawn([&] {
                     for (;;) {
-                        outside.advance(tick); // time passes, but nobody waits for it
+                        outside.advance(tick); // time passes, but no fiber waits for it
                         step();
                     }
                 });
@@ -211,7 +211,7 @@ TEST_CASE("the list says what the main fiber waits for, and who waits in line fo
 }
 
 namespace {
-// The list of all fibers, from within so many nurseries of one fiber each.
+// The list of all fibers, taken inside this many nurseries of one fiber each.
 std::string list_inside(int nurseries) {
     if (nurseries == 0)
         return creel::list_fibers();
@@ -236,7 +236,7 @@ TEST_CASE("another thread that keeps the inbox full does not starve I/O") {
         bool came = false;
         std::atomic<gate*> current{nullptr};
         std::atomic<bool> done{false};
-        std::thread waker{[&] { // opens the current gate as soon as somebody waits at it
+        std::thread waker{[&] { // opens the current gate as soon as a fiber waits at it
             while (!done.load())
                 if (gate* g = current.load())
                     if (g->let_one_pass())

@@ -26,8 +26,8 @@ struct counts {
     std::uint64_t spins_wasted;
 };
 
-// What f adds to the statistics of a run. It begins years later: the timer queue, which outlives
-// runs, may know durations of earlier ones, and each would cost a wait when it comes due.
+// The statistics of a run, by f alone. The clock begins years later: the timer queue outlives runs
+// and may hold keys of earlier runs, and each would cost a wait when it comes due.
 counts count(test_body<manual_poller> f, creel::scheduler_options options) {
     counts c{};
     const auto left = run_virtually(

@@ -40,7 +40,7 @@ namespace {
 constexpr std::size_t kib = 1024;
 constexpr std::size_t default_bytes = 256 * kib;
 
-// Gives everything back at the end of a test: a pool insists on it.
+// Releases all stacks at the end of a test: a pool demands it.
 class borrowed_stacks {
 public:
     explicit borrowed_stacks(stack_pool& pool) : pool_(pool) {}
@@ -76,7 +76,7 @@ std::byte* bottom(stack_memory stack) {
     return stack.top - stack.bytes;
 }
 
-// The page a fiber touches first.
+// The page that a fiber touches first.
 std::uint64_t& word_at_top(stack_memory stack) {
     return *reinterpret_cast<std::uint64_t*>(stack.top - sizeof(std::uint64_t)); // NOLINT
 }
@@ -85,8 +85,8 @@ std::uint64_t& word_at_bottom(stack_memory stack) {
     return *reinterpret_cast<std::uint64_t*>(bottom(stack)); // NOLINT
 }
 
-// Whether the usable part is writable to its last byte, and a write up to 64 KiB below that is
-// fatal.
+// Whether the usable part is writable to its last byte, and a write up to 64 KiB below it ends the
+// process.
 bool is_guarded(stack_memory stack) {
     const auto write = [](std::byte* where) {
         return run_in_child([where] { *static_cast<volatile std::byte*>(where) = std::byte{1}; });
@@ -271,7 +271,7 @@ TEST_CASE("an arena with a stack in use stays, and its idle stacks are reused fi
     }
     for (const stack_memory stack : stacks.all())
         word_at_top(stack) = 7;
-    // All but one go back for a while.
+    // All but one are released for a while.
     std::vector<stack_memory> released;
     for (const stack_memory stack : stacks.all())
         if (stack.top != held.top)
@@ -335,7 +335,7 @@ TEST_CASE("mprotect guards are counted, as long as they are there") {
 
 namespace {
 
-// What an older kernel answers: to process_madvise and, before 6.13, to madvise(_, _, 102).
+// An older kernel's answers to process_madvise and, before 6.13, to madvise(_, _, 102).
 void refuse_guards(bool also_single_ones) {
     const unsigned refuse = SECCOMP_RET_ERRNO | EINVAL;
     sock_filter filter[] = {
@@ -435,7 +435,7 @@ TEST_CASE("a pool that ends with a stack in use, and a stack released twice, abo
                Catch::Contains("released twice"));
 }
 
-// Sanitizers map address space of their own, and cannot live without it.
+// Sanitizers map address space of their own, and do not work without it.
 #if !defined(CREEL_TEST_ASAN) && !defined(CREEL_TEST_TSAN)
 
 namespace {

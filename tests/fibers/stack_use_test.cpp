@@ -108,7 +108,7 @@ TEST_CASE("a task that lives is measured when asked, and one that failed is too"
                                     CHECK(use_of("not started").tasks == 0);
                                     g.open();
                                 });
-            CHECK(use_of("living").tasks == 1); // what was asked meanwhile was not kept
+            CHECK(use_of("living").tasks == 1); // the measurements in between were not kept
         },
         measuring);
 }

@@ -351,7 +351,7 @@ TEST_CASE("set into a nursery that was cancelled meanwhile cancels the child the
 
 namespace {
 
-// As a service that is written for start().
+// A service that is written for start().
 void serve_once(creel::started<std::string>& ready) {
     ready.set("served");
 }
@@ -408,7 +408,7 @@ TEST_CASE("start into a cancelled nursery runs nothing and throws task_cancelled
                       creel::shield(
                           [&] { n.start([&ran, owned](creel::started<void>&) { ran = true; }); });
                   }) == "task_cancelled: cancelled: closed for today");
-            // Who is himself in the cancelled scope learns that first, as at every wait.
+            // A fiber in the cancelled scope learns of the cancel first, as at every wait.
             CHECK(outcome_of([&] {
                       n.start([&ran, owned](creel::started<void>&) { ran = true; });
                   }) == "cancelled: closed for today");

@@ -1,4 +1,5 @@
-// What must not grow: allocations once a program is warm, and memory once its fibers have ended.
+// Figures that must not grow: allocations once a program is warm, and memory once its fibers have
+// ended.
 #include "support/bare_waiter.hpp"
 #include "support/check.hpp"
 #include "support/fixture.hpp"
@@ -28,7 +29,7 @@ using namespace creel::test;
 
 namespace {
 
-// How many calls of malloc 200 rounds take, when 20 have gone before.
+// The number of calls of malloc in 200 rounds, after 20 other rounds.
 std::uint64_t mallocs_when_warm(test_body<> round) {
     std::uint64_t calls = 0;
     run_virtually([&] {
@@ -42,7 +43,7 @@ std::uint64_t mallocs_when_warm(test_body<> round) {
     return calls;
 }
 
-// Every level holds a number that must still be there when the level above has come back.
+// Every level holds a number that must still be there when the next level has returned.
 std::uint64_t sum_down(std::uint64_t depth, std::uint64_t salt) {
     volatile std::uint64_t here[32];
     for (std::size_t i = 0; i < 32; ++i)

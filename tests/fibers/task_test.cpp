@@ -208,7 +208,7 @@ TEST_CASE("a dropped handle does not stop its child") {
             CHECK(value.use_count() == 1);
         });
         CHECK(ended == 2);
-        CHECK(value.use_count() == 1); // the result nobody asked for has gone, too
+        CHECK(value.use_count() == 1); // the unused result is destroyed too
     });
     CHECK(left == nothing);
 }
@@ -232,7 +232,7 @@ TEST_CASE("a task handle may outlive its nursery and its run") {
     CHECK(kept.size() == 1500);
     CHECK(kept[1].get() == std::string(100, 'x') + 'b');
     CHECK(kept[700].ready());
-    // The rest goes on another thread, while this one runs again.
+    // The other tasks are destroyed on another thread, while this one runs again.
     run_virtually([&] {
         std::thread{[mine = std::move(kept)] {}}.join();
         creel::with_nursery([](creel::nursery& n) { CHECK(n.async([] { return 1; }).get() == 1); });

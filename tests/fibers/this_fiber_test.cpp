@@ -252,8 +252,8 @@ TEST_CASE("a plain thread yields and sleeps like a fiber, and none of its sleeps
 
 namespace {
 
-// How many turns a loop makes under a limit of 20 ms, that computes for so long in each and then
-// calls `rest`. Nothing of it polls but `rest`.
+// The number of turns of a loop under a limit of 20 ms. Each turn computes for this long and then
+// calls `rest`, the only call that polls.
 int turns_within_20ms(manual_poller& outside, creel::duration slice, void (*rest)()) {
     int turns = 0;
     CHECK(!creel::move_on_after(20ms, [&] {

@@ -35,7 +35,7 @@ using std::chrono::years;
 template <typename Duration>
 using steady_time = std::chrono::time_point<creel::clock, Duration>;
 
-// What fits keeps its value, in whatever unit.
+// A duration that fits keeps its value, in any unit.
 static_assert(saturating_duration{} == 0ns && saturating_duration{-7ns} == -7ns);
 static_assert(saturating_duration{1ms} == 1ms && saturating_duration{years{-290}} == years{-290});
 static_assert(saturating_duration{std::chrono::duration<unsigned char>{200}} == 200s);
@@ -46,7 +46,7 @@ static_assert(saturating_duration{duration::min()} == duration::min());
 static_assert(saturating_time_point{steady_time<hours>{5h}} == time_point{5h});
 static_assert(saturating_time_point{time_point::min()} == time_point::min());
 
-// What does not becomes the end of the range.
+// A duration that does not fit becomes the end of the range.
 template <typename Duration>
 constexpr bool saturates =
     saturating_duration{Duration::max()} == duration::max() &&
@@ -61,7 +61,7 @@ static_assert(saturates<std::chrono::duration<std::int32_t, hours::period>>);
 static_assert(saturating_duration{9'223'372'037s} == duration::max());
 static_assert(saturating_duration{-9'223'372'037s} == duration::min());
 
-// Only what std::chrono converts by itself, and no more.
+// Only the types that std::chrono converts implicitly, and no others.
 template <typename From, typename To>
 constexpr bool taken = std::convertible_to<From, To>;
 static_assert(!taken<std::chrono::duration<double>, saturating_duration>);
@@ -70,7 +70,7 @@ static_assert(!taken<int, saturating_duration> && !taken<time_point, saturating_
 static_assert(!taken<std::chrono::system_clock::time_point, saturating_time_point>);
 static_assert(!taken<duration, saturating_time_point> && !taken<int, saturating_time_point>);
 
-// Types of the caller's own, by what they convert to.
+// Types of the caller's own, by the types to which they convert.
 struct own_limit {
     constexpr operator duration() const { return 5s; }
 };
@@ -80,7 +80,7 @@ struct derived_limit : seconds {
 static_assert(saturating_duration{own_limit{}} == 5s);
 static_assert(saturating_duration{derived_limit{seconds::max()}} == duration::max());
 
-// It costs nothing that a duration does not, and can stand where one did.
+// It costs no more than a duration, and can stand wherever a duration can.
 static_assert(std::is_trivially_copyable_v<saturating_duration>);
 static_assert(sizeof(saturating_duration) == sizeof(duration));
 static_assert(std::is_nothrow_convertible_v<hours, saturating_duration>);

@@ -109,7 +109,7 @@ TEST_CASE("timers of one duration, of many durations and of none come due in one
     timer_queue queue;
     const std::vector<duration> spans = more_durations_than_slots();
     std::vector<std::unique_ptr<timer>> timers;
-    // Later arms of long durations interleave with earlier ones of short durations.
+    // Later arms of long durations alternate with earlier arms of short durations.
     for (int round = 0; round < 20; ++round)
         for (std::size_t index = 0; index != spans.size(); ++index) {
             const time_point now = start + round * 11ms;
@@ -178,7 +178,8 @@ TEST_CASE("a list that ran empty holds up no other timer and serves its duration
 }
 
 TEST_CASE("a slot left by a long duration serves a short one with the short deadline") {
-    // All 200 durations pass through all slots; each leaves a node that is later than what follows.
+    // All 200 durations pass through all slots; each leaves a node that is later than the next
+    // timers.
     timer_queue queue;
     std::vector<duration> spans = more_durations_than_slots();
     std::reverse(spans.begin(), spans.end());
@@ -260,7 +261,7 @@ TEST_CASE("a timer's memory is free for use as soon as it is cancelled or popped
             timers.push_back(std::make_unique<timer>());
             queue.arm(*timers.back(), start + index * 1us, span);
         }
-        // ASan reports a touch of the ones that are gone.
+        // ASan reports a touch of the timers that are destroyed.
         for (std::size_t index = 0; index < timers.size(); index += 2) {
             queue.cancel(*timers[index]);
             timers[index].reset();
@@ -324,7 +325,7 @@ TEST_CASE("when the heap cannot grow, arm throws, nothing is armed, and the queu
         const creel::test::no_memory any;
         queue.arm(many[armed], start + 1h, 1h); // a list needs no memory
         queue.cancel(many[0]);
-        queue.arm(many[0], start, 0ns); // in the room that a cancelled one left
+        queue.arm(many[0], start, 0ns); // in the room of a cancelled timer
     }
     CHECK(queue.size() == armed + 1);
     CHECK(pop_all(queue, start + 1h) == in_order);

@@ -1,4 +1,5 @@
-// The memory of a burst goes back by time: all of it, in portions, and not what is needed again.
+// The memory of a burst is given back by time: all of it, in portions, except stacks that are
+// needed again.
 #include "support/check.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"
@@ -59,13 +60,13 @@ void check_that_a_second_gives_back(F burst) {
         const std::size_t before = resident_bytes();
         burst();
         creel::this_fiber::sleep_for(1s);
-        ::malloc_trim(0);               // what malloc keeps is its own business
-        if (!under_asan && !under_tsan) // which keep what was freed
+        ::malloc_trim(0);               // malloc may keep some memory
+        if (!under_asan && !under_tsan) // which keep freed memory
             CHECK(resident_bytes() <= before + (std::size_t{4} << 20));
         const int waits = outside.waits();
         creel::this_fiber::sleep_for(1h);
-        CHECK(outside.waits() == waits + 1); // nothing is left to wake up for
-        burst();                             // what was given back serves again
+        CHECK(outside.waits() == waits + 1); // no wake is due
+        burst();                             // the stacks given back serve again
     });
 }
 

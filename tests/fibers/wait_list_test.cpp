@@ -28,7 +28,7 @@ using namespace creel::test;
 
 namespace {
 
-// A primitive of a user's own: items are handed to those who wait, first come first served.
+// A primitive of a user's own: it hands items to the waiters, first come, first served.
 class hand_over {
 public:
     hand_over() = default;
@@ -240,7 +240,7 @@ TEST_CASE("a requeue to a list of another lock is a bug that is named") {
 
 namespace {
 
-// Until so many threads sleep for a lock.
+// Waits until this many threads sleep for a lock.
 void await_sleepers(std::uint32_t count) {
     while (creel::detail::all_lock_sleepers.count != count)
         std::this_thread::yield();
@@ -268,8 +268,8 @@ TEST_CASE("bug: a thread that waits for a lock sleeps, and the holder's unlock w
 
 namespace {
 
-// All threads of the test on one core, this one with a real-time priority: the others run only
-// while it sleeps. False where that is not permitted.
+// Puts all threads of the test on one core, this one with a real-time priority: the others run only
+// while it sleeps. False if that is not permitted.
 class only_while_this_sleeps {
 public:
     only_while_this_sleeps() noexcept {
@@ -279,7 +279,7 @@ public:
         for (std::size_t core = 0; CPU_COUNT(&first) == 0; ++core)
             if (CPU_ISSET(core, &all_))
                 CPU_SET(core, &first);
-        sched_setaffinity(0, sizeof first, &first); // what is started now inherits it
+        sched_setaffinity(0, sizeof first, &first); // threads started from here on inherit it
     }
     only_while_this_sleeps(const only_while_this_sleeps&) = delete;
     only_while_this_sleeps& operator=(const only_while_this_sleeps&) = delete;
@@ -301,8 +301,8 @@ private:
 } // namespace
 
 TEST_CASE("bug: neither a taker nor those it lets through depend on a withdrawal that has begun") {
-    // The waiter's thread has set out for the lock because its deadline has passed, and does not
-    // get there before all others have gone on: its processor was taken from it.
+    // The waiter's thread wants the lock because its deadline has passed, and gets it only after
+    // all other threads have gone on: the kernel has taken the processor from it.
     const bool in_real_time = GENERATE(false, true);
     CAPTURE(in_real_time);
     std::optional<only_while_this_sleeps> one_core;
@@ -529,7 +529,7 @@ TEST_CASE("stress: waiters requeued between lists while they time out are neithe
 
 namespace {
 
-// One opening lets everybody through, and any of them may end it then.
+// One opening lets all waiters through, and then any of them may destroy the gate.
 class brief_gate {
 public:
     void pass() {
@@ -563,8 +563,8 @@ private:
     creel::wait_list waiting_{lock_};
 };
 
-// Round for round a gate: one waits with a deadline, another ends the gate as soon as it is let
-// through, and a third opens it, in the instant of the deadline if luck has it.
+// A gate for each round: one member waits with a deadline, a second destroys the gate as soon as it
+// is let through, and a third opens the gate, sometimes at the instant of the deadline.
 class gate_rounds {
 public:
     void wait_with_deadline(crowd_member& me) {
@@ -609,7 +609,7 @@ private:
 
 TEST_CASE("stress: bug: one who is let through ends the list while another's deadline looks for it",
           "[stress]") {
-    // The one with the deadline is the first member: a fiber, or a plain thread.
+    // The first member has the deadline: a fiber, or a plain thread.
     const bool is_fiber = GENERATE(false, true);
     CAPTURE(is_fiber);
     gate_rounds rounds;

@@ -159,7 +159,7 @@ TEST_CASE("park_until without memory for its timer throws once the waiter is wit
                     bare_waiter w{withdrawn};
                     wait(w);
                 });
-                n.spawn([&] { // one whose wake is on its way waits for that, without a timer
+                n.spawn([&] { // a waiter whose wake is on its way waits for it, without a timer
                     bare_waiter w{pending};
                     taken.push_back(&w);
                     wait(w);

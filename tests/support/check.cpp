@@ -17,7 +17,7 @@ void assertion::check(const Catch::ITransientExpression& expression) {
 
 assertion::~assertion() {
     if (!evaluated)
-        static_cast<void>(handler_of(*this)); // one that is not completed is a failure
+        static_cast<void>(handler_of(*this)); // a check that is not completed has failed
 }
 
 } // namespace creel::test

@@ -14,7 +14,7 @@ namespace {
 
 struct running_call {
     cancel_scope* scope = nullptr; // around f, on this thread; null: no call runs
-    const cancel_token* callers = nullptr;
+    const cancel_token* callers_token = nullptr;
     debugged_call debugged{};
 };
 constinit thread_local running_call running_here{};
@@ -65,7 +65,7 @@ debugged_call this_debugged_call() noexcept {
 }
 
 const cancel_token* token_of_caller(const cancel_scope& scope) noexcept {
-    return &scope == running_here.scope ? running_here.callers : nullptr;
+    return &scope == running_here.scope ? running_here.callers_token : nullptr;
 }
 
 void forget_caller_after_fork() noexcept {

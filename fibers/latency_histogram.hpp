@@ -10,6 +10,7 @@
 
 namespace creel {
 
+// Threads: one at a time.
 struct latency_histogram {
     static constexpr std::size_t bucket_count = 40;
 

@@ -38,6 +38,7 @@ struct stack_use {
 [[nodiscard]] std::vector<stack_use> stack_uses();
 
 // "parser (spawned at server.cpp:42): 20480 of 262144 bytes, the most of 17 tasks"
+// Threads: any. Throws: std::bad_alloc.
 [[nodiscard]] std::string to_string(const stack_use& use);
 
 } // namespace creel

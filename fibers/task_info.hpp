@@ -16,6 +16,7 @@ struct task_info {
 };
 
 // "worker (#17, spawned at server.cpp:42)"
+// Threads: any. Throws: std::bad_alloc.
 [[nodiscard]] std::string to_string(const task_info& info);
 
 } // namespace creel

@@ -75,8 +75,8 @@ struct saturating_time_point : time_point {
 };
 
 // The time d after t, saturating; d may be negative. The second form counts from now. It returns
-// the type that a scope takes, because with a temporary in between GCC does not inline
-// fail_after(). Threads: any.
+// the type that a scope takes: with a temporary in between GCC does not inline fail_after().
+// Threads: any. Cost: an addition; the second form reads the clock.
 [[nodiscard]] time_point deadline_after(time_point t, duration d) noexcept;
 [[nodiscard]] saturating_time_point deadline_after(duration d) noexcept;
 

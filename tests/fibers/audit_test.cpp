@@ -172,7 +172,7 @@ TEST_CASE("debug mode names once who waits inside a std::call_once") {
     const auto report = [](bool debug) {
         return run_in_child([debug] {
                    std::once_flag around;
-                   std::call_once(around, [debug] { // the thread's scope, not a fiber's
+                   std::call_once(around, [debug] { // the thread's call_once, not a fiber's
                        run_virtually(
                            [] {
                                std::once_flag flags[2];

@@ -8,16 +8,16 @@
 //                                   |
 //                                   +-----7---> abandoned ---8---> (destroyed)
 //
-// Each transition is one function of blocking_pool, and each but 8 holds the pool's mutex. So the
-// helper thread and the caller never disagree about a call: either the caller finds the call done,
-// or the helper thread finds it abandoned.
+// Each transition is made by one function of blocking_pool, and each but 8 with the pool's mutex
+// held. So the helper thread and the caller never disagree about a call: either the caller finds
+// the call done, or the helper thread finds it abandoned.
 //
 //   1  the caller puts the call at the end of the line        enqueue()    the caller's thread
 //   2  the caller is cancelled in the line, or no helper      withdraw()   the caller's thread
 //      thread can be had: f does not run                      retry()
 //   3  the call is the next of the line                       take()       the helper thread
-//   4  a helper thread was left behind, and the thread that   send_back()  another caller's thread
-//      noticed cannot start a new one: the caller is woken
+//   4  another caller has left its helper thread behind, and  send_back()  that caller's thread
+//      cannot start a new one: the caller of this is woken
 //   5  the caller puts the call at the front of the line      enqueue()    the caller's thread
 //      again, and asks for a thread itself
 //   6  f has ended: the caller is woken                       finish()     the helper thread

@@ -38,7 +38,7 @@ struct call_waiter : waiter {
     duration pause;
     int refusals = 0;
 
-    // How the call came back. Written under the pool's mutex before the wake; read after it.
+    // How the wait ended. Written under the pool's mutex, read by the caller once park() returns.
     int error = 0; // not 0: no helper thread can be had, and this is why
     bool abandoned = false;
     bool sent_back = false;

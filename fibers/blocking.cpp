@@ -1,7 +1,7 @@
 #include <creel/fibers/blocking.hpp>
 
-#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/blocking/running_call.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 namespace creel {
@@ -12,9 +12,9 @@ void check_cancelled() {
         return;
     // f has started a run of its own. The scopes of that run do not lie in the scope of the call.
     detail::parker& me = detail::this_thread_parker();
-    detail::scope_access::glance(me);
-    if (const cancel_scope* s = detail::scope_access::visible_cancel(me))
-        throw cancelled{detail::scope_access::reason_of(*s)};
+    detail::glance(me);
+    if (const detail::scope_core* s = detail::visible_cancel(me))
+        throw cancelled{s->own.reason};
 }
 
 } // namespace creel

@@ -14,14 +14,11 @@
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
-#include <creel/fibers/detail/run/parker.hpp>
-#include <creel/fibers/detail/time/timer_queue.hpp>
+#include <creel/fibers/detail/cancel/scope_core.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <concepts>
-#include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <source_location>
 #include <string>
@@ -30,36 +27,19 @@
 
 namespace creel {
 
+class cancel_scope;
 class cancel_token;
 
 namespace detail {
-
-// How far a cancel has come: `asked` lies between cancel(reason, grace) and the end of the grace.
-enum class cancel_level : std::uint8_t { none, asked, cancelled };
-
-// When a cancel was called, why, and when it takes effect.
-struct cancel_request {
-    cancel_level level = cancel_level::none;
-    std::shared_ptr<const cancel_reason> reason{};
-    time_point requested_at{};
-    time_point takes_effect = time_point::max();
-};
-
-// True if `later` goes further than what is known, or takes effect sooner.
-[[nodiscard]] bool says_more(const cancel_request& later, const cancel_request& known) noexcept;
-
-struct spread_work;
-struct token_link;
-struct token_state;
-
+[[nodiscard]] scope_core& core_of(cancel_scope& scope) noexcept;
+[[nodiscard]] const scope_core& core_of(const cancel_scope& scope) noexcept;
 } // namespace detail
 
 class cancel_scope {
 public:
     // A scope with no deadline, or with an absolute one. It takes effect when run() enters it.
     cancel_scope() noexcept = default;
-    explicit cancel_scope(saturating_time_point deadline) noexcept : deadline_(deadline) {}
-    ~cancel_scope();
+    explicit cancel_scope(saturating_time_point deadline) noexcept : core_(deadline) {}
 
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;
@@ -87,70 +67,36 @@ public:
     // had passed before, noticed or not, stays: to be cancelled is final.
     // Threads: the one that entered the scope. Throws: std::bad_alloc; the old deadline stands
     // then.
-    void set_deadline(saturating_time_point deadline);
-    [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
+    void set_deadline(saturating_time_point deadline) { core_.set_deadline(deadline); }
+    [[nodiscard]] time_point deadline() const noexcept { return core_.deadline; }
 
     // A shielded scope does not see the cancels around it. May be toggled at any time.
     // Threads: the one that entered the scope.
-    void set_shielded(bool shielded);
-    [[nodiscard]] bool shielded() const noexcept { return shielded_; }
+    void set_shielded(bool shielded) { core_.set_shielded(shielded); }
+    [[nodiscard]] bool shielded() const noexcept { return core_.shielded; }
 
     // True once this scope itself was cancelled, from the beginning of a grace on, or its deadline
     // has passed, noticed or not, before it was left. Cost: a clock read if it has a deadline.
-    [[nodiscard]] bool cancel_called() const noexcept;
+    [[nodiscard]] bool cancel_called() const noexcept { return core_.cancel_called(); }
 
     // Why this scope itself was cancelled; null while it is not. Valid as long as the scope.
-    [[nodiscard]] const cancel_reason* reason() const noexcept { return reason_.get(); }
+    [[nodiscard]] const cancel_reason* reason() const noexcept { return core_.own.reason.get(); }
 
 private:
-    friend struct detail::scope_access;
+    friend detail::scope_core& detail::core_of(cancel_scope& scope) noexcept;
+    friend const detail::scope_core& detail::core_of(const cancel_scope& scope) noexcept;
 
-    struct deadline_timer : detail::timer {
-        cancel_scope* scope = nullptr;
-    };
-
-    [[noreturn]] void destroyed_inside() const noexcept;
-    void enter(duration span);
-    void leave() noexcept;
-    [[nodiscard]] bool
-    leave_absorbing() noexcept; // leaves; true: swallow the `cancelled` in flight
-    void arm(duration span);
-    void request(const detail::cancel_request& request) noexcept;
-    void note_passed_deadline() noexcept; // after it was left
-    // Both change only what this scope itself is, and return whether that is news: then the caller
-    // spreads it. Deadline or grace has passed; a cancel that was called.
-    bool expire() noexcept;
-    bool take(const detail::cancel_request& request) noexcept;
-    [[nodiscard]] time_point next_event() const noexcept {
-        return deadline_ < takes_effect_ ? deadline_ : takes_effect_;
-    }
-    void require_own_thread(const char* rule) const;
-
-    cancel_scope* parent_ = nullptr;
-    cancel_scope* inner_ = nullptr;           // that its fiber entered next, while it is in it
-    detail::parker* owner_ = nullptr;         // the fiber that entered it; null outside run()
-    detail::nursery_core* nursery_ = nullptr; // set for the scope of a nursery
-    detail::token_link* links_ = nullptr;     // to the tokens that know it; null for most scopes
-    std::shared_ptr<const cancel_reason> reason_; // set together with own_
-    time_point requested_at_{};                   // likewise
-    time_point deadline_ = time_point::max();
-    time_point takes_effect_ = time_point::max(); // the end of a grace
-    deadline_timer timer_;                        // armed for next_event()
-
-    // In sight of a wait directly in this scope: the outermost of the scopes whose cancel has come
-    // furthest, and how far. See cancel_tree.cpp, which alone writes it.
-    cancel_scope* sight_ = nullptr;
-    time_point sight_takes_effect_ = time_point::max(); // while it is `asked`
-    cancel_scope* next_to_spread_ = nullptr;            // on the work list of a cancel
-    int entry_count_ = 0; // uncaught_exceptions() of the owner at entry
-    bool entered_ = false;
-    bool shielded_ = false;
-    std::uint8_t to_spread_ = 0; // what the work list is to do with it; 0: it is not on it
-    detail::cancel_level own_ = detail::cancel_level::none;
-    detail::cancel_level sight_level_ = detail::cancel_level::none;
+    detail::scope_core core_;
 };
 
 namespace detail {
+
+inline scope_core& core_of(cancel_scope& scope) noexcept {
+    return scope.core_;
+}
+inline const scope_core& core_of(const cancel_scope& scope) noexcept {
+    return scope.core_;
+}
 
 template <typename F>
 decltype(auto) call_with_scope(F& f, cancel_scope& scope) {
@@ -165,135 +111,33 @@ using scope_result = decltype(call_with_scope(std::declval<F&>(), std::declval<c
 
 // What run() gives for a function that returns R.
 template <typename R>
-struct absorbable {
-    using type = std::optional<std::remove_cvref_t<R>>;
-};
-template <>
-struct absorbable<void> {
-    using type = bool;
-};
+using absorbable =
+    std::conditional_t<std::is_void_v<R>, bool, std::optional<std::remove_cvref_t<R>>>;
 
-// The private side of a scope, for nurseries, tokens and the scheduler. What a wait sees of the
-// tree of scopes, and how a cancel spreads through it, is in cancel_tree.cpp.
-struct scope_access {
-    static void enter(cancel_scope& scope, duration span) { scope.enter(span); }
-    static void request(cancel_scope& scope, const cancel_request& r) noexcept { scope.request(r); }
-    static void leave(cancel_scope& scope) noexcept { scope.leave(); }
-    static bool leave_absorbing(cancel_scope& scope) noexcept { return scope.leave_absorbing(); }
-    static void set_nursery(cancel_scope& scope, nursery_core* core) noexcept {
-        scope.nursery_ = core;
-    }
-    static const cancel_scope* parent(const cancel_scope& scope) noexcept { return scope.parent_; }
-    static const cancel_scope* inner(const cancel_scope& scope) noexcept { return scope.inner_; }
-    static nursery_core* nursery(const cancel_scope& scope) noexcept { return scope.nursery_; }
-    static std::shared_ptr<const cancel_reason> reason_of(const cancel_scope& scope) noexcept {
-        return scope.reason_;
-    }
-    // Why work in this scope is cancelled, by the scope itself or from outside. Never null.
-    static std::shared_ptr<const cancel_reason>
-    reason_in_sight_of(const cancel_scope& scope) noexcept;
-
-    // True if a wait directly in this scope sees a cancel. Cost: a load.
-    static bool sees_cancel(const cancel_scope& scope) noexcept {
-        return scope.sight_level_ == cancel_level::cancelled;
-    }
-    // Necessary for visible_cancel, and cheap to ask.
-    static bool may_be_cancelled(const parker& who) noexcept {
-        return who.scope != nullptr && sees_cancel(*who.scope);
-    }
-    // The cancel that a wait in `who` sees now: the outermost cancelled scope in sight, or null.
-    static cancel_scope* visible_cancel(const parker& who) noexcept;
-    // True if `who`, at as many uncaught exceptions as it has now, sees its innermost scope.
-    static bool sees_innermost(const parker& who) noexcept;
-    // The scope `who` is in; for a native that has entered none, the one of main that it waits
-    // under.
-    static cancel_scope* innermost_entered(const parker& who) noexcept {
-        return who.scope == nullptr || who.scope->entered_ ? who.scope : who.scope->parent_;
-    }
-    // The earliest deadline, or end of a grace, that a wait in `who` sees.
-    static time_point visible_deadline(const parker& who) noexcept;
-    // What is in effect or asked for in this scope, by itself or from outside.
-    static cancel_request request_of(const cancel_scope& scope) noexcept;
-
-    // Plain threads have neither a timer queue nor an inbox: deadlines and the cancels of other
-    // threads are noticed when the thread itself looks: before it may sleep (see park_thread, which
-    // needs the tokens' locks for it), or in passing, which takes no lock while none is cancelled.
-    static void notice(parker& who) noexcept;
-    static void glance(parker& who) noexcept;
-    template <typename Asks>
-    static void look_at_own(parker& who, Asks asks) noexcept;
-    static time_point earliest_event(const parker& who) noexcept;
-
-    // The scope has changed by itself, or lies under another now: brings everything below it up to
-    // date, tells the tokens, and interrupts the waits that now see a cancel.
-    static void spread(cancel_scope& scope) noexcept;
-    static void fire_deadline(timer& fired) noexcept;
-    // A fiber goes from the nursery it was spawned into to another.
-    static void move_fiber(parker& who, cancel_scope& to) noexcept;
-
-    // The parts of a spread.
-    static void spread(spread_work& work) noexcept;
-    static void add_changed(cancel_scope& scope, spread_work& work) noexcept;
-    static void add_first(cancel_scope& scope, spread_work& work) noexcept;
-    static void add(cancel_scope& scope, std::uint8_t what, spread_work& work) noexcept;
-    static bool look(cancel_scope& scope, spread_work& work) noexcept;
-    static void look_below(cancel_scope& scope, spread_work& work) noexcept;
-    static void look_inwards(parker& who, cancel_scope* from, spread_work& work) noexcept;
-    static bool is_in_sight_of(const cancel_scope& scope, const cancel_scope& parent) noexcept;
-
-    // Puts a scope that is never entered under `parent` (null: under none), as if its fiber had
-    // entered it: the one that natives wait in.
-    static void hang(cancel_scope& scope, cancel_scope* parent) noexcept;
-
-    // Tokens.
-    static cancel_token token_of(cancel_scope& scope);
-    static const std::shared_ptr<token_state>& own_token(cancel_scope& scope);
-    static token_link& link(cancel_scope& scope, std::shared_ptr<token_state> state, bool is_own);
-    static void request(const cancel_token& token, const cancel_request& r) noexcept;
-    static void bind(cancel_scope& scope, const std::shared_ptr<token_state>& state);
-    static void bind(cancel_scope& scope, const cancel_token& token);
-    static void enter_links(cancel_scope& scope, parker& who) noexcept;
-    static void enter_failed(cancel_scope& scope) noexcept;
-    static void tell_tokens(cancel_scope& scope, spread_work& work) noexcept;
-    static bool set_token_deadline(cancel_scope& scope, time_point deadline) noexcept;
-    static void drop_links(cancel_scope& scope) noexcept;
-    // In a forked child: no token reaches the scope any more.
-    static void forget_links(cancel_scope& scope) noexcept { scope.links_ = nullptr; }
-    static bool take(cancel_scope& scope, const cancel_request& request) noexcept {
-        return scope.take(request);
-    }
-
-    template <typename F>
-    static auto run(cancel_scope& scope, duration span, F& f) ->
-        typename absorbable<scope_result<F>>::type {
-        using result = scope_result<F>;
-        typename absorbable<result>::type
-            value{}; // outside of the try: its move must not leave twice
-        scope.enter(span);
-        try {
-            if constexpr (std::is_void_v<result>) {
-                call_with_scope(f, scope);
-                value = true;
-            } else {
-                value.emplace(call_with_scope(f, scope));
-            }
-        } catch (const cancelled&) {
-            if (!scope.leave_absorbing())
-                throw;
-            return value; // empty: nothing was made
-        } catch (...) {
-            scope.leave();
-            throw;
+// Calls f inside the scope. `span`: as for scope_core::enter.
+template <typename F>
+auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_result<F>> {
+    absorbable<scope_result<F>> value{}; // outside of the try: its move must not leave twice
+    scope_core& core = core_of(scope);
+    core.enter(span);
+    try {
+        if constexpr (std::is_void_v<scope_result<F>>) {
+            call_with_scope(f, scope);
+            value = true;
+        } else {
+            value.emplace(call_with_scope(f, scope));
         }
-        scope.leave();
-        return value;
+    } catch (const cancelled&) {
+        if (!core.leave_absorbing())
+            throw;
+        return value; // empty: nothing was made
+    } catch (...) {
+        core.leave();
+        throw;
     }
-};
-
-// A cancel called now.
-[[nodiscard]] cancel_request make_request(cancel_reason reason, duration grace);
-[[nodiscard]] cancel_request make_request(std::shared_ptr<const cancel_reason> reason,
-                                          duration grace) noexcept;
+    core.leave();
+    return value;
+}
 
 // What fail_after throws, and what else a cut-short call with a value throws.
 [[noreturn]] void throw_not_finished(const cancel_scope& scope, const duration* limit,
@@ -307,10 +151,10 @@ auto cancel_scope::run(F&& f) {
     // Of the scopes that can be asked afterwards, so that move_on_after need not read the clock.
     struct at_end {
         ~at_end() { scope.note_passed_deadline(); }
-        cancel_scope& scope;
+        detail::scope_core& scope;
     };
-    const at_end noted{*this};
-    return detail::scope_access::run(*this, duration{}, f);
+    const at_end noted{core_};
+    return detail::run_inside(*this, duration{}, f);
 }
 
 // Runs f, which may take the cancel_scope&, until the deadline. If that passes first, everything
@@ -319,19 +163,19 @@ auto cancel_scope::run(F&& f) {
 template <typename F>
 auto move_on_after(saturating_duration d, F&& f) {
     cancel_scope scope{deadline_after(d)};
-    return detail::scope_access::run(scope, d, f);
+    return detail::run_inside(scope, d, f);
 }
 template <typename F>
 auto move_on_at(saturating_time_point deadline, F&& f) {
     cancel_scope scope{deadline};
-    return detail::scope_access::run(scope, duration{}, f);
+    return detail::run_inside(scope, duration{}, f);
 }
 
 namespace detail {
 template <typename F>
 auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source_location& where)
     -> std::remove_cvref_t<scope_result<F>> {
-    auto value = scope_access::run(scope, limit != nullptr ? *limit : duration{}, f);
+    auto value = run_inside(scope, limit != nullptr ? *limit : duration{}, f);
     if (!value)
         throw_not_finished(scope, limit, where);
     if constexpr (!std::is_void_v<scope_result<F>>)
@@ -367,7 +211,7 @@ auto shield(F&& f, std::source_location where = std::source_location::current())
     -> std::remove_cvref_t<detail::scope_result<F>> {
     cancel_scope scope;
     scope.set_shielded(true);
-    auto value = detail::scope_access::run(scope, duration{}, f);
+    auto value = detail::run_inside(scope, duration{}, f);
     if constexpr (!std::is_void_v<detail::scope_result<F>>) {
         if (!value)
             detail::throw_cut_short(scope, where);

@@ -1,6 +1,7 @@
 #include <creel/fibers/cancel_token.hpp>
 
 #include <creel/fibers/detail/blocking/running_call.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
 #include <creel/fibers/detail/cancel/token.hpp>
 #include <creel/fibers/detail/run/parker.hpp>
@@ -15,41 +16,21 @@ namespace detail {
 namespace {
 constinit standing_reason stop_requested{cancel_cause::requested, "a stop was requested"};
 const standing_reasons_made stop_requested_is_made{stop_requested};
+
+// What the request leads to on this thread is spread when the state's lock is free again.
+void cancel_from_anywhere(token_state& state, const cancel_request& r) noexcept {
+    spread_work work;
+    state.request(r, work);
+    work.run();
+}
 } // namespace
 
-cancel_request make_request(cancel_reason reason, duration grace) {
-    return make_request(std::make_shared<const cancel_reason>(std::move(reason)), grace);
-}
-
-cancel_request make_request(std::shared_ptr<const cancel_reason> reason, duration grace) noexcept {
-    const time_point t = now();
-    if (grace <= duration{})
-        return {cancel_level::cancelled, std::move(reason), t, t};
-    return {cancel_level::asked, std::move(reason), t, deadline_after(t, grace)};
-}
-
-bool says_more(const cancel_request& later, const cancel_request& known) noexcept {
-    if (known.level == cancel_level::cancelled || later.level < known.level)
-        return false;
-    return later.level > known.level || later.takes_effect < known.takes_effect;
-}
-
-void scope_access::request(const cancel_token& token, const cancel_request& r) noexcept {
-    spread_work work;
-    token.state_->request(r, work);
-    spread(work);
-}
-
-void scope_access::bind(cancel_scope& scope, const cancel_token& token) {
-    bind(scope, token.state_);
-}
-
-cancel_token scope_access::token_of(cancel_scope& scope) {
-    return cancel_token{own_token(scope)};
+cancel_token token_of(scope_core& scope) {
+    return cancel_token{scope.own_token()};
 }
 
 void cancel_for_stop(const cancel_token& token) noexcept {
-    scope_access::request(token, make_request(stop_requested.get(), duration{}));
+    cancel_from_anywhere(*token.state_, cancel_request::now(stop_requested.get()));
 }
 
 } // namespace detail
@@ -64,7 +45,9 @@ void cancel_token::cancel(cancel_reason reason, saturating_duration grace) const
     // One that has only followed a cancel outside of its scope can still be cancelled itself: a
     // shield may have been raised since.
     if (!state_->was_cancelled())
-        detail::scope_access::request(*this, detail::make_request(std::move(reason), grace));
+        detail::cancel_from_anywhere(
+            *state_, detail::cancel_request::now(
+                         std::make_shared<const cancel_reason>(std::move(reason)), grace));
 }
 
 bool cancel_token::cancelled() const noexcept {
@@ -75,12 +58,12 @@ bool cancel_token::cancelled() const noexcept {
 // would cut short what a wait may do.
 cancel_token current_token() {
     const detail::parker& me = detail::this_parker();
-    cancel_scope* innermost = detail::scope_access::innermost_entered(me);
-    if (innermost == nullptr || !detail::scope_access::sees_innermost(me))
+    detail::scope_core* innermost = detail::innermost_entered(me);
+    if (innermost == nullptr || !detail::sees_innermost(me))
         return cancel_token{};
     if (const cancel_token* callers = detail::token_of_caller(*innermost))
         return *callers;
-    return detail::scope_access::token_of(*innermost);
+    return detail::token_of(*innermost);
 }
 
 } // namespace creel

@@ -16,6 +16,15 @@
 
 namespace creel {
 
+namespace detail {
+struct blocking_call;
+struct caller_view;
+void run_as_caller(blocking_call& call, const caller_view& caller) noexcept;
+// The scope's own token. Throws: std::bad_alloc.
+[[nodiscard]] cancel_token token_of(scope_core& scope);
+void cancel_for_stop(const cancel_token& token) noexcept;
+} // namespace detail
+
 class cancel_token {
 public:
     // A new token, of no scope. Throws: std::bad_alloc.
@@ -38,8 +47,8 @@ public:
     template <typename F>
     auto run(F&& f) const {
         cancel_scope scope;
-        detail::scope_access::bind(scope, state_);
-        return detail::scope_access::run(scope, duration{}, f);
+        detail::core_of(scope).bind(state_);
+        return detail::run_inside(scope, duration{}, f);
     }
 
     // True if both are the same token. Threads: any.
@@ -50,7 +59,10 @@ public:
     cancel_token& operator=(const cancel_token&) noexcept = default;
 
 private:
-    friend struct detail::scope_access;
+    friend cancel_token detail::token_of(detail::scope_core& scope);
+    friend void detail::cancel_for_stop(const cancel_token& token) noexcept;
+    // A blocking call is bound to the token of its caller.
+    friend void detail::run_as_caller(detail::blocking_call&, const detail::caller_view&) noexcept;
     explicit cancel_token(std::shared_ptr<detail::token_state> state) noexcept
         : state_(std::move(state)) {}
 
@@ -63,10 +75,6 @@ private:
 // any. Throws: std::bad_alloc.
 [[nodiscard]] cancel_token current_token();
 
-namespace detail {
-void cancel_for_stop(const cancel_token& token) noexcept;
-}
-
 // Runs f, which may take the cancel_scope&, in a scope that a stop request cancels: the bridge from
 // std::jthread and others. Gives an optional (bool for void), as cancel_token::run.
 // Parks: as f does. Threads: any; so for request_stop(). Throws: what f throws; std::bad_alloc.
@@ -76,7 +84,7 @@ auto with_stop_token(std::stop_token stop, F&& f) {
     const cancel_token token = scope.token();
     const auto cancel = [&token]() noexcept { detail::cancel_for_stop(token); };
     const std::stop_callback<decltype(cancel)> callback{std::move(stop), cancel};
-    return detail::scope_access::run(scope, duration{}, f);
+    return detail::run_inside(scope, duration{}, f);
 }
 
 } // namespace creel

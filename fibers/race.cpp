@@ -23,7 +23,7 @@ void race_core::win() noexcept {
         return;
     won_ = true;
     core_.forget_errors();
-    scope_access::request(core_.scope, make_request(another_won.get(), duration{}));
+    core_of(core_.scope).request(cancel_request::now(another_won.get()));
 }
 
 void race_core::finish() {

@@ -140,7 +140,7 @@ struct start_closure {
             auto& self = *static_cast<start_closure*>(c);
             cancel_scope own;
             const auto body = [&self] { static_cast<void>(std::invoke(self.f, self.status)); };
-            static_cast<void>(scope_access::run(own, duration{}, body));
+            static_cast<void>(run_inside(own, duration{}, body));
         },
         [](void* c) noexcept { std::destroy_at(static_cast<start_closure*>(c)); }};
 

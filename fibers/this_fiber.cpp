@@ -34,13 +34,13 @@ namespace this_fiber {
 
 void yield() {
     detail::scheduler* s = detail::this_scheduler;
-    if (s == nullptr || detail::scope_access::may_be_cancelled(s->running())) [[unlikely]]
+    if (s == nullptr || detail::may_be_cancelled(s->running())) [[unlikely]]
         throw_if_cancelled();
     if (s != nullptr) [[likely]]
         s->yield_or_poll();
     else
         std::this_thread::yield();
-    if (s == nullptr || detail::scope_access::may_be_cancelled(s->running())) [[unlikely]]
+    if (s == nullptr || detail::may_be_cancelled(s->running())) [[unlikely]]
         throw_if_cancelled();
 }
 

@@ -54,7 +54,6 @@
 
 namespace creel {
 
-class cancel_scope;
 class wait_list;
 class wait_node;
 class list_waiter;
@@ -418,8 +417,11 @@ constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left) noe
 // The kind for waits on which nobody else depends.
 inline constexpr wait_kind plain_wait{};
 
-// The innermost scope that the caller is in. Threads: any.
-[[nodiscard]] const cancel_scope* this_scope() noexcept;
+// Tells one cancel scope from another; it is only compared.
+using scope_id = const void*;
+
+// Of the innermost scope that the caller is in; null for none. Threads: any.
+[[nodiscard]] scope_id this_scope() noexcept;
 
 // Now, or when the caller's thread last polled, which is free: some microseconds earlier, or as
 // much as a fiber has computed since. Threads: any; a plain thread's is fresh.
@@ -430,7 +432,7 @@ inline constexpr wait_kind plain_wait{};
 // it waits for its children now, or because it has opened the nursery between the two since it
 // began, in the scope `within`, what the caller waits for. So, too, if the caller is a blocking
 // call of `by`. Threads: any. Cost: but for debug mode, two loads.
-void name_wait_for_ancestor(const wait_label& what, party_number by,
-                            std::optional<const cancel_scope*> within, const char* remedy) noexcept;
+void name_wait_for_ancestor(const wait_label& what, party_number by, std::optional<scope_id> within,
+                            const char* remedy) noexcept;
 
 } // namespace creel

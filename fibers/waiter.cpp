@@ -1,5 +1,7 @@
 #include <creel/fibers/wait_list.hpp>
 
+#include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
 #include <creel/fibers/detail/run/forked_run.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
@@ -8,7 +10,6 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
-#include <exception>
 
 namespace creel {
 
@@ -60,10 +61,6 @@ void poke(thread_parker& who) noexcept {
         futex_wake_one(who.futex_word);
 }
 
-int uncaught_exceptions_of(const parker& who) noexcept {
-    return who.home != nullptr ? who.home->uncaught_exceptions_of(who) : std::uncaught_exceptions();
-}
-
 } // namespace detail
 
 waiter::waiter(const waiter_kind& kind) noexcept
@@ -98,8 +95,8 @@ wake_reason waiter::park_thread(time_point own_deadline) {
         if (!withdraw_requested_) {
             wake_reason why = wake_reason::signalled;
             if (kind_->cancellable) {
-                detail::scope_access::notice(me);
-                if (detail::scope_access::visible_cancel(me) != nullptr)
+                detail::notice(me);
+                if (detail::visible_cancel(me) != nullptr)
                     why = wake_reason::cancelled;
             }
             if (why == wake_reason::signalled && own_deadline != time_point::max() &&
@@ -115,7 +112,7 @@ wake_reason waiter::park_thread(time_point own_deadline) {
             }
             deadline = own_deadline;
             if (kind_->cancellable)
-                deadline = std::min(deadline, detail::scope_access::earliest_event(me));
+                deadline = std::min(deadline, detail::earliest_event(me));
         }
         seen = detail::parked;
         if (me.futex_word.compare_exchange_strong(seen, detail::sleeping))
@@ -167,14 +164,14 @@ void wake(waiter& w) noexcept {
 namespace {
 
 void throw_if_cancelled(const detail::parker& me) {
-    if (detail::scope_access::may_be_cancelled(me)) [[unlikely]]
-        if (detail::scope_access::visible_cancel(me) != nullptr)
+    if (detail::may_be_cancelled(me)) [[unlikely]]
+        if (detail::visible_cancel(me) != nullptr)
             throw_cancelled();
 }
 
 void throw_if_thread_cancelled() {
     detail::parker& me = detail::this_parker();
-    detail::scope_access::glance(me);
+    detail::glance(me);
     throw_if_cancelled(me);
 }
 
@@ -204,15 +201,14 @@ bool check_cancel_in_place() {
 
 void throw_cancelled() {
     detail::parker& me = detail::this_parker();
-    const cancel_scope* s = detail::scope_access::visible_cancel(me);
+    const detail::scope_core* s = detail::visible_cancel(me);
     // None is in sight any more when a shield was raised after the wait had been withdrawn.
-    for (const cancel_scope* c = me.scope; s == nullptr && c != nullptr;
-         c = detail::scope_access::parent(*c))
-        if (c->reason() != nullptr)
+    for (const detail::scope_core* c = me.scope; s == nullptr && c != nullptr; c = c->parent)
+        if (c->own.reason != nullptr)
             s = c;
     if (me.home != nullptr)
-        me.home->about_to_throw_cancelled(s);
-    throw cancelled{s != nullptr ? detail::scope_access::reason_of(*s) : detail::unknown_reason()};
+        detail::audit_throw(me, s);
+    throw cancelled{s != nullptr ? s->own.reason : detail::unknown_reason()};
 }
 
 } // namespace creel

@@ -99,7 +99,7 @@ void run_session::root_begins(nursery& root) noexcept {
 
 void run_session::root_ended(nursery& root) noexcept {
     state_->shutdown.covers_nothing();
-    state_->root_cancel = creel::detail::scope_access::request_of(root.scope());
+    state_->root_cancel = creel::detail::core_of(root.scope()).request_in_sight();
 }
 
 // Waits for the Boost fibers that are inside a creel call. Their waits are under a cancel like the
@@ -107,7 +107,7 @@ void run_session::root_ended(nursery& root) noexcept {
 void run_session::wait_for_natives() {
     cancel_scope rest;
     rest.run([&] {
-        creel::detail::scope_access::request(rest, state_->root_cancel);
+        creel::detail::core_of(rest).request(state_->root_cancel);
         state_->shutdown.covers(rest);
         creel::detail::drain_natives();
         state_->shutdown.covers_nothing();

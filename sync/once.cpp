@@ -20,7 +20,7 @@ namespace creel::sync {
 struct once::caller : list_waiter {
     caller() noexcept : list_waiter(plain_wait) {}
     party_number party = this_party();
-    const cancel_scope* within = this_scope();
+    scope_id within = this_scope();
     bool its_turn = false; // the runner before it has failed
 };
 
@@ -28,7 +28,7 @@ bool once::begin() {
     caller me;
     const wait_label label = lock_.label();
     party_number runner = 0;
-    const cancel_scope* within = nullptr;
+    scope_id within = nullptr;
     {
         const std::lock_guard hold{lock_};
         if (done_.load(std::memory_order_relaxed))

@@ -122,7 +122,7 @@ bool flight_core::join(flight& mine) {
     std::size_t missing = 0;
     const wait_label label = lock_.label();
     party_number computes = 0;
-    const cancel_scope* within = nullptr;
+    scope_id within = nullptr;
     {
         const std::lock_guard hold{lock_};
         flight*& place = *flying_.find(mine);

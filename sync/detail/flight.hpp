@@ -142,7 +142,7 @@ struct flight {
     std::size_t hash;
     equal_function equal;
     party_number party;         // the caller
-    const cancel_scope* within; // the caller's scope; for debug mode
+    scope_id within; // the caller's scope; for debug mode
     flight* next = nullptr;     // in the chain
     wait_list followers;
     std::shared_ptr<const void> value{};

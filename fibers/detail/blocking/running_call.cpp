@@ -1,7 +1,7 @@
 #include <creel/fibers/detail/blocking/running_call.hpp>
 
-#include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <utility>
@@ -13,7 +13,7 @@ namespace creel::detail {
 namespace {
 
 struct running_call {
-    cancel_scope* scope = nullptr; // around f, on this thread; null: no call runs
+    scope_core* scope = nullptr; // around f, on this thread; null: no call runs
     const cancel_token* callers_token = nullptr;
     debugged_call debugged{};
 };
@@ -23,7 +23,7 @@ constinit thread_local running_call running_here{};
 
 caller_view::caller_view(const parker& caller)
     : token(current_token()),
-      deadline(scope_access::visible_deadline(caller)),
+      deadline(visible_deadline(caller)),
       party(this_party()),
       debug(caller.home->debug()) {
     ::pthread_sigmask(SIG_SETMASK, nullptr, &signals);
@@ -33,10 +33,10 @@ caller_view::caller_view(const parker& caller)
 // to the caller like any error, and on to the caller's scope that it is for. f has the caller's
 // signal mask, because a child process that f starts inherits the mask, whatever starts it.
 void run_as_caller(blocking_call& call, const caller_view& caller) noexcept {
-    cancel_scope scope;
+    scope_core scope;
     try {
-        scope_access::bind(scope, caller.token);
-        scope_access::enter(scope, duration{});
+        scope.bind(caller.token.state_);
+        scope.enter(duration{});
     } catch (...) {
         call.error = std::current_exception();
         return;
@@ -53,7 +53,7 @@ void run_as_caller(blocking_call& call, const caller_view& caller) noexcept {
     running_here = {};
     me.caller_deadline = time_point::max();
     std::swap(me.locals, call.locals);
-    scope_access::leave(scope);
+    scope.leave();
 }
 
 bool runs_blocking_call() noexcept {
@@ -64,14 +64,14 @@ debugged_call this_debugged_call() noexcept {
     return running_here.debugged;
 }
 
-const cancel_token* token_of_caller(const cancel_scope& scope) noexcept {
+const cancel_token* token_of_caller(const scope_core& scope) noexcept {
     return &scope == running_here.scope ? running_here.callers_token : nullptr;
 }
 
 void forget_caller_after_fork() noexcept {
     if (running_here.scope == nullptr)
         return;
-    scope_access::forget_links(*running_here.scope);
+    running_here.scope->forget_links();
     this_thread_parker().caller_deadline = time_point::max();
     running_here = {};
 }

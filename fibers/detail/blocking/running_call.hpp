@@ -9,13 +9,10 @@
 
 #include <csignal>
 
-namespace creel {
-class cancel_scope;
-}
-
 namespace creel::detail {
 
 struct parker;
+struct scope_core;
 
 // What f sees of the caller. It lies on the caller's stack until a helper thread takes the call,
 // and on the helper's stack from then on.
@@ -50,7 +47,7 @@ struct debugged_call {
 
 // The token of the caller, if `scope` is the scope around an f that runs on this thread; else null.
 // Whatever f asks of its own scope, and does to it, it asks of the caller's scope and does to that.
-[[nodiscard]] const cancel_token* token_of_caller(const cancel_scope& scope) noexcept;
+[[nodiscard]] const cancel_token* token_of_caller(const scope_core& scope) noexcept;
 
 // In a forked child. Another thread of the parent may have held the locks of the caller's tokens:
 // the rest of f does not ask the tokens any more.

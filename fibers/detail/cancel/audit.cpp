@@ -57,12 +57,12 @@ bool is_handling_cancelled() noexcept {
 
 // Does the one who opened this nursery await its children before it goes on with what it began in
 // `within`?
-bool is_awaited_inside(const nursery_core& n, std::optional<const cancel_scope*> within) noexcept {
+bool is_awaited_inside(const nursery_core& n, std::optional<scope_id> within) noexcept {
     if (n.joiner != nullptr || !within)
         return n.joiner != nullptr;
-    const cancel_scope* s = &n.scope;
+    const scope_core* s = &core_of(n.scope);
     do
-        s = scope_access::parent(*s);
+        s = s->parent;
     while (s != nullptr && s != *within);
     return s == *within;
 }
@@ -78,8 +78,8 @@ bool debug_is_in_environment() noexcept {
 // again instead, and so is thrown it again, it has caught the first and gone on. What tells a
 // second throw from a first is reset where the scope is left; cleanup that waits while unwinding
 // does not come here, for it does not see that scope.
-void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept {
-    fiber_record& self = *current_;
+void audit_throw(parker& thrown_in, const scope_core* absorber) noexcept {
+    auto& self = static_cast<fiber_record&>(thrown_in);
     const std::uint64_t id = number_of(self);
     if (self.thrown_for != absorber || self.thrown_in != id || absorber == nullptr) {
         self.thrown_for = absorber;
@@ -89,14 +89,14 @@ void scheduler::about_to_throw_cancelled(const cancel_scope* absorber) noexcept 
     }
     if (is_handling_cancelled())
         return;
-    ++counters_.cancels_swallowed;
-    if (!options_.debug || self.swallow_reported)
+    self.home->count_swallowed_cancel();
+    if (!self.home->debug() || self.swallow_reported)
         return;
     self.swallow_reported = true;
     std::fprintf(stderr,
                  "creel: debug: %s swallowed `cancelled` (%s) and waits again: rethrow it after "
                  "cleaning up, or let it pass\n",
-                 name_of(self).c_str(), text_of(*absorber->reason()).c_str());
+                 name_of(self).c_str(), text_of(*absorber->own.reason).c_str());
 }
 
 namespace {
@@ -157,12 +157,11 @@ std::string name_of_waiting(const waiter& w) noexcept {
     return detail::name_of(detail::scheduler::owner_of(w));
 }
 
-const cancel_scope* this_scope() noexcept {
+scope_id this_scope() noexcept {
     return detail::this_parker().scope;
 }
 
-void name_wait_for_ancestor(const wait_label& what, party_number by,
-                            std::optional<const cancel_scope*> within,
+void name_wait_for_ancestor(const wait_label& what, party_number by, std::optional<scope_id> within,
                             const char* remedy) noexcept {
     using namespace detail;
     scheduler* const s = this_scheduler;

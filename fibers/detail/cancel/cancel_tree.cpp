@@ -29,240 +29,222 @@
 // and each can rise twice. It needs no stack, however deep scopes, nurseries and chains of tokens
 // are, for the caller may be a fiber. It runs no user code: tokens are told under their mutex,
 // withdrawals only unlink or mark.
-#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
+
+#include <creel/fibers/detail/cancel/standing_reason.hpp>
 #include <creel/fibers/detail/cancel/token.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/nursery/remote_entry.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
+#include <exception>
 
 namespace creel::detail {
 
 namespace {
 
-constexpr std::uint8_t look_at_it = 1;
-constexpr std::uint8_t look_beneath = 2;
+// True if a wait that obeys `scope` obeys its parent, too: rule 1 and 2 above.
+bool is_in_sight_of(const scope_core& scope, const scope_core& parent) noexcept {
+    return scope.entry_count == (parent.owner == scope.owner ? parent.entry_count : 0);
+}
 
 } // namespace
 
 // ---- what a wait sees ---------------------------------------------------------------------------
 
-bool scope_access::sees_innermost(const parker& who) noexcept {
-    const cancel_scope& innermost = *who.scope;
-    return uncaught_exceptions_of(who) == (innermost.owner_ == &who ? innermost.entry_count_ : 0);
+int uncaught_exceptions_of(const parker& p) noexcept {
+    return p.home != nullptr ? p.home->uncaught_exceptions_of(p) : std::uncaught_exceptions();
 }
 
-cancel_scope* scope_access::visible_cancel(const parker& who) noexcept {
-    return may_be_cancelled(who) && sees_innermost(who) ? who.scope->sight_ : nullptr;
+bool sees_innermost(const parker& p) noexcept {
+    return uncaught_exceptions_of(p) == (p.scope->owner == &p ? p.scope->entry_count : 0);
 }
 
-cancel_request scope_access::request_of(const cancel_scope& scope) noexcept {
-    const cancel_scope* s = scope.sight_;
-    if (s == nullptr)
+scope_core* visible_cancel(const parker& p) noexcept {
+    return may_be_cancelled(p) && sees_innermost(p) ? p.scope->sight : nullptr;
+}
+
+cancel_request scope_core::request_in_sight() const noexcept {
+    if (sight == nullptr)
         return {};
-    return {scope.sight_level_, s->reason_, s->requested_at_,
-            scope.sight_level_ == cancel_level::asked ? scope.sight_takes_effect_
-                                                      : s->requested_at_};
+    const time_point at = sight->own.requested_at;
+    return {sight->own.reason, at, sight_level == cancel_level::asked ? sight_takes_effect : at,
+            sight_level};
+}
+
+std::shared_ptr<const cancel_reason> scope_core::reason_in_sight() const noexcept {
+    if (sight != nullptr && sight->own.reason != nullptr)
+        return sight->own.reason;
+    return own.reason != nullptr ? own.reason : unknown_reason();
 }
 
 // Deadlines move too often to be kept in each scope, and are seldom asked for: this one walks.
-time_point scope_access::visible_deadline(const parker& who) noexcept {
+time_point visible_deadline(const parker& p) noexcept {
     time_point earliest = time_point::max();
-    if (who.scope == nullptr || !sees_innermost(who))
+    if (p.scope == nullptr || !sees_innermost(p))
         return earliest;
-    for (const cancel_scope* s = who.scope;;) {
-        earliest = std::min(earliest, s->own_ == cancel_level::cancelled ? time_point::min()
-                                                                         : s->next_event());
-        const cancel_scope* outside = s->parent_;
-        if (outside == nullptr && !s->shielded_ && who.home == nullptr)
-            return std::min(earliest, static_cast<const thread_parker&>(who).caller_deadline);
-        if (outside == nullptr || s->shielded_ || !is_in_sight_of(*s, *outside))
+    for (const scope_core* s = p.scope;;) {
+        earliest = std::min(earliest, s->own.level == cancel_level::cancelled ? time_point::min()
+                                                                              : s->next_event());
+        const scope_core* outside = s->parent;
+        if (outside == nullptr && !s->shielded && p.home == nullptr)
+            return std::min(earliest, static_cast<const thread_parker&>(p).caller_deadline);
+        if (outside == nullptr || s->shielded || !is_in_sight_of(*s, *outside))
             return earliest;
         s = outside;
     }
 }
 
-// ---- how a cancel spreads -----------------------------------------------------------------------
+// ---- how a change spreads -----------------------------------------------------------------------
 
-bool scope_access::is_in_sight_of(const cancel_scope& scope, const cancel_scope& parent) noexcept {
-    return scope.entry_count_ == (parent.owner_ == scope.owner_ ? parent.entry_count_ : 0);
-}
-
-void scope_access::add(cancel_scope& scope, std::uint8_t what, spread_work& work) noexcept {
+void spread_work::add(scope_core& scope, std::uint8_t what) noexcept {
     if (scope.to_spread_ == 0) {
         scope.next_to_spread_ = nullptr;
-        (work.first != nullptr ? work.last->next_to_spread_ : work.first) = &scope;
-        work.last = &scope;
+        (first_ != nullptr ? last_->next_to_spread_ : first_) = &scope;
+        last_ = &scope;
     }
     scope.to_spread_ |= what;
 }
 
-// One that is on no list, before all that are.
-void scope_access::add_first(cancel_scope& scope, spread_work& work) noexcept {
-    scope.next_to_spread_ = work.first;
-    if (work.first == nullptr)
-        work.last = &scope;
-    work.first = &scope;
+void spread_work::add_first(scope_core& scope) noexcept {
+    scope.next_to_spread_ = first_;
+    if (first_ == nullptr)
+        last_ = &scope;
+    first_ = &scope;
     scope.to_spread_ = look_at_it;
 }
 
-void scope_access::add_changed(cancel_scope& scope, spread_work& work) noexcept {
-    add(scope, look_at_it, work);
+void spread_work::run() noexcept {
+    while (scope_core* s = first_) {
+        first_ = s->next_to_spread_;
+        const std::uint8_t what = s->to_spread_;
+        s->to_spread_ = 0;
+        const bool changed = (what & look_at_it) != 0 && look(*s);
+        if (changed || (what & look_beneath) != 0)
+            look_below(*s);
+    }
 }
 
-// Brings what is in sight of the scope up to date; true if that has changed. Then its own token is
-// told, and the caller looks below it.
-bool scope_access::look(cancel_scope& scope, spread_work& work) noexcept {
-    cancel_scope* sight = nullptr;
+bool spread_work::look(scope_core& scope) noexcept {
+    scope_core* sight = nullptr;
     cancel_level level = cancel_level::none;
     time_point takes_effect = time_point::max();
-    if (const cancel_scope* p = scope.owner_ != nullptr ? scope.parent_ : nullptr;
-        p != nullptr && !scope.shielded_ && is_in_sight_of(scope, *p)) {
-        sight = p->sight_;
-        level = p->sight_level_;
-        takes_effect = p->sight_takes_effect_;
+    if (const scope_core* p = scope.owner != nullptr ? scope.parent : nullptr;
+        p != nullptr && !scope.shielded && is_in_sight_of(scope, *p)) {
+        sight = p->sight;
+        level = p->sight_level;
+        takes_effect = p->sight_takes_effect;
     }
-    if (scope.own_ > level) {
+    if (scope.own.level > level) {
         sight = &scope;
-        level = scope.own_;
-        takes_effect = level == cancel_level::asked ? scope.takes_effect_ : time_point::max();
-    } else if (level == cancel_level::asked && scope.own_ == cancel_level::asked) {
-        takes_effect = std::min(takes_effect, scope.takes_effect_);
+        level = scope.own.level;
+        takes_effect = level == cancel_level::asked ? scope.own.takes_effect : time_point::max();
+    } else if (level == cancel_level::asked && scope.own.level == cancel_level::asked) {
+        takes_effect = std::min(takes_effect, scope.own.takes_effect);
     }
-    if (sight == scope.sight_ && level == scope.sight_level_ &&
-        takes_effect == scope.sight_takes_effect_)
+    if (sight == scope.sight && level == scope.sight_level &&
+        takes_effect == scope.sight_takes_effect)
         return false;
-    scope.sight_ = sight;
-    scope.sight_level_ = level;
-    scope.sight_takes_effect_ = takes_effect;
-    if (scope.links_ != nullptr && level != cancel_level::none) [[unlikely]]
-        tell_tokens(scope, work);
+    scope.sight = sight;
+    scope.sight_level = level;
+    scope.sight_takes_effect = takes_effect;
+    if (scope.links != nullptr && level != cancel_level::none) [[unlikely]]
+        scope.tell_tokens(*this);
     return true;
 }
 
-// The scopes that this fiber has entered, from one of them on inwards (null: none), and then its
-// wait. Nurseries among them are put on the list, for their children.
-void scope_access::look_inwards(parker& who, cancel_scope* from, spread_work& work) noexcept {
-    for (cancel_scope* s = from; s != nullptr; s = s->inner_) {
-        if (!look(*s, work))
+// Nurseries among the scopes are put on the list, for their children.
+void spread_work::look_inwards(parker& p, scope_core* from) noexcept {
+    for (scope_core* s = from; s != nullptr; s = s->inner) {
+        if (!look(*s))
             return;
-        if (s->nursery_ != nullptr)
-            add(*s, look_beneath, work);
+        if (s->nursery != nullptr)
+            add(*s, look_beneath);
     }
-    waiter* w = who.waiting_on;
-    if (w != nullptr && who.home != nullptr && w->kind().cancellable &&
-        visible_cancel(who) != nullptr)
-        who.home->interrupt(*w, wake_reason::cancelled);
+    waiter* w = p.waiting_on;
+    if (w != nullptr && p.home != nullptr && w->kind().cancellable && may_be_cancelled(p) &&
+        sees_innermost(p))
+        p.home->interrupt(*w, wake_reason::cancelled);
 }
 
-void scope_access::look_below(cancel_scope& scope, spread_work& work) noexcept {
-    if (scope.owner_ == nullptr)
+void spread_work::look_below(scope_core& scope) noexcept {
+    if (scope.owner == nullptr)
         return; // it is not entered: there are only its tokens
-    if (nursery_core* n = scope.nursery_) {
-        const bool cancelled = sees_cancel(scope);
+    if (nursery_core* n = scope.nursery) {
+        const bool cancelled = scope.sees_cancel();
         if (n->entry != nullptr)
             n->entry->refuse(cancelled);
         for (task_record* t = n->first_child; t != nullptr; t = t->next) {
             if (t->runner != nullptr)
-                look_inwards(*t->runner, t->runner->outermost, work);
+                look_inwards(*t->runner, t->runner->outermost);
             else if (cancelled && t->in_line) [[unlikely]]
                 n->opener->home->drop_from_line(*t);
         }
     }
-    parker& owner = *scope.owner_;
+    parker& owner = *scope.owner;
     if (owner.outermost == &scope && owner.home != nullptr)
-        owner.home->look_at_natives(owner, work);
-    look_inwards(owner, scope.inner_, work);
+        owner.home->look_at_natives(owner, *this);
+    look_inwards(owner, scope.inner);
 }
 
-void scope_access::spread(spread_work& work) noexcept {
-    while (cancel_scope* s = work.first) {
-        work.first = s->next_to_spread_;
-        const std::uint8_t what = s->to_spread_;
-        s->to_spread_ = 0;
-        const bool changed = (what & look_at_it) != 0 && look(*s, work);
-        if (changed || (what & look_beneath) != 0)
-            look_below(*s, work);
-    }
-}
-
-void scope_access::spread(cancel_scope& scope) noexcept {
+void scope_core::spread() noexcept {
     spread_work work;
-    add_changed(scope, work);
-    spread(work);
+    work.add_changed(*this);
+    work.run();
 }
 
-void scope_access::move_fiber(parker& who, cancel_scope& to) noexcept {
-    if (who.outermost != nullptr)
-        who.outermost->parent_ = &to;
+void move_fiber(parker& p, scope_core& to) noexcept {
+    if (p.outermost != nullptr)
+        p.outermost->parent = &to;
     else
-        who.scope = &to;
+        p.scope = &to;
     spread_work work;
-    look_inwards(who, who.outermost, work);
-    spread(work);
-}
-
-void scope_access::hang(cancel_scope& scope, cancel_scope* parent) noexcept {
-    scope.parent_ = parent;
-    scope.owner_ = parent != nullptr ? parent->owner_ : nullptr;
-    scope.entry_count_ = parent != nullptr ? parent->entry_count_ : 0;
-}
-
-// Timers of scopes inside each other may be due together, the inner ones first: the outermost scope
-// whose time has passed is cancelled before them, and they then change nothing.
-void scope_access::fire_deadline(timer& fired) noexcept {
-    cancel_scope& scope = *static_cast<cancel_scope::deadline_timer&>(fired).scope;
-    if (!sees_cancel(scope) && scope.parent_ != nullptr) {
-        const time_point t = now();
-        cancel_scope* outermost = nullptr;
-        for (cancel_scope* s = scope.parent_; s != nullptr; s = s->parent_)
-            if (s->own_ != cancel_level::cancelled && s->next_event() <= t)
-                outermost = s;
-        if (outermost != nullptr && outermost->expire())
-            spread(*outermost);
-    }
-    if (scope.expire())
-        spread(scope);
+    work.look_inwards(p, p.outermost);
+    work.run();
 }
 
 // ---- plain threads ------------------------------------------------------------------------------
 
-void scope_access::notice(parker& who) noexcept {
-    look_at_own(who, [](token_link&) { return true; });
-}
-
-// Threads that share a token would meet at its mutex with every call otherwise.
-void scope_access::glance(parker& who) noexcept {
-    look_at_own(who, [](token_link& l) {
-        return l.state->level.load(std::memory_order_acquire) != cancel_level::none;
-    });
-}
+namespace {
 
 // What has changed is listed from the innermost scope outwards, so the outermost is looked at
-// first.
+// first. `asks(link)`: is the state of this token to be read under its lock?
 template <typename Asks>
-void scope_access::look_at_own(parker& who, Asks asks) noexcept {
+void look_at_own(parker& p, Asks asks) noexcept {
     spread_work work;
-    const time_point earliest = earliest_event(who);
+    const time_point earliest = earliest_event(p);
     const time_point t = earliest == time_point::max() ? time_point::min() : now();
-    for (cancel_scope* s = who.scope; s != nullptr; s = s->parent_) {
+    for (scope_core* s = p.scope; s != nullptr; s = s->parent) {
         bool changed = false;
-        for (token_link* l = s->links_; l != nullptr; l = l->next_of_scope)
+        for (token_link* l = s->links; l != nullptr; l = l->next_of_scope)
             changed = (asks(*l) && s->take(l->state->current(*l))) || changed;
         if (s->next_event() <= t)
             changed = s->expire() || changed;
         if (changed)
-            add_first(*s, work);
+            work.add_first(*s);
     }
-    spread(work);
+    work.run();
 }
 
-time_point scope_access::earliest_event(const parker& who) noexcept {
+} // namespace
+
+void notice(parker& p) noexcept {
+    look_at_own(p, [](token_link&) { return true; });
+}
+
+// Threads that share a token would meet at its mutex with every call otherwise.
+void glance(parker& p) noexcept {
+    look_at_own(p, [](token_link& l) {
+        return l.state->level.load(std::memory_order_acquire) != cancel_level::none;
+    });
+}
+
+time_point earliest_event(const parker& p) noexcept {
     time_point earliest = time_point::max();
-    for (const cancel_scope* s = who.scope; s != nullptr; s = s->parent_)
-        if (s->own_ != cancel_level::cancelled)
+    for (const scope_core* s = p.scope; s != nullptr; s = s->parent)
+        if (s->own.level != cancel_level::cancelled)
             earliest = std::min(earliest, s->next_event());
     return earliest;
 }

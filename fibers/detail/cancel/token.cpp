@@ -1,5 +1,6 @@
 #include <creel/fibers/detail/cancel/token.hpp>
 
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
@@ -13,25 +14,13 @@ bool is_own_thread(const parker& owner) noexcept {
     return owner.home != nullptr ? owner.home == this_scheduler : &owner == &this_thread_parker();
 }
 
-bool take_over(cancel_request& known, const cancel_request& r) noexcept {
-    if (!says_more(r, known))
-        return false;
-    if (known.reason == nullptr) {
-        known.reason = r.reason;
-        known.requested_at = r.requested_at;
-    }
-    known.level = r.level;
-    known.takes_effect = r.takes_effect;
-    return true;
-}
-
 } // namespace
 
 void token_state::request(const cancel_request& r, spread_work& work) noexcept {
     const std::lock_guard lock{mutex_};
-    if (!take_over(called_, r))
+    if (!called_.rise_to(r))
         return;
-    static_cast<void>(take_over(request_, r));
+    static_cast<void>(request_.rise_to(r));
     level.store(request_.level, std::memory_order_release); // pairs with cancel_token::cancelled()
     for (token_link* l = links_; l != nullptr; l = l->next)
         send(*l, work);
@@ -39,7 +28,7 @@ void token_state::request(const cancel_request& r, spread_work& work) noexcept {
 
 void token_state::follow(const cancel_request& r, spread_work& work) noexcept {
     const std::lock_guard lock{mutex_};
-    if (!take_over(request_, r))
+    if (!request_.rise_to(r))
         return;
     level.store(request_.level, std::memory_order_release);
     for (token_link* l = links_; l != nullptr; l = l->next)
@@ -87,8 +76,8 @@ void token_state::send(token_link& link, spread_work& work) noexcept {
     if (link.owner == nullptr)
         return; // not entered yet: it looks when it is
     if (is_own_thread(*link.owner)) {
-        if (scope_access::take(*link.scope, meant_for(link)))
-            scope_access::add_changed(*link.scope, work);
+        if (link.scope->take(meant_for(link)))
+            work.add_changed(*link.scope);
     } else if (link.owner->home == nullptr) {
         poke(static_cast<thread_parker&>(*link.owner));
     } else if (!link.in_flight) {
@@ -106,8 +95,7 @@ void token_state::send(token_link& link, spread_work& work) noexcept {
                 delete &delivered;
                 return;
             }
-            if (scope_access::take(*delivered.scope, state.current(delivered)))
-                scope_access::spread(*delivered.scope);
+            delivered.scope->request(state.current(delivered));
         };
         link.owner->home->post(link);
     }
@@ -153,66 +141,65 @@ cancel_request token_state::current(const token_link& link) noexcept {
 
 // ---- the scope's side ---------------------------------------------------------------------------
 
-token_link& scope_access::link(cancel_scope& scope, std::shared_ptr<token_state> state,
-                               bool is_own) {
+token_link& scope_core::link(std::shared_ptr<token_state> state, bool is_own) {
     auto* l = new token_link;
     l->state = std::move(state);
-    l->scope = &scope;
+    l->scope = this;
     l->is_own = is_own;
-    l->next_of_scope = scope.links_;
-    scope.links_ = l;
-    l->state->add(*l, scope.owner_);
+    l->next_of_scope = links;
+    links = l;
+    l->state->add(*l, owner);
     return *l;
 }
 
-const std::shared_ptr<token_state>& scope_access::own_token(cancel_scope& scope) {
-    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+const std::shared_ptr<token_state>& scope_core::own_token() {
+    for (token_link* l = links; l != nullptr; l = l->next_of_scope)
         if (l->is_own)
             return l->state;
-    token_link& l = link(scope, std::make_shared<token_state>(), true);
-    static_cast<void>(l.state->move_deadline(scope.deadline_)); // it was never asked
-    if (scope.sight_level_ != cancel_level::none) {
+    token_link& l = link(std::make_shared<token_state>(), true);
+    static_cast<void>(l.state->move_deadline(deadline)); // it was never asked
+    if (sight_level != cancel_level::none) {
         spread_work work;
-        tell_tokens(scope, work);
-        spread(work);
+        tell_tokens(work);
+        work.run();
     }
     return l.state;
 }
 
-void scope_access::bind(cancel_scope& scope, const std::shared_ptr<token_state>& state) {
-    link(scope, state, false);
+void scope_core::bind(const std::shared_ptr<token_state>& state) {
+    link(state, false);
 }
 
-void scope_access::enter_links(cancel_scope& scope, parker& who) noexcept {
-    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
-        static_cast<void>(scope.take(l->state->enter(*l, who)));
+void scope_core::enter_links(parker& me) noexcept {
+    for (token_link* l = links; l != nullptr; l = l->next_of_scope)
+        static_cast<void>(take(l->state->enter(*l, me)));
 }
 
-void scope_access::enter_failed(cancel_scope& scope) noexcept {
-    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+void scope_core::enter_failed() noexcept {
+    for (token_link* l = links; l != nullptr; l = l->next_of_scope)
         l->state->enter_failed(*l);
 }
 
-void scope_access::tell_tokens(cancel_scope& scope, spread_work& work) noexcept {
-    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+void scope_core::tell_tokens(spread_work& work) noexcept {
+    for (token_link* l = links; l != nullptr; l = l->next_of_scope)
         if (l->is_own)
-            l->state->follow(request_of(scope), work);
+            l->state->follow(request_in_sight(), work);
 }
 
-bool scope_access::set_token_deadline(cancel_scope& scope, time_point deadline) noexcept {
-    for (token_link* l = scope.links_; l != nullptr; l = l->next_of_scope)
+bool scope_core::set_token_deadline(time_point next) noexcept {
+    for (token_link* l = links; l != nullptr; l = l->next_of_scope)
         if (l->is_own)
-            return l->state->move_deadline(deadline);
+            return l->state->move_deadline(next);
     return true;
 }
 
 // The scope is left, or was never entered. What its token says from now on does not change by
 // itself: a deadline that passes later cancels nothing.
-void scope_access::drop_links(cancel_scope& scope) noexcept {
-    while (token_link* l = scope.links_) {
-        scope.links_ = l->next_of_scope;
+void scope_core::drop_links() noexcept {
+    while (token_link* l = links) {
+        links = l->next_of_scope;
         const std::shared_ptr<token_state> state = l->state; // remove() may delete the link
-        if (l->is_own && scope.deadline_ > now())
+        if (l->is_own && deadline > now())
             static_cast<void>(state->move_deadline(time_point::max()));
         state->remove(*l);
     }

@@ -8,7 +8,7 @@
 // other tokens) goes through a work list.
 #pragma once
 
-#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/cancel/scope_core.hpp>
 #include <creel/fibers/waiter.hpp>
 
 #include <atomic>
@@ -20,7 +20,7 @@ namespace creel::detail {
 // Made on the heap, because it may be on its way through an inbox when its scope is left.
 struct token_link : inbox_node {
     std::shared_ptr<token_state> state{};
-    cancel_scope* scope = nullptr;
+    scope_core* scope = nullptr;
     bool is_own = false;                 // the state is of scope's own token, and follows it
     token_link* next_of_scope = nullptr; // own thread
 
@@ -75,12 +75,6 @@ private:
     token_link* links_ = nullptr; // oldest first, so that outer scopes come before inner ones
     token_link* last_link_ = nullptr;
     std::atomic<time_point::rep> deadline_{no_deadline};
-};
-
-// The scopes of this thread that a cancel has yet to be spread from, see cancel_tree.cpp.
-struct spread_work {
-    cancel_scope* first = nullptr;
-    cancel_scope* last = nullptr;
 };
 
 } // namespace creel::detail

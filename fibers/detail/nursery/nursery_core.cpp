@@ -77,8 +77,8 @@ nursery_core::nursery_core(error_policy on_error, std::string_view called, std::
     CREEL_ASSERT(opener->home != nullptr,
                  "a nursery (with_nursery, all, race, map) needs a running scheduler: call it "
                  "inside io::run");
-    scope_access::set_nursery(scope, this);
-    scope_access::enter(scope, duration{});
+    core_of(scope).nursery = this;
+    core_of(scope).enter(duration{});
 }
 
 nursery_core::~nursery_core() {
@@ -123,7 +123,7 @@ void nursery_core::free_slot() noexcept {
 // ---- children -----------------------------------------------------------------------------------
 
 task_result& nursery_core::refused(const std::source_location& from) const noexcept {
-    return task_result::refused(scope_access::reason_in_sight_of(scope), from);
+    return task_result::refused(core_of(scope).reason_in_sight(), from);
 }
 
 task_record* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
@@ -240,7 +240,7 @@ void nursery_core::take_over(task_record& t) noexcept {
     t.next = nullptr;
     link(t);
     t.parent = this;
-    scope_access::move_fiber(*t.runner, scope);
+    move_fiber(*t.runner, core_of(scope));
     if (from.children == 0 && from.joiner != nullptr)
         from.wake_joiner();
 }
@@ -284,7 +284,7 @@ bool nursery_core::settle() {
     open = false;
     if (entry != nullptr)
         std::exchange(entry, nullptr)->drop_reference();
-    const bool absorbs = scope_access::leave_absorbing(scope);
+    const bool absorbs = core_of(scope).leave_absorbing();
     if (!errors.empty()) [[unlikely]]
         opener->thrown_for = nullptr; // a `cancelled` of the body is dropped here, not swallowed
     return absorbs;
@@ -299,11 +299,11 @@ void nursery_core::join() {
 
 void nursery_core::abandon() noexcept {
     open = false;
-    scope_access::leave(scope);
+    core_of(scope).leave();
 }
 
 void nursery_core::throw_absorbed() const {
-    throw task_cancelled{scope_access::reason_in_sight_of(scope), where};
+    throw task_cancelled{core_of(scope).reason_in_sight(), where};
 }
 
 remote_entry& nursery_core::remote() {
@@ -311,7 +311,7 @@ remote_entry& nursery_core::remote() {
                  "remote() is called on the nursery's thread; copy the handle to others");
     CREEL_ASSERT(open, has_ended);
     if (entry == nullptr)
-        entry = new remote_entry{*this, *opener->home, scope_access::own_token(scope),
+        entry = new remote_entry{*this, *opener->home, core_of(scope).own_token(),
                                  cancelled_for_children()};
     return *entry;
 }

@@ -49,7 +49,7 @@ struct nursery_core {
     void adopt(task_record& t) noexcept; // the same for one that another thread has made
 
     [[nodiscard]] bool cancelled_for_children() const noexcept {
-        return scope_access::sees_cancel(scope);
+        return core_of(scope).sees_cancel();
     }
 
     // Places among max_children. One that is freed goes to who has waited longest for it.

@@ -115,7 +115,7 @@ void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
     try {
         scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
     } catch (const std::bad_alloc&) { // nothing has happened yet; this one allocates nothing
-        scope_access::request(scope, make_request(untold.get(), duration{}));
+        core_of(scope).request(cancel_request::now(untold.get()));
     }
 }
 

@@ -2,8 +2,7 @@
 // algorithm. What of it switches contexts is in switch.cpp.
 #include <creel/fibers/detail/run/scheduler.hpp>
 
-#include <creel/fibers/cancel_scope.hpp>
-#include <creel/fibers/detail/cancel/token.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/system/valgrind.hpp>
 
 #include <boost/fiber/scheduler.hpp>
@@ -34,19 +33,19 @@ void guess_context_stack(fiber_record& f) {
 } // namespace
 
 void scheduler::look_at_natives(const parker& who, spread_work& work) noexcept {
-    if (&who != &*main_ || !scope_access::look(natives_scope_, work))
+    if (&who != &*main_ || !work.look(natives_scope_))
         return;
     for (auto& [c, f] : natives_)
-        scope_access::look_inwards(f, f.outermost, work);
+        work.look_inwards(f, f.outermost);
 }
 
 void scheduler::outermost_changed(const parker& who) noexcept {
     if (&who != &*main_)
         return;
-    scope_access::hang(natives_scope_, who.outermost);
+    natives_scope_.hang_under(who.outermost);
     spread_work work;
     look_at_natives(who, work);
-    scope_access::spread(work);
+    work.run();
 }
 
 // True while a Boost fiber is inside a creel call: parked in one, or in a scope or nursery of its

@@ -1,7 +1,7 @@
 // The loop of a scheduler: how a fiber waits, what runs next, and when the outside world is polled.
 #include <creel/fibers/detail/run/scheduler.hpp>
 
-#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/system/relax_core.hpp>
 
 #include <algorithm>
@@ -42,8 +42,8 @@ wake_reason scheduler::park(waiter& w) {
     self.waiting_on = &w;
     if (options_.debug) [[unlikely]]
         name_wait_in_call_once();
-    if (scope_access::may_be_cancelled(self) && w.kind_->cancellable &&
-        scope_access::visible_cancel(self) != nullptr) [[unlikely]]
+    if (may_be_cancelled(self) && w.kind_->cancellable && visible_cancel(self) != nullptr)
+        [[unlikely]]
         interrupt(w, wake_reason::cancelled);
     suspend_current();
     return self.reason;

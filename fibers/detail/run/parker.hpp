@@ -6,29 +6,25 @@
 #include <atomic>
 #include <cstdint>
 
-namespace creel {
-class cancel_scope;
-}
-
 namespace creel::detail {
 
 class scheduler;
 struct local_binding;
 struct nursery_core;
-struct scope_access;
+struct scope_core;
 
 // Everything here belongs to the parker's own thread, save `futex_word`.
 struct parker {
-    scheduler* home = nullptr;         // null for a plain thread
-    cancel_scope* scope = nullptr;     // the innermost one, its nursery's if it entered none
-    cancel_scope* outermost = nullptr; // of those it entered itself
-    waiter* waiting_on = nullptr;      // null while it runs or is ready
+    scheduler* home = nullptr;       // null for a plain thread
+    scope_core* scope = nullptr;     // the innermost one, its nursery's if it entered none
+    scope_core* outermost = nullptr; // of those it entered itself
+    waiter* waiting_on = nullptr;    // null while it runs or is ready
     wake_reason reason = wake_reason::signalled; // how the last park ended
     bool swallow_reported = false;               // as thrown_for
     int budget = 0;                              // cancellation points left before it must yield
     // For the audit of swallowed cancels: the scope `cancelled` was thrown for last, and in which
     // task. Only cancels write it.
-    const cancel_scope* thrown_for = nullptr;
+    const scope_core* thrown_for = nullptr;
     std::uint64_t thrown_in = 0;
     // What local<T>s are bound to; a carrier's task has its own.
     local_binding* locals = nullptr;
@@ -51,8 +47,5 @@ void poke(thread_parker& who) noexcept;
 
 // The calling thread's own, also while it has a scheduler.
 [[nodiscard]] thread_parker& this_thread_parker() noexcept;
-
-// Its uncaught_exceptions(): live for who runs, saved at the switch for who does not.
-[[nodiscard]] int uncaught_exceptions_of(const parker& who) noexcept;
 
 } // namespace creel::detail

@@ -226,12 +226,6 @@ void scheduler::remove_marker() noexcept {
     marker_queued_ = false;
 }
 
-int scheduler::uncaught_exceptions_of(const parker& who) const noexcept {
-    return static_cast<int>(
-        &who == current_ ? exceptions_->uncaught_exceptions
-                         : static_cast<const fiber_record&>(who).exceptions.uncaught_exceptions);
-}
-
 scheduler_statistics scheduler::statistics() const noexcept {
     scheduler_statistics s = counters_;
     s.tasks_spawned = s.tasks_finished + tasks_alive_;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
 #include <creel/fibers/detail/run/fiber_record.hpp>
 #include <creel/fibers/detail/run/native_records.hpp>
 #include <creel/fibers/detail/run/ready_queue.hpp>
@@ -104,7 +105,12 @@ public:
     [[nodiscard]] fiber_record& running() noexcept { return *current_; }
     [[nodiscard]] time_point now() noexcept { return outside_->now(); }
     [[nodiscard]] time_point last_poll() const noexcept { return last_poll_; }
-    [[nodiscard]] int uncaught_exceptions_of(const parker& who) const noexcept;
+    // Live for the fiber that runs, saved at the switch for the others.
+    [[nodiscard]] int uncaught_exceptions_of(const parker& p) const noexcept {
+        const exception_state& state =
+            &p == current_ ? *exceptions_ : static_cast<const fiber_record&>(p).exceptions;
+        return static_cast<int>(state.uncaught_exceptions);
+    }
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
     [[nodiscard]] std::size_t max_fibers() const noexcept { return options_.max_fibers; }
@@ -114,11 +120,12 @@ public:
     }
     void count_reported_error() noexcept { ++counters_.errors_reported; }
 
-    // audit.cpp: of cancels. Threads: own.
-    void about_to_throw_cancelled(const cancel_scope* absorber) noexcept;
+    void count_swallowed_cancel() noexcept { ++counters_.cancels_swallowed; }
     void count_cancel(duration from_request_to_exit) noexcept {
         counters_.cancel_latency.add(from_request_to_exit);
     }
+
+    // audit.cpp. Threads: own.
     void look_for_call_once() noexcept; // as the run begins, maybe inside one
     void name_wait_in_call_once() noexcept;
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }
@@ -280,7 +287,7 @@ private:
     time_point boost_deadline_ = time_point::max();
     std::optional<fiber_record> main_;
     std::optional<fiber_record> dispatcher_;
-    cancel_scope natives_scope_;
+    scope_core natives_scope_;
     native_records natives_;
     std::optional<stack_pool> stacks_;
     std::optional<node_pool> nodes_;
@@ -370,7 +377,7 @@ inline bool scheduler::can_run(const fiber_record& carrier, const task_record& t
 
 inline void scheduler::give(fiber_record& f, task_record& t) noexcept {
     f.current = &t;
-    f.scope = &t.parent->scope;
+    f.scope = &core_of(t.parent->scope);
     t.runner = &f;
 }
 

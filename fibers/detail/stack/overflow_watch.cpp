@@ -188,4 +188,34 @@ overflow_watch::~overflow_watch() {
     ::munmap(alternate_stack_, alternate_stack_bytes);
 }
 
+// Only where the stack pointer, too, has come to the end of that stack: a wild pointer may hit any
+// guard. x86-64's leaf functions use up to 128 bytes below it. The stack is usually the current
+// fiber's, and then the frame may be of any size; within a switch it may be another's.
+bool scheduler::explain_fault(const std::byte* address, const std::byte* stack_pointer,
+                              stack_overflow& found) const noexcept {
+    constexpr std::ptrdiff_t red_zone = 128;
+    if (!stacks_)
+        return false;
+    const stack_memory stack = stacks_->guarded_by(address);
+    if (stack.top == nullptr)
+        return false;
+    const fiber_record& f = carrier_record(stack);
+    const std::byte* const lowest = stack.top - stack.bytes;
+    if (stack_pointer != nullptr &&
+        (stack_pointer >= lowest + red_zone ||
+         (&f != current_ && stacks_->guarded_by(stack_pointer - red_zone).top != stack.top)))
+        return false;
+    if (const task_record* t = f.current) {
+        found.name = t->name();
+        found.id = t->id;
+        found.spawned_in = t->spawned_at.file_name();
+        found.spawned_on_line = t->spawned_at.line();
+    }
+    found.stack_bytes = stack.bytes;
+    const std::byte* const reached =
+        stack_pointer != nullptr ? std::min(stack_pointer, address) : address;
+    found.used_bytes = static_cast<std::size_t>(stack.top - reached);
+    return true;
+}
+
 } // namespace creel::detail

@@ -170,7 +170,8 @@ void scheduler::end_idle(std::size_t count) noexcept {
     t.destroy_closure();
     if (meter_) [[unlikely]]
         meter_->measure_ended(t, current_->stack);
-    CREEL_ASSERT(current_->scope == &t.parent->scope, "a task ended inside a scope it entered");
+    CREEL_ASSERT(current_->scope == &core_of(t.parent->scope),
+                 "a task ended inside a scope it entered");
     if (error == nullptr && t.result == nullptr && t.locals == nullptr) [[likely]]
         end_task(t);
     else
@@ -206,7 +207,7 @@ void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) n
     task_result* result = t.result;
     // What waits in get() is woken before the nursery may cancel it: it has its result.
     if (result != nullptr)
-        result->end(error, by_cancel ? scope_access::reason_in_sight_of(parent.scope) : nullptr);
+        result->end(error, by_cancel ? core_of(parent.scope).reason_in_sight() : nullptr);
     if (how == ending::never_ran)
         parent.child_never_ran();
     else if (error != nullptr && !reported)
@@ -301,36 +302,6 @@ void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
     idle_ = &self;
     ++idle_count_;
     switch_to(next);
-}
-
-// Only where the stack pointer, too, has come to the end of that stack: a wild pointer may hit any
-// guard. x86-64's leaf functions use up to 128 bytes below it. The stack is usually the current
-// fiber's, and then the frame may be of any size; within a switch it may be another's.
-bool scheduler::explain_fault(const std::byte* address, const std::byte* stack_pointer,
-                              stack_overflow& found) const noexcept {
-    constexpr std::ptrdiff_t red_zone = 128;
-    if (!stacks_)
-        return false;
-    const stack_memory stack = stacks_->guarded_by(address);
-    if (stack.top == nullptr)
-        return false;
-    const fiber_record& f = carrier_record(stack);
-    const std::byte* const lowest = stack.top - stack.bytes;
-    if (stack_pointer != nullptr &&
-        (stack_pointer >= lowest + red_zone ||
-         (&f != current_ && stacks_->guarded_by(stack_pointer - red_zone).top != stack.top)))
-        return false;
-    if (const task_record* t = f.current) {
-        found.name = t->name();
-        found.id = t->id;
-        found.spawned_in = t->spawned_at.file_name();
-        found.spawned_on_line = t->spawned_at.line();
-    }
-    found.stack_bytes = stack.bytes;
-    const std::byte* const reached =
-        stack_pointer != nullptr ? std::min(stack_pointer, address) : address;
-    found.used_bytes = static_cast<std::size_t>(stack.top - reached);
-    return true;
 }
 
 } // namespace creel::detail

@@ -23,8 +23,8 @@ void for_each_task(const parker& root, Visit visit) {
     std::vector<siblings> stack;
     const auto push_nurseries = [&stack](const parker& who, std::size_t depth) {
         const std::size_t outside = stack.size();
-        for (const cancel_scope* s = who.outermost; s != nullptr; s = scope_access::inner(*s))
-            if (const nursery_core* n = scope_access::nursery(*s))
+        for (const scope_core* s = who.outermost; s != nullptr; s = s->inner)
+            if (const nursery_core* n = s->nursery)
                 stack.push_back({n->first_child, depth});
         std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(outside), stack.end());
     };

@@ -9,6 +9,7 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/entry_point.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/exception_group.hpp>

@@ -79,6 +79,11 @@ public:
     // has passed, noticed or not, before it was left. Cost: a clock read if it has a deadline.
     [[nodiscard]] bool cancel_called() const noexcept { return core_.cancel_called(); }
 
+    // True if a wait directly in this scope throws: a cancel of the scope itself, or one from
+    // outside that it sees, has taken effect. Threads: the one that entered the scope. Cost: a
+    // load.
+    [[nodiscard]] bool cancel_in_effect() const noexcept { return core_.sees_cancel(); }
+
     // Why this scope itself was cancelled; null while it is not. Valid as long as the scope.
     [[nodiscard]] const cancel_reason* reason() const noexcept { return core_.own.reason.get(); }
 

@@ -12,6 +12,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/spawn_options.hpp>
@@ -218,32 +219,21 @@ struct nursery_access {
     static nursery_core& core(nursery& n) noexcept { return n.core_; }
 
     template <typename Body>
-    static auto run(nursery& n, Body& body)
-        -> std::remove_cvref_t<std::invoke_result_t<Body&, nursery&>> {
-        using result = std::invoke_result_t<Body&, nursery&>;
-        if constexpr (std::is_void_v<result>) {
-            try {
-                body(n);
-            } catch (const cancelled&) {
-                n.core_.failed(std::current_exception(), true, nullptr);
-            } catch (...) {
-                n.core_.failed(std::current_exception(), false, nullptr);
-            }
-            n.core_.join();
-        } else {
-            std::optional<std::remove_cvref_t<result>> value;
-            try {
-                value.emplace(body(n));
-            } catch (const cancelled&) {
-                n.core_.failed(std::current_exception(), true, nullptr);
-            } catch (...) {
-                n.core_.failed(std::current_exception(), false, nullptr);
-            }
-            n.core_.join();
+    static auto run(nursery& n, Body& body) -> plain_result<Body, nursery&> {
+        using result = plain_result<Body, nursery&>;
+        std::optional<filled<result>> value;
+        try {
+            fill(value, body, n);
+        } catch (const cancelled&) {
+            n.core_.failed(std::current_exception(), true, nullptr);
+        } catch (...) {
+            n.core_.failed(std::current_exception(), false, nullptr);
+        }
+        n.core_.join();
+        if constexpr (!std::is_void_v<result>)
             if (!value)
                 n.core_.throw_absorbed();
-            return std::move(*value);
-        }
+        return unfilled<result>(value);
     }
 };
 
@@ -258,14 +248,14 @@ struct nursery_access {
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())
-    -> std::remove_cvref_t<std::invoke_result_t<Body&, nursery&>> {
+    -> detail::plain_result<Body, nursery&> {
     nursery n = detail::nursery_access::open(std::move(options), where);
     return detail::nursery_access::run(n, body);
 }
 
 template <typename Body>
 auto with_nursery(Body&& body, std::source_location where = std::source_location::current())
-    -> std::remove_cvref_t<std::invoke_result_t<Body&, nursery&>> {
+    -> detail::plain_result<Body, nursery&> {
     nursery n = detail::nursery_access::open(where);
     return detail::nursery_access::run(n, body);
 }

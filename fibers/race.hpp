@@ -99,8 +99,7 @@ auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {
     race.begin(
         [&] { detail::spawn_runners(n, race, winner, std::index_sequence_for<F...>{}, f...); });
     race.finish();
-    if constexpr (!std::is_void_v<result>)
-        return std::move(*winner);
+    return detail::unfilled<result>(winner);
 }
 
 } // namespace creel

@@ -78,10 +78,6 @@ bool on_scheduler() noexcept {
     return detail::scheduler::current() != nullptr;
 }
 
-void detail::drain_natives() noexcept {
-    scheduler::current()->drain();
-}
-
 bool in_debug_mode() noexcept {
     return detail::scheduler::current()->debug();
 }

@@ -2,6 +2,8 @@
 // virtual clock, come in by. Programs call io::run.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/latency_histogram.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
@@ -77,11 +79,6 @@ void run_on(poller& outside, const scheduler_options& options, const std::functi
 // which sees the local<T>s of this one, and waits. Throws: what f throws; std::system_error when no
 // thread can be started.
 void on_living_thread(const std::function<void()>& f);
-
-// Waits until no Boost fiber is inside a creel call any more, as a run does when its function has
-// returned: for who wants that wait to be in a scope, in which the Boost fibers then wait, too.
-// Parks: until then. Cancel: no. Threads: own, the main fiber.
-void drain_natives() noexcept;
 } // namespace detail
 
 // Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended, and
@@ -98,32 +95,19 @@ void drain_natives() noexcept;
 // std::bad_alloc. Cost: about 0.2 ms.
 template <typename F>
 auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
-    -> std::remove_cvref_t<std::invoke_result_t<F&>> {
-    using result = std::remove_cvref_t<std::invoke_result_t<F&>>;
+    -> detail::plain_result<F> {
     std::exception_ptr error;
-    if constexpr (std::is_void_v<result>) {
-        detail::run_on(outside, options, [&] {
-            try {
-                f();
-            } catch (...) {
-                error = std::current_exception();
-            }
-        });
-        if (error)
-            std::rethrow_exception(error);
-    } else {
-        std::optional<result> value;
-        detail::run_on(outside, options, [&] {
-            try {
-                value.emplace(f());
-            } catch (...) {
-                error = std::current_exception();
-            }
-        });
-        if (error)
-            std::rethrow_exception(error);
-        return std::move(*value);
-    }
+    std::optional<detail::filled_result<F>> value;
+    detail::run_on(outside, options, [&] {
+        try {
+            detail::fill(value, f);
+        } catch (...) {
+            error = std::current_exception();
+        }
+    });
+    if (error)
+        std::rethrow_exception(error);
+    return detail::unfilled<detail::plain_result<F>>(value);
 }
 
 } // namespace creel

@@ -11,17 +11,16 @@
 #pragma once
 
 #include <creel/fibers/detail/task/task_result.hpp>
+#include <creel/fibers/wait_list.hpp>
 
+#include <string>
 #include <type_traits>
 #include <utility>
 
 namespace creel {
 
 class nursery;
-
-namespace sync::detail {
-struct task_access;
-}
+class task_end;
 
 template <typename R>
 class [[nodiscard]] task {
@@ -68,7 +67,7 @@ public:
 
 private:
     friend class nursery;
-    friend struct sync::detail::task_access; // for select
+    friend class task_end;
 
     struct taken {
         detail::task_result* result;
@@ -82,6 +81,41 @@ private:
     }
 
     detail::task_result* result_ = nullptr;
+};
+
+// The end of a child as one of several things that a fiber waits for, of which the first wakes it:
+// sync::select waits with it. The fiber parks once; each of its waits has a wait_node, and all
+// nodes share one wait_claim.
+//
+//     child.watch(node, claim);           // before the park
+//     if (claim.winner() == &node) ...    // behind it: the child's end has come first
+//     child.unwatch(node);                // in any case
+//
+// It refers to the child, and not to the handle: the task<R> must be kept, not asked, meanwhile.
+// Threads: the child's; any once its run has ended.
+class task_end {
+public:
+    // The handle must not be empty.
+    template <typename R>
+    explicit task_end(const task<R>& t) noexcept : result_(t.result_) {
+        detail::task_result::require(result_);
+    }
+
+    // True when the child has ended, or never will start. Parks: never.
+    [[nodiscard]] bool has_come() const noexcept { return result_->ended; }
+
+    // From now on the child, when it ends, claims `claim` for `node`, and if it is the first to do
+    // so wakes the waiter of the node. Only for a child that has not ended, and one wait or get()
+    // at a time. Parks: never.
+    void watch(wait_node& node, wait_claim& claim) noexcept { result_->watch(node, claim); }
+    // Ends that; does nothing if the child has ended since. Parks: never.
+    void unwatch(const wait_node& node) noexcept { result_->unwatch(node); }
+
+    // For waiter_kind::describe: appends "the result of" and which child. Cost: allocates.
+    void describe(std::string& text) const { result_->describe(text); }
+
+private:
+    detail::task_result* result_;
 };
 
 } // namespace creel

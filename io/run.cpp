@@ -1,14 +1,17 @@
 #include <creel/io/run.hpp>
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/error_origin.hpp>
+#include <creel/fibers/entry_point.hpp>
 #include <creel/io/detail/process/descriptor_limit.hpp>
 #include <creel/io/detail/process/shutdown.hpp>
 #include <creel/io/detail/process/signals.hpp>
 #include <creel/io/detail/process/standard_descriptors.hpp>
 #include <creel/io/detail/ring/ring.hpp>
 
+#include <exception>
+#include <memory>
 #include <string>
+#include <utility>
 
 namespace creel::io {
 
@@ -18,8 +21,11 @@ interrupted::interrupted(int signal_number)
 
 namespace detail {
 
-struct run_session::state {
-    state(const run_options& o, ring_statistics& l)
+namespace {
+
+// One run, on the thread that it is on: its ring and its shutdown.
+struct run_session {
+    run_session(const run_options& o, ring_statistics& l)
         : options(o),
           last(l),
           uring(kernel_ring::take({o.ring_entries, o.completion_entries})),
@@ -27,8 +33,10 @@ struct run_session::state {
         uring.set_supervisor(&shutdown);
         set_current_ring(&uring);
     }
+    run_session(const run_session&) = delete;
+    run_session& operator=(const run_session&) = delete;
 
-    ~state() {
+    ~run_session() {
         // Counted before end(), which waits for every operation that it finds. All fibers have
         // ended. An operation that is still under way has outlived its fiber, and the kernel may
         // write to that fiber's stack.
@@ -44,37 +52,42 @@ struct run_session::state {
             kernel_ring::keep(std::move(sound));
     }
 
-    run_options options;
-    ring_statistics& last;
+    // Runs main, and waits for the Boost fibers that are left; returns what they failed with.
+    std::exception_ptr schedule(entry_point& entry, const std::function<void(entry_point&)>& main);
+
+    const run_options options;
+    ring_statistics& last; // gets the ring's counters when it has ended
     ring uring;
-    run_shutdown shutdown;                       // of the root, then of wait_for_natives()
-    creel::detail::cancel_request root_cancel{}; // the cancel that the root had when it ended
+    run_shutdown shutdown;
     bool debug = false;
 };
 
-run_session::run_session(const run_options& options, ring_statistics& last) {
-    CREEL_ASSERT(!on_scheduler() && current_ring() == nullptr,
-                 "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
-                 "use another thread");
-    if (options.raise_descriptor_limit)
-        raise_descriptor_limit();
-    fill_standard_descriptors();
-    state_ = std::make_unique<state>(options, last);
-}
-
-run_session::~run_session() = default;
-
-std::exception_ptr run_session::schedule(const std::function<void()>& body) {
+std::exception_ptr run_session::schedule(entry_point& entry,
+                                         const std::function<void(entry_point&)>& main) {
+    scheduler_options scheduling;
+    scheduling.stack_bytes = options.stack_bytes;
+    scheduling.max_fibers = options.max_fibers;
+    scheduling.report_overflow = options.report_overflow;
+    scheduling.measure_stacks = options.measure_stacks;
+    scheduling.idle_spin = options.idle_spin;
+    scheduling.debug = options.debug;
+    // Signals, and the limit of the shutdown, reach whatever runs.
+    entry.set_scope_listener([this](cancel_scope* everything) {
+        if (everything != nullptr)
+            shutdown.covers(*everything);
+        else
+            shutdown.covers_nothing();
+    });
     std::exception_ptr error;
     try {
-        run_scheduler(state_->uring, scheduling(), [&] {
-            state_->debug = in_debug_mode();
+        run_scheduler(uring, scheduling, [&] {
+            debug = in_debug_mode();
             try {
-                body();
+                main(entry);
             } catch (...) {
                 error = std::current_exception();
             }
-            wait_for_natives();
+            entry.drain();
         });
     } catch (...) {
         error = std::current_exception();
@@ -82,61 +95,28 @@ std::exception_ptr run_session::schedule(const std::function<void()>& body) {
     return error;
 }
 
-scheduler_options run_session::scheduling() const noexcept {
-    scheduler_options scheduling;
-    scheduling.stack_bytes = state_->options.stack_bytes;
-    scheduling.max_fibers = state_->options.max_fibers;
-    scheduling.report_overflow = state_->options.report_overflow;
-    scheduling.measure_stacks = state_->options.measure_stacks;
-    scheduling.idle_spin = state_->options.idle_spin;
-    scheduling.debug = state_->options.debug;
-    return scheduling;
-}
+} // namespace
 
-void run_session::root_begins(nursery& root) noexcept {
-    state_->shutdown.covers(root.scope());
-}
-
-void run_session::root_ended(nursery& root) noexcept {
-    state_->shutdown.covers_nothing();
-    state_->root_cancel = creel::detail::core_of(root.scope()).request_in_sight();
-}
-
-// Waits for the Boost fibers that are inside a creel call. Their waits are under a cancel like the
-// root's, with the rest of its grace, and signals and the shutdown timeout reach them.
-void run_session::wait_for_natives() {
-    cancel_scope rest;
-    rest.run([&] {
-        creel::detail::core_of(rest).request(state_->root_cancel);
-        state_->shutdown.covers(rest);
-        creel::detail::drain_natives();
-        state_->shutdown.covers_nothing();
-    });
-}
-
-void run_session::finish(std::exception_ptr error) {
-    run_shutdown::outcome how;
-    {
-        // The ring is destroyed before the signal is raised, because the signal may end the
-        // process.
-        const std::unique_ptr<state> s = std::move(state_);
-        s->uring.set_supervisor(nullptr);
-        how = s->shutdown.drained();
-    }
-    end_by_signal(how, error);
-    if (error)
-        std::rethrow_exception(error);
-}
-
-void run_session_on_living_thread(const run_options& options, const std::source_location& where,
-                                  const std::function<void(run_session&)>& body) {
+void run_with_ring(const run_options& options, const std::source_location& where,
+                   const std::function<void(entry_point&)>& main) {
     ring_statistics& last = last_statistics(); // of this thread
-    creel::detail::uncaught_watch uncaught{&let_others_drain};
-    creel::detail::on_living_thread([&] {
-        run_session session{options, last};
-        const std::exception_ptr error = session.schedule([&] { body(session); });
-        uncaught.passes(error, where);
-        session.finish(error);
+    entry_point entry{where, &let_others_drain};
+    entry.on_living_thread([&] {
+        CREEL_ASSERT(!on_scheduler() && current_ring() == nullptr,
+                     "io::run inside io::run: one run at a time on a thread; spawn into a nursery, "
+                     "or use another thread");
+        if (options.raise_descriptor_limit)
+            raise_descriptor_limit();
+        fill_standard_descriptors();
+        auto session = std::make_unique<run_session>(options, last);
+        const std::exception_ptr error = session->schedule(entry, main);
+        entry.passes(error);
+        session->uring.set_supervisor(nullptr);
+        const run_shutdown::outcome how = session->shutdown.drained();
+        session.reset(); // before the signal is raised: it may end the process
+        end_by_signal(how, error);
+        if (error)
+            std::rethrow_exception(error);
     });
 }
 

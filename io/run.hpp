@@ -12,6 +12,7 @@
 // process ends as any Unix program does. A second signal takes its default action at once.
 #pragma once
 
+#include <creel/fibers/entry_point.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/time.hpp>
@@ -19,10 +20,7 @@
 
 #include <concepts>
 #include <cstddef>
-#include <exception>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <type_traits>
@@ -100,68 +98,10 @@ struct run_options {
 
 namespace detail {
 
-// The part of a run that does not depend on types: its scheduler, ring and shutdown.
-class run_session {
-public:
-    // `last` gets the ring's counters when the ring has ended.
-    run_session(const run_options& options, ring_statistics& last);
-    ~run_session();
-    run_session(const run_session&) = delete;
-    run_session& operator=(const run_session&) = delete;
-
-    // Runs body, which calls run_root(), as the main fiber of a scheduler; returns its error.
-    [[nodiscard]] std::exception_ptr schedule(const std::function<void()>& body);
-
-    // Between these two calls a signal cancels `root`; after them it cancels the native fibers that
-    // are left.
-    void root_begins(nursery& root) noexcept;
-    void root_ended(nursery& root) noexcept;
-
-    // Takes the ring down. Then raises the signal again, if that is due, and throws the error or
-    // `interrupted`, if there is one.
-    void finish(std::exception_ptr error);
-
-private:
-    struct state;
-
-    [[nodiscard]] scheduler_options scheduling() const noexcept;
-    void wait_for_natives();
-
-    std::unique_ptr<state> state_;
-};
-
-// Makes a session, calls body, which calls run_root(), and finishes the session. It does so on this
-// thread; if this thread is ending and can have no run any more, on a thread that it makes for
-// that. `where`: the call of io::run.
-void run_session_on_living_thread(const run_options& options, const std::source_location& where,
-                                  const std::function<void(run_session&)>& body);
-
-template <typename F>
-decltype(auto) call_with_root(F& f, nursery& root) {
-    if constexpr (std::invocable<F&, nursery&>)
-        return std::invoke(f, root);
-    else
-        return std::invoke(f);
-}
-
-template <typename F>
-using run_result = decltype(call_with_root(std::declval<F&>(), std::declval<nursery&>()));
-
-template <typename F>
-auto run_root(run_session& session, F& f, const std::source_location& where)
-    -> std::remove_cvref_t<run_result<F>> {
-    nursery root = creel::detail::nursery_access::open({.name = "root"}, where);
-    struct end_of_root {
-        run_session& session;
-        nursery& root;
-        ~end_of_root() { session.root_ended(root); }
-    } const last{session, root};
-    const auto body = [&](nursery& n) -> std::remove_cvref_t<run_result<F>> {
-        session.root_begins(n);
-        return call_with_root(f, n);
-    };
-    return creel::detail::nursery_access::run(root, body);
-}
+// The untyped half of run(): makes the ring and the scheduler, calls main.run(entry), and takes
+// both down; throws what is to be thrown. `where`: the call of io::run.
+void run_with_ring(const run_options& options, const std::source_location& where,
+                   const std::function<void(entry_point&)>& main);
 
 } // namespace detail
 
@@ -190,24 +130,15 @@ auto run_root(run_session& session, F& f, const std::source_location& where)
 // Cost: about 0.15 ms, or 0.1 ms if the thread has kept its ring.
 template <typename F>
 auto run(run_options options, F&& f, std::source_location where = std::source_location::current())
-    -> std::remove_cvref_t<detail::run_result<F>> {
-    using result = std::remove_cvref_t<detail::run_result<F>>;
-    using session = detail::run_session;
-    if constexpr (std::is_void_v<result>) {
-        detail::run_session_on_living_thread(options, where,
-                                             [&](session& s) { detail::run_root(s, f, where); });
-    } else {
-        std::optional<result> value;
-        detail::run_session_on_living_thread(
-            options, where, [&](session& s) { value.emplace(detail::run_root(s, f, where)); });
-        return std::move(*value);
-    }
+    -> root_result<F> {
+    root_main main{f};
+    detail::run_with_ring(options, where, [&](entry_point& entry) { main.run(entry); });
+    return main.result();
 }
 
 template <typename F>
     requires(!std::same_as<std::remove_cvref_t<F>, run_options>)
-auto run(F&& f, std::source_location where = std::source_location::current())
-    -> std::remove_cvref_t<detail::run_result<F>> {
+auto run(F&& f, std::source_location where = std::source_location::current()) -> root_result<F> {
     return run(run_options{}, std::forward<F>(f), where);
 }
 

@@ -86,7 +86,7 @@ template <typename T, typename F>
 // child's thread, and not while another fiber waits for the child.
 template <typename R, std::invocable F = detail::do_nothing_type>
 [[nodiscard]] auto on_task(const task<R>& t, F f = {}) {
-    return detail::task_case<F>{detail::task_access::result(t), std::move(f)};
+    return detail::task_case<F>{task_end{t}, std::move(f)};
 }
 
 // Of several cases that can happen, each is equally likely (fair), or the first one written happens

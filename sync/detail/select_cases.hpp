@@ -125,49 +125,33 @@ struct future_case final : select_case {
     std::optional<wait_node> place{};
 };
 
-struct task_access {
-    template <typename R>
-    static creel::detail::task_result& result(const task<R>& t) noexcept {
-        creel::detail::task_result::require(t.result_);
-        return *t.result_;
-    }
-};
-
 template <typename F>
-struct task_case final : select_case, creel::detail::task_watcher {
+struct task_case final : select_case {
     using result = std::invoke_result_t<F&>;
 
-    task_case(creel::detail::task_result& r, F f)
-        : select_case(kind), child(r), then(std::move(f)) {
-        may_wake = [](task_watcher& w) noexcept {
-            auto& self = static_cast<task_case&>(w);
-            return self.me->claim.try_claim(self.node);
-        };
-    }
-    enrolment enroll(select_waiter& who) noexcept {
-        if (child.ended)
-            return who.claim.try_claim(nullptr) ? enrolment::done : enrolment::taken;
-        me = &who;
-        node = &place.emplace(who, &who.claim); // in no list: it tells which case has won
-        child.watch(who, *this);
+    task_case(task_end end, F f) : select_case(kind), child(end), then(std::move(f)) {}
+    enrolment enroll(select_waiter& me) noexcept {
+        if (child.has_come())
+            return me.claim.try_claim(nullptr) ? enrolment::done : enrolment::taken;
+        node = &place.emplace(me, &me.claim); // in no list: it tells which case has won
+        child.watch(*node, me.claim);
         return enrolment::waiting;
     }
     result finish() { return std::invoke(then); }
 
     // Child and select are on one thread, so there is nothing to lock.
     static constexpr select_kind kind{
-        [](select_case& c) { return static_cast<task_case&>(c).child.ended; },
-        [](select_case& c, select_waiter& who) { return static_cast<task_case&>(c).enroll(who); },
+        [](select_case& c) { return static_cast<task_case&>(c).child.has_come(); },
+        [](select_case& c, select_waiter& me) { return static_cast<task_case&>(c).enroll(me); },
         [](select_case& c) noexcept {
-            static_cast<task_case&>(c).child.unwatch(static_cast<task_case&>(c));
+            static_cast<task_case&>(c).child.unwatch(*c.node);
             c.node = nullptr;
         },
         [](select_case&) { return true; },
         [](select_case& c, std::string& text) { static_cast<task_case&>(c).child.describe(text); },
     };
-    creel::detail::task_result& child;
+    task_end child;
     F then;
-    select_waiter* me = nullptr;
     std::optional<wait_node> place{};
 };
 

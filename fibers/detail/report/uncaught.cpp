@@ -19,13 +19,14 @@
 //
 // A thread that terminates runs on_terminate(). It tells of the exception, then calls
 // `other_handler`. If that calls creel's handler in turn, `older_handler` is next.
-#include <creel/fibers/error_origin.hpp>
+#include <creel/fibers/detail/report/uncaught.hpp>
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/cancel/audit.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/system/fork_guard.hpp>
+#include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
 
 #include <algorithm>

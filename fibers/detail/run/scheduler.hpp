@@ -14,6 +14,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>
+#include <creel/fibers/detail/report/uncaught.hpp>
 #include <creel/fibers/detail/run/fiber_record.hpp>
 #include <creel/fibers/detail/run/native_records.hpp>
 #include <creel/fibers/detail/run/ready_queue.hpp>
@@ -23,7 +24,6 @@
 #include <creel/fibers/detail/task/node_pool.hpp>
 #include <creel/fibers/detail/task/task_line.hpp>
 #include <creel/fibers/detail/time/timer_queue.hpp>
-#include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>

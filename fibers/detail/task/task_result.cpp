@@ -104,24 +104,24 @@ void task_result::end(std::exception_ptr failure,
 void task_result::wake_getter() noexcept {
     if (getter == nullptr)
         return;
-    waiter& w = *getter;
-    getter = nullptr;
-    if (task_watcher* asked = std::exchange(watcher, nullptr))
-        if (!asked->may_wake(*asked))
+    waiter& w = *std::exchange(getter, nullptr);
+    if (wait_node* const among_others = std::exchange(watcher, nullptr))
+        if (!claim->try_claim(among_others))
             return;
     wake(w);
 }
 
-void task_result::watch(waiter& who, task_watcher& w) noexcept {
+void task_result::watch(wait_node& node_of_select, wait_claim& its_claim) noexcept {
     CREEL_ASSERT(node == nullptr || this_scheduler == home,
                  "select waits for a task<R> on its nursery's thread");
     CREEL_ASSERT(getter == nullptr, "two fibers wait for one task<R>");
-    getter = &who;
-    watcher = &w;
+    getter = &node_of_select.who();
+    watcher = &node_of_select;
+    claim = &its_claim;
 }
 
-void task_result::unwatch(const task_watcher& w) noexcept {
-    if (watcher != &w)
+void task_result::unwatch(const wait_node& node_of_select) noexcept {
+    if (watcher != &node_of_select)
         return;
     watcher = nullptr;
     getter = nullptr;

@@ -7,7 +7,7 @@
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/task/task_record.hpp>
-#include <creel/fibers/waiter.hpp>
+#include <creel/fibers/wait_list.hpp>
 
 #include <cstdint>
 #include <exception>
@@ -22,12 +22,6 @@
 namespace creel::detail {
 
 class scheduler;
-
-// One who waits for a child's end and for other things at once, of which only the first may wake
-// it.
-struct task_watcher {
-    bool (*may_wake)(task_watcher&) noexcept = nullptr;
-};
 
 // Threads: the child's; any once its run has ended.
 struct task_result {
@@ -55,9 +49,9 @@ struct task_result {
     // The last that is done for the child: frees the node if nobody will ask for the result.
     void forget_if_dropped() noexcept;
 
-    // For select: `who` is woken as one in await() is, if `w` lets it. Until unwatch().
-    void watch(waiter& who, task_watcher& w) noexcept;
-    void unwatch(const task_watcher& w) noexcept;
+    // For task_end, which has the rules.
+    void watch(wait_node& node_of_select, wait_claim& its_claim) noexcept;
+    void unwatch(const wait_node& node_of_select) noexcept;
 
     // For the dump: "the result of" and which child.
     void describe(std::string& text) const;
@@ -66,8 +60,9 @@ struct task_result {
     std::uint64_t run = 0;       // which one of home's
     task_record* node = nullptr; // where it lies; null if it was refused
     void (*destroy_value)(task_result&) noexcept = nullptr;
-    waiter* getter = nullptr;        // parked in await(), or in a select
-    task_watcher* watcher = nullptr; // the select's; null for await()
+    waiter* getter = nullptr;     // parked in await(), or in a wait for several things
+    wait_node* watcher = nullptr; // that wait's; null for await()
+    wait_claim* claim = nullptr;  // likewise
     std::exception_ptr error{};
     std::shared_ptr<const cancel_reason> cancelled{}; // why it was, or never started; else null
     bool has_value = false;                           // the closure has returned

@@ -120,7 +120,7 @@ void run_shutdown::attend_run() noexcept {
 }
 
 void run_shutdown::signal_came(int number) noexcept {
-    const bool was_cancelled = creel::detail::core_of(*everything_).sees_cancel();
+    const bool was_cancelled = everything_->cancel_in_effect();
     try {
         everything_->cancel(cancel_reason{cancel_cause::signal, signal_name(number), number},
                             grace_);

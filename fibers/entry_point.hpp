@@ -1,0 +1,135 @@
+// What an entry point needs of fibers/. An entry point is a function that runs a program's function
+// as the first fiber of a thread: io::run is one. It brings a poller of its own.
+//
+//     creel::root_main main{f};
+//     creel::entry_point entry{where};
+//     entry.on_living_thread([&] {
+//         my_poller outside;
+//         creel::run_scheduler(outside, options, [&] {
+//             main.run(entry); // its errors go to the caller when drain() has returned
+//             entry.drain();
+//         });
+//     });
+//     return main.result();
+#pragma once
+
+#include <creel/fibers/build_check.hpp>
+#include <creel/fibers/detail/report/uncaught.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/scheduler.hpp>
+
+#include <concepts>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace creel {
+
+template <typename F>
+class root_main;
+
+// One call of an entry point. From its construction to its destruction, an exception that ends the
+// process is named on stderr, with the fiber it came from.
+class entry_point {
+public:
+    // Called first on the thread that is about to end the process by std::terminate.
+    using terminate_hook = void (*)() noexcept;
+    // Told of the scope that everything of the run is in: the root's when it begins, and that of
+    // the Boost fibers that are left in drain(); null when either has ended. A signal or a shutdown
+    // cancels that scope. It must not throw.
+    using scope_listener = std::function<void(cancel_scope*)>;
+
+    // `where`: the call of the entry point, for messages.
+    // Threads: any; it is destroyed on the same one, the last made first.
+    explicit entry_point(std::source_location where, terminate_hook hook = nullptr) noexcept;
+    entry_point(const entry_point&) = delete;
+    entry_point& operator=(const entry_point&) = delete;
+
+    // Calls f here. On a thread that is ending (after main, in the destructor of a global object or
+    // of a thread_local, in an atexit function) no run is possible any more: there f is called on a
+    // thread made for it, which sees the local<T>s of this one, and this one waits.
+    // Parks: it blocks the thread. Threads: the one that made this. Throws: what f throws;
+    // std::system_error when no thread can be started.
+    void on_living_thread(const std::function<void()>& f);
+
+    // Before root_main::run().
+    void set_scope_listener(scope_listener listener) { listener_ = std::move(listener); }
+
+    // Waits, when the root nursery has ended, until no Boost fiber is inside a creel call any more.
+    // They wait as cancelled as the root was, what is left of a grace included.
+    // Parks: until then. Cancel: no. Threads: the main fiber, inside run_scheduler.
+    void drain();
+
+    // `error`, null for none, is about to leave the entry point: an error that comes from no child
+    // comes from the function given to it, and is named so if nothing catches it.
+    void passes(const std::exception_ptr& error) noexcept { watch_.passes(error, where_); }
+
+private:
+    template <typename F>
+    friend class root_main;
+
+    void root_begins(nursery& root) noexcept;
+    void root_ended(nursery& root) noexcept;
+    void tell_listener(cancel_scope* everything) noexcept;
+
+    const std::source_location where_;
+    detail::uncaught_watch watch_;
+    scope_listener listener_{};
+    detail::cancel_request root_cancel_{}; // what the root ended with
+};
+
+namespace detail {
+
+template <typename F>
+decltype(auto) call_with_root(F& f, nursery& root) {
+    if constexpr (std::invocable<F&, nursery&>)
+        return std::invoke(f, root);
+    else
+        return std::invoke(f);
+}
+
+} // namespace detail
+
+// What an entry point returns for an F, which may take the root nursery&.
+template <typename F>
+using root_result = std::remove_cvref_t<decltype(detail::call_with_root(std::declval<F&>(),
+                                                                        std::declval<nursery&>()))>;
+
+// The function given to an entry point, and later what it has returned.
+template <typename F>
+class root_main {
+public:
+    // f must outlive it.
+    explicit root_main(F& f) noexcept : f_(f) {}
+
+    // Opens the root nursery, calls f in it, and waits for all children, as with_nursery does.
+    // Parks: as with_nursery. Cancel: as with_nursery. Threads: the main fiber, inside
+    // run_scheduler. Throws: what f and the children throw.
+    void run(entry_point& entry) {
+        nursery root = detail::nursery_access::open({.name = "root"}, entry.where_);
+        struct at_end {
+            entry_point& entry;
+            nursery& root;
+            ~at_end() { entry.root_ended(root); }
+        } const last{entry, root};
+        const auto body = [&](nursery& same) -> root_result<F> {
+            entry.root_begins(same);
+            return detail::call_with_root(f_, same);
+        };
+        const auto call = [&] { return detail::nursery_access::run(root, body); };
+        detail::fill(value_, call);
+    }
+
+    // What f has returned. Once, after a run() that has not thrown.
+    root_result<F> result() { return detail::unfilled<root_result<F>>(value_); }
+
+private:
+    F& f_;
+    std::optional<detail::filled<root_result<F>>> value_{};
+};
+
+} // namespace creel

@@ -8,12 +8,11 @@
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
-#include <creel/fibers/detail/nursery/together.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <cstddef>
 #include <optional>
-#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -21,20 +20,16 @@ namespace creel {
 
 namespace detail {
 
-// What a child of all() runs. It needs no name of its own to be copied, so that its spawn is one of
-// the cheap ones.
+// What a child of all() runs.
 template <typename R, typename F, std::size_t Number>
 struct filling {
-    static constexpr numbered_name name{"all", Number};
-
     void operator()() const { fill(result, f); }
 
     std::optional<R>& result;
     F& f;
 };
 template <typename R, typename F, std::size_t Number>
-inline constexpr std::string_view default_name<filling<R, F, Number>> =
-    filling<R, F, Number>::name.view();
+inline constexpr task_label default_label<filling<R, F, Number>>{"all", Number};
 
 template <typename Results, std::size_t... I, typename... F>
 void spawn_all(nursery& n, Results& results, std::index_sequence<I...> /*numbers*/, F&... f) {
@@ -59,7 +54,7 @@ auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     return std::apply(
         [&n](auto&... result) {
             if (!(result.has_value() && ...)) [[unlikely]]
-                detail::throw_unfinished(n);
+                detail::nursery_access::core(n).throw_absorbed(); // by the nursery's own token
             return std::tuple<detail::filled_result<F>...>{std::move(*result)...};
         },
         results);

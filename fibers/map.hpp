@@ -9,7 +9,7 @@
 #pragma once
 
 #include <creel/fibers/assert.hpp>
-#include <creel/fibers/detail/nursery/together.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/waiter.hpp>
 
@@ -78,7 +78,7 @@ auto map(Range&& range, std::size_t limit, F&& f,
     detail::nursery_access::run(n, body);
     for (const auto& r : results)
         if (!r) [[unlikely]]
-            detail::throw_unfinished(n);
+            detail::nursery_access::core(n).throw_absorbed(); // by the nursery's own token
     if constexpr (!std::is_void_v<std::invoke_result_t<F&, element>>) {
         std::vector<result> values;
         values.reserve(results.size());

@@ -9,13 +9,12 @@
 #pragma once
 
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
-#include <creel/fibers/detail/nursery/together.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/nursery.hpp>
 
 #include <cstddef>
 #include <optional>
 #include <source_location>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -55,8 +54,6 @@ private:
 // What a child of race() runs; R is std::monostate for functions without a result.
 template <typename R, typename F, std::size_t Number>
 struct runner {
-    static constexpr numbered_name name{"race", Number};
-
     void operator()() const {
         std::optional<filled_result<F>> value;
         fill(value, f);
@@ -71,8 +68,7 @@ struct runner {
     F& f;
 };
 template <typename R, typename F, std::size_t Number>
-inline constexpr std::string_view default_name<runner<R, F, Number>> =
-    runner<R, F, Number>::name.view();
+inline constexpr task_label default_label<runner<R, F, Number>>{"race", Number};
 
 template <typename R, std::size_t... I, typename... F>
 void spawn_runners(nursery& n, race_core& race, std::optional<R>& winner,

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 
 #include <functional>
 #include <memory>
@@ -46,11 +47,7 @@ struct pending_start {
 template <typename T>
 struct start_frame : pending_start {
     using pending_start::pending_start;
-    std::optional<T> value{};
-};
-template <>
-struct start_frame<void> : pending_start {
-    using pending_start::pending_start;
+    std::optional<filled<T>> value{};
 };
 
 struct started_state {

@@ -41,16 +41,24 @@ struct runnable {
     kind_type kind;
 };
 
+// Tells the children of one call of all() or race() apart, "race #2", for their spawn sites are one
+// line of ours: a function that takes any number of functions can take no source_location after
+// them. Number 0: no label.
+struct task_label {
+    const char* call = "";
+    std::size_t number = 0;
+};
+
 // What can be done to a closure of one type.
 struct closure_kind {
     void (*invoke)(void* closure);
     void (*destroy)(void* closure) noexcept; // null: it owns nothing
-    std::string_view name{};                 // of tasks that were given none
+    task_label label{};                      // of tasks that were given no name
 };
 
 // Of tasks that run an F and were given no name; for closures of our own.
 template <typename F>
-inline constexpr std::string_view default_name{};
+inline constexpr task_label default_label{};
 
 // What spawn() puts into a node.
 template <typename F>
@@ -66,7 +74,7 @@ struct spawned_closure {
         std::is_trivially_destructible_v<F>
             ? nullptr
             : +[](void* c) noexcept { std::destroy_at(static_cast<spawned_closure*>(c)); },
-        default_name<F>};
+        default_label<F>};
 
     F f;
 };
@@ -89,8 +97,13 @@ struct alignas(std::max_align_t) task_record : runnable {
         return t;
     }
 
+    // The given name, or the label, which is made when it is first asked for: so the spawn of a
+    // labelled task is one of the cheap ones. A label of 15 characters allocates nothing.
+    // Threads: own, also in a handler of SIGSEGV.
     [[nodiscard]] std::string_view name() const noexcept {
-        return !given_name.empty() ? std::string_view{given_name} : kind_of_closure->name;
+        if (const task_label& l = kind_of_closure->label; l.number != 0 && given_name.empty())
+            given_name.append(l.call).append(" #").append(std::to_string(l.number));
+        return given_name;
     }
     [[nodiscard]] void* closure() noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
     void destroy_closure() noexcept {
@@ -114,7 +127,7 @@ struct alignas(std::max_align_t) task_record : runnable {
     task_record* previous_in_line = nullptr;
     local_binding* locals = nullptr; // what its spawner saw, then its own; we hold a reference
     std::source_location spawned_at;
-    std::string given_name{};
+    mutable std::string given_name{};
 
 private:
     explicit task_record(std::source_location where) noexcept

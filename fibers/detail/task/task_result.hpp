@@ -6,6 +6,7 @@
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/detail/task/task_record.hpp>
 #include <creel/fibers/wait_list.hpp>
 
@@ -77,7 +78,7 @@ private:
 template <typename R>
 struct value_result : task_result {
     value_result() noexcept {
-        if constexpr (!std::is_trivially_destructible_v<R>)
+        if constexpr (!std::is_trivially_destructible_v<filled<R>>)
             destroy_value = [](task_result& r) noexcept {
                 std::destroy_at(std::addressof(static_cast<value_result&>(r).value));
             };
@@ -86,22 +87,16 @@ struct value_result : task_result {
 
     template <typename F>
     void run(F& f) {
-        ::new (static_cast<void*>(std::addressof(value))) R(std::invoke(f));
+        if constexpr (std::is_void_v<R>)
+            std::invoke(f);
+        else
+            ::new (static_cast<void*>(std::addressof(value))) R(std::invoke(f));
         has_value = true;
     }
 
     union {
-        R value; // if has_value
+        filled<R> value; // if has_value
     };
-};
-
-template <>
-struct value_result<void> : task_result {
-    template <typename F>
-    void run(F& f) {
-        static_cast<void>(std::invoke(f));
-        has_value = true;
-    }
 };
 
 // What async() puts into a node. The closure is destroyed when the child ends, the rest when the

@@ -3,7 +3,6 @@
 #include <creel/fibers/detail/system/fork_guard.hpp>
 #include <creel/fibers/detail/task/task_record.hpp>
 
-#include <cstring>
 #include <mutex>
 #include <type_traits>
 #include <typeinfo>
@@ -83,14 +82,6 @@ std::optional<task_info> error_origin(const std::exception_ptr& error) {
 }
 
 namespace detail {
-
-// std::exception_ptr is one pointer, to the exception object.
-void* object_of(const std::exception_ptr& error) noexcept {
-    static_assert(sizeof(std::exception_ptr) == sizeof(void*));
-    void* object = nullptr;
-    std::memcpy(&object, static_cast<const void*>(&error), sizeof object);
-    return object;
-}
 
 // Two threads may hold the same exception: the lock keeps their notes apart, and it cannot be
 // destroyed meanwhile, for the caller has a reference to it.

@@ -29,7 +29,10 @@ struct task_record;
 void note_origin(const std::exception_ptr& error, const task_record& who) noexcept;
 
 // What tells one exception from another: the address of the exception object; null for none.
-[[nodiscard]] void* object_of(const std::exception_ptr& error) noexcept;
+[[nodiscard]] inline void* object_of(const std::exception_ptr& error) noexcept {
+    static_assert(sizeof(std::exception_ptr) == sizeof(void*)); // it is one pointer
+    return *reinterpret_cast<void* const*>(&error);
+}
 
 } // namespace detail
 } // namespace creel

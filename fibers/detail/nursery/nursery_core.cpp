@@ -108,9 +108,7 @@ void nursery_core::wait_for_slot() {
         throw_cancelled();
 }
 
-void nursery_core::free_slot() noexcept {
-    if (max_children == unlimited)
-        return;
+void nursery_core::hand_on_slot() noexcept {
     if (first_in_line == nullptr) {
         slots_taken.fetch_sub(1, std::memory_order_relaxed);
         return;
@@ -236,13 +234,11 @@ void nursery_core::end_start(bool taken_over) noexcept {
 // A wait below the child that now sees a cancel of this nursery is interrupted.
 void nursery_core::take_over(task_record& t) noexcept {
     nursery_core& from = *t.parent;
-    from.unlink(t);
-    t.next = nullptr;
-    link(t);
     t.parent = this;
     move_fiber(*t.runner, core_of(scope));
-    if (from.children == 0 && from.joiner != nullptr)
-        from.wake_joiner();
+    from.child_ended(t); // wakes the caller of start(), after what the move has interrupted
+    t.next = nullptr;
+    link(t);
 }
 
 // ---- the end ------------------------------------------------------------------------------------

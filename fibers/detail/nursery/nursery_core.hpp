@@ -56,33 +56,33 @@ struct nursery_core {
     // take_slot: any thread that knows the nursery to be open; false if there is none.
     bool take_slot() noexcept;
     void wait_for_slot(); // Parks, cancel: yes
-    void free_slot() noexcept;
+    void free_slot() noexcept {
+        if (max_children != unlimited) [[unlikely]]
+            hand_on_slot();
+    }
 
     // True if a child's error goes to report()'s handler, or to stderr, and not to failed(). The
     // handler may wait.
     [[nodiscard]] bool reports() const noexcept {
-        return policy.kind() == error_policy::kind_type::report;
+        return policy.kind_ == error_policy::kind_type::report;
     }
     [[nodiscard]] bool has_handler() const noexcept {
         return reports() && policy.handler_ != nullptr;
     }
     void report(std::exception_ptr error, const task_record& child) noexcept;
 
-    // Notes how a child (null: the body) failed.
+    // Notes how a child (null: the body) failed. By value: an exception that is not kept is
+    // destroyed here, and its destructor is the user's.
     void failed(std::exception_ptr error, bool was_cancelled, const task_record* child) noexcept;
     // Fails the group, whatever its policy.
     void fail(std::exception_ptr error) noexcept;
     // A child was dropped by a cancel: it counts as one that ended with `cancelled`.
     void child_never_ran() noexcept { a_child_never_ran = true; }
-    // The last of a child.
+    // The last of a child, whose slot was freed before.
     void child_ended(task_record& t) noexcept {
-        if (max_children != unlimited) [[unlikely]]
-            free_slot();
-        child_without_slot_ended(t);
-    }
-    void child_without_slot_ended(task_record& t) noexcept {
-        unlink(t);
-        if (children == 0 && joiner != nullptr && pending_starts == 0)
+        (t.previous != nullptr ? t.previous->next : first_child) = t.next;
+        (t.next != nullptr ? t.next->previous : last_child) = t.previous;
+        if (--children == 0 && joiner != nullptr && pending_starts == 0)
             wake_joiner();
     }
 
@@ -133,6 +133,7 @@ struct nursery_core {
     bool errors_lost = false;      // there was no memory to keep them
 
 private:
+    void hand_on_slot() noexcept;
     void keep(const std::exception_ptr& error) noexcept;
     void cancel_siblings(const std::exception_ptr& error) noexcept;
     void wake_joiner() noexcept;
@@ -141,11 +142,6 @@ private:
         (last_child != nullptr ? last_child->next : first_child) = &t;
         last_child = &t;
         ++children;
-    }
-    void unlink(task_record& t) noexcept {
-        (t.previous != nullptr ? t.previous->next : first_child) = t.next;
-        (t.next != nullptr ? t.next->previous : last_child) = t.previous;
-        --children;
     }
 };
 

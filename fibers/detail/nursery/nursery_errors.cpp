@@ -74,17 +74,15 @@ void nursery_core::report(std::exception_ptr error, const task_record& child) no
 void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
                           const task_record* child) noexcept {
     const bool astray = was_cancelled && !cancelled_for_children();
-    if (child != nullptr && (astray || !was_cancelled))
-        note_origin(error, *child);
-    if (was_cancelled) {
-        if (a_cancelled == nullptr || (astray && !cancelled_astray))
-            a_cancelled = error;
-        cancelled_astray = cancelled_astray || astray;
-        if (!astray)
-            return;
-    } else {
+    if (!was_cancelled)
         keep(error);
-    }
+    else if (a_cancelled == nullptr || (astray && !cancelled_astray))
+        a_cancelled = error;
+    cancelled_astray = cancelled_astray || astray;
+    if (was_cancelled && !astray)
+        return; // the cancel of the nursery, or one from outside, has reached it: no failure
+    if (child != nullptr)
+        note_origin(error, *child);
     if (policy.kind_ != error_policy::kind_type::collect)
         cancel_siblings(error);
 }
@@ -113,7 +111,8 @@ void nursery_core::keep(const std::exception_ptr& error) noexcept {
 
 void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
     try {
-        scope.cancel(cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0});
+        core_of(scope).request(cancel_request::now(std::make_shared<const cancel_reason>(
+            cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0})));
     } catch (const std::bad_alloc&) { // nothing has happened yet; this one allocates nothing
         core_of(scope).request(cancel_request::now(untold.get()));
     }

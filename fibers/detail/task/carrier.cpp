@@ -180,6 +180,7 @@ void scheduler::end_idle(std::size_t count) noexcept {
 
 // It has returned, and nothing asks what.
 [[gnu::always_inline]] inline void scheduler::end_task(task_record& t) noexcept {
+    t.parent->free_slot();
     t.parent->child_ended(t);
     recycle_task(t);
     ++counters_.tasks_finished;
@@ -212,10 +213,9 @@ void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) n
         parent.child_never_ran();
     else if (error != nullptr && !reported)
         parent.failed(std::move(error), how == ending::cancelled, &t);
-    if (reported)
-        parent.child_without_slot_ended(t);
-    else
-        parent.child_ended(t);
+    if (!reported)
+        parent.free_slot();
+    parent.child_ended(t);
     if (result == nullptr)
         recycle_task(t);
     else

@@ -10,6 +10,7 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
+#include <new>
 
 namespace creel {
 
@@ -133,16 +134,53 @@ time_point recent_time() noexcept {
     return detail::this_scheduler != nullptr ? detail::this_scheduler->last_poll() : clock::now();
 }
 
+// A fiber's park. With nothing ready, suspend_current() polls and waits on the fiber's own stack.
 wake_reason park(waiter& w) {
-    if (w.home_ != nullptr)
-        return w.home_->park(w);
-    return w.park_thread(time_point::max());
+    if (w.home_ == nullptr) [[unlikely]]
+        return w.park_thread(time_point::max());
+    if (w.woken_)
+        return wake_reason::signalled;
+    detail::scheduler& home = *w.home_;
+    detail::fiber_record& self = home.running();
+    self.waiting_on = &w;
+    if (home.debug()) [[unlikely]]
+        home.name_wait_in_call_once();
+    if (detail::may_be_cancelled(self) && w.kind_->cancellable &&
+        detail::visible_cancel(self) != nullptr) [[unlikely]]
+        home.interrupt(w, wake_reason::cancelled);
+    home.suspend_current();
+    return self.reason;
 }
 
+namespace {
+
+struct park_timer : detail::timer {
+    waiter* who;
+};
+
+} // namespace
+
 wake_reason park_until(waiter& w, saturating_time_point deadline, saturating_duration span) {
-    if (w.home_ != nullptr)
-        return w.home_->park_until(w, deadline, span);
-    return w.park_thread(deadline);
+    if (w.home_ == nullptr) [[unlikely]]
+        return w.park_thread(deadline);
+    park_timer t;
+    t.who = &w;
+    t.fire = [](detail::timer& fired) noexcept {
+        waiter& due = *static_cast<park_timer&>(fired).who;
+        due.home_->interrupt(due, wake_reason::timed_out);
+    };
+    try {
+        w.home_->arm(t, deadline, span);
+    } catch (const std::bad_alloc&) {
+        // The caller has published the waiter: take it back before throwing, unless it was taken.
+        w.withdraw_requested_ = true;
+        if (!w.woken_ && w.kind_->withdraw(w, wake_reason::timed_out) == withdrawal::withdrawn)
+            throw;
+        return park(w);
+    }
+    const wake_reason reason = park(w);
+    w.home_->cancel(t);
+    return reason;
 }
 
 void wake(waiter& w) noexcept {
@@ -153,7 +191,7 @@ void wake(waiter& w) noexcept {
             auto& delivered = static_cast<waiter&>(node);
             delivered.home_->wake_arrived(delivered);
         };
-        w.home_->post(w);
+        w.home_->incoming().post(w);
     } else {
         auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
         if (word.exchange(detail::woken, std::memory_order_acq_rel) == detail::sleeping)

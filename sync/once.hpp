@@ -69,9 +69,9 @@ private:
     void end(bool succeeded) noexcept;
 
     mutable wait_lock lock_;
-    std::atomic<bool> done_{false};        // written with the lock held
-    party_number runner_ = 0;              // guarded by lock_, as is all below; 0: idle, or done
-    scope_id within_ = nullptr; // the runner's scope when it called; for debug mode
+    std::atomic<bool> done_{false}; // written with the lock held
+    party_number runner_ = 0;       // guarded by lock_, as is all below; 0: idle, or done
+    scope_id within_ = nullptr;     // the runner's scope when it called; for debug mode
     wait_list waiting_{lock_};
     std::uint64_t failed_ = 0;
 };

@@ -141,9 +141,9 @@ struct flight {
     const void* key;
     std::size_t hash;
     equal_function equal;
-    party_number party;         // the caller
-    scope_id within; // the caller's scope; for debug mode
-    flight* next = nullptr;     // in the chain
+    party_number party;     // the caller
+    scope_id within;        // the caller's scope; for debug mode
+    flight* next = nullptr; // in the chain
     wait_list followers;
     std::shared_ptr<const void> value{};
     std::exception_ptr error{};

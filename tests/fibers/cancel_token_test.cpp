@@ -364,7 +364,7 @@ TEST_CASE("a cancel from another thread finds a fiber ready to run: it keeps its
                 n.spawn([&, token = s.token()] {
                     g.let_one_pass(); // ready from here on, and no other fiber runs before we park
                     std::thread{[&] { token.cancel(); }}.join();
-                    creel::detail::scheduler::current()->drain_inbox();
+                    creel::detail::scheduler::current()->incoming().deliver_all();
                     CHECK(s.cancel_called()); // it has arrived
                     CHECK(!passed);
                 });

@@ -97,7 +97,7 @@ void token_state::send(token_link& link, spread_work& work) noexcept {
             }
             delivered.scope->request(state.current(delivered));
         };
-        link.owner->home->post(link);
+        link.owner->home->incoming().post(link);
     }
 }
 

@@ -146,14 +146,14 @@ task_record* nursery_core::make_task(const spawn_options& options, std::size_t c
     }
     task_record* t = nullptr;
     try {
-        t = opener->home->make_task(*this, closure_bytes, closure_align, from);
+        t = opener->home->tasks().make(*this, closure_bytes, closure_align, from);
         if (options.stack_bytes != 0)
             t->stack_bytes = options.stack_bytes;
         if (!options.name.empty())
             t->given_name = options.name;
     } catch (...) {
         if (t != nullptr)
-            opener->home->free_task(*t);
+            opener->home->tasks().free(*t);
         free_slot();
         throw;
     }
@@ -164,7 +164,7 @@ task_record* nursery_core::make_task(const spawn_options& options, std::size_t c
 
 void nursery_core::discard_task(task_record& t) noexcept {
     drop_locals(std::exchange(t.locals, nullptr)); // the task may be used again
-    opener->home->free_task(t);
+    opener->home->tasks().free(t);
     free_slot();
 }
 
@@ -175,7 +175,7 @@ task_record* nursery_core::submit_warm(const closure_kind& kind,
     if (scheduler::current() != &home || !open || max_children != unlimited ||
         cancelled_for_children() || home.locals() != nullptr) [[unlikely]]
         return nullptr;
-    task_record* t = home.take_warm_task();
+    task_record* t = home.tasks().take_warm();
     if (t == nullptr) [[unlikely]]
         return nullptr;
     t->parent = this;
@@ -198,7 +198,7 @@ void nursery_core::submit(task_record& t, task_result& r) noexcept {
 
 // Its slot was taken when it was handed in.
 void nursery_core::adopt(task_record& t) noexcept {
-    opener->home->adopt_task(t, *this);
+    opener->home->tasks().adopt(t, *this);
     submit(t);
 }
 
@@ -254,7 +254,7 @@ void nursery_core::wait_for_children() {
         }
         if (entry == nullptr)
             return;
-        opener->home->drain_inbox();
+        opener->home->incoming().deliver_all();
         entry->adopt();
     } while (children != 0);
 }

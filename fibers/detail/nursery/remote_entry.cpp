@@ -74,7 +74,7 @@ bool remote_entry::submit(task_record& t) noexcept {
             if (!posted_ && !own_thread) {
                 posted_ = true;
                 add_reference();
-                home_->post(*this);
+                home_->incoming().post(*this);
             }
         }
     }

@@ -32,31 +32,6 @@ void guess_context_stack(fiber_record& f) {
 
 } // namespace
 
-void scheduler::look_at_natives(const parker& who, spread_work& work) noexcept {
-    if (&who != &*main_ || !work.look(natives_scope_))
-        return;
-    for (auto& [c, f] : natives_)
-        work.look_inwards(f, f.outermost);
-}
-
-void scheduler::outermost_changed(const parker& who) noexcept {
-    if (&who != &*main_)
-        return;
-    natives_scope_.hang_under(who.outermost);
-    spread_work work;
-    look_at_natives(who, work);
-    work.run();
-}
-
-// True while a Boost fiber is inside a creel call: parked in one, or in a scope or nursery of its
-// own.
-bool scheduler::natives_inside() const noexcept {
-    for (const auto& [c, f] : natives_)
-        if (f.waiting_on != nullptr || f.outermost != nullptr)
-            return true;
-    return false;
-}
-
 fiber_record& scheduler::record_of(context* c) noexcept {
     if (c == main_->context)
         return *main_;
@@ -70,15 +45,11 @@ fiber_record& scheduler::record_of(context* c) noexcept {
     boost::fibers::fiber_properties* p = c->get_properties();
     if (p != nullptr && typeid(*p) == typeid(fiber_record))
         return static_cast<fiber_record&>(*p);
-    const auto [f, is_new] = natives_.of(c);
-    if (is_new) {
-        f.context = c;
+    return natives_.record_of(c, [this](fiber_record& f) {
         f.home = this;
-        f.scope = &natives_scope_;
-        f.id = take_id();
+        f.id = tasks_.take_number();
         guess_context_stack(f);
-    }
-    return f;
+    });
 }
 
 // The current context is left by one of Boost's own ways.
@@ -90,7 +61,7 @@ void scheduler::note_departure(fiber_record& from) noexcept {
     if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
         call_dispatcher();
         if (from.what == fiber_record::fiber_kind::native)
-            natives_.end(from.context);
+            natives_.ended(from.context);
     }
 }
 
@@ -110,15 +81,11 @@ fiber_record* scheduler::pick_next_record() noexcept {
         return next;
     }
     note_departure(*current_);
-    if (--polls_in_ >= 0 && !dispatcher_due_) // a poll that is due is the dispatcher's part too
+    if (pace_.pass_switch() && !dispatcher_due_) // a poll that is due is the dispatcher's part too
         if (fiber_record* next = next_fiber())
             return next;
     dispatcher_held_ = false;
     return &*dispatcher_;
-}
-
-void scheduler::forget_natives() noexcept {
-    natives_.forget_ended([](fiber_record& ended) { drop_sanitizer_state(ended); });
 }
 
 bool scheduler::has_ready_fibers() const noexcept {
@@ -128,8 +95,8 @@ bool scheduler::has_ready_fibers() const noexcept {
 void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept {
     boost_deadline_ = deadline;
     dispatcher_due_ = false; // else it would be chosen again and again
-    forget_natives();
-    if (boost_remote_.exchange(false))
+    natives_.forget_ended();
+    if (incoming_.answer_bell())
         return; // the dispatcher takes them in at once
     if (anything_ready())
         poll_round();

@@ -63,6 +63,11 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     return f.current != nullptr ? f.current->id : f.id;
 }
 
+// What the sanitizers, or valgrind, know of a context: see switch.cpp.
+void adopt_sanitizer_state(fiber_record& main) noexcept; // the running thread's
+void drop_sanitizer_state(fiber_record& f) noexcept;
+void drop_sanitizer_state(void* state) noexcept;
+
 // At the top of a carrier's stack lies its record.
 inline constexpr std::size_t carrier_record_bytes = (sizeof(fiber_record) + 63) / 64 * 64;
 

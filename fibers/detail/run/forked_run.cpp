@@ -46,14 +46,8 @@ parents_world out_of_reach;
 // copy of a fiber, as it does nothing to notify a thread that was not copied.
 void scheduler::leave_to_parent() noexcept {
     scheduler* const forked = this_scheduler;
-    for (scheduler* s = all_; s != nullptr; s = s->next_made_) {
-        std::construct_at(&s->kick_mutex_); // another thread may have held it
-        if (s->kickable_ == nullptr)
-            continue;
-        s->kickable_ = forked != nullptr ? &out_of_reach : nullptr;
-        s->sleeping_.store(true);
-        s->inbox_.store(nullptr); // who posts first looks whether it sleeps
-    }
+    for (scheduler* s = all_; s != nullptr; s = s->next_made_)
+        s->incoming_.leave_to_parent(forked != nullptr ? &out_of_reach : nullptr);
     if (forked == nullptr)
         return;
     thread_parker& me = this_thread_parker();

@@ -10,8 +10,8 @@
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
 
-#include <algorithm>
-#include <atomic>
+#include <mutex>
+#include <utility>
 
 #include <cxxabi.h>
 #include <pthread.h>
@@ -21,8 +21,6 @@ namespace creel::detail {
 namespace {
 
 using boost::fibers::context;
-
-std::atomic<std::uint64_t> id_blocks_taken{0};
 
 std::mutex pool_mutex;
 const fork_guard pool_in_forks{pool_mutex};
@@ -66,12 +64,6 @@ void scheduler::release(scheduler& s) noexcept {
     const std::lock_guard lock{pool_mutex};
     s.next_free_ = free_schedulers;
     free_schedulers = &s;
-}
-
-// Never 0, which is that of a thread without a scheduler. Uniqueness is all that is shared.
-void scheduler::take_id_block() noexcept {
-    const std::uint64_t block = id_blocks_taken.fetch_add(1, std::memory_order_relaxed);
-    next_id_ = std::max<std::uint64_t>(block * ids_at_once, 1);
 }
 
 void scheduler::run(poller& outside, const scheduler_options& options,
@@ -119,15 +111,11 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     told_of_no_memory_ = false;
     dispatcher_held_ = false;
     pass_polled_ = false;
-    unlooked_switches_ = switches_per_look;
-    full_budget_ = budget_per_unlooked_switch * switches_per_look;
-    polls_in_ = switches_per_look;
-    looks_ = 0;
     boost_deadline_ = time_point::max();
     exceptions_ = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
     stacks_.emplace();
     reserve_stack_ = stacks_->allocate(options.stack_bytes);
-    nodes_.emplace();
+    tasks_.begin_run(options.stack_bytes);
     uncaught_watch_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
@@ -139,21 +127,17 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     thread_locals_ = &this_thread_parker().locals;
     find_thread_stack(*main_);
     adopt_sanitizer_state(*main_);
-    renew_budget(*main_);
-    main_->id = take_id();
+    main_->id = tasks_.take_number();
     last_poll_ = outside.now();
-    last_look_ = last_poll_;
-    shallow_idle_ = 0;
-    unneeded_carriers_ = 0;
+    pace_.begin_run(last_poll_);
+    renew_budget(*main_);
+    carriers_.begin_run();
     begin_period();
     dispatcher_.emplace(fiber_record::fiber_kind::dispatcher);
     dispatcher_->home = this;
-    dispatcher_->id = take_id();
+    dispatcher_->id = tasks_.take_number();
     current_ = &*main_;
-    {
-        const std::lock_guard lock{kick_mutex_};
-        kickable_ = &outside;
-    }
+    incoming_.kicks(&outside);
     this_scheduler = this;
     // Hands over what is ready: the dispatcher always, natives if there are any.
     main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
@@ -164,8 +148,8 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
 // carriers get a null task and return; each dies in Boost's dispatcher, which gives its stack back.
 // None may be left to the thread's exit: Boost would wait there for ever.
 void scheduler::drain() noexcept {
-    while (carriers_ != 0 || reserve_is_there_ || natives_inside()) {
-        end_idle(idle_count_);
+    while (carriers_.alive() != 0 || reserve_is_there_ || natives_.are_inside()) {
+        carriers_.end_idle(carriers_.idle(), ready_);
         if (!anything_ready() && !dispatcher_due_)
             idle_round(); // natives in creel calls: wait with them
         yield();
@@ -175,24 +159,18 @@ void scheduler::drain() noexcept {
 // The stock algorithm takes over what natives are left.
 void scheduler::leave() noexcept {
     drain();
-    drain_inbox();
-    remove_marker();
+    incoming_.deliver_all();
+    pace_.remove_marker(ready_); // what is left in the queue, Boost's natives, goes to Boost
     leaving_ = true;
     main_->context->get_scheduler()->set_algo(between_runs);
     this_scheduler = nullptr;
-    {
-        const std::lock_guard lock{kick_mutex_};
-        kickable_ = nullptr;
-    }
+    incoming_.kicks(nullptr);
     CREEL_ASSERT(timers_.empty(), "a timer outlived its scheduler's run");
-    forget_natives();
-    for (auto& [c, f] : natives_)
-        drop_sanitizer_state(f);
-    natives_.clear();
+    natives_.forget_all();
     drop_sanitizer_state(*dispatcher_);
     // From here on a task<R> that is left frees its node itself, see free_kept_task().
     run_number_.fetch_add(1, std::memory_order_relaxed);
-    nodes_->leave_behind(std::exchange(kept_tasks_, 0));
+    tasks_.leave_kept_behind();
     dispatcher_.reset();
     leave_unentered();
     timers_.trim();
@@ -207,30 +185,16 @@ void scheduler::leave_unentered() noexcept {
     if (reserve_stack_.top != nullptr)
         stacks_->release(std::exchange(reserve_stack_, {}));
     stacks_.reset();
-    cool_tasks(warm_task_count_);
-    nodes_.reset();
+    tasks_.end_run();
     current_ = nullptr;
     outside_ = nullptr;
-}
-
-// What is left in the queue, Boost's natives, goes to the next algorithm, which knows no markers.
-void scheduler::remove_marker() noexcept {
-    if (!marker_queued_)
-        return;
-    ready_queue others;
-    while (runnable* r = ready_.pop())
-        if (r != &marker_)
-            others.push(*r);
-    while (runnable* r = others.pop())
-        ready_.push(*r);
-    marker_queued_ = false;
 }
 
 scheduler_statistics scheduler::statistics() const noexcept {
     scheduler_statistics s = counters_;
     s.tasks_spawned = s.tasks_finished + tasks_alive_;
-    s.fibers_alive = carriers_;
-    s.fibers_idle = idle_count_;
+    s.fibers_alive = carriers_.alive();
+    s.fibers_idle = carriers_.idle();
     s.timers_armed = timers_.size();
     return s;
 }

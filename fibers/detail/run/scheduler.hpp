@@ -14,32 +14,32 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/report/uncaught.hpp>
 #include <creel/fibers/detail/run/fiber_record.hpp>
-#include <creel/fibers/detail/run/native_records.hpp>
+#include <creel/fibers/detail/run/inbox.hpp>
+#include <creel/fibers/detail/run/natives.hpp>
+#include <creel/fibers/detail/run/polling_pace.hpp>
 #include <creel/fibers/detail/run/ready_queue.hpp>
 #include <creel/fibers/detail/run/spin_policy.hpp>
 #include <creel/fibers/detail/stack/overflow_watch.hpp>
 #include <creel/fibers/detail/stack/stack_meter.hpp>
-#include <creel/fibers/detail/task/node_pool.hpp>
+#include <creel/fibers/detail/task/carrier_pool.hpp>
 #include <creel/fibers/detail/task/task_line.hpp>
+#include <creel/fibers/detail/task/task_store.hpp>
 #include <creel/fibers/detail/time/timer_queue.hpp>
-#include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>
 
 #include <boost/fiber/algo/algorithm.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <functional>
-#include <mutex>
 #include <optional>
 
 namespace creel::detail {
 
-class scheduler;
-
+// Threads: own, all of it but incoming() and run_number().
 class scheduler final : public boost::fibers::algo::algorithm {
 public:
     static scheduler* current() noexcept { return this_scheduler; }
@@ -50,9 +50,8 @@ public:
 
     static void leave_to_parent() noexcept; // for pthread_atfork: in the child, see forked_run.cpp
 
-    // Waiting. Threads: own.
-    wake_reason park(waiter& w);
-    wake_reason park_until(waiter& w, time_point deadline, duration span);
+    // Waiting.
+    void suspend_current(); // runs others until the current fiber is popped again
     void yield();
     void yield_or_poll(); // the user's yield
     void keep_time();     // the user's checkpoint: yields if there was no poll for some ms
@@ -66,41 +65,41 @@ public:
     void interrupt(waiter& w, wake_reason why) noexcept;
     [[nodiscard]] static const parker& owner_of(const waiter& w) noexcept { return *w.owner_; }
 
-    // Tasks. Threads: own.
-    task_record* make_task(nursery_core& parent, std::size_t bytes, std::size_t align,
-                           std::source_location where);
-    void free_task(task_record& t) noexcept;
-    task_record* take_warm_task() noexcept; // one freed before, null if there is none
-    void adopt_task(task_record& t, nursery_core& parent) noexcept;
-    void submit(task_record& t) noexcept;
+    // Tasks.
+    [[nodiscard]] task_store& tasks() noexcept { return tasks_; }
+    void submit(task_record& t) noexcept {
+        if (++tasks_alive_ > counters_.peak_tasks)
+            counters_.peak_tasks = tasks_alive_;
+        ready_.push(t);
+    }
     void keep_task(task_record& t, task_result& r) noexcept; // until its handle has gone, too
     void free_kept_task(task_record& t, std::uint64_t run) noexcept;
     void drop_from_line(task_record& t) noexcept; // its nursery is cancelled: it never runs
 
-    // Natives wait in a scope that hangs under the outermost one of main, as its children do.
-    // Threads: own.
-    void outermost_changed(const parker& who) noexcept; // it was entered, or left
+    // Natives.
+    void outermost_changed(const parker& who) noexcept { // it was entered, or left
+        if (&who == &*main_)
+            natives_.hang_under(who.outermost);
+    }
     // What is in sight of main's outermost scope has changed; else nothing is done.
-    void look_at_natives(const parker& who, spread_work& work) noexcept;
-
-    // visit(const fiber_record&).
+    void look_at_natives(const parker& who, spread_work& work) noexcept {
+        if (&who == &*main_)
+            natives_.look_outwards(work);
+    }
     template <typename Visit>
-    void for_each_native(Visit visit) const {
-        for (const auto& [c, f] : natives_)
-            visit(f);
+    void for_each_native(Visit visit) const { // visit(const fiber_record&)
+        natives_.for_each(visit);
     }
     // Until idle carriers have ended and no native is inside a creel call. By the main fiber.
     void drain() noexcept;
 
-    // Timers. Threads: own.
+    // Timers.
     void arm(timer& t, time_point deadline, duration span) { timers_.arm(t, deadline, span); }
     void rearm(timer& t, time_point deadline) { timers_.rearm(t, deadline); }
     void cancel(timer& t) noexcept { timers_.cancel(t); }
 
-    // Threads: any.
-    void post(inbox_node& node) noexcept;
-    // Takes in what other threads have posted until now. Threads: own.
-    void drain_inbox() noexcept;
+    // From other threads.
+    [[nodiscard]] inbox& incoming() noexcept { return incoming_; }
 
     [[nodiscard]] fiber_record& running() noexcept { return *current_; }
     [[nodiscard]] time_point now() noexcept { return outside_->now(); }
@@ -114,7 +113,7 @@ public:
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
     [[nodiscard]] std::size_t max_fibers() const noexcept { return options_.max_fibers; }
-    // Differs for each run of this object. Threads: any.
+    // Differs for each run of this object.
     [[nodiscard]] std::uint64_t run_number() const noexcept {
         return run_number_.load(std::memory_order_relaxed);
     }
@@ -150,35 +149,28 @@ public:
     boost::fibers::context* pick_next() noexcept override;
     [[nodiscard]] bool has_ready_fibers() const noexcept override;
     void suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept override;
-    void notify() noexcept override;
+    void notify() noexcept override { incoming_.ring_bell(); }
 
 private:
     friend struct carrier_stack; // Boost's stack allocator for carriers, in start_context.cpp
 
-    // Cancellation points between two switches before a fiber yields; tokio's budget is the model.
-    static constexpr int budget_per_unlooked_switch = 2;
-
-    static constexpr int switches_per_look = 64; // at most; see longest_round in loop.cpp
-
     scheduler() = default;
     ~scheduler() override = default;
 
+    // scheduler.cpp
     static scheduler& acquire();
     static void release(scheduler& s) noexcept;
     void enter(poller& outside, const scheduler_options& options);
     void leave() noexcept;
     void leave_unentered() noexcept;
-    void remove_marker() noexcept;
-
-    void yield_spent();
-    void yield_alone();
 
     // loop.cpp
-    void suspend_current();           // runs others until the current fiber is popped again
-    void suspend_slowly();            // the same where there is more to do than to pop a fiber
+    void loop_until_switch(); // polls, starts tasks and sleeps until another context can go on
+    void yield_spent();
+    void yield_alone();
     void call_dispatcher() noexcept { // before the next fiber
         dispatcher_due_ = true;
-        polls_in_ = 0;
+        pace_.look_at_next_switch();
     }
     fiber_record* next_fiber(); // pops, binding a task; null when nothing is ready
     bool poll_is_due() noexcept;
@@ -186,13 +178,7 @@ private:
     void idle_round() noexcept;
     bool spin() noexcept;
     [[nodiscard]] time_point next_deadline() noexcept;
-    void begin_round() noexcept;
-    void pace(time_point t) noexcept;
-    runnable* pop_ready() noexcept;
-    [[nodiscard]] bool anything_ready() const noexcept {
-        const runnable* first = ready_.front();
-        return first != nullptr && (first != &marker_ || first->next_ready != nullptr);
-    }
+    [[nodiscard]] bool anything_ready() const noexcept { return pace_.anything_in(ready_); }
     void fire_timers(time_point t) noexcept;
     void take_in() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
@@ -205,21 +191,19 @@ private:
     void run_task(task_record& t) noexcept;
     void end_task(task_record& t) noexcept;
     void end_with(task_record& t, ending how, std::exception_ptr error) noexcept;
-    void recycle_task(task_record& t) noexcept;
-    void cool_tasks(std::size_t count) noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or shall end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task_record& t) noexcept;
-    void renew_budget(fiber_record& f) const noexcept { f.budget = full_budget_; }
-    void end_idle(std::size_t count) noexcept;
+    void renew_budget(fiber_record& f) const noexcept { f.budget = pace_.full_budget(); }
     void carrier_ended(stack_memory memory) noexcept;
-    [[nodiscard]] bool can_run(const fiber_record& carrier, const task_record& t) const noexcept;
+    [[nodiscard]] static bool can_run(const fiber_record& carrier, const task_record& t) noexcept {
+        return carrier.stack.bytes >= t.stack_bytes;
+    }
 
     // trim.cpp
     void trim() noexcept;
     void begin_period() noexcept;
-    void make_shallow() noexcept;
     [[nodiscard]] bool has_surplus() const noexcept;
 
     // reserve.cpp
@@ -239,33 +223,21 @@ private:
     fiber_record& record_of(boost::fibers::context* c) noexcept;
     void note_departure(fiber_record& from) noexcept;
     void look_at_boost() noexcept;
-    void forget_natives() noexcept;
-    [[nodiscard]] bool natives_inside() const noexcept;
 
-    // switch.cpp
+    // switch.cpp, start_context.cpp
     void switch_to(fiber_record& next) noexcept;
     void arrive(fiber_record& next) noexcept;
     fiber_record& start_context(stack_memory memory,
                                 void (scheduler::*body)(fiber_record& self) noexcept);
-    static void adopt_sanitizer_state(fiber_record& main) noexcept;
-    static void drop_sanitizer_state(fiber_record& f) noexcept;
-    static void drop_sanitizer_state(void* state) noexcept;
     void context_ended(stack_memory memory, void* sanitizer_state) noexcept;
-    void make_context(fiber_record& f, // start_context.cpp
-                      void (scheduler::*body)(fiber_record& self) noexcept);
+    void make_context(fiber_record& f, void (scheduler::*body)(fiber_record& self) noexcept);
 
-    // Threads: own, all of it but what is marked.
     fiber_record* current_ = nullptr;
     exception_state* exceptions_ = nullptr; // the thread's live state
     ready_queue ready_;
     spin_policy spinning_;
-    int unlooked_switches_ = switches_per_look; // from one look to the next, see pace()
-    int full_budget_ = budget_per_unlooked_switch * switches_per_look;
-    int polls_in_ = 0; // switches left before a poll is considered; 0: at the next
-    int looks_ = 0;    // times it was considered, and put off, in this round
-    runnable marker_{runnable::kind_type::marker}; // ends a round, see poll_is_due()
-    bool marker_queued_ = false;
-    bool dispatcher_due_ = false;  // Boost-native state needs the dispatcher; then polls_in_ is 0
+    polling_pace pace_;
+    bool dispatcher_due_ = false;  // Boost-native state needs the dispatcher; a look is due then
     bool dispatcher_held_ = false; // else it runs
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
     bool leaving_ = false;
@@ -275,22 +247,16 @@ private:
     poller* outside_ = nullptr;
     local_binding** thread_locals_ = nullptr; // the main fiber goes on with its thread's
     timer_queue timers_;
-    fiber_record* idle_ = nullptr; // carriers with the default stack, last in first out
-    std::size_t idle_count_ = 0;
-    std::size_t idle_low_ = 0;          // the least idle_count_ of this period, see trim()
-    std::size_t shallow_idle_ = 0;      // of the idle ones, the last in line
-    std::size_t unneeded_carriers_ = 0; // told to end by trim(), and have not yet
-    std::size_t warm_tasks_at_trim_ = 0;
+    carrier_pool carriers_;
+    task_store tasks_;
+    std::uint64_t tasks_alive_ = 0;
     time_point next_trim_{};
     time_point last_poll_{};
-    time_point last_look_{};
     time_point boost_deadline_ = time_point::max();
     std::optional<fiber_record> main_;
     std::optional<fiber_record> dispatcher_;
-    scope_core natives_scope_;
-    native_records natives_;
+    natives natives_;
     std::optional<stack_pool> stacks_;
-    std::optional<node_pool> nodes_;
     std::optional<uncaught_watch> uncaught_watch_;
     std::optional<overflow_watch> overflow_watch_;
     std::optional<stack_meter> meter_; // where stacks are measured
@@ -300,29 +266,10 @@ private:
     stack_memory reserve_stack_;       // held for the whole run, whatever memory there is
     bool reserve_is_there_ = false;    // has not ended: it gets to what is dropped meanwhile
     bool reserve_may_wait_ = false;    // it is inside a handler of report()
-    task_record* warm_tasks_ = nullptr; // freed, and as good as new, linked by next_ready
-    std::size_t warm_task_count_ = 0;
-    std::uint64_t tasks_alive_ = 0;
-    std::size_t carriers_ = 0;   // without the reserve
-    std::size_t ending_ = 0;     // of these, told to end
-    std::size_t kept_tasks_ = 0; // of async(), with a handle that has not gone
-    static constexpr std::uint64_t ids_at_once = 4096;
-    std::uint64_t next_id_ = 0; // of a task or fiber; goes on from run to run: see take_id()
     scheduler_options options_{};
     scheduler_statistics counters_{};
-
-    // Shared with other threads.
-    std::atomic<inbox_node*> inbox_{nullptr};  // Treiber stack: they push, we take all
-    std::atomic<bool> sleeping_{false};        // we are, or are about to be, in wait_until
+    inbox incoming_;                           // shared with other threads
     std::atomic<std::uint64_t> run_number_{0}; // relaxed: whoever may ask has met the run's end
-    std::atomic<bool> boost_remote_{false};    // Boost has a context from another thread for us
-    std::mutex kick_mutex_;                    // guards kickable_ against our leaving
-    poller* kickable_ = nullptr;
-
-    std::uint64_t take_id() noexcept;
-    void take_id_block() noexcept;
-
-    void kick_if_sleeping() noexcept;
 
     scheduler* next_free_ = nullptr; // guarded by the pool's mutex, as the next two
     scheduler* next_made_ = nullptr;
@@ -331,7 +278,7 @@ private:
 
 // The usual case, made of a dozen instructions: a fiber is ready and no poll is due.
 inline void scheduler::suspend_current() {
-    if (--polls_in_ >= 0) [[likely]] {
+    if (pace_.pass_switch()) [[likely]] {
         runnable* r = ready_.front();
         if (r != nullptr && r->kind == runnable::kind_type::fiber) [[likely]] {
             ready_.pop();
@@ -343,64 +290,7 @@ inline void scheduler::suspend_current() {
             return;
         }
     }
-    suspend_slowly();
-}
-
-// A scheduler takes its numbers many at once, so that a spawn writes nothing that threads share,
-// and people read small ones.
-inline std::uint64_t scheduler::take_id() noexcept {
-    if (next_id_ % ids_at_once == 0) [[unlikely]]
-        take_id_block();
-    return next_id_++;
-}
-
-inline task_record* scheduler::take_warm_task() noexcept {
-    task_record* t = warm_tasks_;
-    if (t == nullptr) [[unlikely]]
-        return nullptr;
-    warm_tasks_ = static_cast<task_record*>(t->next_ready);
-    --warm_task_count_;
-    t->stack_bytes = options_.stack_bytes;
-    t->id = take_id();
-    return t;
-}
-
-inline void scheduler::submit(task_record& t) noexcept {
-    if (++tasks_alive_ > counters_.peak_tasks)
-        counters_.peak_tasks = tasks_alive_;
-    ready_.push(t);
-}
-
-inline bool scheduler::can_run(const fiber_record& carrier, const task_record& t) const noexcept {
-    return carrier.stack.bytes >= t.stack_bytes;
-}
-
-inline void scheduler::give(fiber_record& f, task_record& t) noexcept {
-    f.current = &t;
-    f.scope = &core_of(t.parent->scope);
-    t.runner = &f;
-}
-
-inline fiber_record* scheduler::bind(task_record& t) {
-    fiber_record* f = idle_;
-    if (f == nullptr || !can_run(*f, t)) [[unlikely]]
-        return bind_new(t);
-    idle_ = f->next_idle;
-    idle_low_ = std::min(idle_low_, --idle_count_);
-    give(*f, t);
-    return f;
-}
-
-// Pops what can run; passes over the marker, and notes that its round is over.
-inline runnable* scheduler::pop_ready() noexcept {
-    runnable* r = ready_.pop();
-    if (r == &marker_) [[unlikely]] {
-        marker_queued_ = false;
-        if (looks_ > 0)
-            polls_in_ = 0; // it was a long one: poll at the next switch
-        r = ready_.pop();
-    }
-    return r;
+    loop_until_switch();
 }
 
 inline void scheduler::yield() {
@@ -411,14 +301,30 @@ inline void scheduler::yield() {
 // The usual case: another fiber is ready, and no poll is due.
 inline void scheduler::yield_or_poll() {
     const runnable* first = ready_.front();
-    if (polls_in_ > 0 && first != nullptr && first->kind == runnable::kind_type::fiber) [[likely]] {
-        --polls_in_;
+    if (pace_.switch_is_left() && first != nullptr && first->kind == runnable::kind_type::fiber)
+        [[likely]] {
+        static_cast<void>(pace_.pass_switch());
         switch_to(*static_cast<fiber_record*>(ready_.exchange(*current_)));
-    } else if (first != nullptr && first != &marker_) {
+    } else if (first != nullptr && !pace_.is_marker(*first)) {
         yield();
     } else {
         yield_alone();
     }
+}
+
+inline void scheduler::give(fiber_record& f, task_record& t) noexcept {
+    f.current = &t;
+    f.scope = &core_of(t.parent->scope);
+    t.runner = &f;
+}
+
+inline fiber_record* scheduler::bind(task_record& t) {
+    fiber_record* f = carriers_.first_idle();
+    if (f == nullptr || !can_run(*f, t)) [[unlikely]]
+        return bind_new(t);
+    carriers_.take();
+    give(*f, t);
+    return f;
 }
 
 } // namespace creel::detail

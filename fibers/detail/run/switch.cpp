@@ -108,7 +108,7 @@ CREEL_NOT_INSTRUMENTED void scheduler::awakened(boost::fibers::context* c) noexc
         make_ready(f);
 }
 
-void scheduler::adopt_sanitizer_state(fiber_record& main) noexcept {
+void adopt_sanitizer_state(fiber_record& main) noexcept {
 #if CREEL_UNDER_TSAN
     main.sanitizer_state = __tsan_get_current_fiber();
 #else
@@ -116,12 +116,12 @@ void scheduler::adopt_sanitizer_state(fiber_record& main) noexcept {
 #endif
 }
 
-void scheduler::drop_sanitizer_state(fiber_record& f) noexcept {
+void drop_sanitizer_state(fiber_record& f) noexcept {
     drop_sanitizer_state(f.sanitizer_state);
     f.sanitizer_state = nullptr;
 }
 
-void scheduler::drop_sanitizer_state([[maybe_unused]] void* state) noexcept {
+void drop_sanitizer_state([[maybe_unused]] void* state) noexcept {
 #if CREEL_UNDER_TSAN
     if (state != nullptr)
         __tsan_destroy_fiber(state);

@@ -7,7 +7,6 @@
 #include <creel/fibers/detail/system/instrumented.hpp>
 #include <creel/fibers/detail/task/task_result.hpp>
 #include <creel/fibers/local.hpp>
-#include <creel/fibers/nursery.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -17,96 +16,26 @@
 
 namespace creel::detail {
 
-namespace {
-
-// Idle carriers kept warm during a run; a finishing carrier beyond these ends.
-constexpr std::size_t kept_idle_carriers = 4096;
-
-// From a sanitizer, recycled tasks would hide a use after free.
-constexpr bool keeps_warm_tasks = CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0;
-constexpr std::size_t most_warm_tasks = 1024;
-
-} // namespace
-
-task_record* scheduler::make_task(nursery_core& parent, std::size_t bytes, std::size_t align,
-                                  std::source_location where) {
-    std::uint32_t granted = 0;
-    void* node = nodes_->allocate(task_record::node_size(bytes, align), granted);
-    task_record* t = task_record::place(node, granted, align, where);
-    t->parent = &parent;
-    t->stack_bytes = options_.stack_bytes;
-    t->id = take_id();
-    return t;
-}
-
-// Made on another thread, which knows neither our numbers nor our stacks.
-void scheduler::adopt_task(task_record& t, nursery_core& parent) noexcept {
-    t.parent = &parent;
-    if (t.stack_bytes == 0)
-        t.stack_bytes = options_.stack_bytes;
-    t.id = take_id();
-}
-
-// Leaves in a warm task what take_warm_task and its caller need not write.
-[[gnu::always_inline]] inline void scheduler::recycle_task(task_record& t) noexcept {
-    if (!keeps_warm_tasks || t.node_bytes != warm_task_bytes || t.offset != sizeof(task_record) ||
-        warm_task_count_ == most_warm_tasks) [[unlikely]] {
-        const std::uint32_t granted = t.node_bytes;
-        t.~task_record();
-        nodes_->deallocate(&t, granted);
-        return;
-    }
-    t.next = nullptr;
-    t.runner = nullptr;
-    t.result = nullptr;
-    t.no_memory = false;
-    t.was_called = false;
-    if (!t.given_name.empty())
-        t.given_name = std::string{}; // and what it may have allocated
-    t.next_ready = warm_tasks_;
-    warm_tasks_ = &t;
-    ++warm_task_count_;
-}
-
-void scheduler::free_task(task_record& t) noexcept {
-    recycle_task(t);
-}
-
-void scheduler::cool_tasks(std::size_t count) noexcept {
-    for (; count != 0; --count) {
-        task_record* const t = warm_tasks_;
-        warm_tasks_ = static_cast<task_record*>(t->next_ready);
-        --warm_task_count_;
-        const std::uint32_t granted = t->node_bytes;
-        t->~task_record();
-        nodes_->deallocate_unneeded(t, granted);
-    }
-}
-
 void scheduler::keep_task(task_record& t, task_result& r) noexcept {
     t.result = &r;
     r.node = &t;
     r.home = this;
     r.run = run_number();
-    ++kept_tasks_;
+    tasks_.count_kept();
 }
 
 void scheduler::free_kept_task(task_record& t, std::uint64_t run) noexcept {
-    if (run == run_number()) {
-        --kept_tasks_;
-        free_task(t);
-    } else {
-        const std::uint32_t granted = t.node_bytes;
-        t.~task_record();
-        node_pool::deallocate_left_behind(&t, granted);
-    }
+    if (run == run_number())
+        tasks_.free_kept(t);
+    else
+        task_store::free_left_behind(t);
 }
 
 fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
     try {
         fiber_record& f = start_context(stacks_->allocate(stack_bytes), &scheduler::run_carrier);
         f.has_default_stack = stack_bytes == options_.stack_bytes;
-        ++carriers_;
+        carriers_.was_created();
         ++counters_.fibers_created;
         return &f;
     } catch (const std::bad_alloc&) {
@@ -115,7 +44,7 @@ fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
                 stderr,
                 "creel: no memory for another stack, of %zu bytes, beside %zu: a child "
                 "without one fails; {.max_fibers = ...} makes it wait for another to end\n",
-                stack_bytes, carriers_);
+                stack_bytes, carriers_.alive());
         return nullptr;
     }
 }
@@ -125,28 +54,13 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
         reserve_ended();
         return;
     }
-    if (unneeded_carriers_ != 0) {
-        --unneeded_carriers_;
+    if (carriers_.ended())
         stacks_->release_unneeded(memory);
-    } else {
+    else
         stacks_->release(memory);
-    }
-    --carriers_;
-    if (--ending_ == 0 && !awaiting_memory_.empty())
+    if (carriers_.ending() == 0 && !awaiting_memory_.empty())
         ready_.prepend(awaiting_memory_);
     call_from_line();
-}
-
-void scheduler::end_idle(std::size_t count) noexcept {
-    for (; count != 0 && idle_ != nullptr; --count) {
-        fiber_record& f = *idle_;
-        idle_ = f.next_idle;
-        --idle_count_;
-        f.current = nullptr;
-        ++ending_;
-        make_ready(f);
-    }
-    idle_low_ = std::min(idle_low_, idle_count_);
 }
 
 [[gnu::always_inline]] inline void scheduler::run_task(task_record& t) noexcept {
@@ -182,7 +96,7 @@ void scheduler::end_idle(std::size_t count) noexcept {
 [[gnu::always_inline]] inline void scheduler::end_task(task_record& t) noexcept {
     t.parent->free_slot();
     t.parent->child_ended(t);
-    recycle_task(t);
+    tasks_.free(t);
     ++counters_.tasks_finished;
     --tasks_alive_;
 }
@@ -217,7 +131,7 @@ void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) n
         parent.free_slot();
     parent.child_ended(t);
     if (result == nullptr)
-        recycle_task(t);
+        tasks_.free(t);
     else
         result->forget_if_dropped(); // else the handle frees the task
     ++counters_.tasks_finished;
@@ -227,10 +141,10 @@ void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) n
 // The usual case of rest(): the next one in the queue is a task, and no poll is due.
 inline bool scheduler::take_next_task(fiber_record& self) noexcept {
     runnable* r = ready_.front();
-    if (r == nullptr || r->kind != runnable::kind_type::task || polls_in_ <= 0 || !line_.empty() ||
-        !can_run(self, static_cast<task_record&>(*r)))
+    if (r == nullptr || r->kind != runnable::kind_type::task || !pace_.switch_is_left() ||
+        !line_.empty() || !can_run(self, static_cast<task_record&>(*r)))
         return false;
-    --polls_in_;
+    static_cast<void>(pace_.pass_switch());
     ready_.pop();
     give(self, static_cast<task_record&>(*r));
     renew_budget(self);
@@ -250,17 +164,17 @@ void scheduler::run_carrier(fiber_record& self) noexcept {
 void scheduler::rest(fiber_record& self) noexcept {
     self.current = nullptr;
     self.scope = nullptr;
-    const bool surplus = idle_count_ >= kept_idle_carriers || !self.has_default_stack;
+    const bool surplus = carriers_.has_no_use_for(self);
     if (const task_record* first = line_.front()) {
         if (can_run(self, *first)) {
             call_from_line();
-        } else if (ending_ == 0) {
-            ++ending_; // it makes room for a larger stack, whatever else is ready
+        } else if (carriers_.ending() == 0) {
+            carriers_.will_end(); // it makes room for a larger stack, whatever else is ready
             return;
         }
     }
     for (;;) {
-        if (--polls_in_ < 0 && poll_is_due())
+        if (!pace_.pass_switch() && poll_is_due())
             poll_round();
         if (dispatcher_due_) {
             if (surplus)
@@ -269,7 +183,7 @@ void scheduler::rest(fiber_record& self) noexcept {
             lie_idle(self, *dispatcher_);
             return;
         }
-        runnable* r = pop_ready();
+        runnable* r = pace_.pop(ready_);
         if (r == nullptr) {
             if (surplus)
                 break;
@@ -293,14 +207,12 @@ void scheduler::rest(fiber_record& self) noexcept {
             return;
         }
     }
-    ++ending_;
+    carriers_.will_end();
 }
 
 // Until bind() gives it a task, or leave() tells it to end.
 void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
-    self.next_idle = idle_;
-    idle_ = &self;
-    ++idle_count_;
+    carriers_.put(self);
     switch_to(next);
 }
 

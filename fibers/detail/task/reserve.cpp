@@ -20,7 +20,6 @@
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <creel/fibers/cancel_scope.hpp>
-#include <creel/fibers/nursery.hpp>
 
 #include <exception>
 #include <new>
@@ -41,7 +40,7 @@ public:
 
 // No idle carrier has a stack for this task. Null: it waits for one, or is dropped.
 fiber_record* scheduler::bind_new(task_record& t) {
-    if (options_.max_fibers != 0 && carriers_ >= options_.max_fibers) {
+    if (options_.max_fibers != 0 && carriers_.alive() >= options_.max_fibers) {
         if (t.parent->cancelled_for_children()) // while it was queued
             drop(t);
         else
@@ -53,8 +52,8 @@ fiber_record* scheduler::bind_new(task_record& t) {
         return f;
     }
     // What idle carriers hold comes first: they end, the task looks again once they have.
-    end_idle(idle_count_);
-    if (ending_ != 0) {
+    carriers_.end_idle(carriers_.idle(), ready_);
+    if (carriers_.ending() != 0) {
         awaiting_memory_.push(t);
         return nullptr;
     }
@@ -69,7 +68,7 @@ void scheduler::wait_in_line(task_record& t) noexcept {
         line_.push_front(t);
     else
         line_.push(t);
-    end_idle(1); // if there is one its stack is too small, and it makes room
+    carriers_.end_idle(1, ready_); // if there is one its stack is too small, and it makes room
 }
 
 // The oldest goes before all that is ready.

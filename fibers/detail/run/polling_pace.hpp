@@ -1,0 +1,104 @@
+// How often a scheduler polls the outside world while something is always ready.
+//
+// It polls once in a round. A round ends when all that was ready at the last poll has run: a marker
+// in the ready queue shows that. But a poll comes not more often than every 64 switches, which
+// keeps it cheap for a few fibers that yield, and not less often than every 2,048, which bounds how
+// long timers and completions wait behind a long queue. To poll every 64 switches whatever the
+// queue was measured and rejected: completions then pile up in front of hundreds of ready fibers,
+// their data falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to 1.7 times
+// the CPU of one that polls once a round.
+//
+// So after every 64 switches the scheduler looks whether a poll is due. The states of a round:
+//
+//   short   -- 1 a look: the marker is gone ---------> (poll, next round)
+//   short   -- 2 a look: the marker is queued -------> long     32 looks at most, or 10 ms
+//   long    -- 3 pop() meets the marker -------------> (poll at the next switch, next round)
+//   long    -- 4 a look: too many looks, or too long -> (poll, next round)
+//
+//   short: looks_ == 0. long: looks_ > 0. begin_round() starts the next round, after each poll.
+//
+// Between two looks pass 64 switches, or fewer while the slices of the fibers are long: so many
+// that they took at most 2 ms at the last look. A fiber's budget of cancellation points shrinks
+// with them.
+#pragma once
+
+#include <creel/fibers/detail/run/ready_queue.hpp>
+#include <creel/fibers/time.hpp>
+
+#include <chrono>
+
+namespace creel::detail {
+
+// Threads: the scheduler's own.
+class polling_pace {
+public:
+    void begin_run(time_point now) noexcept;
+
+    // One switch passes. False if a look comes first.
+    [[nodiscard]] bool pass_switch() noexcept { return --switches_left_ >= 0; }
+    [[nodiscard]] bool switch_is_left() const noexcept { return switches_left_ > 0; }
+    [[nodiscard]] bool look_is_due() const noexcept { return switches_left_ < 0; }
+    void look_at_next_switch() noexcept { switches_left_ = 0; }
+    void poll_at_next_switch() noexcept {
+        switches_left_ = 0;
+        looks_ = looks_per_round;
+    }
+
+    // At a look: true if a poll is due, whatever the clock says. Counts the look.
+    [[nodiscard]] bool round_is_over() noexcept {
+        return !marker_queued_ || ++looks_ >= looks_per_round;
+    }
+    [[nodiscard]] static bool is_too_long(duration without_poll) noexcept {
+        return without_poll >= longest_round;
+    }
+    // At a look that puts the poll off.
+    void put_off(time_point now) noexcept {
+        look(now);
+        switches_left_ = switches_per_look_;
+    }
+    // After a poll.
+    void begin_round(time_point now, ready_queue& ready) noexcept;
+    // The thread has slept or spun: that was no slice of a fiber.
+    void was_idle() noexcept { last_look_ = time_point::max(); }
+
+    // Pops what can run; null if there is nothing. Passes over the marker.
+    [[nodiscard]] runnable* pop(ready_queue& ready) noexcept {
+        runnable* r = ready.pop();
+        if (r == &marker_) [[unlikely]] {
+            marker_queued_ = false;
+            if (looks_ > 0)
+                switches_left_ = 0; // the round was a long one: poll at the next switch
+            r = ready.pop();
+        }
+        return r;
+    }
+    [[nodiscard]] bool anything_in(const ready_queue& ready) const noexcept {
+        const runnable* first = ready.front();
+        return first != nullptr && (first != &marker_ || first->next_ready != nullptr);
+    }
+    [[nodiscard]] bool is_marker(const runnable& r) const noexcept { return &r == &marker_; }
+    // At the end of a run: the queue goes to an algorithm that knows no markers.
+    void remove_marker(ready_queue& ready) noexcept;
+
+    // Cancellation points between two switches before a fiber yields; tokio's budget is the model.
+    [[nodiscard]] int full_budget() const noexcept { return full_budget_; }
+
+private:
+    static constexpr int most_switches_per_look = 64;
+    static constexpr int looks_per_round = 32;
+    static constexpr int budget_per_switch = 2;
+    static constexpr duration longest_round = std::chrono::milliseconds{10};
+    static constexpr duration longest_between_looks = std::chrono::milliseconds{2};
+
+    void look(time_point now) noexcept;
+
+    int switches_left_ = 0; // until the next look; below 0: it is due
+    int looks_ = 0;         // that put the poll off, in this round
+    int switches_per_look_ = most_switches_per_look;
+    int full_budget_ = budget_per_switch * most_switches_per_look;
+    bool marker_queued_ = false;
+    time_point last_look_{}; // max(): the thread has been idle since
+    runnable marker_{runnable::kind_type::marker};
+};
+
+} // namespace creel::detail

@@ -1,0 +1,90 @@
+#include <creel/fibers/detail/task/task_store.hpp>
+
+#include <creel/fibers/detail/system/instrumented.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+constexpr bool keeps_warm_tasks = CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0;
+constexpr std::size_t most_warm_tasks = 1024;
+
+std::atomic<std::uint64_t> number_blocks_taken{0};
+
+} // namespace
+
+void task_store::begin_run(std::size_t stack_bytes) {
+    nodes_.emplace();
+    stack_bytes_ = stack_bytes;
+    most_warm_ = keeps_warm_tasks ? most_warm_tasks : 0;
+}
+
+// Never 0, which is the number of a thread without a scheduler. The blocks must only be distinct,
+// so relaxed is enough.
+void task_store::take_numbers() noexcept {
+    const std::uint64_t block = number_blocks_taken.fetch_add(1, std::memory_order_relaxed);
+    next_number_ = std::max<std::uint64_t>(block * numbers_at_once, 1);
+}
+
+task_record* task_store::make(nursery_core& parent, std::size_t bytes, std::size_t align,
+                              std::source_location where) {
+    std::uint32_t granted = 0;
+    void* node = nodes_->allocate(task_record::node_size(bytes, align), granted);
+    task_record* t = task_record::place(node, granted, align, where);
+    t->parent = &parent;
+    t->stack_bytes = stack_bytes_;
+    t->id = take_number();
+    return t;
+}
+
+void task_store::adopt(task_record& t, nursery_core& parent) noexcept {
+    t.parent = &parent;
+    if (t.stack_bytes == 0)
+        t.stack_bytes = stack_bytes_;
+    t.id = take_number();
+}
+
+void task_store::give_back(task_record& t) noexcept {
+    const std::uint32_t granted = t.node_bytes;
+    t.~task_record();
+    nodes_->deallocate(&t, granted);
+}
+
+void task_store::free_left_behind(task_record& t) noexcept {
+    const std::uint32_t granted = t.node_bytes;
+    t.~task_record();
+    node_pool::deallocate_left_behind(&t, granted);
+}
+
+void task_store::cool(std::size_t count) noexcept {
+    for (; count != 0; --count) {
+        task_record* const t = warm_;
+        warm_ = static_cast<task_record*>(t->next_ready);
+        --warm_count_;
+        const std::uint32_t granted = t->node_bytes;
+        t->~task_record();
+        nodes_->deallocate_unneeded(t, granted);
+    }
+}
+
+void task_store::trim() noexcept {
+    cool(std::min(warm_count_, warm_at_trim_));
+    nodes_->trim();
+}
+
+void task_store::leave_kept_behind() noexcept {
+    nodes_->leave_behind(std::exchange(kept_, 0));
+}
+
+void task_store::end_run() noexcept {
+    if (!nodes_)
+        return;
+    cool(warm_count_);
+    nodes_.reset();
+}
+
+} // namespace creel::detail

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <new>
 #include <string>
 #include <utility>
 
@@ -41,6 +40,7 @@ standing_receive::standing_receive(connection& stream) noexcept : stream_(&strea
             static_cast<std::uint8_t>(IOSQE_BUFFER_SELECT | (c.slot() >= 0 ? IOSQE_FIXED_FILE : 0));
         entry.buf_group = receive_buffers::group;
         entry.user_data = ring::tagged(static_cast<completion_target&>(request));
+        request.self->submitted();
     };
     cancel_.target = ring::tagged(static_cast<completion_target&>(target_));
     cancel_.prepare = &prepare_cancel;
@@ -50,42 +50,32 @@ standing_receive::standing_receive(connection& stream) noexcept : stream_(&strea
         const descriptor_call keep{*self.stream_}; // stop() may let the last one leave
         self.stop(); // what is requested and not submitted yet has no completion
         self.carry_or_lose();
+        if (!self.is_with_ring())
+            self.leave_ring();
     };
 }
 
 standing_receive::~standing_receive() {
-    drop_held();
     if (member_.linked())
         member_.unlink();
 }
 
-void standing_receive::start(ring& r) noexcept {
-    short_ones_ = 0;
-    if (!r.receives_may_stand()) {
-        allowed_ = false;
-        return;
-    }
-    if (where_ == nullptr) {
-        where_ = &r;
-        r.join(member_);
-    }
-    stream_->register_with(r);
-    armed_ = true;
-    kept_.join(*stream_);
-    r.receive_stands(true);
-    r.request(target_);
+// For a recv that finds nothing here. True: something will come, or an end.
+bool standing_receive::begin(ring& r) noexcept {
+    if (state_ == state::wanted && r.receives_may_stand())
+        request(r);
+    else if (state_ == state::wanted)
+        refuse();
+    else
+        return_to_single();
+    return is_with_ring();
 }
 
 void standing_receive::stop() noexcept {
-    if (!armed_)
-        return;
-    if (target_.linked()) {
-        ring::retract(target_);
-        left_ring();
-    } else if (!stopping_) {
-        stopping_ = true;
-        where_->request(cancel_);
-    }
+    if (state_ == state::requested)
+        take_back();
+    else if (state_ == state::standing)
+        cancel();
 }
 
 void standing_receive::caught_two() const noexcept {
@@ -98,34 +88,111 @@ void standing_receive::end() noexcept {
     // Or else the kernel would hold the socket open until the next poll, whoever needs the number
     // or waits for the end. A receive that waits in the kernel's poll ends with the call that
     // submits its cancel.
-    while (armed_ && current_ring() == where_ && !where_->is_reaping() && !where_->ending())
+    while (is_with_ring() && current_ring() == where_ && !where_->is_reaping() && !where_->ending())
         where_->wait_briefly();
 }
 
 void standing_receive::stop_now() noexcept {
     short_ones_ = 0;
-    tell_receiver(receiver::look_again);
+    tell_receiver({});
+    if (state_ == state::wanted)
+        return_to_single();
     stop();
-    while (armed_)
+    while (is_with_ring())
         where_->wait_briefly();
 }
 
 void standing_receive::let_go(mail& done) noexcept {
-    tell_receiver(receiver::look_again);
+    tell_receiver({});
     stop();
-    letting_go_ = &done;
-    if (!armed_)
-        left_ring();
+    if (is_with_ring()) {
+        letting_go_ = &done;
+        return;
+    }
+    carry_or_lose();
+    leave_ring();
+    stream_->unregister();
+    done.deliver(done);
 }
 
-std::size_t standing_receive::pending() const noexcept {
-    std::size_t bytes = carried_bytes_ - carried_taken_bytes_;
-    unsigned id = first_;
-    for (unsigned i = 0; i < held_; ++i) {
-        bytes += where_->buffers().on(id).size_bytes;
-        id = where_->buffers().on(id).next;
+// 1
+void standing_receive::want() noexcept {
+    CREEL_ASSERT(state_ == state::single, "a receive that stands is wanted once");
+    state_ = state::wanted;
+}
+
+// 2
+void standing_receive::request(ring& r) noexcept {
+    CREEL_ASSERT(state_ == state::wanted, "a receive that is not wanted is requested");
+    state_ = state::requested;
+    short_ones_ = 0;
+    if (where_ == nullptr) {
+        where_ = &r;
+        r.join(member_);
     }
-    return bytes - taken_bytes_;
+    stream_->register_with(r);
+    kept_.join(*stream_);
+    r.receive_stands(true);
+    r.request(target_);
+}
+
+// 3
+void standing_receive::refuse() noexcept {
+    CREEL_ASSERT(state_ == state::wanted, "a receive that is not wanted is refused");
+    state_ = state::refused;
+    short_ones_ = 0;
+}
+
+// 4
+void standing_receive::submitted() noexcept {
+    CREEL_ASSERT(state_ == state::requested, "a receive gets an entry that is not requested");
+    state_ = state::standing;
+}
+
+// 5
+void standing_receive::take_back() noexcept {
+    CREEL_ASSERT(state_ == state::requested, "a receive that has an entry is taken back");
+    ring::retract(target_);
+    leave_kernel(state::ended);
+}
+
+// 6
+void standing_receive::cancel() noexcept {
+    CREEL_ASSERT(state_ == state::standing, "a receive that does not stand is cancelled");
+    state_ = state::stopping;
+    where_->request(cancel_);
+}
+
+// 7 and 8
+void standing_receive::last_completion(bool for_good) noexcept {
+    CREEL_ASSERT(state_ == state::standing || state_ == state::stopping,
+                 "a receive completes that has no entry");
+    ring::retract(cancel_);
+    leave_kernel(for_good ? state::ended_for_good : state::ended);
+}
+
+// 9
+void standing_receive::return_to_single() noexcept {
+    CREEL_ASSERT(state_ == state::wanted || state_ == state::ended ||
+                     state_ == state::ended_for_good,
+                 "a receive is forgotten that is with its ring");
+    state_ = state_ == state::ended_for_good ? state::refused : state::single;
+}
+
+// What 5, 7 and 8 have in common. May destroy this.
+void standing_receive::leave_kernel(state next) noexcept {
+    state_ = next;
+    where_->receive_stands(false);
+    mail* const done = std::exchange(letting_go_, nullptr);
+    if (done != nullptr || where_->ending())
+        carry_or_lose();
+    leave_ring();
+    connection& stream = *stream_;
+    kept_.leave(); // of a stream that closes the last to leave destroys it; then nothing lets go
+    if (done != nullptr) {
+        stream.unregister();
+        done->deliver(*done);
+    }
 }
 
 // In the reaper: runs no user code, and must not switch.
@@ -140,52 +207,53 @@ void standing_receive::completed(int result, unsigned flags) noexcept {
     }
     if ((flags & IORING_CQE_F_MORE) != 0)
         return;
-    ring::retract(cancel_);
-    stopping_ = false;
+    note_end(result);
+    if (held_.buffers() >
+        most_held) // a peer that floods: the kernel takes up to 32 messages at a time
+        static_cast<void>(held_.to_heap());
+    // The receiver looks again at what is there; if nothing is, it makes a receive of its own.
+    if (receiver_ != nullptr && end_.exists())
+        tell_receiver(end_.take());
+    else
+        tell_receiver({});
+    last_completion(result == -EAGAIN); // a nonblocking descriptor
+}
+
+void standing_receive::note_end(int result) noexcept {
     switch (result) {
     case -ECANCELED: // by stop()
     case -ENOBUFS:   // all are out: the next receives do without
     case -EINTR:
-        break;
-    case -EAGAIN: // a nonblocking descriptor
-        allowed_ = false;
+    case -EAGAIN:
         break;
     case -EINVAL: // a kernel older than such receives
     case -EOPNOTSUPP:
         where_->buffers().refuse();
         break;
     default:
-        if (result <= 0 && !lost_)
-            end_ = result;
+        if (result <= 0)
+            end_.set(result);
     }
-    if (held_ > most_held) // a peer that floods: the kernel takes up to 32 messages at a time
-        static_cast<void>(carry());
-    // The receiver looks again at what is there; if nothing is, it makes a receive of its own.
-    if (receiver_ != nullptr && end_ != nothing)
-        tell_receiver(take_end());
-    else
-        tell_receiver(receiver::look_again);
-    left_ring();
 }
 
 void standing_receive::deliver(unsigned id, std::size_t size_bytes) noexcept {
-    receive_buffers& buffers = where_->buffers();
     if (receiver_ != nullptr) { // then nothing is held
         const std::size_t n = std::min(size_bytes, receiver_->buffer.size());
-        std::memcpy(receiver_->buffer.data(), buffers.bytes(id), n);
+        std::memcpy(receiver_->buffer.data(), where_->buffers().bytes(id), n);
         tell_receiver(static_cast<std::ptrdiff_t>(n));
         if (n == size_bytes)
-            buffers.give_back(id);
+            where_->buffers().give_back(id);
         else
             hold(id, size_bytes, n);
     } else {
         hold(id, size_bytes, 0);
     }
-    if (size_bytes == receive_buffers::buffer_bytes || held_ >= most_held || carried_ != nullptr)
+    if (size_bytes == receive_buffers::buffer_bytes || held_.buffers() >= most_held ||
+        held_.on_heap())
         stop();
 }
 
-void standing_receive::tell_receiver(std::ptrdiff_t result) noexcept {
+void standing_receive::tell_receiver(std::optional<std::ptrdiff_t> result) noexcept {
     if (receiver_ == nullptr)
         return;
     receiver& r = *std::exchange(receiver_, nullptr);
@@ -194,108 +262,38 @@ void standing_receive::tell_receiver(std::ptrdiff_t result) noexcept {
 }
 
 void standing_receive::hold(unsigned id, std::size_t size_bytes, std::size_t taken_bytes) noexcept {
-    receive_buffers& buffers = where_->buffers();
-    buffers.on(id).size_bytes = static_cast<unsigned>(size_bytes);
-    if (held_ == 0) {
-        first_ = id;
-        taken_bytes_ = taken_bytes;
-    } else {
-        buffers.on(last_).next = id;
-    }
-    last_ = id;
-    ++held_;
+    receive_buffers& pool = where_->buffers();
+    held_.add(pool, id, size_bytes, taken_bytes);
     if (where_->ending())
         carry_or_lose();
-    else if (buffers.out() > receive_buffers::count / 2) // few are left for the other streams
-        static_cast<void>(carry());
+    else if (pool.out() > receive_buffers::count / 2) // few are left for the other streams
+        static_cast<void>(held_.to_heap());
 }
 
-std::size_t standing_receive::take_held(std::span<std::byte> buffer) noexcept {
-    std::size_t n = 0;
-    if (carried_ != nullptr) {
-        n = std::min(buffer.size(), carried_bytes_ - carried_taken_bytes_);
-        std::memcpy(buffer.data(), carried_.get() + carried_taken_bytes_, n);
-        carried_taken_bytes_ += n;
-        if (carried_taken_bytes_ == carried_bytes_) {
-            carried_.reset();
-            carried_bytes_ = carried_taken_bytes_ = 0;
-        }
-    }
-    while (held_ != 0 && n < buffer.size()) {
-        receive_buffers& buffers = where_->buffers();
-        const receive_buffers::note& first = buffers.on(first_);
-        const std::size_t part = std::min(buffer.size() - n, first.size_bytes - taken_bytes_);
-        std::memcpy(buffer.data() + n, buffers.bytes(first_) + taken_bytes_, part);
-        n += part;
-        taken_bytes_ += part;
-        if (taken_bytes_ != first.size_bytes)
-            break;
-        const unsigned next = first.next;
-        buffers.give_back(first_);
-        first_ = next;
-        taken_bytes_ = 0;
-        --held_;
-    }
-    if (held_ == 0 && !armed_)
-        left_ring();
-    return n;
+std::ptrdiff_t standing_receive::take_held(std::span<std::byte> buffer) noexcept {
+    const std::size_t n = held_.take(buffer);
+    if (!is_with_ring())
+        leave_ring();
+    return static_cast<std::ptrdiff_t>(n);
 }
 
-// Takes what is held out of the ring's buffers. False: there is no memory, and it stays there.
-bool standing_receive::carry() noexcept {
-    if (held_ == 0)
-        return true;
-    const std::size_t bytes = pending();
-    std::unique_ptr<std::byte[]> all{new (std::nothrow) std::byte[bytes]};
-    if (all == nullptr)
-        return false;
-    take_held({all.get(), bytes});
-    carried_ = std::move(all);
-    carried_bytes_ = bytes;
-    carried_taken_bytes_ = 0;
-    return true;
-}
-
-// The same where the buffers end with the ring, though the stream may go on.
+// Where the buffers end with the ring, though the stream may go on.
 void standing_receive::carry_or_lose() noexcept {
-    if (carry())
+    if (held_.to_heap())
         return;
-    drop_held();
-    lost_ = true; // and nothing that came behind the gap is to be taken for what was lost
-    end_ = -ENOMEM;
+    held_.drop();
+    // For good: what came behind the gap is not to be taken for what was lost.
+    end_.set_for_good(-ENOMEM);
     ::shutdown(stream_->fd(), SHUT_RDWR);
 }
 
-void standing_receive::drop_held() noexcept {
-    for (; held_ != 0; --held_) {
-        const unsigned next = where_->buffers().on(first_).next;
-        where_->buffers().give_back(first_);
-        first_ = next;
-    }
-    taken_bytes_ = 0;
-    carried_.reset();
-    carried_bytes_ = carried_taken_bytes_ = 0;
-}
-
-// After the last completion, or when the last buffer has gone back.
-void standing_receive::left_ring() noexcept {
-    const bool was_armed = std::exchange(armed_, false);
-    if (was_armed)
-        where_->receive_stands(false);
-    mail* const done = std::exchange(letting_go_, nullptr);
-    if (done != nullptr || where_ == nullptr || where_->ending())
-        carry_or_lose();
-    if (held_ == 0 && where_ != nullptr) {
-        if (member_.linked())
-            member_.unlink();
-        where_ = nullptr;
-    }
-    if (was_armed)
-        kept_.leave(); // may destroy this: the last to leave a stream that closes
-    if (done != nullptr) {
-        stream_->unregister();
-        done->deliver(*done);
-    }
+// If no buffer of the ring is held any more. Not while this is with the ring.
+void standing_receive::leave_ring() noexcept {
+    if (where_ == nullptr || held_.buffers() != 0)
+        return;
+    if (member_.linked())
+        member_.unlink();
+    where_ = nullptr;
 }
 
 } // namespace creel::io::detail

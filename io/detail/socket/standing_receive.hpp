@@ -1,30 +1,47 @@
 // A receive that stays with the kernel from message to message (a multishot receive), for a stream
-// that carries short ones: it saves an entry and the kernel's arming of a poll for each. Long ones
-// are better received one by one, straight into the caller's buffer. Only for byte streams: of
-// datagrams one would run into the next, and one that is longer than a buffer would be cut.
+// that carries short messages: it saves an entry and the kernel's arming of a poll for each. Long
+// messages are better received one by one, straight into the caller's buffer. Only for byte
+// streams: of datagrams one would run into the next, and one longer than a buffer would be cut.
 //
-//     idle ── eight short receives in a row ──► standing ── a long message, no buffer left,
-//      ▲                                           │        too much that nobody takes, close
-//      └──────────── its last completion ──────────┘
+// Its states, and the function that makes each transition:
 //
-// What arrives goes to the fiber that waits, or is held for the next recv, in the order of arrival:
-// bytes from the old ring (carried_), then the provided buffers first_ to last_, then how it ended.
-// So cancelling a recv that waits here costs the kernel nothing, and loses no byte.
+//     single ──1──► wanted ──2──► requested ──4──► standing ──6──► stopping
+//       ▲  ▲          │ │             │               │               │
+//       │  └────9─────┘ └─3─► refused └──5──► ended ◄─┴───────7───────┘
+//       │                        ▲              │
+//       └───────────9────────────┼──────────────┘
+//                                └─9─ ended_for_good ◄── standing, stopping: 8
+//
+//   1 want()             eight short single receives in a row
+//   2 request()          the next recv puts the receive into the ring's queue
+//   3 refuse()           the next recv learns that the ring has no such receives
+//   4 submitted()        the ring has filled in the entry
+//   5 take_back()        stop(), before there is an entry
+//   6 cancel()           stop(): a long message, no buffer left, much that no recv takes, a move, a
+//                        close, another reader of the descriptor
+//   7 last_completion()  of the receive: by 6, no buffer left, the peer's end, an error
+//   8 last_completion()  it said that the descriptor is nonblocking: such a receive cannot wait
+//   9 return_to_single() a recv finds nothing left here; from `wanted`: another reader
+//
+// In `single` and `refused` a recv makes a receive of its own and does not come here. In all other
+// states it comes here first.
+//
+// What arrives goes to the fiber that waits, or is held for the next recv (held_bytes); behind it
+// comes how the receive ended. So the cancel of a recv that waits here costs the kernel nothing,
+// and loses no byte.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/detail/descriptor/descriptor.hpp>
-#include <creel/io/detail/ring/receive_buffers.hpp>
 #include <creel/io/detail/ring/ring.hpp>
+#include <creel/io/detail/socket/held_bytes.hpp>
+#include <creel/io/detail/socket/untold_end.hpp>
 
 #include <cstddef>
-#include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 
 namespace creel::io::detail {
 
@@ -38,25 +55,25 @@ public:
     standing_receive& operator=(const standing_receive&) = delete;
 
     // Must the next recv come here?
-    [[nodiscard]] bool concerned() const noexcept { return concerned_; }
+    [[nodiscard]] bool concerned() const noexcept { return state_ > state::refused; }
 
     // Bytes, or 0 at the end, or a negative error number; none: a single receive is to be made.
     // Parks. Throws: cancelled.
     [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
     receive(ring& r, descriptor_use& here, std::span<std::byte> buffer);
 
-    // What a single receive gave: after enough short ones the next recv starts to stand.
+    // What a single receive gave.
     void learn(std::size_t bytes) noexcept {
         if (bytes > longest_short_bytes || bytes == 0)
             short_ones_ = 0;
-        else if (++short_ones_ >= short_before_standing && allowed_)
-            concerned_ = true;
+        else if (++short_ones_ >= short_before_standing && state_ == state::single)
+            want();
     }
 
     // Ends it, for the stream closes: before this returns, but where the ring delivers completions,
     // soon. A fiber that waits is told. Must not switch.
     void end() noexcept;
-    // Ends it before this returns: somebody else will receive from the descriptor. Waits for the
+    // Ends it before this returns: another reader will receive from the descriptor. Waits for the
     // kernel, which has nothing else to wait for. If it stands, on the ring's thread.
     void stop_now() noexcept;
     // Lets go of the ring it stands on, whose thread this is; then calls `done`, perhaps at once.
@@ -64,12 +81,10 @@ public:
 
     [[nodiscard]] bool is(const descriptor_use& u) const noexcept { return &u == &kept_; }
     // Bytes received that no recv has had yet.
-    [[nodiscard]] std::size_t pending() const noexcept;
-    // The error it ended with, once, if no recv has had it yet; else 0. The kernel tells it to
-    // nobody else any more.
-    [[nodiscard]] int take_error() noexcept {
-        return end_ != nothing && end_ != 0 ? -take_end() : 0;
-    }
+    [[nodiscard]] std::size_t pending() const noexcept { return held_.size_bytes(); }
+    // The error it ended with, once, if no recv has had it yet; else 0. The kernel does not tell it
+    // a second time.
+    [[nodiscard]] int take_error() noexcept { return end_.is_error() ? -end_.take() : 0; }
 
 private:
     static constexpr std::size_t longest_short_bytes = receive_buffers::buffer_bytes / 2;
@@ -77,7 +92,18 @@ private:
     // A peer that sends ahead of its answers is common, one that floods is not to fill the pool.
     // What is beyond goes to the heap.
     static constexpr unsigned most_held = 4;
-    static constexpr int nothing = 1; // of end_
+
+    // In this order: concerned() and is_with_ring() compare.
+    enum class state : unsigned char {
+        single,         // the stream's messages are not known to be short
+        refused,        // single for good
+        wanted,         // the next recv requests it
+        ended,          // the next recv takes what is left
+        ended_for_good, // the same, and it is not requested again
+        requested,      // in the ring's queue
+        standing,       // an entry names it: its last completion is to come
+        stopping,       // the same, and its cancel is requested
+    };
 
     struct target : completion_target, sqe_request {
         standing_receive* self = nullptr;
@@ -85,8 +111,8 @@ private:
     struct membership : ring_member {
         standing_receive* self = nullptr;
     };
-    // A fiber whose recv waits for what comes. Whoever clears receiver_ has given it its result, or
-    // has told it to look again, and wakes it.
+    // A fiber whose recv waits for what comes. The function that clears receiver_ has given it its
+    // result, or has told it to look again, and wakes it.
     struct receiver : waiter {
         receiver(standing_receive& r, std::span<std::byte> b) noexcept
             : waiter(kind), from(&r), buffer(b) {}
@@ -97,44 +123,41 @@ private:
 
         standing_receive* from;
         std::span<std::byte> buffer;
-        std::ptrdiff_t result = look_again;
-        static constexpr std::ptrdiff_t look_again = PTRDIFF_MIN;
+        std::optional<std::ptrdiff_t> result{}; // none: look again at what is here
     };
 
-    void start(ring& r) noexcept;
+    [[nodiscard]] bool is_with_ring() const noexcept { return state_ >= state::requested; }
+    bool begin(ring& r) noexcept;
     void stop() noexcept;
+
+    void want() noexcept;
+    void request(ring& r) noexcept;
+    void refuse() noexcept;
+    void submitted() noexcept;
+    void take_back() noexcept;
+    void cancel() noexcept;
+    void last_completion(bool for_good) noexcept;
+    void return_to_single() noexcept;
+    void leave_kernel(state next) noexcept;
+
     void completed(int result, unsigned flags) noexcept;
+    void note_end(int result) noexcept;
     void deliver(unsigned id, std::size_t size_bytes) noexcept;
     void hold(unsigned id, std::size_t size_bytes, std::size_t taken_bytes) noexcept;
-    [[nodiscard]] bool holds_any() const noexcept { return held_ != 0 || carried_ != nullptr; }
-    std::size_t take_held(std::span<std::byte> buffer) noexcept;
-    [[nodiscard]] bool carry() noexcept;
+    std::ptrdiff_t take_held(std::span<std::byte> buffer) noexcept;
     void carry_or_lose() noexcept;
-    int take_end() noexcept { return lost_ ? end_ : std::exchange(end_, nothing); }
-    void drop_held() noexcept;
-    void left_ring() noexcept;
-    void tell_receiver(std::ptrdiff_t result) noexcept;
+    void leave_ring() noexcept;
+    void tell_receiver(std::optional<std::ptrdiff_t> result) noexcept;
     [[noreturn]] void caught_two() const noexcept;
 
     connection* stream_;
-    descriptor_use kept_{}; // the stream's list has it while this is armed
-    ring* where_ = nullptr; // while it stands, or holds buffers of it
+    descriptor_use kept_{}; // in the stream's list while this is with the ring
+    ring* where_ = nullptr; // while this is with the ring, or holds buffers of it
     receiver* receiver_ = nullptr;
-    bool concerned_ = false;
-    bool allowed_ = true; // false once the kernel refused, or another receives too
-    bool armed_ = false;  // requested of the ring, or in the kernel's hands
-    bool stopping_ = false;
-    unsigned short_ones_ = 0;
-    bool lost_ = false; // bytes, for want of memory: end_ stays what it is
-    int end_ = nothing; // else how it ended, which no recv has heard of yet: 0 or -errno
-
-    unsigned held_ = 0; // buffers of where_, linked from first_ to last_
-    unsigned first_ = 0;
-    unsigned last_ = 0;
-    std::size_t taken_bytes_ = 0;            // of the first
-    std::unique_ptr<std::byte[]> carried_{}; // received on a ring that was left
-    std::size_t carried_bytes_ = 0;
-    std::size_t carried_taken_bytes_ = 0;
+    state state_ = state::single;
+    untold_end end_{};
+    unsigned short_ones_ = 0; // single receives in a row
+    held_bytes held_{};
     mail* letting_go_ = nullptr; // to be told at the last completion
     target target_{};
     cancel_request cancel_{};
@@ -145,19 +168,12 @@ private:
 std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, descriptor_use& here,
                                                         std::span<std::byte> buffer) {
     for (;;) {
-        if (holds_any())
-            return static_cast<std::ptrdiff_t>(take_held(buffer));
-        if (end_ != nothing)
-            return take_end();
-        if (!armed_) [[unlikely]] {
-            if (!allowed_ || short_ones_ < short_before_standing) {
-                concerned_ = false;
-                return std::nullopt;
-            }
-            start(r);
-            if (!armed_)
-                continue;
-        }
+        if (!held_.empty())
+            return take_held(buffer);
+        if (end_.exists())
+            return end_.take();
+        if (!is_with_ring() && !begin(r)) [[unlikely]]
+            return std::nullopt;
         if (receiver_ != nullptr) [[unlikely]]
             caught_two();
         receiver me{*this, buffer};
@@ -167,7 +183,7 @@ std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, descriptor_use&
         here.waits = nullptr;
         if (reason == wake_reason::cancelled)
             throw_cancelled();
-        if (me.result != receiver::look_again)
+        if (me.result)
             return me.result;
     }
 }

@@ -187,7 +187,7 @@ void wake(waiter& w) noexcept {
     if (w.is_here()) {
         w.home_->wake_arrived(w);
     } else if (w.home_ != nullptr) {
-        w.deliver = [](detail::inbox_node& node) noexcept {
+        w.deliver = [](inbox_node& node) noexcept {
             auto& delivered = static_cast<waiter&>(node);
             delivered.home_->wake_arrived(delivered);
         };

@@ -40,13 +40,14 @@ class scheduler;
 // The calling thread's scheduler, or null. Read directly, also across switches: fibers never move
 // between threads, so an address the compiler has cached stays right.
 extern constinit thread_local scheduler* this_scheduler;
+} // namespace detail
 
-// What one thread hands to another: a link and what to do with it on the owner's thread.
+// What one thread hands to another: a link and what to do with it on the owner's thread. It goes
+// into the inbox of a scheduler or of an io ring.
 struct inbox_node {
     inbox_node* next_in_inbox = nullptr;
     void (*deliver)(inbox_node&) noexcept = nullptr;
 };
-} // namespace detail
 
 // One static table per kind of wait.
 struct waiter_kind {
@@ -63,7 +64,7 @@ struct waiter_kind {
 };
 
 // What one park waits on. Lives on the stack of the fiber that parks; belongs to one park.
-class waiter : detail::inbox_node {
+class waiter : inbox_node {
 public:
     // Binds to the calling fiber or thread.
     explicit waiter(const waiter_kind& kind) noexcept;

@@ -55,8 +55,8 @@ bool descriptor::begin_close() noexcept {
 bool descriptor::close_copy(descriptor& d) noexcept {
     if (fork_count() == 0)
         return false;
-    const mailbox* home = d.home();
-    if (home == nullptr || !home->is_parents())
+    const ring_inbox* of = d.inbox();
+    if (of == nullptr || !of->is_parents())
         return false;
     const int fd = std::exchange(d.fd_, -1);
     if (!d.is_used() && d.transfer_ == nullptr)
@@ -85,13 +85,13 @@ void descriptor::close(descriptor& d) {
 void descriptor::drop(descriptor& d) noexcept {
     if (close_copy(d))
         return;
-    std::shared_ptr<mailbox> home;
-    if (d.drop_while_moving(home))
+    std::shared_ptr<ring_inbox> of;
+    if (d.drop_while_moving(of))
         return;
     const ring* here = current_ring();
-    if (home != nullptr && (here == nullptr || here->box() != home)) {
-        d.deliver = [](mail& m) noexcept { static_cast<descriptor&>(m).drop_here(); };
-        if (home->post(d))
+    if (of != nullptr && (here == nullptr || here->inbox() != of)) {
+        d.deliver = [](inbox_node& n) noexcept { static_cast<descriptor&>(n).drop_here(); };
+        if (of->post(d))
             return;
     }
     d.drop_here();
@@ -139,7 +139,7 @@ void descriptor::last_left() noexcept {
 
 // The ring knows the number no more. After the ring's end there is nothing to do.
 void descriptor::leave_ring() noexcept {
-    if (ring* here = current_ring(); here != nullptr && here->box().get() == home())
+    if (ring* here = current_ring(); here != nullptr && here->inbox().get() == inbox())
         here->descriptors().take_out(fd_, *this);
 }
 

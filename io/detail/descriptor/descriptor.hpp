@@ -7,7 +7,7 @@
 // reach every copy of the descriptor), and closes the descriptor after the last has left. So no
 // operation ever meets another client's socket under the same number.
 //
-// The record belongs to the ring it was last used on, and all of it but `home_` and `transfer_` to
+// The record belongs to the ring it was last used on, and all of it but `inbox_` and `transfer_` to
 // that ring's thread. A handle may move to another thread while no call is inside; the first call
 // there asks the old ring's thread to let go of the record, and waits for that (move.cpp).
 #pragma once
@@ -30,9 +30,9 @@ struct descriptor_kind {
     // Ends the record's own operations, at once or soon. Must not switch.
     void (*end_own)(descriptor&) noexcept;
     // On the thread of the ring it belongs to, or after that ring's end: has the ring let go of it,
-    // for it moves to another; then delivers the mail, perhaps at once, and does not touch the
+    // for it moves to another; then delivers the node, perhaps at once, and does not touch the
     // record any more. No call is inside.
-    void (*let_go)(descriptor&, mail&) noexcept;
+    void (*let_go)(descriptor&, inbox_node&) noexcept;
     // Frees the record; the descriptor itself is closed behind it.
     void (*destroy)(descriptor&) noexcept;
 };
@@ -77,7 +77,7 @@ public:
     ~descriptor_call() { leave(); }
 };
 
-class descriptor : mail {
+class descriptor : inbox_node {
 public:
     descriptor(const descriptor&) = delete;
     descriptor& operator=(const descriptor&) = delete;
@@ -110,16 +110,20 @@ protected:
     descriptor(const descriptor_kind& kind, int fd) noexcept;
     ~descriptor();
 
-    // Makes r, the calling thread's, the record's home. Parks, Cancel, Throws: as come_here().
-    // Before it the caller touches nothing else of the record, which may still be another thread's.
-    // After it the record is there until the next switch.
-    void use_on(ring& r, const char* call) {
-        if (home_.get() != r.box().get()) [[unlikely]]
-            move_to(r, call, true);
+    // The calling thread's ring, to which the record belongs from here on. Parks, Cancel, Throws:
+    // as come_here(). Before it the caller touches nothing else of the record, which may still be
+    // another thread's. After it the record is there until the next switch.
+    ring& use_here(const char* call) {
+        ring* r = current_ring();
+        if (r == nullptr) [[unlikely]]
+            no_ring(call);
+        if (inbox_.get() != r->inbox().get()) [[unlikely]]
+            move_to(*r, call, true);
+        return *r;
     }
 
-    // Of which ring the record is, or was until it moves; null: of none.
-    [[nodiscard]] const mailbox* home() const noexcept;
+    // That of the ring the record belongs to, or belonged to until it moves; null: of none.
+    [[nodiscard]] const ring_inbox* inbox() const noexcept;
 
     [[nodiscard]] bool is_used() const noexcept { return !uses_.empty(); }
     // visit(descriptor_use&) removes none.
@@ -140,7 +144,7 @@ private:
     void arrive(ring& r) noexcept;
     void leave_ring() noexcept;
     [[nodiscard]] bool is_between_rings() noexcept;
-    [[nodiscard]] bool drop_while_moving(std::shared_ptr<mailbox>& home) noexcept;
+    [[nodiscard]] bool drop_while_moving(std::shared_ptr<ring_inbox>& of) noexcept;
     bool begin_close() noexcept;
     void drop_here() noexcept;
     void name_user() noexcept;
@@ -156,7 +160,7 @@ private:
     // Guards the next two, for a handle that is dropped on another thread: only the thread that has
     // the record, or asks for it, changes them, and that reads them without it.
     wait_lock move_lock_{"move of a descriptor"};
-    std::shared_ptr<mailbox> home_{};      // null: none yet, or it moves
+    std::shared_ptr<ring_inbox> inbox_{};  // of its ring; null: it has none yet, or moves
     std::shared_ptr<transfer> transfer_{}; // while it moves
 };
 

@@ -48,15 +48,15 @@ const wait_kind descriptor::mover::kind_of_close = make_kind(false);
 //
 // The handle may be dropped meanwhile, on any thread. Then the old ring's thread ends the record,
 // or the first of the calls it has woken, or, if there is none, the thread that drops it.
-struct descriptor::transfer : mail {
+struct descriptor::transfer : inbox_node {
     explicit transfer(descriptor& d) noexcept : what(&d), waiting(d.move_lock_) {
-        deliver = [](mail& m) noexcept { // on the old ring's thread, or after that ring's end
-            auto& t = static_cast<transfer&>(m);
+        deliver = [](inbox_node& n) noexcept { // on the old ring's thread, or after that ring's end
+            auto& t = static_cast<transfer&>(n);
             t.what->leave_ring();
             t.what->kind_->let_go(*t.what, t.answer);
         };
         answer.to = this;
-        answer.deliver = [](mail& m) noexcept { static_cast<reply&>(m).to->let_go(); };
+        answer.deliver = [](inbox_node& n) noexcept { static_cast<reply&>(n).to->let_go(); };
     }
 
     // Behind the lock the record is not the old ring's any more.
@@ -80,12 +80,12 @@ struct descriptor::transfer : mail {
             what->drop_here();
     }
 
-    struct reply : mail {
+    struct reply : inbox_node {
         transfer* to = nullptr;
     };
 
     descriptor* what;
-    std::shared_ptr<mailbox> from{}; // the old ring's
+    std::shared_ptr<ring_inbox> from{}; // the old ring's
     reply answer{};
     std::shared_ptr<transfer> self{}; // the old ring's thread's share
     // Guarded by the record's move_lock_, as all behind it.
@@ -99,27 +99,27 @@ descriptor::descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&ki
 
 descriptor::~descriptor() = default;
 
-const mailbox* descriptor::home() const noexcept {
-    return transfer_ != nullptr ? transfer_->from.get() : home_.get();
+const ring_inbox* descriptor::inbox() const noexcept {
+    return transfer_ != nullptr ? transfer_->from.get() : inbox_.get();
 }
 
 // Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
-// So nothing but home_ and transfer_ is touched here before (move_lock_ tells), or before it is
-// known that the ring has ended (the mailbox's mutex).
+// So nothing but inbox_ and transfer_ is touched here before (move_lock_ tells), or before it is
+// known that the ring has ended (the mutex of its inbox).
 void descriptor::move_to(ring& r, const char* call, bool cancellable) {
-    if (cancellable)
-        throw_if_cancelled(); // and not check_cancel(), which may switch: nothing holds the record
-    if (transfer_ == nullptr && home_ == nullptr) {
+    if (transfer_ == nullptr && inbox_ == nullptr) {
         arrive(r);
         return;
     }
+    if (cancellable)
+        throw_if_cancelled(); // and not check_cancel(), which may switch: nothing holds the record
     refuse_if_used_in_parent(call);
     if (transfer_ == nullptr) {
         const auto made = std::make_shared<transfer>(*this);
         made->self = made;
         {
             const std::lock_guard hold{move_lock_};
-            made->from = std::move(home_);
+            made->from = std::move(inbox_);
             transfer_ = made;
         }
         if (!made->from->post(*made))
@@ -146,12 +146,12 @@ void descriptor::arrive(ring& r) noexcept {
     std::shared_ptr<transfer> over; // ends behind the lock
     {
         const std::lock_guard hold{move_lock_};
-        if (home_ == r.box())
+        if (inbox_ == r.inbox())
             return;
-        CREEL_ASSERT(home_ == nullptr,
+        CREEL_ASSERT(inbox_ == nullptr,
                      "two threads use one stream or listener; give each its own, and move one only "
                      "while no call on it waits");
-        home_ = r.box();
+        inbox_ = r.inbox();
         over = std::move(transfer_);
     }
     r.descriptors().enter(fd_, *this);
@@ -160,13 +160,13 @@ void descriptor::arrive(ring& r) noexcept {
 }
 
 void descriptor::come_here(const char* call, bool cancellable) {
-    if (home_ == nullptr && transfer_ == nullptr)
+    if (inbox_ == nullptr && transfer_ == nullptr)
         return;
     refuse_if_used_in_parent(call);
     if (ring* here = current_ring(); here != nullptr) {
-        if (home_ != here->box())
+        if (inbox_ != here->inbox())
             move_to(*here, call, cancellable);
-    } else if (transfer_ != nullptr ? is_between_rings() : home_->has_owner()) {
+    } else if (transfer_ != nullptr ? is_between_rings() : inbox_->has_owner()) {
         const std::string message =
             std::string{call} + ": on a thread without a ring, while the ring that it was used on "
                                 "still runs; call it there, or inside io::run()";
@@ -176,15 +176,15 @@ void descriptor::come_here(const char* call, bool cancellable) {
 }
 
 void descriptor::be_found_here(const char* call) {
-    if (ring* here = current_ring(); here != nullptr)
-        use_on(*here, call);
+    if (current_ring() != nullptr)
+        use_here(call);
     else
         come_here(call);
 }
 
 // In a forked child its ring would be waited for, and that does nothing here.
 void descriptor::refuse_if_used_in_parent(const char* call) const noexcept {
-    if (const mailbox* of = home(); !of->is_parents() || (!is_used() && transfer_ == nullptr))
+    if (const ring_inbox* of = inbox(); !of->is_parents() || (!is_used() && transfer_ == nullptr))
         return;
     const std::string text = std::string{call} + ": on a " + kind_->name +
                              " that the parent of this process used when it forked";
@@ -198,7 +198,7 @@ bool descriptor::is_between_rings() noexcept {
 
 // True: whoever has the record now, or will have it, ends it. Else it is the caller's, or that of
 // the ring it gives.
-bool descriptor::drop_while_moving(std::shared_ptr<mailbox>& home) noexcept {
+bool descriptor::drop_while_moving(std::shared_ptr<ring_inbox>& of) noexcept {
     const std::lock_guard hold{move_lock_};
     if (transfer_ != nullptr) {
         transfer_->dropped = true;
@@ -206,7 +206,7 @@ bool descriptor::drop_while_moving(std::shared_ptr<mailbox>& home) noexcept {
             return true;
         transfer_.reset();
     }
-    home = home_;
+    of = inbox_;
     return false;
 }
 

@@ -6,7 +6,7 @@
 // cancels take n * n steps. Newest first, each is at or near the front, in a ring of any size.
 #pragma once
 
-#include <creel/io/detail/ring/operation.hpp>
+#include <creel/io/detail/ring/request.hpp>
 
 namespace creel::io::detail {
 

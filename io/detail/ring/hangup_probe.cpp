@@ -102,7 +102,7 @@ struct own_ring {
     own_ring(const own_ring&) = delete;
     own_ring& operator=(const own_ring&) = delete;
 
-    [[nodiscard]] bool is_woken() const noexcept {
+    [[nodiscard]] bool has_task_work() const noexcept {
         return (IO_URING_READ_ONCE(*uring.sq.kflags) & IORING_SQ_TASKRUN) != 0;
     }
 };
@@ -113,9 +113,9 @@ bool message_wakes(const own_ring& own, int sender, std::size_t bytes) noexcept 
     static constexpr std::array<char, receive_buffers::buffer_bytes + 1> message{};
     if (::send(sender, message.data(), bytes, MSG_NOSIGNAL) != static_cast<ssize_t>(bytes))
         return false;
-    for (int i = 0; i < most_tries && !own.is_woken(); ++i)
+    for (int i = 0; i < most_tries && !own.has_task_work(); ++i)
         ::poll(nullptr, 0, 1);
-    return own.is_woken();
+    return own.has_task_work();
 }
 
 // A multishot receive stands on `receiver` when the message comes, and `end()` right behind it.

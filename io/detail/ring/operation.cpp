@@ -10,13 +10,13 @@ bool operation::was_cancelled() const noexcept {
 }
 
 int operation::take_descriptor() noexcept {
-    home->descriptor_taken();
+    on->descriptor_taken();
     return result;
 }
 
 withdrawal withdraw_operation(waiter& w, wake_reason) noexcept {
     auto& op = static_cast<operation&>(w);
-    op.home->cancel(op);
+    op.on->cancel(op);
     return withdrawal::pending;
 }
 

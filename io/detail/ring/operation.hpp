@@ -5,31 +5,17 @@
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
-#include <creel/io/detail/ring/link.hpp>
+#include <creel/io/detail/ring/request.hpp>
 
 #include <climits>
-#include <cstdint>
-
-struct io_uring_sqe;
 
 namespace creel::io::detail {
 
 class ring;
 
-// Something that needs one submission entry and has no fiber to wait for it. Linked while queued.
-struct sqe_request : link {
-    void (*prepare)(sqe_request&, io_uring_sqe&) noexcept = nullptr;
-};
-
-struct cancel_request : sqe_request {
-    std::uint64_t target = 0; // its user_data
-    std::uint64_t number = 0; // of the operation, which was submitted after those of lower numbers
-};
-void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept;
-
 struct operation : waiter {
     operation(const waiter_kind& kind, ring& r, int descriptor) noexcept
-        : waiter(kind), home(&r), fd(descriptor) {}
+        : waiter(kind), on(&r), fd(descriptor) {}
 
     // Did a cancel of its fiber end it, and not a close? Any result but this one stands, also after
     // a cancel.
@@ -39,7 +25,7 @@ struct operation : waiter {
 
     static constexpr int under_way = INT_MIN; // no result of the kernel's: those are -errno or more
 
-    ring* home;
+    ring* on;
     int fd;                 // for describe()
     int result = under_way; // its first completion's, as flags; a notification may come behind it
     unsigned flags = 0;

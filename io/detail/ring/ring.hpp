@@ -3,7 +3,13 @@
 // Six verbs. perform() submits an operation and parks its fiber: the only function that submits for
 // fibers. request() submits what no fiber waits for: a cancel, a receive that stands.
 // reap() is the only loop that looks at completions; it makes fibers ready and runs no user code.
-// poll() and wait_until() are the scheduler's, wake() is everybody's. end() takes the ring down.
+// poll() and wait_until() are the scheduler's, wake() is for every thread. end() takes the ring
+// down.
+//
+//     begun ── end() ──► ending ── the last completion is reaped ──► ended ── give_up_kernel()
+//
+// ring.cpp begins and ends the ring, ring_submission.cpp hands entries to the kernel, ring_poll.cpp
+// has the rounds: cancels, completions, waits.
 //
 // The kernel works on this ring only while its thread is in io_uring_enter (DEFER_TASKRUN), so all
 // of this is single-threaded but what is marked.
@@ -15,33 +21,24 @@
 #include <creel/io/detail/descriptor/descriptor_table.hpp>
 #include <creel/io/detail/ring/cancel_queue.hpp>
 #include <creel/io/detail/ring/kernel_ring.hpp>
-#include <creel/io/detail/ring/mailbox.hpp>
 #include <creel/io/detail/ring/operation.hpp>
+#include <creel/io/detail/ring/request.hpp>
+#include <creel/io/detail/ring/ring_inbox.hpp>
+#include <creel/io/detail/ring/supervisor.hpp>
+#include <creel/io/detail/ring/thread_ring.hpp>
+#include <creel/io/detail/ring/wake_signal.hpp>
 #include <creel/io/detail/socket/connect_lines.hpp>
 #include <creel/io/statistics.hpp>
 
 #include <liburing.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
 namespace creel::io::detail {
 
-// What completes with no fiber waiting on it: the wake read, a receive that stands.
-struct completion_target {
-    void (*complete)(completion_target&, int result, unsigned flags) noexcept = nullptr;
-};
-
-// Who watches over a run: signals and the limit of a shutdown.
-struct supervisor {
-    void (*attend)(supervisor&) noexcept = nullptr; // after each wake(); and each poll if watching
-    bool watching = false;
-    time_point deadline = time_point::max(); // a wait lasts no longer
-};
-
-// What holds buffers of the ring: it has to let go of them when the ring ends.
+// Holds buffers of the ring: it has to let go of them when the ring ends.
 struct ring_member : link {
     void (*ring_ends)(ring_member&) noexcept = nullptr;
 };
@@ -55,10 +52,10 @@ public:
     time_point coarse_now() noexcept override;
     void poll() noexcept override;
     void wait_until(time_point deadline) noexcept override;
-    void wake() noexcept override; // Threads: any.
+    void wake() noexcept override { wake_signal_.send(); } // Threads: any.
 
     // True when perform() can go ahead without waiting. If not, make_room() first, which parks.
-    [[nodiscard]] bool has_room() noexcept { return tail_ - head() < entries_ || flush(); }
+    [[nodiscard]] bool has_room() noexcept { return unsubmitted() < entries_ || flush(); }
     // Throws: cancelled.
     void make_room();
 
@@ -95,14 +92,12 @@ public:
     [[nodiscard]] static std::uint64_t tagged(const completion_target& t) noexcept {
         return reinterpret_cast<std::uintptr_t>(&t) | target_tag;
     }
-    static constexpr std::uint64_t ignored = 2; // nobody waits for this completion
+    static constexpr std::uint64_t ignored = 2; // of a completion that tells nothing
 
     void join(ring_member& m) noexcept { members_.push(m); }
 
     [[nodiscard]] descriptor_table& descriptors() noexcept { return descriptors_; }
-
     [[nodiscard]] connect_lines& connects() noexcept { return connects_; }
-
     [[nodiscard]] registered_files& files() noexcept { return kernel_->files(); }
 
     // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
@@ -120,9 +115,9 @@ public:
 
     void set_supervisor(supervisor* s) noexcept { supervisor_ = s; }
     [[nodiscard]] int wake_descriptor() const noexcept { return kernel_->wake_descriptor(); }
-    [[nodiscard]] const std::shared_ptr<mailbox>& box() const noexcept { return box_; }
+    [[nodiscard]] const std::shared_ptr<ring_inbox>& inbox() const noexcept { return inbox_; }
 
-    // Cancels and reaps whatever the kernel still holds. No fiber may wait here any more.
+    // Cancels and reaps all that the kernel still holds. No fiber may wait here any more.
     void end() noexcept;
     [[nodiscard]] bool ending() const noexcept { return ending_; }
     // After end(): for the thread's next run; null if the kernel has refused it something. Only the
@@ -142,14 +137,14 @@ public:
 private:
     static constexpr std::uint64_t tag_mask = 7;
     static constexpr std::uint64_t target_tag = 1; // 0: an operation
-    static constexpr std::uint64_t message = 3; // of another thread's wake(), by no entry of ours
 
-    // An operation of the ring's own, which is under way all the time.
-    struct standing : completion_target, sqe_request {
-        ring* home = nullptr;
+    // An operation of the ring's own, which is under way until the ring ends.
+    struct own_operation : completion_target, sqe_request {
+        ring* on = nullptr;
         void (*fill)(ring&, io_uring_sqe&) noexcept = nullptr;
         void (*then)(ring&) noexcept = nullptr; // at each completion; may be null
     };
+    struct room_waiter;
 
     [[nodiscard]] unsigned head() const noexcept {
         return io_uring_smp_load_acquire(uring_.sq.khead);
@@ -157,23 +152,25 @@ private:
     [[nodiscard]] unsigned unsubmitted() const noexcept { return tail_ - head(); }
 
     io_uring_sqe& next_entry() noexcept {
-        CREEL_ASSERT(tail_ - head() < entries_, "perform() without has_room()");
+        CREEL_ASSERT(unsubmitted() < entries_, "perform() without has_room()");
         ++held_;
         return uring_.sq.sqes[tail_++ & (entries_ - 1)];
     }
 
+    void keep_up(own_operation& o) noexcept;
+    void serve_other_threads() noexcept;
+
     void enter_for(unsigned completions) noexcept;
     bool flush() noexcept;
     int enter(unsigned wait_for, unsigned flags, void* argument, std::size_t bytes) noexcept;
+    void serve_room_waiters() noexcept;
+
     unsigned reap() noexcept;
     void serve_requests() noexcept;
     [[nodiscard]] bool kernel_finds_cancelled() noexcept;
     unsigned catch_up() noexcept;
     [[nodiscard]] unsigned serve_cancels() noexcept;
-    void serve_room_waiters() noexcept;
     void attend() noexcept;
-    void woken() noexcept;
-    void stand(standing& s) noexcept;
 
     std::unique_ptr<kernel_ring> kernel_;
     io_uring& uring_;        // the kernel's
@@ -187,39 +184,20 @@ private:
     circle<sqe_request> requests_;
     cancel_queue cancels_{};
     connect_lines connects_{};
-    struct room_waiter;
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;
     descriptor_table descriptors_{};
     supervisor* supervisor_ = nullptr;
-    standing wake_read_{};
+    own_operation wake_read_{};
     std::uint64_t wake_count_ = 0; // what the wake read reads
-    standing heartbeat_{};
-    unsigned standing_ = 0; // how many of these two are counted in held_
+    own_operation heartbeat_{};
+    unsigned own_held_ = 0; // how many of these two are counted in held_
     bool ending_ = false;
     bool reaping_ = false;
     bool refused_ = false; // the kernel did not take what it was given, if only at first
-    const bool takes_messages_;
-    std::atomic<bool> message_under_way_{false}; // sent, and not reaped yet
-    std::shared_ptr<mailbox> box_;
+    wake_signal wake_signal_;
+    std::shared_ptr<ring_inbox> inbox_;
     ring_statistics counters_{};
 };
-
-// The calling thread's ring, or null.
-[[nodiscard]] ring* current_ring() noexcept;
-void set_current_ring(ring* r) noexcept;
-
-// The counters a run on this thread ended with.
-[[nodiscard]] ring_statistics& last_statistics() noexcept;
-
-[[noreturn]] void no_ring(const char* call) noexcept;
-
-// The calling thread's ring, or the end of the process with a message that names the call.
-[[nodiscard]] inline ring& ring_for(const char* call) noexcept {
-    ring* r = current_ring();
-    if (r == nullptr) [[unlikely]]
-        no_ring(call);
-    return *r;
-}
 
 } // namespace creel::io::detail

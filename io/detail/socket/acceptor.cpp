@@ -65,8 +65,7 @@ struct acceptor::look {
 };
 
 owned_fd acceptor::accept() {
-    ring& r = ring_for("accept");
-    use_on(r, "accept");
+    ring& r = use_here("accept");
     descriptor_call here{*this};
     look mine{*this};
     for (;;) {
@@ -111,10 +110,10 @@ void acceptor::pass_on() noexcept {
     });
     nobody_else_waits_ = another == nullptr;
     if (another != nullptr)
-        another->home->cancel(*another);
+        another->on->cancel(*another);
 }
 
-void acceptor::let_go(descriptor& d, detail::mail& done) noexcept {
+void acceptor::let_go(descriptor& d, creel::inbox_node& done) noexcept {
     CREEL_ASSERT(!static_cast<acceptor&>(d).is_used(),
                  "two threads accept on one listener; open one per thread (reuse_port)");
     done.deliver(done);

@@ -23,7 +23,7 @@ private:
     struct look;
     void pass_on() noexcept;
 
-    static void let_go(descriptor& d, detail::mail& done) noexcept;
+    static void let_go(descriptor& d, creel::inbox_node& done) noexcept;
     static const descriptor_kind kind;
 
     bool nobody_else_waits_ = false; // as pass_on() has found, and no accept has come since

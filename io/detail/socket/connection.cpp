@@ -74,45 +74,77 @@ connection* connection::adopt(owned_fd fd) {
 }
 
 template <connection::direction Way>
+connection::outcome connection::operate(ring& r, descriptor_use& here, std::uintptr_t data,
+                                        std::size_t size_bytes, unsigned flags, bool poll_first) {
+    if (busy_[Way]) [[unlikely]]
+        two_fibers_at_once(verbs[Way], fd());
+    if (++operations_ == operations_before_registration) [[unlikely]]
+        register_with(r);
+    const bool fixed = slot_ >= 0;
+    operation op{kinds[Way], r, fd()};
+    busy_[Way] = true;
+    here.waits = &op;
+    r.perform(op, [&](io_uring_sqe& entry) {
+        io_uring_prep_rw(Way == receiving ? IORING_OP_RECV : IORING_OP_SEND, &entry,
+                         fixed ? slot_ : fd(), reinterpret_cast<const void*>(data),
+                         static_cast<unsigned>(std::min(size_bytes, most_bytes)), 0);
+        entry.flags = fixed ? IOSQE_FIXED_FILE : 0;
+        entry.msg_flags = flags;
+        entry.ioprio = poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
+    });
+    here.waits = nullptr;
+    busy_[Way] = false;
+    if (Way == receiving)
+        holds_data_ = (op.flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
+    if (op.result > 0) [[likely]]
+        return {op.result, false};
+    return {op.result, op.was_cancelled()};
+}
+
+// Each wait but that for the bytes leads back to the start, for the stream may close meanwhile.
+template <connection::direction Way>
 std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t data,
                                  std::size_t size_bytes, unsigned flags) {
-    bool poll_first = Way == receiving && !holds_data_;
+    bool is_nonblocking = false;
     for (;;) {
         check_cancel();
-        if (!r.has_room()) [[unlikely]]
-            r.make_room();
+        if (size_bytes == 0) [[unlikely]]
+            return 0;
         if (closing()) [[unlikely]]
             throw_not_open(names[Way]);
-        if (busy_[Way]) [[unlikely]]
-            two_fibers_at_once(verbs[Way], fd());
-        if (++operations_ == operations_before_registration) [[unlikely]]
-            register_with(r);
-        const bool fixed = slot_ >= 0;
-        operation op{kinds[Way], r, fd()};
-        busy_[Way] = true;
-        here.waits = &op;
-        r.perform(op, [&](io_uring_sqe& entry) {
-            io_uring_prep_rw(Way == receiving ? IORING_OP_RECV : IORING_OP_SEND, &entry,
-                             fixed ? slot_ : fd(), reinterpret_cast<const void*>(data),
-                             static_cast<unsigned>(std::min(size_bytes, most_bytes)), 0);
-            entry.flags = fixed ? IOSQE_FIXED_FILE : 0;
-            entry.msg_flags = flags;
-            // Without it the kernel tries first, in vain, what a parked receiver is known to lack.
-            entry.ioprio = poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
-        });
-        here.waits = nullptr;
-        busy_[Way] = false;
-        if (Way == receiving)
-            holds_data_ = (op.flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
-        if (op.result > 0) [[likely]]
-            return static_cast<std::size_t>(op.result);
-        if (op.result == 0) {
-            if (Way == receiving)
+        outcome done{0, false};
+        if (Way == receiving && standing_.concerned()) {
+            const auto told =
+                standing_.receive(r, here, {reinterpret_cast<std::byte*>(data), size_bytes});
+            if (!told) [[unlikely]]
+                continue; // to make an operation
+            if (*told > 0) [[likely]]
+                return static_cast<std::size_t>(*told);
+            done.result = *told;
+        } else {
+            if (!r.has_room()) [[unlikely]] {
+                r.make_room();
+                continue;
+            }
+            // Without the poll first the kernel tries, in vain, what a parked receiver is known to
+            // lack; a nonblocking descriptor waits only in the poll.
+            const bool poll_first = is_nonblocking || (Way == receiving && !holds_data_);
+            done = operate<Way>(r, here, data, size_bytes, flags, poll_first);
+            if (done.result > 0) [[likely]] {
+                if (Way == receiving)
+                    standing_.learn(static_cast<std::size_t>(done.result));
+                return static_cast<std::size_t>(done.result);
+            }
+        }
+        if (done.result == 0) {
+            if (Way == receiving) {
+                standing_.learn(0);
                 check_whole();
+            }
             return 0;
         }
-        explain<Way>(op.result, op.was_cancelled());
-        poll_first = op.result == -EAGAIN; // a nonblocking descriptor waits only in the poll
+        explain<Way>(static_cast<int>(done.result), done.was_cancelled);
+        is_nonblocking = done.result == -EAGAIN;
     }
 }
 
@@ -148,59 +180,18 @@ void connection::check_whole() {
         throw_error(broken_, "recv from " + peer_name(fd()));
 }
 
-std::size_t connection::receive(ring& r, descriptor_use& here, std::uintptr_t data,
-                                std::size_t size_bytes) {
-    if (standing_.concerned()) {
-        check_cancel();
-        if (closing()) [[unlikely]]
-            throw_not_open("recv");
-        const auto n = standing_.receive(r, here, {reinterpret_cast<std::byte*>(data), size_bytes});
-        if (n && *n > 0) [[likely]]
-            return static_cast<std::size_t>(*n);
-        if (n && *n == 0) {
-            check_whole();
-            return 0;
-        }
-        if (n)
-            explain<receiving>(static_cast<int>(*n), false);
-    }
-    const std::size_t n = transfer<receiving>(r, here, data, size_bytes, 0);
-    standing_.learn(n);
-    return n;
-}
-
-template <connection::direction Way>
-std::size_t connection::once(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
-    ring& r = ring_for(names[Way]);
-    use_on(r, names[Way]);
-    descriptor_call here{*this};
-    if (size_bytes == 0) [[unlikely]] {
-        check_cancel();
-        return 0;
-    }
-    if constexpr (Way == receiving)
-        return receive(r, here, data, size_bytes);
-    else
-        return transfer<Way>(r, here, data, size_bytes, flags);
-}
-
 // No MSG_WAITALL in either direction. It would hide a reset that comes after a part: the error is
 // spent with the part's completion, and the next operation is not told of it.
 template <connection::direction Way>
 void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
-    ring& r = ring_for(names[Way]);
-    use_on(r, names[Way]);
+    ring& r = use_here(names[Way]);
     descriptor_call here{*this};
     std::size_t moved = 0;
     try {
         if (size_bytes == 0) [[unlikely]]
             check_cancel();
         while (moved < size_bytes) {
-            std::size_t n = 0;
-            if constexpr (Way == receiving)
-                n = receive(r, here, data + moved, size_bytes - moved);
-            else
-                n = transfer<Way>(r, here, data + moved, size_bytes - moved, flags);
+            const std::size_t n = transfer<Way>(r, here, data + moved, size_bytes - moved, flags);
             if (n == 0)
                 throw unexpected_eof("recv from " + peer_name(fd()), moved);
             moved += n;
@@ -211,7 +202,10 @@ void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags
 }
 
 std::size_t connection::recv(std::span<std::byte> buffer) {
-    return once<receiving>(reinterpret_cast<std::uintptr_t>(buffer.data()), buffer.size(), 0);
+    ring& r = use_here("recv");
+    descriptor_call here{*this};
+    return transfer<receiving>(r, here, reinterpret_cast<std::uintptr_t>(buffer.data()),
+                               buffer.size(), 0);
 }
 
 void connection::recv_exact(std::span<std::byte> buffer) {
@@ -219,8 +213,10 @@ void connection::recv_exact(std::span<std::byte> buffer) {
 }
 
 std::size_t connection::send(std::span<const std::byte> bytes) {
-    return once<sending>(reinterpret_cast<std::uintptr_t>(bytes.data()), bytes.size(),
-                         MSG_NOSIGNAL);
+    ring& r = use_here("send");
+    descriptor_call here{*this};
+    return transfer<sending>(r, here, reinterpret_cast<std::uintptr_t>(bytes.data()), bytes.size(),
+                             MSG_NOSIGNAL);
 }
 
 void connection::send_all(std::span<const std::byte> bytes) {
@@ -242,11 +238,11 @@ void connection::register_with(ring& r) noexcept {
 void connection::unregister() noexcept {
     operations_ = 0;
     const int slot = std::exchange(slot_, -1);
-    if (ring* here = current_ring(); slot >= 0 && here != nullptr && here->box().get() == home())
+    if (ring* here = current_ring(); slot >= 0 && here != nullptr && here->inbox().get() == inbox())
         here->files().take_out(slot);
 }
 
-void connection::let_go(descriptor& d, detail::mail& done) noexcept {
+void connection::let_go(descriptor& d, creel::inbox_node& done) noexcept {
     auto& self = static_cast<connection&>(d);
     self.for_each_use([&self](const descriptor_use& u) {
         CREEL_ASSERT(self.standing_.is(u),

@@ -42,25 +42,28 @@ private:
 
     explicit connection(int fd) noexcept : descriptor(kind, fd), standing_(*this) {}
 
-    // One operation, or as many as it takes, each inside one call. `flags` are recv(2)'s and
-    // send(2)'s.
-    template <direction Way>
-    [[gnu::always_inline]] inline std::size_t once(std::uintptr_t data, std::size_t size_bytes,
-                                                   unsigned flags);
-    template <direction Way>
-    [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
-                                           unsigned flags);
+    struct outcome {
+        std::ptrdiff_t result; // bytes or -errno
+        bool was_cancelled;    // by a cancel of the fiber, and not by a close
+    };
     // Inlined: after a switch the processor predicts no return right, so each frame costs.
+    // One operation of the kernel's. `flags` are recv(2)'s and send(2)'s.
+    template <direction Way>
+    [[gnu::always_inline]] inline outcome operate(ring& r, descriptor_use& here,
+                                                  std::uintptr_t data, std::size_t size_bytes,
+                                                  unsigned flags, bool poll_first);
+    // Moves something once, in the way that suits the stream, if there is anything to move.
     template <direction Way>
     [[gnu::always_inline]] inline std::size_t transfer(ring& r, descriptor_use& here,
                                                        std::uintptr_t data, std::size_t size_bytes,
                                                        unsigned flags);
+    // As often as it takes, in one call.
+    template <direction Way>
+    [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
+                                           unsigned flags);
     // Returns if it is to be tried again.
     template <direction Way>
     void explain(int result, bool was_cancelled);
-    // A receive in the way that suits the stream.
-    [[gnu::always_inline]] inline std::size_t receive(ring& r, descriptor_use& here,
-                                                      std::uintptr_t data, std::size_t size_bytes);
     // Of a recv that found the end. Throws: std::system_error, if the connection broke.
     void check_whole();
 
@@ -68,7 +71,7 @@ private:
     void unregister() noexcept;
 
     static void end_own(descriptor& d) noexcept;
-    static void let_go(descriptor& d, detail::mail& done) noexcept;
+    static void let_go(descriptor& d, creel::inbox_node& done) noexcept;
     static void destroy(descriptor& d) noexcept;
     static const descriptor_kind kind;
 

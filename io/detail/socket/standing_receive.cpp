@@ -102,7 +102,7 @@ void standing_receive::stop_now() noexcept {
         where_->wait_briefly();
 }
 
-void standing_receive::let_go(mail& done) noexcept {
+void standing_receive::let_go(inbox_node& done) noexcept {
     tell_receiver({});
     stop();
     if (is_with_ring()) {
@@ -183,7 +183,7 @@ void standing_receive::return_to_single() noexcept {
 void standing_receive::leave_kernel(state next) noexcept {
     state_ = next;
     where_->receive_stands(false);
-    mail* const done = std::exchange(letting_go_, nullptr);
+    inbox_node* const done = std::exchange(letting_go_, nullptr);
     if (done != nullptr || where_->ending())
         carry_or_lose();
     leave_ring();
@@ -237,12 +237,13 @@ void standing_receive::note_end(int result) noexcept {
 }
 
 void standing_receive::deliver(unsigned id, std::size_t size_bytes) noexcept {
+    receive_buffers& pool = where_->buffers();
     if (receiver_ != nullptr) { // then nothing is held
         const std::size_t n = std::min(size_bytes, receiver_->buffer.size());
-        std::memcpy(receiver_->buffer.data(), where_->buffers().bytes(id), n);
+        std::memcpy(receiver_->buffer.data(), pool.bytes(id), n);
         tell_receiver(static_cast<std::ptrdiff_t>(n));
         if (n == size_bytes)
-            where_->buffers().give_back(id);
+            pool.give_back(id);
         else
             hold(id, size_bytes, n);
     } else {

@@ -77,7 +77,7 @@ public:
     // kernel, which has nothing else to wait for. If it stands, on the ring's thread.
     void stop_now() noexcept;
     // Lets go of the ring it stands on, whose thread this is; then calls `done`, perhaps at once.
-    void let_go(mail& done) noexcept;
+    void let_go(inbox_node& done) noexcept;
 
     [[nodiscard]] bool is(const descriptor_use& u) const noexcept { return &u == &kept_; }
     // Bytes received that no recv has had yet.
@@ -158,7 +158,7 @@ private:
     untold_end end_{};
     unsigned short_ones_ = 0; // single receives in a row
     held_bytes held_{};
-    mail* letting_go_ = nullptr; // to be told at the last completion
+    inbox_node* letting_go_ = nullptr; // to be told at the last completion
     target target_{};
     cancel_request cancel_{};
     membership member_{};

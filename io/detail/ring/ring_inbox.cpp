@@ -1,42 +1,41 @@
-#include <creel/io/detail/ring/mailbox.hpp>
+#include <creel/io/detail/ring/ring_inbox.hpp>
 
 #include <utility>
 
 namespace creel::io::detail {
 
-// In a forked child the mutex may be held, by a thread that is not there.
-bool mailbox::post(mail& m) {
+bool ring_inbox::post(inbox_node& node) {
     if (is_parents())
         return false;
     const std::lock_guard lock{mutex_};
     if (owner_ == nullptr)
         return false;
-    m.next_mail = std::exchange(first_, &m);
+    node.next_in_inbox = std::exchange(newest_, &node);
     owner_->wake(); // under the lock: the owner cannot end meanwhile
     return true;
 }
 
-bool mailbox::has_owner() {
+bool ring_inbox::has_owner() {
     if (is_parents())
         return false;
     const std::lock_guard lock{mutex_};
     return owner_ != nullptr;
 }
 
-void mailbox::deliver() noexcept {
-    mail* m = nullptr;
+void ring_inbox::deliver() noexcept {
+    inbox_node* node = nullptr;
     {
         const std::lock_guard lock{mutex_};
-        m = std::exchange(first_, nullptr);
+        node = std::exchange(newest_, nullptr);
     }
-    while (m != nullptr) {
-        mail* next = m->next_mail;
-        m->deliver(*m);
-        m = next;
+    while (node != nullptr) {
+        inbox_node* next = node->next_in_inbox;
+        node->deliver(*node);
+        node = next;
     }
 }
 
-void mailbox::owner_ends() noexcept {
+void ring_inbox::owner_ends() noexcept {
     const std::lock_guard lock{mutex_};
     owner_ = nullptr;
 }

@@ -1,0 +1,30 @@
+// An entry that a ring submits although no fiber waits for it, and the target of its completions.
+#pragma once
+
+#include <creel/io/detail/ring/link.hpp>
+
+#include <cstdint>
+
+struct io_uring_sqe;
+
+namespace creel::io::detail {
+
+// Needs one submission entry. Linked while it waits for it in the ring's queue.
+struct sqe_request : link {
+    void (*prepare)(sqe_request&, io_uring_sqe&) noexcept = nullptr; // fills in the entry
+};
+
+// Asks the kernel to cancel an operation, or a receive that stands.
+struct cancel_request : sqe_request {
+    std::uint64_t target = 0; // the user_data of the entry that is to be cancelled
+    std::uint64_t number = 0; // of that entry: entries that were filled in before have lower ones
+};
+void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept;
+
+// Gets completions that no fiber waits for: those of the ring's own operations, and of receives
+// that stand.
+struct completion_target {
+    void (*complete)(completion_target&, int result, unsigned flags) noexcept = nullptr;
+};
+
+} // namespace creel::io::detail

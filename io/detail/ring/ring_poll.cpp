@@ -1,0 +1,196 @@
+// The rounds of a ring: requests and cancels go to the kernel, completions come back.
+#include <creel/io/detail/ring/ring.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+
+namespace creel::io::detail {
+void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
+    io_uring_prep_cancel64(&entry, static_cast<cancel_request&>(r).target, 0);
+    entry.user_data = ring::ignored;
+}
+
+void ring::serve_requests() noexcept {
+    while (!requests_.empty() && has_room()) {
+        sqe_request& r = requests_.pop();
+        r.prepare(r, next_entry());
+    }
+}
+
+// An operation whose descriptor was ready when its poll was armed is in no table of the kernel's
+// until its task work has run (IO_APOLL_READY in io_uring/poll.c): a cancel would not find it, and
+// if another took the data meanwhile, it would wait for good. If no task work is left, each that
+// was submitted before is in a table or has completed; a wake that comes now leaves it there.
+bool ring::kernel_finds_cancelled() noexcept {
+    return cancels_.newest() <= handed_over_ &&
+           (IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_TASKRUN) == 0;
+}
+
+// Until that is so, or the kernel takes nothing, or peers make work as fast as it is done. Returns
+// how many completions it has delivered.
+unsigned ring::catch_up() noexcept {
+    unsigned delivered = 0;
+    for (int i = 0; i < 16 && !cancels_.empty() && !kernel_finds_cancelled(); ++i) {
+        enter_for(std::max(unsubmitted(), 1U));
+        delivered += reap();
+        if (unsubmitted() != 0)
+            break;
+    }
+    return delivered;
+}
+
+// Fills what room there is, and says how many it took: without handing over, see poll(). Behind all
+// other requests, for one may submit what is to be cancelled.
+unsigned ring::serve_cancels() noexcept {
+    unsigned taken = 0;
+    if (requests_.empty() && !cancels_.empty() && kernel_finds_cancelled())
+        for (; !cancels_.empty() && unsubmitted() < entries_; ++taken) {
+            cancel_request& r = cancels_.pop();
+            r.prepare(r, next_entry());
+        }
+    return taken;
+}
+
+void ring::cancel(operation& op) noexcept {
+    // A completed one is woken, and its fiber about to leave the stack that it lies on: a request
+    // queued now would be there still when that stack is something else.
+    if (op.cancel.prepare != nullptr || op.result != operation::under_way)
+        return;
+    op.cancel.target = tagged(op);
+    op.cancel.prepare = &prepare_cancel;
+    ++counters_.cancels_submitted;
+    request(op.cancel);
+}
+
+unsigned ring::reap() noexcept {
+    const io_uring_cq& cq = uring_.cq;
+    const unsigned first = *cq.khead;
+    const unsigned end = io_uring_smp_load_acquire(cq.ktail);
+    reaping_ = true;
+    for (unsigned at = first; at != end; ++at) {
+        const io_uring_cqe& done = cq.cqes[at & cq.ring_mask];
+        const std::uint64_t data = done.user_data;
+        if ((done.flags & IORING_CQE_F_MORE) == 0)
+            --held_;
+        if ((data & tag_mask) == 0) [[likely]] {
+            auto& op = *reinterpret_cast<operation*>(static_cast<std::uintptr_t>(data));
+            if (op.result == operation::under_way) [[likely]] {
+                op.result = done.res;
+                op.flags = done.flags;
+                if (op.brings_descriptor && done.res >= 0) [[unlikely]]
+                    ++late_descriptors_;
+            } // else a notification, which comes behind the result (IORING_CQE_F_NOTIF)
+            if ((done.flags & IORING_CQE_F_MORE) != 0)
+                continue;
+            ++counters_.operations_completed;
+            if (op.cancel.linked()) [[unlikely]]
+                op.cancel.unlink(); // it lies on the stack that is about to go on
+            creel::wake(op);
+        } else if ((data & tag_mask) == target_tag) {
+            auto& target = *reinterpret_cast<completion_target*>(
+                static_cast<std::uintptr_t>(data & ~tag_mask));
+            target.complete(target, done.res, done.flags);
+        } else if (data == wake_signal::message) {
+            ++held_; // which it had no part in
+            wake_signal_.message_reaped();
+            serve_other_threads();
+        }
+        // Else a cancel's own completion: 0, ENOENT and EALREADY all decide nothing.
+    }
+    if (first != end)
+        io_uring_smp_store_release(cq.khead, end);
+    reaping_ = false;
+    counters_.completions += end - first;
+    return end - first;
+}
+
+void ring::poll() noexcept {
+    serve_requests();
+    // What was cancelled leaves the kernel's table when its completion is made, and must be gone
+    // before the next ones are looked for.
+    unsigned cancels = 0;
+    do {
+        catch_up();
+        cancels = serve_cancels();
+        const unsigned kernel_wants =
+            IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+        if (unsubmitted() != 0 || kernel_wants != 0) {
+            if ((kernel_wants & IORING_SQ_CQ_OVERFLOW) != 0) {
+                // The kernel moves what has overflown into the room we make.
+                ++counters_.overflows;
+                reap();
+            }
+            enter_for(cancels);
+        }
+        reap();
+    } while (cancels != 0 && !cancels_.empty());
+    if (!room_waiters_.empty()) [[unlikely]]
+        serve_room_waiters();
+    attend();
+}
+
+void ring::wait_until(time_point deadline) noexcept {
+    attend(); // also before: what ran since the last poll may have begun a shutdown
+    if (reap() != 0)
+        return;
+    serve_requests();
+    if (supervisor_ != nullptr)
+        deadline = std::min(deadline, supervisor_->deadline);
+    // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep;
+    // nor with completions that have overflown, which poll() takes in and counts.
+    const unsigned overflown = IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
+    if (!requests_.empty() || !cancels_.empty() || !room_waiters_.empty() || overflown != 0) {
+        poll();
+        return;
+    }
+    if (deadline == time_point::max()) {
+        enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
+    } else {
+        const time_point t = now();
+        if (deadline <= t) { // first, for the difference overflows where that is time_point::min()
+            poll();
+            return;
+        }
+        const duration left = deadline - t;
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+        __kernel_timespec timeout{};
+        timeout.tv_sec = seconds.count();
+        timeout.tv_nsec = std::chrono::nanoseconds{left - seconds}.count();
+        io_uring_getevents_arg argument{};
+        argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
+        enter(1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    }
+    reap();
+    attend();
+}
+
+void ring::attend() noexcept {
+    if (supervisor_ != nullptr && supervisor_->watching) [[unlikely]]
+        supervisor_->attend(*supervisor_);
+}
+
+void ring::wait_briefly() noexcept {
+    CREEL_ASSERT(!reaping_, "the ring waits while it delivers completions");
+    serve_requests();
+    const unsigned delivered = catch_up();
+    const unsigned cancels = serve_cancels();
+    if (reap() + delivered == 0) // each cancel has a completion of its own
+        enter(std::max(cancels, 1U), IORING_ENTER_GETEVENTS, nullptr, 0);
+}
+
+// CLOCK_MONOTONIC_COARSE is the steady clock as of the last timer tick: 5 ns to read instead of 24.
+// Its resolution is a tick, 10 ms on a kernel of 100 Hz, which is too coarse.
+time_point ring::coarse_now() noexcept {
+    static const bool fine_enough = [] {
+        timespec tick{};
+        return clock_getres(CLOCK_MONOTONIC_COARSE, &tick) == 0 && tick.tv_sec == 0 &&
+               tick.tv_nsec <= 5'000'000;
+    }();
+    timespec t{};
+    if (!fine_enough || clock_gettime(CLOCK_MONOTONIC_COARSE, &t) != 0) [[unlikely]]
+        return clock::now();
+    return time_point{std::chrono::seconds{t.tv_sec} + std::chrono::nanoseconds{t.tv_nsec}};
+}
+
+} // namespace creel::io::detail

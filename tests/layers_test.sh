@@ -42,6 +42,8 @@ planted fibers/planted.cpp "only io/ names the socket headers" "#include <sys/so
 planted sync/planted.cpp "only io/ names the socket headers" "#include <netinet/tcp.h>"
 planted sync/planted.cpp "private header of another folder" "#include <creel/fibers/detail/x.hpp>"
 planted io/planted.hpp "private header of another folder" "#include <creel/fibers/detail/x.hpp>"
+planted sync/planted.hpp "private name of another folder" "using creel::detail::scheduler;"
+planted io/detail/ring/planted.cpp "private name of another folder" "namespace creel::detail {"
 planted io/planted.cpp "spell a header of the tree" '#include "ring.hpp"'
 planted io/planted.cpp "the library does not include creel.hpp" "#include <creel/creel.hpp>"
 planted creel.hpp "creel.hpp includes public headers only" "#include <creel/io/detail/x.hpp>"

@@ -1,5 +1,5 @@
-# Installs creel.pc. The files of Boost are named as they were found: creel has their inline code, and
-# the archive of that name or the shared library.
+# Installs creel.pc. It names the files of Boost that were found, archives or shared libraries,
+# because creel contains inline code of that Boost.
 set(creel_pc_boost "")
 foreach(library Boost::fiber Boost::context)
     string(APPEND creel_pc_boost " -L$<TARGET_FILE_DIR:${library}> -l:$<TARGET_FILE_NAME:${library}>")
@@ -11,7 +11,7 @@ if(creel_has_stack_clash_protection)
     set(creel_pc_flags " -fstack-clash-protection")
 endif()
 
-# Counted from where the file lies, so that an installation may be moved.
+# The prefix is relative to the folder of the file, so that an installation may be moved.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
     set(creel_pc_prefix "${CMAKE_INSTALL_PREFIX}")
 else()

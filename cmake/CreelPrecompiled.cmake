@@ -1,32 +1,34 @@
-# Precompiled headers of creel's own tree. They halve the compile time of a source. The library's hold
-# system headers only, so that an edit of a creel header rebuilds what includes it and no more. The
-# preset shared has none, and so shows that each source of the library includes what it uses.
+# Precompiled headers of creel's own tree. They halve the compile time of a source. Those of the
+# library have only system headers, so that an edit of a creel header rebuilds only the sources that
+# include it. The preset shared has none, and so checks that each source of the library includes
+# what it uses.
 set(creel_precompiles OFF)
 if(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(creel_precompiles GCC)
 elseif(CREEL_PRECOMPILE AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang"
         AND NOT CREEL_SANITIZE AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize"
         AND NOT CREEL_BOOST STREQUAL "shared" AND NOT CMAKE_POSITION_INDEPENDENT_CODE)
-    # It refuses one for a source with other sanitizers, as start_context.cpp is, or with -fPIC.
+    # Clang refuses a precompiled header for a source with other sanitizers, as start_context.cpp
+    # has, or with -fPIC.
     set(creel_precompiles clang)
 endif()
 
-# GCC bug 105651 (see CreelCompileOptions.cmake) takes this form too where std::string is
-# precompiled. For tests and examples, which build strings; the library is compiled with the
-# warning.
+# GCC bug 105651 (see CreelCompileOptions.cmake) gives this warning too if std::string is
+# precompiled. Tests and examples, which make strings, are compiled without it; the library is
+# compiled with it.
 set(creel_quiet_strings "")
 if(creel_precompiles STREQUAL "GCC" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     set(creel_quiet_strings -Wno-stringop-overflow)
 endif()
 
-# creel_precompile(target NAME... [TREE header]): makes one header of cmake/precompiled/NAME.hpp for
-# the target. GCC takes the header of the tree instead, if there is one.
+# creel_precompile(target NAME... [TREE header]): precompiles cmake/precompiled/NAME.hpp as one
+# header for the target. If TREE names a header of the tree, GCC precompiles that instead.
 function(creel_precompile target)
     cmake_parse_arguments(PARSE_ARGV 1 ARG "" TREE "")
     set(names ${ARG_UNPARSED_ARGUMENTS})
     if(creel_precompiles STREQUAL "GCC")
-        # Spelt <folder/name.hpp>, not by its path, which differs from clone to clone, and with it
-        # what ccache compares.
+        # Spelt <folder/name.hpp> and not by its path: ccache compares the text, and the path
+        # differs from clone to clone.
         list(TRANSFORM names REPLACE "(.+)" "<precompiled/\\1.hpp>" OUTPUT_VARIABLE headers)
         if(ARG_TREE)
             set(headers <${ARG_TREE}>)
@@ -52,7 +54,8 @@ function(creel_precompile target)
     endif()
 endfunction()
 
-# creel_reuse_precompiled(target owner): takes the owner's; both compile with the same options.
+# creel_reuse_precompiled(target owner): the target uses the precompiled header of the owner. Both
+# must compile with the same options.
 function(creel_reuse_precompiled target owner)
     if(creel_precompiles STREQUAL "GCC")
         target_precompile_headers(${target} REUSE_FROM ${owner})
@@ -66,8 +69,9 @@ function(creel_reuse_precompiled target owner)
     endif()
 endfunction()
 
-# creel_example_options(target): of a program that shows the library. With a sanitizer it is not
-# optimized, as the tests are not; the header precompiled for the optimized library does not fit it.
+# creel_example_options(target): the options of a program that shows the library. With a sanitizer
+# it is not optimized, like the tests, so it cannot use the header precompiled for the optimized
+# library.
 function(creel_example_options target)
     creel_compile_options(${target})
     if(CREEL_SANITIZE)

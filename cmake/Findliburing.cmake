@@ -1,10 +1,10 @@
-# Finds liburing and makes the target liburing::liburing. Installed beside creelConfig.cmake, so that
-# a consumer needs no pkg-config.
+# Finds liburing and makes the target liburing::liburing. It is installed beside creelConfig.cmake,
+# so that a consumer needs no pkg-config.
 find_path(liburing_INCLUDE_DIR liburing.h)
 find_library(liburing_LIBRARY uring)
 mark_as_advanced(liburing_INCLUDE_DIR liburing_LIBRARY)
 
-# 2.3 has no version macro; later ones have a header for it.
+# 2.3 has no version macro. Later versions have a header for it.
 set(liburing_VERSION 2.3)
 if(liburing_INCLUDE_DIR AND EXISTS ${liburing_INCLUDE_DIR}/liburing/io_uring_version.h)
     file(STRINGS ${liburing_INCLUDE_DIR}/liburing/io_uring_version.h numbers

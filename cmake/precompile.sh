@@ -1,8 +1,9 @@
 #!/bin/sh
 # precompile.sh OUTPUT HEADER... -- CLANG OPTION...: writes OUTPUT, one precompiled header of these
-# headers, and OUTPUT.d, a list of what they include. Clang writes the paths of its sources into it,
-# relative ones from the folder it runs in. So it runs in / and reads its standard input: then the same
-# headers give the same bytes in every clone, and ccache finds what was compiled with them.
+# headers, and OUTPUT.d, the list of the files that they include. Clang writes the paths of its
+# sources into OUTPUT, and resolves relative ones from its working folder. So it runs in / and reads
+# its standard input: then the same headers give the same bytes in each clone, and ccache finds the
+# objects that were compiled with them.
 set -eu
 output=$1
 shift

@@ -1,5 +1,5 @@
-// Whether Boost keeps the C++ exception state of each context (exits with 11), or leaves it to
-// others (with 10). Run by CreelBoostExceptions.cmake, and by a test.
+// Finds out whether Boost keeps the C++ exception state of each context. Exits with 11 if it does
+// and with 10 if not. CreelBoostExceptions.cmake and a test run it.
 #include <boost/fiber/fiber.hpp>
 #include <boost/fiber/operations.hpp>
 

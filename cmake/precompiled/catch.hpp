@@ -1,5 +1,5 @@
-// Catch2, for the tests. Their own support/precompiled.hpp has it and more, which only GCC uses:
-// what clang precompiles must not name the clone.
+// Catch2, for the tests. GCC uses their support/precompiled.hpp instead, which has more. A header
+// that clang precompiles must not contain the path of the clone.
 #pragma once
 
 #include <catch2/catch.hpp>

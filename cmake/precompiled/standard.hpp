@@ -1,4 +1,4 @@
-// What nearly every source of the tree includes of the standard library: see
+// The headers of the standard library that nearly all sources of the tree include: see
 // CreelPrecompiled.cmake.
 #pragma once
 

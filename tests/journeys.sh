@@ -9,7 +9,8 @@
 # Builds the library of a tree and tests/journeys/main.cpp with -O0 and -finstrument-functions, runs
 # the journeys, and prints for each the number of distinct functions of the library that it enters
 # and the number of files in which they are defined. It is run by hand and not in CI: the figures of
-# two trees are compared. It takes a minute and a half, or two seconds when ccache has the objects.
+# two trees are compared. It takes one or two minutes on two idle cores, or two seconds when ccache
+# has the objects.
 #
 # What counts:
 #   * A function of fibers/, sync/ or io/ counts. A function of std, of Boost or of the program that

@@ -128,8 +128,9 @@ auto locks_once(Mutex& m, std::atomic<bool>& had_it) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("what a waiter of another thread waits for can be had until that thread wakes",
-                   "", mutex, recursive_mutex, shared_mutex, binary_semaphore) {
+TEMPLATE_TEST_CASE(
+    "a lock that a waiter of another thread waits for can be had until that thread wakes", "",
+    mutex, recursive_mutex, shared_mutex, binary_semaphore) {
     run_virtually([] {
         TestType m;
         m.lock();
@@ -174,7 +175,7 @@ TEMPLATE_TEST_CASE("a waiter whose turn has waited for a millisecond gets the ne
     });
 }
 
-TEMPLATE_TEST_CASE("fibers of one thread are served first come first served, whoever else waits",
+TEMPLATE_TEST_CASE("fibers of one thread are served first come first served, also when others wait",
                    "", mutex, recursive_mutex, shared_mutex, binary_semaphore) {
     std::string order;
     run_virtually([&] {
@@ -320,7 +321,7 @@ TEST_CASE("readers of another thread are called together, and a writer when they
     });
 }
 
-TEMPLATE_TEST_CASE("bug: what is destroyed while a waiter was called is named", "", mutex,
+TEMPLATE_TEST_CASE("bug: a primitive destroyed while a waiter was called is named", "", mutex,
                    shared_mutex, semaphore) {
     const std::string message = abort_of_run([] {
         auto m = std::make_unique<

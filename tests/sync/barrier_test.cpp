@@ -39,7 +39,7 @@ TEST_CASE("a barrier lets everybody on when all have arrived and begins anew") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("who is cancelled at a barrier has not arrived") {
+TEST_CASE("a caller that is cancelled at a barrier has not arrived") {
     int through = 0;
     const auto left = run_virtually([&] {
         barrier b{2};
@@ -61,7 +61,7 @@ TEST_CASE("who is cancelled at a barrier has not arrived") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("who is cancelled while the last one completes the phase goes through") {
+TEST_CASE("a caller that is cancelled while the last one completes the phase goes on") {
     bool through = false;
     const auto left = run_virtually([&] {
         creel::cancel_scope scope;
@@ -83,7 +83,7 @@ TEST_CASE("who is cancelled while the last one completes the phase goes through"
     CHECK(left == nothing);
 }
 
-TEST_CASE("who arrives may wait later and who drops is not expected any more") {
+TEST_CASE("a caller that arrives may wait later and one that drops is not expected any more") {
     std::string order;
     const auto left = run_virtually([&] {
         barrier b{2};
@@ -123,7 +123,7 @@ TEST_CASE("bug: an arrival that drops counts as one in its own phase") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("stress: nobody passes a barrier before all have arrived", "[stress]") {
+TEST_CASE("stress: no caller passes a barrier before all have arrived", "[stress]") {
     constexpr crowd_options who;
     constexpr unsigned everybody = members_of(who);
     constexpr unsigned most_rounds = 2'000;

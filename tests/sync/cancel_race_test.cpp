@@ -411,7 +411,7 @@ TEST_CASE("a wait that is served and then cancelled has happened, and one cancel
             }
 }
 
-TEST_CASE("who waits for a once that is done in the instant of its cancel goes on") {
+TEST_CASE("a caller whose once is done in the instant of its cancel goes on") {
     const bool done_first = GENERATE(true, false);
     bool passed = false;
     const auto left = run_virtually([&] {

@@ -59,7 +59,7 @@ TEMPLATE_TEST_CASE("a condition_variable works with any lock of ours", "",
     CHECK(left == nothing);
 }
 
-TEST_CASE("notify_one wakes the one who has waited longest and notify_all everybody") {
+TEST_CASE("notify_one wakes the waiter that has waited longest and notify_all wakes all") {
     std::string order;
     const auto left = run_virtually([&] {
         creel::sync::mutex m;
@@ -208,7 +208,7 @@ TEST_CASE("a fiber does not give its thread away while it holds a std::mutex in 
     CHECK(left == nothing);
 }
 
-TEST_CASE("a condition that always holds starves nobody") {
+TEST_CASE("a condition that always holds starves no fiber") {
     bool other_ran = false;
     const auto left = run_virtually([&] {
         creel::sync::mutex m;

@@ -47,7 +47,7 @@ TEST_CASE("a manual event lets everybody through until it is reset") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a reset right behind a set holds back nobody who waited") {
+TEST_CASE("a reset right after a set holds back no waiter") {
     bool through = false;
     const auto left = run_virtually([&] {
         event e;
@@ -66,7 +66,8 @@ TEST_CASE("a reset right behind a set holds back nobody who waited") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("an automatic event lets one through for each set and keeps one that finds nobody") {
+TEST_CASE(
+    "an automatic event lets one waiter through for each set and keeps a set without a waiter") {
     std::string order;
     const auto left = run_virtually([&] {
         event e{event::automatic};
@@ -212,7 +213,7 @@ TEST_CASE("stress: each set of an automatic event lets exactly one through despi
     CHECK(through == sets);
 }
 
-TEST_CASE("stress: whoever an event lets through may destroy it at once", "[stress]") {
+TEST_CASE("stress: a waiter that an event lets through may destroy it at once", "[stress]") {
     relay<event> events;
     const auto set_each = [&](crowd_member&) { events.for_each([](event& e) { e.set(); }); };
     crowd setter{"event destruction stress", {.schedulers = 0, .plain_threads = 1}, set_each};

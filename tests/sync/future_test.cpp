@@ -151,7 +151,7 @@ TEST_CASE("stress: of several threads that try_set one promise exactly one succe
     CHECK(right == rounds);
 }
 
-TEST_CASE("all who wait for a future get its value") {
+TEST_CASE("all waiters of a future get its value") {
     int sum = 0;
     const auto left = run_virtually([&] {
         promise<int> p;
@@ -171,7 +171,7 @@ TEST_CASE("all who wait for a future get its value") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("an exception goes to all who wait for a future") {
+TEST_CASE("an exception goes to all waiters of a future") {
     int caught = 0;
     const auto left = run_virtually([&] {
         promise<void> p;
@@ -371,7 +371,7 @@ TEST_CASE("a fiber waits for a std::future") {
         {}, manual_poller::other_threads::yes);
 }
 
-TEST_CASE("the statistics of a future count those who wait") {
+TEST_CASE("the statistics of a future count its waiters") {
     run_virtually([] {
         promise<int> p;
         const auto f = p.get_future();
@@ -387,8 +387,7 @@ TEST_CASE("the statistics of a future count those who wait") {
     });
 }
 
-TEST_CASE("stress: everybody who waits for a future gets its value, error or broken promise",
-          "[stress]") {
+TEST_CASE("stress: every waiter of a future gets its value, error or broken promise", "[stress]") {
     enum kind : unsigned { value, error, broken, unknown };
     struct result {
         promise<unsigned> from{};

@@ -104,7 +104,7 @@ TEST_CASE("a cancelled arrive_and_wait has not arrived") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("stress: nobody passes a latch before all have counted it down", "[stress]") {
+TEST_CASE("stress: no caller passes a latch before all have counted it down", "[stress]") {
     constexpr crowd_options who;
     constexpr unsigned everybody = members_of(who);
     struct step {
@@ -133,7 +133,7 @@ TEST_CASE("stress: nobody passes a latch before all have counted it down", "[str
         CHECK(s.all.statistics().count == 0);
 }
 
-TEST_CASE("stress: whoever a latch lets through may destroy it at once", "[stress]") {
+TEST_CASE("stress: a waiter that a latch lets through may destroy it at once", "[stress]") {
     constexpr crowd_options who{
         .schedulers = 1, .fibers_each = 1, .plain_threads = 1, .virtual_time = true};
     relay<latch> latches;

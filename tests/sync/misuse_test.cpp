@@ -219,7 +219,8 @@ void wait_without_the_lock() {
 
 } // namespace
 
-TEST_CASE("what is destroyed while somebody waits on it says what it is and where it was made") {
+TEST_CASE(
+    "a primitive destroyed while a caller waits on it says what it is and where it was made") {
     const std::vector<misuse> all{
         {"semaphore", waited_on,
          destroyed_while_waited_on([] { return new semaphore(0); },

@@ -101,8 +101,8 @@ TEMPLATE_TEST_CASE("a mutex is handed over first come first served", "", mutex, 
 
 // Trio's lock hand-over: the lock belongs to the next waiter from the release on, before that
 // waiter runs, so that neither the releaser nor a newcomer barges in.
-TEMPLATE_TEST_CASE("who unlocks a mutex that is waited for cannot have it back before the waiter",
-                   "", mutex, recursive_mutex, shared_mutex) {
+TEMPLATE_TEST_CASE("a caller that unlocks a mutex cannot have it back before the waiter", "", mutex,
+                   recursive_mutex, shared_mutex) {
     std::string order;
     const auto left = run_virtually([&] {
         TestType m;

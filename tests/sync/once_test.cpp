@@ -115,7 +115,7 @@ TEST_CASE("a waiter that is handed the turn and cancelled in the same instant ha
     CHECK(left == nothing);
 }
 
-TEST_CASE("stress: a once is done once whoever fails and whoever is cut short", "[stress]") {
+TEST_CASE("stress: a once is done once although callers fail and are cut short", "[stress]") {
     struct step {
         once done{};
         occupancy running{1};

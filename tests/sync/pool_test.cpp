@@ -45,7 +45,7 @@ TEST_CASE("a pool makes what is needed and uses it again") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("those who wait for a pool are served in order") {
+TEST_CASE("callers that wait for a pool are served in order") {
     std::string order;
     const auto left = run_virtually([&] {
         pool<int> p{{.limit = 1, .create = [] { return 1; }}};
@@ -111,7 +111,7 @@ TEST_CASE("a creation that is cancelled does not strand the next") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("what is not valid any more is disposed of and replaced") {
+TEST_CASE("an item that is not valid any more is disposed of and replaced") {
     std::vector<int> disposed;
     int made = 0;
     bool works = true;
@@ -173,7 +173,7 @@ TEST_CASE("the dump names the pool that a fiber waits for") {
     });
 }
 
-TEST_CASE("what is discarded has ended before another is made in its place") {
+TEST_CASE("a discarded item has ended before another is made in its place") {
     int alive = 0;
     int most = 0;
     struct counted {

@@ -289,8 +289,8 @@ void run_cells(place where, first_cancelled ahead) {
 
 #define EVERY_QUEUE queue<int>, priority_queue<int>, stack_queue<int>
 
-TEMPLATE_TEST_CASE("close matrix: every way to close wakes everybody who is blocked",
-                   "[queue][close]", EVERY_QUEUE) {
+TEMPLATE_TEST_CASE("close matrix: every way to close wakes every blocked call", "[queue][close]",
+                   EVERY_QUEUE) {
     const auto where =
         GENERATE(place::own_thread, place::other_threads, place::plain_threads, place::both);
     run_cells<TestType>(where, first_cancelled::no);
@@ -399,7 +399,7 @@ TEMPLATE_TEST_CASE("join of a closed queue waits for what is left to do", "[queu
 }
 
 TEMPLATE_TEST_CASE(
-    "bug: who is in join while the queue is closed and emptied outlives what is dropped", "",
+    "bug: a join that waits while the queue is closed and emptied returns after the items end", "",
     queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
     int alive = 0;
     int alive_at_return = -1;

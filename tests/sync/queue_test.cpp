@@ -97,7 +97,7 @@ TEMPLATE_TEST_CASE("a pop of an empty queue waits for an item", "[queue]", queue
     CHECK(left == nothing);
 }
 
-TEMPLATE_TEST_CASE("nobody overtakes those who wait at a queue", "[queue]", queue<int>,
+TEMPLATE_TEST_CASE("no call overtakes the waiters of a queue", "[queue]", queue<int>,
                    priority_queue<int>, stack_queue<int>) {
     std::vector<int> served;
     const auto left = run_virtually([&] {
@@ -273,7 +273,7 @@ TEMPLATE_TEST_CASE("in a cancelled scope push and pop throw although they need n
     });
 }
 
-TEMPLATE_TEST_CASE("a queue that is never empty starves nobody", "[queue]", queue<int>,
+TEMPLATE_TEST_CASE("a queue that is never empty starves no fiber", "[queue]", queue<int>,
                    priority_queue<int>, stack_queue<int>) {
     run_virtually([] {
         TestType q{1};
@@ -485,8 +485,8 @@ TEST_CASE("the dump names the queue a fiber waits at", "[queue]") {
     });
 }
 
-TEMPLATE_TEST_CASE("bug: what pop_some() assigns over may touch the queue as it ends", "[queue]",
-                   queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
+TEMPLATE_TEST_CASE("bug: a value that pop_some() assigns over may touch the queue as it ends",
+                   "[queue]", queue<std::shared_ptr<int>>, stack_queue<std::shared_ptr<int>>) {
     const auto left = run_virtually([] {
         TestType q{32};
         int ended = 0;

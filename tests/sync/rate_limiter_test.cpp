@@ -36,7 +36,7 @@ TEST_CASE("a rate_limiter lets a burst through at once and then one at a time at
     CHECK(left == nothing);
 }
 
-TEST_CASE("tokens that nobody takes are saved up to the burst and no further") {
+TEST_CASE("tokens that are not taken are saved up to the burst and no further") {
     run_virtually([](manual_poller& outside) {
         rate_limiter limit{{.tokens = 10, .per = 1s, .burst = 3}};
         outside.advance(1h);
@@ -90,7 +90,8 @@ TEST_CASE("waiters that are served late do not slow the rate down") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("who asks for many tokens is not overtaken and may ask for more than the burst") {
+TEST_CASE(
+    "a caller that asks for many tokens is not overtaken and may ask for more than the burst") {
     std::string order;
     std::vector<creel::duration> times;
     const auto left = run_virtually([&](manual_poller& outside) {
@@ -148,7 +149,7 @@ TEST_CASE("a cancelled request takes no token whether it was first or behind") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a new rate holds for those who wait already") {
+TEST_CASE("a new rate holds for callers that wait already") {
     creel::duration at{};
     const auto left = run_virtually([&](manual_poller& outside) {
         rate_limiter limit{{.tokens = 1, .per = 1h, .burst = 1}};
@@ -279,7 +280,8 @@ TEST_CASE("a large request that is cancelled does not leave more than a burst to
     CHECK(left == nothing);
 }
 
-TEST_CASE("stress: a rate_limiter grants no more than its rate and takes nothing for who gave up",
+TEST_CASE("stress: a rate_limiter grants no more than its rate and takes nothing for a caller that "
+          "gives up",
           "[stress]") {
     constexpr std::int64_t per_ms = 100;
     constexpr std::int64_t burst = 5;

@@ -207,7 +207,7 @@ TEST_CASE("a select that pushes to and pops from one rendezvous does not meet it
     CHECK(left == nothing);
 }
 
-TEST_CASE("ordered select prefers the first and fair select nobody") {
+TEST_CASE("ordered select prefers the first case and fair select none") {
     run_virtually([] {
         std::array<queue<int>, 3> all{queue<int>{1}, queue<int>{1}, queue<int>{1}};
         for (auto& q : all)

@@ -59,7 +59,7 @@ TEST_CASE("concurrent callers of a single_flight share one computation") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("an error of the leader goes to all who waited for it") {
+TEST_CASE("an error of the leader goes to all callers that waited for it") {
     int failed = 0;
     const auto left = run_virtually([&] {
         single_flight<int, int> flights;
@@ -81,7 +81,7 @@ TEST_CASE("an error of the leader goes to all who waited for it") {
     CHECK(left == nothing);
 }
 
-TEST_CASE("a cancelled leader hands over to the one who has waited longest") {
+TEST_CASE("a cancelled leader hands over to the caller that has waited longest") {
     std::string computed;
     std::string got;
     const auto left = run_virtually([&] {
@@ -329,8 +329,9 @@ TEST_CASE("stress: a follower may be cancelled while the leader on another threa
     CHECK(flights.statistics().waiting == 0);
 }
 
-TEST_CASE("stress: one at a time computes a key of a single_flight whoever is cut short",
-          "[stress]") {
+TEST_CASE(
+    "stress: one caller at a time computes a key of a single_flight although callers are cut short",
+    "[stress]") {
     single_flight<int, int> flights;
     std::array<occupancy, 3> computing{occupancy{1}, occupancy{1}, occupancy{1}};
     std::atomic<int> landed{0};

@@ -236,7 +236,7 @@ TEMPLATE_TEST_CASE("an assignment into a waiting pop_some that fails is thrown b
     CHECK(left == nothing);
 }
 
-TEMPLATE_TEST_CASE("what fails to move out of a queue is thrown by the pop and stays first",
+TEMPLATE_TEST_CASE("an item that fails to move out of a queue is thrown by the pop and stays first",
                    "[queue]", queue<fragile>, priority_queue<fragile>) {
     run_virtually([] {
         TestType q{2};
@@ -357,7 +357,7 @@ TEMPLATE_TEST_CASE("a move that throws leaves the item where it was", "[queue]",
     CHECK(left == nothing);
 }
 
-TEMPLATE_TEST_CASE("what moving a waiting pusher's item throws is thrown by its push", "[queue]",
+TEMPLATE_TEST_CASE("an error of moving a waiting pusher's item is thrown by its push", "[queue]",
                    EVERY_QUEUE) {
     const auto left = run_virtually([] {
         TestType q{1};
@@ -379,7 +379,8 @@ TEMPLATE_TEST_CASE("what moving a waiting pusher's item throws is thrown by its 
     CHECK(left == nothing);
 }
 
-TEST_CASE("a pusher whose item cannot be moved stands in nobody's way at a rendezvous", "[queue]") {
+TEST_CASE("a pusher with an item that cannot be moved is in no other's way at a rendezvous",
+          "[queue]") {
     const auto left = run_virtually([] {
         queue<fragile> q{0};
         int got = 0;

@@ -8,9 +8,8 @@
 // The outermost cancelled scope, up to the nearest shield, absorbs the exception. The semantics are
 // Trio's.
 //
-// While an exception unwinds, a wait obeys only the scopes that were entered during that same
-// unwinding. So cleanup in a destructor may wait although the fiber is cancelled, and a deadline
-// opened there still works.
+// While an exception unwinds, a wait obeys only the scopes that were entered during that unwinding.
+// So a destructor may wait although its fiber is cancelled, and a deadline that it opens works.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
@@ -44,39 +43,41 @@ public:
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;
 
-    // Runs f, which may take the cancel_scope&, inside this scope, once. Returns its value in an
-    // optional (bool for void): empty or false if this scope absorbed a cancel.
+    // Runs f, which may take the cancel_scope&, inside this scope. Once. Returns the value of f in
+    // an optional (bool for void): empty or false if this scope absorbed a cancel.
     // Parks: as f does. Throws: what f throws. Threads: any. Cost: a few ns and, with a deadline,
     // two clock reads and a timer.
     template <typename F>
     auto run(F&& f);
 
-    // Cancels everything inside: now, or after a grace, during which only cancel_called() and the
-    // tokens' cancelled() tell of it, so that cooperative code may finish. Idempotent: the first
-    // reason is kept, and a later cancel may only shorten the grace. Does not switch.
+    // Cancels everything inside, now or after a grace. During the grace only cancel_called() and
+    // the cancelled() of tokens tell of it, so that cooperative code may finish. Idempotent: the
+    // first reason is kept, and a later cancel may only shorten the grace. Does not switch.
     // Threads: the one that entered the scope; others use its token(). Throws: std::bad_alloc.
     void cancel(std::string text = {}, saturating_duration grace = {});
     void cancel(cancel_reason reason, saturating_duration grace = {});
 
     // A handle that cancels this scope from any thread and may outlive it: <cancel_token.hpp>.
     // Threads: the one that entered the scope. Throws: std::bad_alloc. Cost: two allocations the
-    // first time; scopes that were never asked for a token pay nothing.
+    // first time; a scope without a token pays nothing.
     [[nodiscard]] cancel_token token();
 
-    // Moves the deadline; time_point::max() means none. One that has passed cancels, and one that
-    // had passed before, noticed or not, stays: to be cancelled is final.
-    // Threads: the one that entered the scope. Throws: std::bad_alloc; the old deadline stands
-    // then.
+    // Moves the deadline; time_point::max() means none. A deadline in the past cancels the scope.
+    // If the old deadline has passed already, noticed or not, it stays: to be cancelled is final.
+    // Threads: the one that entered the scope. Throws: std::bad_alloc, and then the old deadline
+    // stays.
     void set_deadline(saturating_time_point deadline) { core_.set_deadline(deadline); }
     [[nodiscard]] time_point deadline() const noexcept { return core_.deadline; }
 
-    // A shielded scope does not see the cancels around it. May be toggled at any time.
+    // A shielded scope does not see the cancels around it. The shield may be raised and lowered at
+    // any time.
     // Threads: the one that entered the scope.
     void set_shielded(bool shielded) { core_.set_shielded(shielded); }
     [[nodiscard]] bool shielded() const noexcept { return core_.shielded; }
 
-    // True once this scope itself was cancelled, from the beginning of a grace on, or its deadline
-    // has passed, noticed or not, before it was left. Cost: a clock read if it has a deadline.
+    // True once this scope itself was cancelled, from the beginning of a grace on, and if its
+    // deadline has passed, noticed or not, before the scope was left.
+    // Threads: the one that entered the scope. Cost: a clock read if it has a deadline.
     [[nodiscard]] bool cancel_called() const noexcept { return core_.cancel_called(); }
 
     // True if a wait directly in this scope throws: a cancel of the scope itself, or one from
@@ -84,7 +85,7 @@ public:
     // load.
     [[nodiscard]] bool cancel_in_effect() const noexcept { return core_.sees_cancel(); }
 
-    // Why this scope itself was cancelled; null while it is not. Valid as long as the scope.
+    // Why this scope itself was cancelled; null while it is not. Valid as long as the scope lives.
     [[nodiscard]] const cancel_reason* reason() const noexcept { return core_.own.reason.get(); }
 
 private:
@@ -144,7 +145,8 @@ auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_re
     return value;
 }
 
-// What fail_after throws, and what else a cut-short call with a value throws.
+// What fail_after throws, and what another call throws if it has no value because it was cancelled.
+// `limit`: null for fail_at.
 [[noreturn]] void throw_not_finished(const cancel_scope& scope, const duration* limit,
                                      const std::source_location& where);
 [[noreturn]] void throw_cut_short(const cancel_scope& scope, const std::source_location& where);
@@ -153,7 +155,8 @@ auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_re
 
 template <typename F>
 auto cancel_scope::run(F&& f) {
-    // Of the scopes that can be asked afterwards, so that move_on_after need not read the clock.
+    // Only here, where the scope can be asked afterwards: so move_on_after reads no clock at the
+    // end.
     struct at_end {
         ~at_end() { scope.note_passed_deadline(); }
         detail::scope_core& scope;
@@ -162,8 +165,8 @@ auto cancel_scope::run(F&& f) {
     return detail::run_inside(*this, duration{}, f);
 }
 
-// Runs f, which may take the cancel_scope&, until the deadline. If that passes first, everything
-// in f is cancelled and the result is empty (false for void).
+// Runs f, which may take the cancel_scope&, until the deadline. If the deadline passes first,
+// everything in f is cancelled and the result is empty (false for void).
 // Parks: as f does. Threads: any. Cost: one clock read and one timer.
 template <typename F>
 auto move_on_after(saturating_duration d, F&& f) {
@@ -188,9 +191,9 @@ auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source
 }
 } // namespace detail
 
-// The same, but throws `timed_out`, whose text names the limit and the caller's line, when the
-// deadline ended f (task_cancelled if the scope was cancelled by hand before, also when it was the
-// deadline that cut a grace short: the first reason stands). A cancel from outside passes through.
+// The same, but throws `timed_out` when the deadline ended f; its text names the limit and the
+// caller's line. If the scope was cancelled by hand before, it throws task_cancelled, also when the
+// deadline cut a grace short: the first reason stays. A cancel from outside passes through.
 // Parks: as f does. Threads: any. Throws: timed_out, task_cancelled, and what f throws. Cost: one
 // clock read and one timer.
 template <typename F>
@@ -206,11 +209,11 @@ auto fail_at(saturating_time_point deadline, F&& f,
     return detail::fail_in(scope, nullptr, f, where);
 }
 
-// Runs f protected from the cancels outside: for a cleanup that must be able to wait. Give it a
-// deadline of its own (fail_after inside), or it may hold up the end for ever. Checks nothing on
-// entry or exit, so what f has computed is not lost.
+// Runs f protected from the cancels outside, for a cleanup that must be able to wait. Give it a
+// deadline of its own (fail_after inside), or it may hold up the end for ever. Neither entry nor
+// exit is a cancellation point, so the result of f is not lost.
 // Parks: as f does. Threads: any. Throws: what f throws; task_cancelled if f has a value and was
-// cut short because this scope itself was cancelled, which f can do to it. Cost: a few ns.
+// cut short because f has cancelled this scope itself. Cost: a few ns.
 template <typename F>
 auto shield(F&& f, std::source_location where = std::source_location::current())
     -> std::remove_cvref_t<detail::scope_result<F>> {
@@ -225,9 +228,9 @@ auto shield(F&& f, std::source_location where = std::source_location::current())
 }
 
 // The earliest deadline that a wait here and now would obey, up to the nearest shield; the end of a
-// grace counts as one. time_point::max() if there is none, time_point::min() if the caller is
-// cancelled already. For handing on to something that takes a timeout of its own.
-// Parks: never. Threads: any. Cost: a walk over the scopes.
+// grace counts as a deadline. time_point::max() if there is none, time_point::min() if the caller
+// is cancelled already. For a call that takes a timeout of its own. Parks: never. Threads: any.
+// Cost: a walk over the scopes.
 [[nodiscard]] time_point current_deadline() noexcept;
 
 } // namespace creel

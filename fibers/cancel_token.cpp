@@ -42,8 +42,8 @@ void cancel_token::cancel(std::string text, saturating_duration grace) const {
 }
 
 void cancel_token::cancel(cancel_reason reason, saturating_duration grace) const {
-    // One that has only followed a cancel outside of its scope can still be cancelled itself: a
-    // shield may have been raised since.
+    // A token that has only followed a cancel from outside can still be cancelled itself: a shield
+    // may have been raised since.
     if (!state_->was_cancelled())
         detail::cancel_from_anywhere(
             *state_, detail::cancel_request::now(
@@ -54,8 +54,8 @@ bool cancel_token::cancelled() const noexcept {
     return state_->is_cancelled();
 }
 
-// One that a wait here and now does not obey, while unwinding, is none to the caller: its token
-// would cut short what a wait may do.
+// During unwinding, a scope that a wait here and now does not obey is no scope to the caller: its
+// token would cut short work that may still wait.
 cancel_token current_token() {
     const detail::parker& me = detail::this_parker();
     detail::scope_core* innermost = detail::innermost_entered(me);

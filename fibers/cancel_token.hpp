@@ -4,8 +4,9 @@
 //     std::thread{[stop] { stop.cancel("closed"); }}; // wakes whatever waits inside the scope
 //     bool done = stop.run([&] { serve(connection); }); // other work, cancelled together with it
 //
-// A token of a scope or nursery is cancelled with it: by hand, by its deadline, or from outside
-// (not behind a shield). To be cancelled is final: a shield raised later does not take it back.
+// The token of a scope or nursery is cancelled together with it: by hand, by the deadline, or from
+// outside (not behind a shield). To be cancelled is final: a shield that is raised later does not
+// take it back.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -30,20 +31,21 @@ public:
     // A new token, of no scope. Throws: std::bad_alloc.
     cancel_token();
 
-    // Cancels the scope it was taken from and all work bound by run(), in each case as
-    // cancel_scope::cancel does on its own thread. Idempotent, never switches, returns at once:
-    // work on other threads hears of it a moment later. Threads: any. Throws: std::bad_alloc. Cost:
-    // an allocation, and a wake for each scope.
+    // Cancels the scope that the token was taken from, and all work that run() has bound to it, in
+    // each case as cancel_scope::cancel does on the scope's thread. Idempotent, never switches,
+    // returns at once: work on other threads is cancelled a moment later.
+    // Threads: any. Throws: std::bad_alloc. Cost: an allocation, and a wake for each scope.
     void cancel(std::string text = {}, saturating_duration grace = {}) const;
     void cancel(cancel_reason reason, saturating_duration grace = {}) const;
 
-    // True from the call of cancel() on, whatever the grace, and once its scope's deadline has
+    // True from the call of cancel() on, whatever the grace, and once the deadline of its scope has
     // passed. Threads: any. Cost: a load; a clock read if there is a deadline.
     [[nodiscard]] bool cancelled() const noexcept;
 
-    // Runs f, which may take the cancel_scope&, in a scope that this token cancels as well. Gives
-    // an optional (bool for void): empty or false if a cancel was absorbed. Parks: as f does.
-    // Threads: any. Throws: what f throws; std::bad_alloc. Cost: an allocation and a lock.
+    // Runs f, which may take the cancel_scope&, in a scope that this token cancels as well. Returns
+    // an optional (bool for void): empty or false if a cancel was absorbed.
+    // Parks: as f does. Threads: any. Throws: what f throws; std::bad_alloc. Cost: an allocation
+    // and a lock.
     template <typename F>
     auto run(F&& f) const {
         cancel_scope scope;
@@ -54,7 +56,7 @@ public:
     // True if both are the same token. Threads: any.
     friend bool operator==(const cancel_token&, const cancel_token&) noexcept = default;
 
-    // Copies only: there is no empty token.
+    // A move is a copy: there is no empty token.
     cancel_token(const cancel_token&) noexcept = default;
     cancel_token& operator=(const cancel_token&) noexcept = default;
 
@@ -69,15 +71,15 @@ private:
     std::shared_ptr<detail::token_state> state_;
 };
 
-// The token of the innermost scope the caller is in: of its nursery, if it has entered none (the
-// child of start() has a scope of its own); in the f of blocking() the one of its caller. Outside
-// any scope a new one, and so while unwinding in scopes that a wait then does not obey. Threads:
-// any. Throws: std::bad_alloc.
+// The token of the innermost scope that the caller is in. That is the scope of its nursery, if it
+// has entered none (the child of start() has a scope of its own). In the f of blocking() it is the
+// token of the caller of blocking(). Outside any scope it is a new token; so it is during
+// unwinding, in scopes that a wait then does not obey. Threads: any. Throws: std::bad_alloc.
 [[nodiscard]] cancel_token current_token();
 
 // Runs f, which may take the cancel_scope&, in a scope that a stop request cancels: the bridge from
-// std::jthread and others. Gives an optional (bool for void), as cancel_token::run.
-// Parks: as f does. Threads: any; so for request_stop(). Throws: what f throws; std::bad_alloc.
+// std::jthread and others. Returns an optional (bool for void), as cancel_token::run.
+// Parks: as f does. Threads: any; request_stop(), too. Throws: what f throws; std::bad_alloc.
 template <typename F>
 auto with_stop_token(std::stop_token stop, F&& f) {
     cancel_scope scope;

@@ -7,7 +7,7 @@
 
 namespace creel {
 
-// What is thrown must not throw another exception while it is copied.
+// An exception must not throw another while it is copied.
 static_assert(std::is_nothrow_copy_constructible_v<cancelled> &&
               std::is_nothrow_copy_constructible_v<partial_cancelled> &&
               std::is_nothrow_copy_constructible_v<timed_out> &&
@@ -15,7 +15,7 @@ static_assert(std::is_nothrow_copy_constructible_v<cancelled> &&
 
 namespace {
 
-// With an empty text where there is no memory: that needs none.
+// Without memory the text is empty: that needs none.
 template <typename MakeText>
 std::runtime_error error_with(MakeText make_text) noexcept {
     try {

@@ -1,4 +1,4 @@
-// What is thrown when work is cancelled, and why it was.
+// The exceptions of cancelled work, and the reason of a cancel.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -17,7 +17,7 @@
 namespace creel {
 
 enum class cancel_cause : std::uint8_t {
-    requested,      // somebody called cancel()
+    requested,      // a call of cancel()
     deadline,       // the deadline of a scope has passed
     sibling_failed, // another child, or the body, of the nursery failed
     signal,         // the process received SIGINT or SIGTERM
@@ -30,7 +30,7 @@ struct cancel_reason {
     int signal_number = 0; // with cancel_cause::signal
 };
 
-// Unwinds a fiber whose scope was cancelled. Deliberately not a std::exception, so that
+// Unwinds a fiber when its scope is cancelled. It is not a std::exception, so that
 // `catch (const std::exception&)` cannot swallow it (Trio's Cancelled is a BaseException for the
 // same reason). Let it pass, or rethrow it after cleaning up; the scope absorbs it.
 class cancelled {
@@ -44,7 +44,7 @@ public:
     [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }
 
 private:
-    std::shared_ptr<const cancel_reason> reason_; // never null; shared by all who are cancelled
+    std::shared_ptr<const cancel_reason> reason_; // never null; all that one cancel throws share it
 };
 
 // A loop (send_all, recv_exact) was cancelled after some bytes had moved.
@@ -60,8 +60,8 @@ private:
 };
 
 // fail_after and fail_at: their own deadline ended the work. what() is
-// "timed out after 2s (server.cpp:42)". Copying it throws nothing; made without memory it has all
-// but the long what().
+// "timed out after 2s (server.cpp:42)". Copying it throws nothing. Without memory for the long
+// what() it has a short one, and everything else.
 class timed_out final : public std::runtime_error {
 public:
     // `limit`: none for fail_at. `why`: not null.
@@ -71,11 +71,11 @@ public:
     timed_out& operator=(const timed_out&) noexcept = default;
     ~timed_out() override;
 
-    // Which scope it was: the call of fail_after or fail_at.
+    // The call of fail_after or fail_at.
     [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
-    // What fail_after was given; empty for fail_at.
+    // The duration given to fail_after; empty for fail_at.
     [[nodiscard]] std::optional<duration> limit() const noexcept { return limit_; }
-    // The scope's deadline in the end, also if set_deadline() had moved it.
+    // The last deadline of the scope, also if set_deadline() has moved it.
     [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
     // Its cause is cancel_cause::deadline.
     [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }
@@ -89,19 +89,19 @@ private:
     std::source_location where_;
 };
 
-// A value was asked of work that was cancelled or never started. what() is
+// There is no value, because the work was cancelled or never started. what() is
 // "cancelled: the reason's text (server.cpp:42)". Copying and making it: as timed_out.
 class task_cancelled final : public std::runtime_error {
 public:
-    // `why`: not null. `event`: a string literal, what what() begins with.
+    // `why`: not null. `event`: a string literal, the beginning of what().
     task_cancelled(std::shared_ptr<const cancel_reason> why, const std::source_location& where,
                    const char* event = "cancelled") noexcept;
     task_cancelled(const task_cancelled&) noexcept = default;
     task_cancelled& operator=(const task_cancelled&) noexcept = default;
     ~task_cancelled() override;
 
-    // Which work it was: the line that spawned the child, opened the nursery (io::run's caller, for
-    // the root), or called fail_after or shield.
+    // The line that spawned the child, opened the nursery (for the root: called io::run), or called
+    // fail_after or shield.
     [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
     // Why it was cancelled.
     [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }

@@ -15,11 +15,13 @@ namespace creel {
 
 namespace {
 
-// What lies in front of every exception object: __cxa_exception of the Itanium C++ ABI, 2.2.1.
-// libstdc++ and libc++abi, where they keep more, keep it in front of this. An exception is rethrown
-// as the object it is, so what we know of it can only be kept beside it, under its address; and an
-// address is reused as soon as the exception has gone. So we note when it goes, by its destructor.
-// Rejected: an entry that holds an exception_ptr would keep the exception, and all it owns, alive.
+// The header in front of every exception object: __cxa_exception of the Itanium C++ ABI, 2.2.1.
+// Where libstdc++ and libc++abi keep more, they keep it in front of this header.
+//
+// A rethrow throws the same object. So an origin can only be kept beside the object, under its
+// address. An address is reused as soon as the exception is destroyed, so we replace the destructor
+// in the header, and forget the origin when it is called. Rejected: an entry that holds an
+// exception_ptr would keep the exception alive, and all that it owns.
 struct exception_header {
     std::type_info* type;
     void (*destructor)(void*);
@@ -35,36 +37,30 @@ struct exception_header {
     _Unwind_Exception unwind_header;
 };
 static_assert(std::is_standard_layout_v<exception_header>);
+static_assert(sizeof(std::exception_ptr) == sizeof(void*)); // see object_of()
 
 struct origin {
-    task_info who;
+    task_info child;
     void (*destructor)(void*); // the exception's own; null if trivial
 };
 
 constinit std::mutex mutex;
 const detail::fork_guard origins_in_forks{mutex};
 
-struct origins {
-    std::unordered_map<void*, origin> known; // by exception object; guarded by the mutex
-};
+// By exception object; guarded by the mutex; made with the first. Never destroyed: an exception may
+// be destroyed after the statics.
+constinit std::unordered_map<void*, origin>* known_origins = nullptr;
 
-// Never destroyed: an exception may die after the statics have.
-origins& all() {
-    static auto* const one = new origins;
-    return *one;
-}
-
-// The last reference to the exception has gone; on whatever thread.
+// The last reference to the exception is destroyed. Threads: any.
 void forget_and_destroy(void* object) {
     void (*destructor)(void*) = nullptr;
-    task_info who; // destroyed without the lock
+    task_info child; // destroyed without the lock
     {
-        origins& o = all();
         const std::lock_guard lock{mutex};
-        const auto found = o.known.find(object);
+        const auto found = known_origins->find(object);
         destructor = found->second.destructor;
-        who = std::move(found->second.who);
-        o.known.erase(found);
+        child = std::move(found->second.child);
+        known_origins->erase(found);
     }
     if (destructor != nullptr)
         destructor(object);
@@ -73,30 +69,32 @@ void forget_and_destroy(void* object) {
 } // namespace
 
 std::optional<task_info> error_origin(const std::exception_ptr& error) {
-    origins& o = all();
     const std::lock_guard lock{mutex};
-    const auto found = o.known.find(detail::object_of(error));
-    if (found == o.known.end())
+    if (known_origins == nullptr)
         return std::nullopt;
-    return found->second.who;
+    const auto found = known_origins->find(detail::object_of(error));
+    if (found == known_origins->end())
+        return std::nullopt;
+    return found->second.child;
 }
 
 namespace detail {
 
-// Two threads may hold the same exception: the lock keeps their notes apart, and it cannot be
-// destroyed meanwhile, for the caller has a reference to it.
-void note_origin(const std::exception_ptr& error, const task_record& who) noexcept {
+// Two threads may hold the same exception: the lock keeps their notes apart. The exception cannot
+// be destroyed meanwhile, because the caller has a reference to it.
+void note_origin(const std::exception_ptr& error, const task_record& child) noexcept {
     void* const object = object_of(error);
     if (object == nullptr)
         return;
     try {
-        origins& o = all();
         const std::lock_guard lock{mutex};
+        if (known_origins == nullptr)
+            known_origins = new std::unordered_map<void*, origin>;
         auto* const header = static_cast<exception_header*>(object) - 1;
-        const task_info info{who.id, std::string{who.name()}, who.spawned_at};
-        if (o.known.try_emplace(object, origin{info, header->destructor}).second)
+        const task_info info{child.id, std::string{child.name()}, child.spawned_at};
+        if (known_origins->try_emplace(object, origin{info, header->destructor}).second)
             header->destructor = forget_and_destroy;
-    } catch (const std::bad_alloc&) { // who threw it stays unknown
+    } catch (const std::bad_alloc&) { // its origin stays unknown
     }
 }
 

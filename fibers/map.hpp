@@ -4,8 +4,8 @@
 //     std::vector<page> pages = creel::map(urls, 8, [](const std::string& url) { return fetch(url);
 //     });
 //
-// Each call is a child of a nursery of its own: the first error cancels the others, and no more are
-// begun. The range is read as places become free, on the calling fiber.
+// Each call is a child of one nursery: the first error cancels the others, and no more are begun.
+// The calling fiber reads the range as places become free.
 #pragma once
 
 #include <creel/fibers/assert.hpp>
@@ -28,8 +28,8 @@ namespace creel {
 
 namespace detail {
 
-// Elements that stay where they are are passed by reference; what a view makes up, or a range that
-// is read but once hands out, moves into the child.
+// An element that stays in the range is passed by reference. An element that a view makes, or that
+// comes from a range that can be read only once, moves into the child.
 template <typename Range>
 inline constexpr bool elements_stay =
     std::ranges::forward_range<Range> &&
@@ -39,11 +39,11 @@ template <typename Range>
 using element = std::conditional_t<elements_stay<Range>, std::ranges::range_reference_t<Range>,
                                    std::remove_cvref_t<std::ranges::range_reference_t<Range>>&&>;
 
-// Calls spawn(element) for each, which passes a reference that is good until map ends, or a value.
+// Spawns a child for each element.
 template <typename Range, typename F, typename Call>
 void spawn_each(nursery& n, Range& range, F& f, Call call, const std::source_location& where) {
     for (auto&& e : range) {
-        throw_if_cancelled(); // else a long range would be read to its end for nothing
+        throw_if_cancelled(); // without it, a long range would be read to its end for nothing
         if constexpr (elements_stay<Range>)
             n.spawn([&f, p = std::addressof(e), run = call()] { run(f, *p); }, where);
         else
@@ -55,10 +55,10 @@ void spawn_each(nursery& n, Range& range, F& f, Call call, const std::source_loc
 
 } // namespace detail
 
-// A vector of the results, or nothing if f returns none.
-// Parks: until all calls have ended. Cancel: yes, all are cancelled then, and awaited; when all
-// have succeeded all the same, their results are returned. Threads: those with a scheduler.
-// Throws: what f throws, several as an exception_group; cancelled. Cost: a spawn for each element.
+// Returns a vector of the results, or nothing if f returns nothing.
+// Parks: until all calls have ended. Cancel: yes, all are cancelled and awaited; if all have
+// succeeded all the same, their results are returned. Threads: those with a scheduler. Throws: what
+// f throws, several as an exception_group; cancelled. Cost: a spawn for each element.
 template <std::ranges::input_range Range, typename F>
 auto map(Range&& range, std::size_t limit, F&& f,
          std::source_location where = std::source_location::current())
@@ -67,7 +67,7 @@ auto map(Range&& range, std::size_t limit, F&& f,
     using element = detail::element<Range>;
     using result = detail::filled_result<F, element>;
     CREEL_ASSERT(limit > 0, "map needs a limit of at least one call at a time");
-    std::deque<std::optional<result>> results; // whose elements do not move as it grows
+    std::deque<std::optional<result>> results; // its elements do not move as it grows
     const auto call = [&results] {
         return [&slot = results.emplace_back()](auto& g, auto&& e) {
             detail::fill(slot, g, std::forward<decltype(e)>(e));

@@ -5,9 +5,10 @@
 //         n.spawn({.name = "right"}, [&] { right = fetch(b); });
 //     }); // both are done here
 //
-// The first failure, of a child or of the body, cancels the rest; all are awaited; then the error
-// is rethrown (several become an exception_group). So no fiber is ever lost, nor its error.
-// Nathaniel J. Smith, "Notes on structured concurrency", 2018, is the idea's best account.
+// The first failure, of a child or of the body, cancels the rest. All are awaited, and then the
+// error is rethrown (several become an exception_group). So neither a fiber nor its error is ever
+// lost. Nathaniel J. Smith, "Notes on structured concurrency", 2018, is the best account of the
+// idea.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -35,8 +36,8 @@ namespace creel {
 struct nursery_options {
     error_policy on_error{};
     std::string_view name{}; // for list_fibers(); must outlive the nursery
-    // Alive at one time; 0: any number. The body, and failed children whose report() handler runs,
-    // are not counted. At the limit spawn waits.
+    // The most children alive at one time; 0: any number. Neither the body counts nor a failed
+    // child while its report() handler runs. At the limit spawn waits.
     std::size_t max_children = 0;
 };
 
@@ -51,14 +52,15 @@ public:
     nursery(const nursery&) = delete;
     nursery& operator=(const nursery&) = delete;
 
-    // Starts f() as a child, which runs when its turn comes, in the order of spawning. f's result
-    // is ignored; its exception goes to the nursery. In a cancelled nursery f does not run, and is
-    // destroyed before spawn returns (a socket moved into it closes). A child that never runs
-    // counts as one that ended with `cancelled`. f's destructor must neither throw nor wait. Parks:
-    // only while there are max_children. Cancel: only then, f does not become a child. Threads: the
-    // nursery's; by the body, a child, or something they wait for (others: remote()). Throws:
-    // std::bad_alloc, and what moving f in throws; cancelled if it waited. Cost: tens of ns; no
-    // malloc for closures up to 480 bytes and names up to 15 characters.
+    // Starts f() as a child. Children run when their turn comes, in the order of spawning. The
+    // result of f is ignored; its exception goes to the nursery. In a cancelled nursery f does not
+    // run, and is destroyed before spawn returns (a socket that was moved into it closes). A child
+    // that never runs counts as a child that ended with `cancelled`. The destructor of f must
+    // neither throw nor wait. Parks: only while there are max_children. Cancel: only then, and f
+    // does not become a child. Threads: the nursery's; by the body, a child, or something they wait
+    // for (others: remote()). Throws: std::bad_alloc, and what moving f in throws; cancelled if it
+    // waited. Cost: tens of ns; no malloc for closures up to 480 bytes and names up to 15
+    // characters.
     template <typename F>
     void spawn(F&& f, std::source_location where = std::source_location::current()) {
         using function = std::decay_t<F>;
@@ -82,10 +84,10 @@ public:
             core_.submit(*t);
     }
 
-    // The same, and returns a handle by which the result of f is fetched. An error of f goes to the
-    // nursery all the same; get() then rethrows it, and it counts once.
-    // Parks: as spawn. Threads: as spawn. Throws: as spawn. Cost: as spawn; the result lies in the
-    // child's node.
+    // The same, and returns a handle that fetches the result of f. An error of f goes to the
+    // nursery all the same; get() then rethrows it, and it counts once. Parks: as spawn. Cancel: as
+    // spawn. Threads: as spawn. Throws: as spawn. Cost: as spawn; the result lies in the child's
+    // node.
     template <typename F>
     auto async(F&& f, std::source_location where = std::source_location::current()) {
         return async(spawn_options{}, std::forward<F>(f), where);
@@ -105,15 +107,15 @@ public:
         return task<result>{r};
     }
 
-    // Starts f(started<T>&) as a child and waits until it calls set(value), which is returned: for
-    // a child that others depend on, once it is ready to serve. Until then it lives under the
-    // caller: its error is thrown here and does not touch the nursery, and a cancel of the caller
-    // cancels it. With set() it moves, and all scopes below it, to the nursery. A pending start
-    // keeps the nursery open and counts among max_children. f runs in a scope of its own, so its
-    // current_token() is good before and after the move, and cancels f alone.
-    // Parks: until set() or the end of f. Cancel: yes; f is cancelled and awaited. Threads: as
-    // spawn. Throws: what f throws before set(); std::logic_error if it ends without;
-    // task_cancelled in a cancelled nursery, where f does not run; cancelled if the caller is.
+    // Starts f(started<T>&) as a child, waits until f calls set(value), and returns the value: for
+    // a child that must be ready to serve before others depend on it. Until set() the child lives
+    // under the caller: its error is thrown here and does not touch the nursery, and a cancel of
+    // the caller cancels it. set() moves it, and all scopes below it, to the nursery. A pending
+    // start keeps the nursery open and counts among max_children. f runs in a scope of its own, so
+    // its current_token() is good before and after the move, and cancels f alone. Parks: until
+    // set() or the end of f. Cancel: yes; f is cancelled and awaited. Threads: as spawn. Throws:
+    // what f throws before set(); std::logic_error if it ends without; task_cancelled in a
+    // cancelled nursery, where f does not run; cancelled if the caller is.
     template <typename T = void, typename F>
     T start(F&& f, std::source_location where = std::source_location::current()) {
         return start<T>(spawn_options{}, std::forward<F>(f), where);
@@ -133,41 +135,42 @@ public:
             return std::move(*frame.value);
     }
 
-    // A handle by which other threads, and others who may not spawn, get children into here.
+    // A handle with which other threads, and fibers that may not spawn here, spawn children.
     // Threads: the nursery's. Throws: std::bad_alloc.
     [[nodiscard]] remote_nursery remote() { return remote_nursery{core_.remote()}; }
 
     // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it. With a
-    // grace they see it only when that has passed, see cancel_scope::cancel; until then spawn goes
-    // on as before. Idempotent. Threads: the nursery's. Does not switch.
+    // grace they see it only when the grace has passed, see cancel_scope::cancel; until then spawn
+    // works as before. Idempotent. Does not switch. Threads: the nursery's. Throws: std::bad_alloc.
     void cancel(std::string text = {}, saturating_duration grace = {}) {
         core_.scope.cancel(std::move(text), grace);
     }
 
-    // Fails the group: its scope is cancelled, whatever the policy, and with_nursery throws the
-    // error, as one of a child. For report()'s handler, to give up. Not null. Threads: the
-    // nursery's; does not switch.
+    // Fails the group, whatever its policy: the scope is cancelled, and with_nursery throws the
+    // error as it throws that of a child. For a handler of report() that gives up. The error must
+    // not be null. Does not switch. Threads: the nursery's.
     void fail(std::exception_ptr error) noexcept;
 
-    // Waits for all children, as the end of the nursery does: for a body whose locals they use.
+    // Waits for all children, as the end of the nursery does. For a body whose local variables they
+    // use.
     //
     //     std::string text = read();
     //     n.spawn([&] { use(text); });
-    //     n.join(); // without it `text` would be gone before the child runs
+    //     n.join(); // without it `text` would be destroyed before the child runs
     //
-    // An exception that leaves the body before it gets here destroys such locals all the same; what
-    // is declared outside with_nursery outlives the children whatever happens.
-    // It throws no child's error: that cancels the nursery, join() throws `cancelled`, and then
-    // with_nursery the error.
+    // An exception that leaves the body before this call destroys such variables all the same. What
+    // is declared outside with_nursery outlives the children in every case.
+    // join() throws no error of a child: that error cancels the nursery, join() throws `cancelled`,
+    // and then with_nursery throws the error.
     // Parks: until they have ended. Cancel: no, the children are cancelled and awaited; then it
     // throws. Threads: the body's fiber only. Throws: cancelled. Cost: a switch if there are any.
     void join() { core_.join_in_body(); }
 
-    // Cancels it from any thread: <cancel_token.hpp>. Threads: the nursery's. Throws:
-    // std::bad_alloc.
+    // A handle that cancels the nursery from any thread: <cancel_token.hpp>. Threads: the
+    // nursery's. Throws: std::bad_alloc.
     [[nodiscard]] cancel_token token();
 
-    // The scope its children live in: for its deadline, shielding, or asking.
+    // The scope of the children: for its deadline, its shield and its reason.
     [[nodiscard]] cancel_scope& scope() noexcept { return core_.scope; }
 
     // Children that have not ended.
@@ -182,7 +185,7 @@ private:
     }
     explicit nursery(std::source_location where) : core_({}, {}, 0, where) {}
 
-    // A child that is not submitted yet; null if the nursery is cancelled, and f has gone then.
+    // A child that is not submitted yet. Null if the nursery is cancelled: then f is destroyed.
     template <typename Closure, typename F, typename... Args>
     static detail::task_record* make_child(detail::nursery_core& core, const spawn_options& options,
                                            std::source_location where,
@@ -239,12 +242,12 @@ struct nursery_access {
 
 } // namespace detail
 
-// Runs body(nursery&), waits for every child, returns body's value or throws. See above.
+// Runs body(nursery&), waits for every child, and returns the value of body or throws. See above.
 // Parks: until all children have ended; that wait is not cancellable, the children are. Cancel: a
-// cancel of the nursery itself is absorbed here; a non-void body that was cut short by it gives
-// task_cancelled. One from outside is thrown if it ended the body or a child, or kept a child from
-// running; where no wait has thrown it, with_nursery returns. Threads: those with a scheduler.
-// Throws: what body and children throw.
+// cancel of the nursery itself is absorbed here; if it cut a body with a value short, with_nursery
+// throws task_cancelled. A cancel from outside is thrown if it ended the body or a child, or kept a
+// child from running; if no wait has thrown it, with_nursery returns. Threads: those with a
+// scheduler. Throws: what body and children throw.
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())

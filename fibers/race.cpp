@@ -30,7 +30,7 @@ void race_core::finish() {
     const bool absorbs = core_.settle();
     core_.throw_errors();
     if (won_)
-        return; // also when the caller was cancelled meanwhile: success beats that
+        return; // also if the caller was cancelled meanwhile: the value comes first
     if (!absorbs)
         core_.throw_cancelled_members();
     core_.throw_absorbed();

@@ -2,10 +2,10 @@
 //
 //     auto page = creel::race([&] { return fetch(mirror_a); }, [&] { return fetch(mirror_b); });
 //
-// Each is a child of a nursery of its own, "race #1" and so on in lists and in error_origin(). The
-// others are cancelled, and awaited: what they had begun is cleaned up when race returns. A
-// race is lost as a cancel goes, so a loser may still have succeeded, and its value is dropped. To
-// take from exactly one of several queues use sync::select.
+// Each function is a child of one nursery, "race #1" and so on in lists and in error_origin(). The
+// losers are cancelled and awaited: what they had begun is cleaned up when race returns. A loser
+// gets a cancel like any other, so it may still succeed; its value is dropped. To take from exactly
+// one of several queues use sync::select.
 #pragma once
 
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
@@ -22,16 +22,17 @@ namespace creel {
 
 namespace detail {
 
-// The untyped half: a nursery in which an error cancels nobody and is kept until the end. What was
-// kept when the first value comes is forgotten; what comes later is thrown instead of the value.
+// The untyped half: a nursery in which an error cancels no child and is kept until the end. The
+// first value makes it forget the errors before it; an error that comes later is thrown instead of
+// the value.
 class race_core {
 public:
     explicit race_core(nursery& n) noexcept : core_(nursery_access::core(n)) {}
 
-    // One has won, or not all could be spawned: a value that comes now is dropped.
+    // True if one has won, or not all could be spawned: a value that comes now is dropped.
     [[nodiscard]] bool is_over() const noexcept { return won_ || not_begun_; }
     void win() noexcept;
-    // What spawning throws is the result: the children that are there are cancelled, and awaited.
+    // What spawning throws is the result: the children that are there are cancelled and awaited.
     template <typename Spawn>
     void begin(Spawn&& spawn_all) {
         try {
@@ -40,7 +41,7 @@ public:
             fail(std::current_exception());
         }
     }
-    // Waits for all. Throws what is to be thrown; returns only if the race is won.
+    // Waits for all. Throws what is to be thrown, and returns only if the race is won.
     void finish();
 
 private:
@@ -51,7 +52,7 @@ private:
     bool not_begun_ = false;
 };
 
-// What a child of race() runs; R is std::monostate for functions without a result.
+// The function of a child of race(); R is std::monostate for functions without a result.
 template <typename R, typename F, std::size_t Number>
 struct runner {
     void operator()() const {
@@ -78,12 +79,12 @@ void spawn_runners(nursery& n, race_core& race, std::optional<R>& winner,
 
 } // namespace detail
 
-// The value is of the common_type of the results; functions without one race to be done first.
-// With no function it does not compile.
-// Parks: until the first has a result and the others have ended. Cancel: yes, all are cancelled
-// then, and awaited; a value there is all the same is returned. Threads: those with a scheduler.
-// Throws: if nobody wins, what they threw, several as an exception_group; a real error of a loser
-// after the win, instead of the value; cancelled. Cost: a nursery and a spawn for each.
+// The value is of the common_type of the results. Functions without a result race to be done first.
+// Without a function it does not compile.
+// Parks: until the first has a result and the others have ended. Cancel: yes, all are cancelled and
+// awaited; if there is a value all the same, it is returned. Threads: those with a scheduler.
+// Throws: if none wins, what they threw, several as an exception_group; a real error of a loser
+// after the win, instead of the value; cancelled. Cost: a nursery, and a spawn for each.
 template <typename... F>
     requires(sizeof...(F) > 0)
 auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {

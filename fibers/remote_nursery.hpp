@@ -1,10 +1,10 @@
-// A nursery as seen from elsewhere: a handle by which any thread may spawn into it.
+// A handle with which any thread spawns into a nursery.
 //
 //     std::thread{[entry = n.remote()] {
 //         if (!entry.spawn([] { work(); }))
 //             log("too late");
 //     }}
-// The handle does not hold the nursery open, and may outlive it, its run and its thread.
+// The handle does not keep the nursery open, and may outlive it, its run and its thread.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -31,11 +31,11 @@ public:
     }
     ~remote_nursery() { entry_->drop_reference(); }
 
-    // Has f() run as a child, on the nursery's own thread. False when the nursery is closed,
-    // cancelled or has max_children: f does not run then, and is destroyed before spawn returns.
-    // One that is cancelled later, before f has started, drops f as it does any child; so does one
-    // whose thread has yet to hear that this thread has cancelled a scope around it (of a cancel of
-    // the nursery's own token() spawn knows at once).
+    // Runs f() as a child, on the nursery's own thread. False if the nursery is closed, cancelled
+    // or has max_children: then f does not run, and is destroyed before spawn returns. If the
+    // nursery is cancelled later, before f has started, it drops f as it drops any child. That
+    // happens, too, if this thread has cancelled a scope around the nursery and the nursery's
+    // thread does not know it yet (spawn knows of a cancel of the nursery's own token() at once).
     // Parks: never. Threads: any. Throws: std::bad_alloc, and what moving f in throws.
     // Cost: an allocation and a lock; a wake if the nursery's thread sleeps.
     template <typename F>
@@ -72,7 +72,7 @@ private:
         entry_->add_reference();
     }
 
-    detail::remote_entry* entry_; // never null: a moved-from handle is a copy
+    detail::remote_entry* entry_; // never null: a move is a copy
 };
 
 } // namespace creel

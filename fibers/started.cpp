@@ -17,7 +17,7 @@ nursery_core& begun(nursery_core& target) {
 }
 } // namespace
 
-// The target is asked first, and holds a place for the child, before anything is opened here.
+// First the target gives the child a place, and then `own` is opened.
 pending_start::pending_start(nursery_core& n, std::source_location where)
     : target(begun(n)), own({}, "start", nursery_core::unlimited, where) {}
 
@@ -31,7 +31,7 @@ void pending_start::wait() {
     own.join();
     if (is_set)
         return;
-    throw_if_cancelled(); // the child never started, or ended quietly, because the caller is
+    throw_if_cancelled(); // the child never started, or ended quietly, because of that cancel
     throw std::logic_error("start: the child has ended without a call of set()");
 }
 
@@ -41,8 +41,8 @@ void started_state::require_unset() const {
                  "set() of a started<T> is called on its nursery's thread");
 }
 
-// In a cancelled caller the child stays where it is: a `cancelled` may be on its way through it,
-// and must find the scope that absorbs it. (Trio's reason, and its rule.)
+// If the caller is cancelled, the child stays under it: a `cancelled` may be on its way through the
+// child, and must find the scope that absorbs it. (Trio's rule, and its reason.)
 void started_state::set() noexcept {
     was_set = true;
     if (start == nullptr)

@@ -1,4 +1,4 @@
-// started<T>: by it a child that nursery::start() runs says that it is ready to serve.
+// started<T>: a child of nursery::start() calls its set() when it is ready to serve.
 //
 //     const auto address = n.start<io::endpoint>([&](creel::started<io::endpoint>& ready) {
 //         io::tcp_listener listener{io::endpoint{"127.0.0.1", 0}};
@@ -6,12 +6,30 @@
 //         serve(listener);
 //     });
 //
-// Who calls such a function without a nursery makes one of its own (Trio's TASK_STATUS_IGNORED):
+// A program that calls such a function without start() makes a started<T> of its own (Trio's
+// TASK_STATUS_IGNORED):
 //
 //     creel::started<io::endpoint> ready;
-//     service(ready); // serves here until it ends; ready.value() is what it has set
+//     service(ready); // serves here until it ends; ready.value() is the value of set()
 //
 // The idea is Trio's nursery.start() and task_status.started().
+//
+// The states of a start, and the nursery whose child runs:
+//
+//              1              2                   3
+//     begun ───────► waiting ───────► taken over ─────► returned
+//                      │  │           (the target's)       ▲
+//                      │  └──────────► set, not moved ─────┤ 4: the child ends under the caller
+//                      │       2'      (the caller's)      │
+//                      └───────────────────────────────────┘ 5: it throws
+//     1   nursery::start() submits the child to pending_start::own, a nursery of the caller
+//     2   started_state::set(): nursery_core::take_over() moves the child to the target, and wakes
+//         pending_start::wait()
+//     2'  the same, if the caller is cancelled already: the child stays, and no error comes of it
+//     3   pending_start::wait() returns; ~pending_start() calls end_start(), which lets the target
+//         end when the child has ended
+//     4   the child ends: wait() returns the value
+//     5   the child ends without set(): wait() throws what it threw, `cancelled` or logic_error
 #pragma once
 
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
@@ -29,13 +47,13 @@ class nursery;
 
 namespace detail {
 
-// What start() keeps on its stack while the child lives under the caller.
+// The part of start() on the caller's stack, while the child lives under the caller.
 struct pending_start {
     // Throws: cancelled if the caller is, task_cancelled if the target is; std::bad_alloc.
     pending_start(nursery_core& target, std::source_location where);
     ~pending_start();
 
-    // Waits until the child has been taken over, or has ended. Throws what it failed with.
+    // Waits until the child is taken over or has ended. Throws what it failed with.
     void wait();
 
     nursery_core& target;
@@ -59,7 +77,8 @@ struct started_state {
     void require_unset() const;
     void set() noexcept;
 
-    pending_start* start = nullptr; // null once set: start() may have returned; or there is none
+    pending_start* start =
+        nullptr; // null once set, for start() may have returned; or without start()
     bool was_set = false;
 };
 
@@ -71,16 +90,15 @@ struct start_closure;
 template <typename T>
 class started : detail::started_state {
 public:
-    // One that belongs to no start(), for calling f(started<T>&) directly, on a fiber or a plain
-    // thread: set() only keeps the value.
+    // Belongs to no start(): for calling f(started<T>&) directly, on a fiber or a plain thread.
+    // set() only keeps the value.
     started() noexcept = default;
 
-    // Gives start() its value. The child, and all scopes below it, move to the nursery; only if the
-    // caller of start() is already cancelled it stays under him, and ends there. A second time is a
-    // bug, and is caught.
-    // Parks: never. Threads: the nursery's; once, by the child or something it waits for. (One that
-    // belongs to no start(): any, one at a time.)
-    // Throws: what moving the value in throws; it is not set then.
+    // Gives start() its value, and moves the child, with all scopes below it, to the nursery. If
+    // the caller of start() is cancelled already, the child stays under the caller and ends there.
+    // A second call is a bug, and is caught. Parks: never. Threads: the nursery's; once, by the
+    // child or something it waits for. (Without start(): any, one at a time.) Throws: what moving
+    // the value in throws, and then it is not set.
     void set(T value) {
         require_unset();
         if (start != nullptr)
@@ -93,7 +111,7 @@ public:
     // True once set() was called. Threads: as set().
     [[nodiscard]] bool is_set() const noexcept { return was_set; }
 
-    // What set() was given, if this belongs to no start(), which else returns it. Empty until then.
+    // The value of set(), if this belongs to no start(); else start() returns it. Empty until then.
     // Threads: as set().
     [[nodiscard]] std::optional<T>& value() noexcept { return kept_; }
     [[nodiscard]] const std::optional<T>& value() const noexcept { return kept_; }
@@ -124,8 +142,8 @@ private:
 
 namespace detail {
 
-// What start() puts into a node. The child's own part outlives the caller's frame. It has a scope
-// of its own, whose token stays good when the child moves to the nursery.
+// The closure of a child of start(). It outlives the caller's frame. The child has a scope of its
+// own, the token of which stays good when the child moves to the nursery.
 template <typename F, typename T>
 struct start_closure {
     template <typename G>

@@ -1,4 +1,4 @@
-// task<R>: the handle of a child that nursery::async() started, by which its result is fetched.
+// task<R>: the handle of a child that nursery::async() started. It fetches the child's result.
 //
 //     creel::with_nursery([&](creel::nursery& n) {
 //         auto left = n.async([&] { return fetch(a); });
@@ -6,8 +6,8 @@
 //         use(left.get(), right.get());
 //     });
 //
-// The child belongs to the nursery, as any other: its error goes there too, and the same exception
-// counts once. The handle may be dropped, or kept longer than the nursery and its run.
+// The child belongs to the nursery, as any other child: its error goes there too, and the same
+// exception counts once. The handle may be dropped, or kept longer than the nursery and its run.
 #pragma once
 
 #include <creel/fibers/detail/task/task_result.hpp>
@@ -37,14 +37,14 @@ public:
         }
         return *this;
     }
-    // Drops the handle: the child goes on, and nobody asks for its value.
-    // Threads: the nursery's; any once its run has ended. Never parks.
+    // Drops the handle: the child goes on, and its value is dropped.
+    // Parks: never. Threads: the nursery's; any once its run has ended.
     ~task() { drop(); }
 
     // False after get(), and for a handle that was moved from.
     [[nodiscard]] bool valid() const noexcept { return result_ != nullptr; }
 
-    // True when get() need not wait: the child has ended, or never will start.
+    // True when get() need not wait: the child has ended, or will never start.
     // Parks: never. Threads: as get().
     [[nodiscard]] bool ready() const noexcept {
         detail::task_result::require(result_);
@@ -52,7 +52,7 @@ public:
     }
 
     // Moves the child's value out, once: the handle is empty afterwards, however the child ended.
-    // Parks: until the child has ended. Cancel: yes, the value can be fetched later then.
+    // Parks: until the child has ended. Cancel: yes, and the value can be fetched later.
     // Threads: the nursery's; any once its run has ended. Throws: what the child threw;
     // task_cancelled if it was cancelled or never started; cancelled. Cost: two switches.
     R get() {

@@ -22,12 +22,12 @@
 
 namespace creel::detail {
 
-std::string name_of(const parker& who) noexcept {
-    if (who.home == nullptr)
+std::string name_of(const parker& p) noexcept {
+    if (p.home == nullptr)
         return "a plain thread"; // short: allocates nothing
-    if (who.home != this_scheduler)
+    if (p.home != this_scheduler)
         return "another's fiber";
-    const auto& f = static_cast<const fiber_record&>(who);
+    const auto& f = static_cast<const fiber_record&>(p);
     try {
         if (const task_record* t = f.current)
             return escaped(to_string(task_info{t->id, std::string{t->name()}, t->spawned_at}));
@@ -55,8 +55,8 @@ bool is_handling_cancelled() noexcept {
     return type != nullptr && (*type == typeid(cancelled) || *type == typeid(partial_cancelled));
 }
 
-// Does the one who opened this nursery await its children before it goes on with what it began in
-// `within`?
+// True if the opener of this nursery awaits its children before it goes on with what it began in
+// the scope `within`.
 bool is_awaited_inside(const nursery_core& n, std::optional<scope_id> within) noexcept {
     if (n.joiner != nullptr || !within)
         return n.joiner != nullptr;
@@ -74,12 +74,12 @@ bool debug_is_in_environment() noexcept {
     return value != nullptr && std::string_view{value} == "1";
 }
 
-// A fiber that has been thrown `cancelled` for a scope leaves that scope, or ends. If it waits
-// again instead, and so is thrown it again, it has caught the first and gone on. What tells a
-// second throw from a first is reset where the scope is left; cleanup that waits while unwinding
-// does not come here, for it does not see that scope.
-void audit_throw(parker& thrown_in, const scope_core* absorber) noexcept {
-    auto& self = static_cast<fiber_record&>(thrown_in);
+// A fiber to which a wait has thrown `cancelled` for a scope leaves that scope, or ends. If it
+// waits again instead, and the wait throws again, it has caught the first and gone on.
+// scope_core::leave() resets thrown_for, which tells a second throw from a first. A cleanup that
+// waits while the fiber unwinds does not come here, because it does not see that scope.
+void audit_throw(parker& p, const scope_core* absorber) noexcept {
+    auto& self = static_cast<fiber_record&>(p);
     const std::uint64_t id = number_of(self);
     if (self.thrown_for != absorber || self.thrown_in != id || absorber == nullptr) {
         self.thrown_for = absorber;
@@ -101,8 +101,8 @@ void audit_throw(parker& thrown_in, const scope_core* absorber) noexcept {
 
 namespace {
 
-// On a helper thread: the caller of blocking() waits for the call, and is inside whatever it has
-// locked or begun.
+// On a helper thread. The caller of blocking() waits for the call, and still holds what it has
+// locked and begun.
 void name_wait_for_caller(const wait_label& what, party_number by) noexcept {
     const debugged_call call = this_debugged_call();
     if (call.record != nullptr && call.caller == by)
@@ -120,8 +120,8 @@ void name_wait_for_caller(const wait_label& what, party_number by) noexcept {
 
 #if defined(_GLIBCXX_HAVE_TLS)
 
-// While std::call_once calls its function, libstdc++ keeps the address of an object of that call,
-// which lies on the stack of the one who made it, in a thread_local of its own.
+// While std::call_once calls its function, libstdc++ keeps the address of an object of that call in
+// a thread_local of its own. The object lies on the stack of the fiber that made the call.
 void scheduler::name_wait_in_call_once() noexcept {
     const auto* const called = static_cast<const std::byte*>(std::__once_callable);
     const fiber_record& self = *current_;

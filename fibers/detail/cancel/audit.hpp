@@ -1,4 +1,4 @@
-// What debug mode and the audit of cancels need beside the scheduler.
+// The audit of cancels that a fiber swallows, and what debug mode needs for its messages.
 #pragma once
 
 #include <creel/fibers/detail/cancel/scope_core.hpp>
@@ -8,16 +8,16 @@
 
 namespace creel::detail {
 
-// CREEL_DEBUG=1
+// True if the environment has CREEL_DEBUG=1.
 [[nodiscard]] bool debug_is_in_environment() noexcept;
 
-// The fiber is about to be thrown `cancelled` for the scope `absorber`, null if none is known.
-// Counts it, and names the fiber in debug mode, if it has swallowed the last one. Threads: the
-// fiber's.
-void audit_throw(parker& thrown_in, const scope_core* absorber) noexcept;
+// A wait of the fiber `p` is about to throw `cancelled` for the scope `absorber`; null if none is
+// known. Counts it if the fiber has swallowed the one before, and names the fiber in debug mode.
+// Threads: the fiber's.
+void audit_throw(parker& p, const scope_core* absorber) noexcept;
 
-// "worker (#17, spawned at server.cpp:42)"; of another thread's, for which nothing is read that it
-// may change, only that it is one. Without memory: "a fiber".
-[[nodiscard]] std::string name_of(const parker& who) noexcept;
+// "worker (#17, spawned at server.cpp:42)". Of a fiber of another thread it reads nothing that may
+// change, and says only that: "another's fiber". Without memory: "a fiber".
+[[nodiscard]] std::string name_of(const parker& p) noexcept;
 
 } // namespace creel::detail

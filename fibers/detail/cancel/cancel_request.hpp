@@ -1,5 +1,5 @@
-// What is known of a cancel: how far it has come, why and when it was called, when it takes effect.
-// Each scope and each token has one of its own.
+// A cancel: how far it has come, why and when it was called, and when it takes effect. Each scope
+// has one of its own, and each token two.
 //
 //              1                      3
 //     none ─────────► asked ───────────────────► cancelled

@@ -1,34 +1,39 @@
 // The tree of cancel scopes: what a wait sees of it, and how a cancel spreads through it.
 //
-// Sight. A wait of a fiber that has `count` uncaught exceptions obeys, from its innermost scope
-// outwards, the scopes that it entered at that count. Past its outermost scope lies the scope of
-// its nursery, which another fiber entered: that is in sight only if the fiber is not unwinding (0
-// is the count it began with), and from there on counts what the nursery's opener saw when it
-// entered it. A shielded scope is the last in sight.
+// Sight. A fiber that waits has a count of uncaught exceptions. The wait obeys scopes from the
+// innermost one outwards:
+//   1  Of the scopes that the fiber itself entered, it obeys those that were entered at that count.
+//      So a wait in a destructor, during unwinding, obeys only what the destructor has entered.
+//   2  Outside the outermost of them lies the scope of the fiber's nursery, which another fiber
+//      entered. The wait obeys it only if the fiber is not unwinding: the count must be 0, with
+//      which the fiber began. From there on the count is that of the nursery's opener, at the time
+//      it entered the scope.
+//   3  A shielded scope is the last in sight.
 //
-// So what lies in sight of a scope, at the count it was entered at, depends on nothing but the
-// scope itself and what is in sight of its parent. Each scope keeps it (sight_, sight_level_): the
-// outermost of the scopes whose cancel has come furthest. look() brings one scope up to date from
-// its parent, and a wait asks its innermost scope only, whatever the depth.
+// So what lies in sight of a scope, at the count it was entered at, depends only on the scope
+// itself and on what is in sight of its parent. Each scope keeps the outcome (`sight`,
+// `sight_level`): the outermost of the scopes whose cancel has come furthest. look() brings one
+// scope up to date from its parent. A wait asks its innermost scope only, whatever the depth.
 //
-// Spreading. One work list of scopes, each with a mark of what is to be done with it, which is also
-// what keeps a scope from being on the list twice:
-//   look_at_it  its own level has changed (a token cancels it): look at it, and if that is news,
-//               below it
-//   look_beneath it has been looked at and has changed: look below it
-// Below a scope lie the scopes that its fiber entered later and, if it is a nursery's, the fibers
-// of its children. Where a scope turns out unchanged, nothing below it changes either, and the walk
-// turns back.
+// Spreading. There is one work list of scopes. Each scope on it has a mark that says what is to be
+// done with it, and the mark also keeps a scope from being on the list twice:
+//   look_at_it    its own level has changed (a token cancels it): look at it, and if its sight has
+//                 changed, look below it
+//   look_beneath  it has been looked at, and its sight has changed: look below it
+// Below a scope lie the scopes that its fiber entered later and, if it is the scope of a nursery,
+// the fibers of the nursery's children. Where a scope turns out unchanged, nothing below it changes
+// either, and the walk turns back.
 //
-// A cancel costs what it touches, if outer scopes are looked at before the inner ones: these then
-// turn out unchanged. So the list is first in first out, a token keeps its scopes in the order in
-// which they were entered, and of deadlines that have passed together the outermost goes first.
+// Cost. A cancel costs what it touches, if outer scopes are looked at before inner ones: the inner
+// ones then turn out unchanged. So the list is first in first out, a token keeps its scopes in the
+// order in which they were entered, and of several deadlines that have passed together the
+// outermost goes first.
 //
-// It ends: what is in sight of a scope is a function of its own state and of what is in sight of
-// its parent, so one pass over the tree settles it, unless a token makes a scope's own level rise;
-// and each can rise twice. It needs no stack, however deep scopes, nurseries and chains of tokens
-// are, for the caller may be a fiber. It runs no user code: tokens are told under their mutex,
-// withdrawals only unlink or mark.
+// The end. What is in sight of a scope is a function of its own state and of what is in sight of
+// its parent. So one pass over the tree settles it, unless a token makes the level of a scope rise;
+// and each level can rise twice. A spread needs no stack, however deep scopes, nurseries and chains
+// of tokens are, because the caller may be a fiber. It runs no user code: tokens are told under
+// their mutex, and withdrawals only unlink or mark.
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>
 
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
@@ -45,7 +50,7 @@ namespace creel::detail {
 
 namespace {
 
-// True if a wait that obeys `scope` obeys its parent, too: rule 1 and 2 above.
+// True if a wait that obeys `scope` obeys its parent, too: rules 1 and 2 above.
 bool is_in_sight_of(const scope_core& scope, const scope_core& parent) noexcept {
     return scope.entry_count == (parent.owner == scope.owner ? parent.entry_count : 0);
 }
@@ -54,12 +59,10 @@ bool is_in_sight_of(const scope_core& scope, const scope_core& parent) noexcept 
 
 // ---- what a wait sees ---------------------------------------------------------------------------
 
-int uncaught_exceptions_of(const parker& p) noexcept {
-    return p.home != nullptr ? p.home->uncaught_exceptions_of(p) : std::uncaught_exceptions();
-}
-
 bool sees_innermost(const parker& p) noexcept {
-    return uncaught_exceptions_of(p) == (p.scope->owner == &p ? p.scope->entry_count : 0);
+    const int count =
+        p.home != nullptr ? p.home->uncaught_exceptions_of(p) : std::uncaught_exceptions();
+    return count == (p.scope->owner == &p ? p.scope->entry_count : 0);
 }
 
 scope_core* visible_cancel(const parker& p) noexcept {
@@ -80,7 +83,7 @@ std::shared_ptr<const cancel_reason> scope_core::reason_in_sight() const noexcep
     return own.reason != nullptr ? own.reason : unknown_reason();
 }
 
-// Deadlines move too often to be kept in each scope, and are seldom asked for: this one walks.
+// Deadlines move too often to be kept in each scope, and are seldom asked for. So this walks.
 time_point visible_deadline(const parker& p) noexcept {
     time_point earliest = time_point::max();
     if (p.scope == nullptr || !sees_innermost(p))
@@ -155,7 +158,7 @@ bool spread_work::look(scope_core& scope) noexcept {
     return true;
 }
 
-// Nurseries among the scopes are put on the list, for their children.
+// Nurseries among the scopes go on the list, for their children.
 void spread_work::look_inwards(parker& p, scope_core* from) noexcept {
     for (scope_core* s = from; s != nullptr; s = s->inner) {
         if (!look(*s))
@@ -191,7 +194,8 @@ void spread_work::look_below(scope_core& scope) noexcept {
 
 void scope_core::spread() noexcept {
     spread_work work;
-    work.add_changed(*this);
+    if (work.look(*this))
+        work.look_below(*this);
     work.run();
 }
 
@@ -209,8 +213,9 @@ void move_fiber(parker& p, scope_core& to) noexcept {
 
 namespace {
 
-// What has changed is listed from the innermost scope outwards, so the outermost is looked at
-// first. `asks(link)`: is the state of this token to be read under its lock?
+// The walk goes from the innermost scope outwards and puts each changed scope first on the list, so
+// the outermost is looked at first. asks(link): true if the state of that token is to be read,
+// under its lock.
 template <typename Asks>
 void look_at_own(parker& p, Asks asks) noexcept {
     spread_work work;
@@ -234,7 +239,7 @@ void notice(parker& p) noexcept {
     look_at_own(p, [](token_link&) { return true; });
 }
 
-// Threads that share a token would meet at its mutex with every call otherwise.
+// Without the load, threads that share a token would meet at its mutex with every call.
 void glance(parker& p) noexcept {
     look_at_own(p, [](token_link& l) {
         return l.state->level.load(std::memory_order_acquire) != cancel_level::none;

@@ -14,14 +14,13 @@ namespace creel::detail {
 
 // Necessary for visible_cancel, and cheap to ask.
 [[nodiscard]] inline bool may_be_cancelled(const parker& p) noexcept {
-    return p.scope != nullptr && p.scope->sees_cancel();
+    return p.scope != nullptr && p.scope->sight_level == cancel_level::cancelled;
 }
 // The cancel that a wait of `p` sees now: the outermost cancelled scope in sight, or null.
 [[nodiscard]] scope_core* visible_cancel(const parker& p) noexcept;
-// True if `p`, with as many uncaught exceptions as it has now, sees its innermost scope.
+// True if `p`, with as many uncaught exceptions as it has now, sees its innermost scope. A plain
+// thread asks it only of itself.
 [[nodiscard]] bool sees_innermost(const parker& p) noexcept;
-// Of a plain thread only for the caller itself.
-[[nodiscard]] int uncaught_exceptions_of(const parker& p) noexcept;
 // The scope `p` is in; for a native that has entered none, the scope of main that it waits under.
 [[nodiscard]] inline scope_core* innermost_entered(const parker& p) noexcept {
     return p.scope == nullptr || p.scope->entered ? p.scope : p.scope->parent;
@@ -62,6 +61,8 @@ public:
     // Brings what is in sight of the scope up to date, and tells its own token. True if that has
     // changed: then the caller looks below it.
     bool look(scope_core& scope) noexcept;
+    // Looks at what lies below a scope that has changed.
+    void look_below(scope_core& scope) noexcept;
     // Looks at the scopes that `p` has entered, from one of them on inwards (null: none), and then
     // interrupts its wait if that sees a cancel now.
     void look_inwards(parker& p, scope_core* from) noexcept;
@@ -71,7 +72,6 @@ private:
     static constexpr std::uint8_t look_beneath = 2;
 
     void add(scope_core& scope, std::uint8_t what) noexcept;
-    void look_below(scope_core& scope) noexcept;
 
     scope_core* first_ = nullptr;
     scope_core* last_ = nullptr;

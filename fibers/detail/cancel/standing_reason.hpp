@@ -1,5 +1,5 @@
-// The reason of a cancel that may come when there is no memory: made as the program starts, or when
-// a global object's constructor needs it before.
+// The reason of a cancel that may come when there is no memory. It is made as the program starts,
+// or earlier if the constructor of a global object needs it.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
@@ -11,8 +11,8 @@
 
 namespace creel::detail {
 
-// For namespace scope, `constinit`, with a `standing_reasons_made` behind it. Never destroyed: a
-// fiber of another thread may be told it at exit. Threads: any.
+// For namespace scope, `constinit`, with a `standing_reasons_made` behind it. It is never
+// destroyed: a fiber of another thread may get it at exit. Threads: any.
 class standing_reason {
 public:
     constexpr standing_reason(cancel_cause cause, const char* text) noexcept
@@ -26,7 +26,7 @@ public:
     }
 
 private:
-    // Without memory its text says just that.
+    // Without memory its text is "out of memory".
     const cancel_reason* make() noexcept;
 
     cancel_cause cause_;
@@ -35,7 +35,7 @@ private:
     alignas(cancel_reason) std::array<std::byte, sizeof(cancel_reason)> place_{};
 };
 
-// Makes them as the program starts, when there is memory. Holds nothing itself.
+// Makes the reasons as the program starts, when there is memory. It holds nothing itself.
 struct standing_reasons_made {
     template <typename... Reasons>
     explicit standing_reasons_made(Reasons&... all) noexcept {
@@ -43,7 +43,7 @@ struct standing_reasons_made {
     }
 };
 
-// Where there is none to be found: by request, and no text.
+// The reason where none is known: cancel_cause::requested, without a text.
 [[nodiscard]] std::shared_ptr<const cancel_reason> unknown_reason() noexcept;
 
 } // namespace creel::detail

@@ -70,11 +70,11 @@ bool token_state::move_deadline(time_point deadline) noexcept {
     return true;
 }
 
-// With the mutex held. A link that is listed has a scope that is not left yet, so its owner's run
-// goes on and its inbox will be drained: remove() takes the same mutex.
+// With the mutex held. The scope of a listed link is not left yet, because remove() takes the same
+// mutex. So the owner's run goes on, and its inbox will be drained.
 void token_state::send(token_link& link, spread_work& work) noexcept {
     if (link.owner == nullptr)
-        return; // not entered yet: it looks when it is
+        return; // not entered yet: enter() looks
     if (is_own_thread(*link.owner)) {
         if (link.scope->take(meant_for(link)))
             work.add_changed(*link.scope);
@@ -115,7 +115,8 @@ cancel_request token_state::enter(token_link& link, parker& owner) noexcept {
     return meant_for(link);
 }
 
-// It is as if it had not been tried: what was posted meanwhile finds a scope that is not entered.
+// As if the scope had never been entered. A link that was posted meanwhile finds a scope that is
+// not entered.
 void token_state::enter_failed(token_link& link) noexcept {
     const std::lock_guard lock{mutex_};
     link.owner = nullptr;
@@ -130,7 +131,7 @@ void token_state::remove(token_link& link) noexcept {
         in_flight = link.in_flight;
         link.orphan = true;
     }
-    if (!in_flight) // else it lies in our own inbox, and is deleted when it comes out
+    if (!in_flight) // else it is in the inbox of this thread, and its delivery deletes it
         delete &link;
 }
 
@@ -157,7 +158,7 @@ const std::shared_ptr<token_state>& scope_core::own_token() {
         if (l->is_own)
             return l->state;
     token_link& l = link(std::make_shared<token_state>(), true);
-    static_cast<void>(l.state->move_deadline(deadline)); // it was never asked
+    static_cast<void>(l.state->move_deadline(deadline)); // true: is_cancelled() was never called
     if (sight_level != cancel_level::none) {
         spread_work work;
         tell_tokens(work);
@@ -193,8 +194,8 @@ bool scope_core::set_token_deadline(time_point next) noexcept {
     return true;
 }
 
-// The scope is left, or was never entered. What its token says from now on does not change by
-// itself: a deadline that passes later cancels nothing.
+// The scope is left, or was never entered. From now on its token does not change by itself: a
+// deadline that passes later cancels nothing.
 void scope_core::drop_links() noexcept {
     while (token_link* l = links) {
         links = l->next_of_scope;

@@ -106,9 +106,9 @@ public:
     [[nodiscard]] time_point last_poll() const noexcept { return last_poll_; }
     // Live for the fiber that runs, saved at the switch for the others.
     [[nodiscard]] int uncaught_exceptions_of(const parker& p) const noexcept {
-        const exception_state& state =
-            &p == current_ ? *exceptions_ : static_cast<const fiber_record&>(p).exceptions;
-        return static_cast<int>(state.uncaught_exceptions);
+        return static_cast<int>(
+            (&p == current_ ? *exceptions_ : static_cast<const fiber_record&>(p).exceptions)
+                .uncaught_exceptions);
     }
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }

@@ -1,4 +1,4 @@
-// What a failing child does to its nursery.
+// error_policy: what the error of a child does to its nursery.
 #pragma once
 
 #include <creel/fibers/task_info.hpp>
@@ -37,23 +37,24 @@ private:
     detail::report_handler handler_{};
 };
 
-// Siblings go on; all errors are thrown at the end: one as it is, several as an exception_group,
-// a `cancelled` that no scope absorbs only if there is nothing else.
-// For groups of bounded size, for all of them are kept until then.
+// The siblings go on. All errors are thrown at the end: one as it is, several as an
+// exception_group; a `cancelled` that no scope absorbs only if there is no other error. For groups
+// of bounded size, because all errors are kept until the end.
 [[nodiscard]] error_policy collect();
 
-// For servers: a child's error goes to the handler at once, is stored nowhere and cancels nobody;
-// without a handler one line goes to stderr. The body's own error still cancels the children and
-// is thrown.
+// For servers: the error of a child goes to the handler at once, is stored nowhere and cancels no
+// sibling. Without a handler one line goes to stderr. The error of the body still cancels the
+// children and is thrown.
 //
 // The handler is void(std::exception_ptr, const task_info&), or takes the nursery& first. It runs
-// on the failed child's fiber, when what the child owned is gone and its place among max_children
-// is free, but before the nursery counts it as ended: so it may spawn another in its place, which
-// supervisors do, or fail() the nursery to escalate. It may wait, sees the child's locals, may drop
-// its task<R>, and holds up the nursery's end and get(). A child whose handler runs is not counted
-// among max_children; where others wait for a place, they get it before what the handler spawns.
+// on the fiber of the failed child, when what the child owned is destroyed and its place among
+// max_children is free, but before the nursery counts it as ended. So the handler may spawn another
+// child in its place, as supervisors do, or fail() the nursery to escalate. It may wait, sees the
+// child's locals, may drop the child's task<R>, and holds up the end of the nursery and get(). A
+// child whose handler runs does not count among max_children; calls of spawn that wait for a place
+// get it before what the handler spawns.
 // A handler that throws `cancelled`, as its waits do when the nursery is cancelled, counts as a
-// child that ended so; any other exception of its own ends the process. An empty std::function is
+// child that ended so. Any other exception of a handler ends the process. An empty std::function is
 // the same as no handler.
 [[nodiscard]] error_policy report();
 [[nodiscard]] error_policy

@@ -15,12 +15,12 @@ namespace creel {
 
 namespace {
 
-// In what(), which ends up on a line of a log.
+// The most messages in what(), which often becomes one line of a log.
 constexpr std::size_t most_told = 16;
 
 std::vector<std::exception_ptr> flatten(const std::vector<std::exception_ptr>& errors) {
     std::vector<std::exception_ptr> flat;
-    std::unordered_set<const void*> known; // a nursery may have had many thousands
+    std::unordered_set<const void*> known; // a nursery may have many thousands of errors
     const auto add = [&](const std::exception_ptr& error) {
         if (known.insert(detail::object_of(error)).second)
             flat.push_back(error);

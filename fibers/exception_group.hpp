@@ -1,4 +1,4 @@
-// Several failures of one nursery, thrown as one.
+// exception_group: several failures of one nursery, thrown as one exception.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -10,15 +10,16 @@
 
 namespace creel {
 
-// Flat: a group inside a group is dissolved into it, and the same exception counts once. One that a
-// nursery throws has no `cancelled` among its errors: that is dropped beside a real one.
-// what() lists the messages of the first 16 and counts the others. Copies share what they hold, and
-// copying one throws nothing.
+// It is flat: the members of a group inside it are its members, and the same exception counts once.
+// A group that a nursery throws has no `cancelled` among its errors: a real error displaces it.
+// what() lists the messages of the first 16 errors and counts the others. Copies share the errors,
+// and copying throws nothing.
 class exception_group final : public std::exception {
 public:
     explicit exception_group(const std::vector<std::exception_ptr>& errors);
 
-    exception_group(const exception_group&) noexcept = default; // and no move: none is ever empty
+    exception_group(const exception_group&) noexcept =
+        default; // a move is a copy: none is ever empty
     exception_group& operator=(const exception_group&) noexcept = default;
     ~exception_group() override;
 
@@ -37,12 +38,11 @@ private:
     std::shared_ptr<const content> all_;
 };
 
-// The message of any exception: what() of a std::exception, and for want of one the type's name or
-// "unknown".
+// The message of any exception: what() of a std::exception, or the name of the type, or "unknown".
 [[nodiscard]] std::string describe_exception(const std::exception_ptr& error);
 
 namespace detail {
-// Of the exception that is being handled: "std::system_error".
+// The type of the exception that is being handled: "std::system_error".
 [[nodiscard]] std::string type_name_in_flight();
 } // namespace detail
 

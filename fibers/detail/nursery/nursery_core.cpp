@@ -17,10 +17,10 @@ namespace {
 constexpr const char* used_elsewhere = "a nursery is used on its own thread only: from another one "
                                        "spawn through a handle, auto r = nursery.remote()";
 constexpr const char* has_ended =
-    "the nursery has ended: its body, its children and what they wait for may spawn, and whoever "
+    "the nursery has ended: its body, its children and what they wait for may spawn, and what "
     "lives longer through a handle, auto r = nursery.remote()";
 
-// The wait for the last child. Nobody may withdraw it: children are cancelled, not abandoned.
+// The wait for the last child. It is never withdrawn: children are cancelled, not abandoned.
 struct join_waiter : waiter {
     static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
     static void describe(const waiter& w, std::string& text) {
@@ -38,8 +38,8 @@ struct join_waiter : waiter {
 
 } // namespace
 
-// The wait of spawn() for a place among max_children. Woken with the place already taken for it,
-// so that no later caller gets in between.
+// The wait of spawn() for a place among max_children. When it is woken, the place is already taken
+// for it, so that no later caller gets it first.
 struct slot_waiter : waiter {
     static withdrawal withdraw(waiter& w, wake_reason) noexcept {
         auto& self = static_cast<slot_waiter&>(w);
@@ -98,7 +98,7 @@ bool nursery_core::take_slot() noexcept {
     return false;
 }
 
-// While somebody is in line no slot is free, so nobody overtakes here.
+// While a call of spawn is in line no slot is free, so this one does not overtake it.
 void nursery_core::wait_for_slot() {
     check_cancel();
     if (take_slot())
@@ -138,7 +138,7 @@ task_record* nursery_core::make_task(const spawn_options& options, std::size_t c
         check_stack_bytes(options.stack_bytes, "a spawn");
     if (!take_slot()) [[unlikely]] {
         wait_for_slot();
-        if (cancelled_for_children()) { // meanwhile, unseen by a caller who is shielded
+        if (cancelled_for_children()) { // meanwhile, unseen by a shielded caller
             free_slot();
             child_never_ran();
             return nullptr;
@@ -168,7 +168,7 @@ void nursery_core::discard_task(task_record& t) noexcept {
     free_slot();
 }
 
-// It calls nothing, so that nothing is saved on the stack: that alone is 18 instructions.
+// It calls nothing, so nothing is saved on the stack: that alone is 18 instructions.
 task_record* nursery_core::submit_warm(const closure_kind& kind,
                                        std::source_location from) noexcept {
     scheduler& home = *opener->home;
@@ -196,7 +196,7 @@ void nursery_core::submit(task_record& t, task_result& r) noexcept {
     submit(t);
 }
 
-// Its slot was taken when it was handed in.
+// remote_entry::submit() has taken its slot.
 void nursery_core::adopt(task_record& t) noexcept {
     opener->home->tasks().adopt(t, *this);
     submit(t);
@@ -213,7 +213,7 @@ void nursery_core::wake_joiner() noexcept {
 void nursery_core::begin_start() {
     CREEL_ASSERT(scheduler::current() == opener->home, used_elsewhere);
     CREEL_ASSERT(open, has_ended);
-    check_cancel(); // a caller who is cancelled himself learns that, and not that the nursery is
+    check_cancel(); // a cancelled caller gets its own `cancelled`, and not that of the nursery
     if (!cancelled_for_children() && !take_slot()) {
         wait_for_slot();
         if (cancelled_for_children())
@@ -243,8 +243,8 @@ void nursery_core::take_over(task_record& t) noexcept {
 
 // ---- the end ------------------------------------------------------------------------------------
 
-// What another thread has handed in until here becomes a child. A cancel that it sent before lies
-// in the inbox, and goes first.
+// A task that another thread has handed in until here becomes a child. A cancel that the thread has
+// sent before is in the inbox, and is taken first.
 void nursery_core::wait_for_children() {
     do {
         while (children != 0 || pending_starts != 0) {
@@ -270,7 +270,7 @@ void nursery_core::join_in_body() {
     throw_if_cancelled();
 }
 
-// What other threads hand in from the close of the entry on is refused.
+// From the close of the entry on, what other threads hand in is refused.
 bool nursery_core::settle() {
     if (children == 0 && pending_starts == 0)
         opener->home->yield(); // a schedule point even when there is nothing to wait for

@@ -1,4 +1,33 @@
 // The untyped half of a nursery: children, errors and the wait for the last child.
+//
+// The life of a nursery:
+//
+//            1            2                 3
+//     made ─────► open ─────────► settling ─────► settled
+//                  │  ▲               │ ▲           (its scope is left)
+//                  │  └─ join_in_body └─┘ a child comes
+//                  └──────────────────────────────► abandoned
+//                                  4
+//     1  the constructor: its scope is entered; children may come from here on
+//     2  settle(), from join() and race_core::finish(): the opener waits for the children
+//        (wait_for_children). Children may still come: from children, from start() and, through the
+//        remote_entry, from other threads
+//     3  settle() again, when no child, no pending start and no task handed in is left: `open`
+//        becomes false, the remote_entry is closed, and the scope is left
+//     4  abandon(): no child has come, and an error of the caller is on its way
+//
+// What a member (a child or the body) ends with, and where it is kept until throw_errors() and
+// throw_cancelled_members():
+//
+//     end of the member                      policy cancel      collect        report (a child)
+//     returned                               nothing            nothing        nothing
+//     an error                               errors, cancels    errors         the handler
+//     `cancelled`, the nursery is cancelled  a_cancelled        a_cancelled    a_cancelled
+//     `cancelled`, without a cancel          a_cancelled and cancelled_astray; cancels as an error
+//                                            does, or goes to the handler
+//     never ran                              a_child_never_ran
+// "cancels" is cancel_siblings(). The body's error is treated as with policy cancel under report,
+// too.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -33,27 +62,27 @@ struct nursery_core {
     nursery_core(const nursery_core&) = delete;
     nursery_core& operator=(const nursery_core&) = delete;
 
-    // A node with room for a closure, not yet a child; null if the nursery is cancelled, and spawn
-    // then drops its closure. Parks: while there are max_children. Throws: std::bad_alloc,
-    // cancelled when it had to wait.
+    // A node with room for a closure, not yet a child. Null if the nursery is cancelled: then spawn
+    // drops its closure. Parks: while there are max_children. Throws: std::bad_alloc; cancelled if
+    // it had to wait.
     task_record* make_task(const spawn_options& options, std::size_t closure_bytes,
                            std::size_t closure_align, std::source_location where);
     void discard_task(task_record& t) noexcept; // a made task that will not be submitted
     void submit(task_record& t) noexcept;       // becomes the youngest child and is queued
     void submit(task_record& t, task_result& r) noexcept;
-    // Both in one, for a closure that fits_warm_task: the caller makes it at once, before anything
-    // else can run. Null: not now, and make_task knows why.
+    // Both in one, for a closure that fits_warm_task: the caller makes the closure at once, before
+    // anything else can run. Null: the caller is to call make_task().
     task_record* submit_warm(const closure_kind& kind, std::source_location where) noexcept;
-    // What the handle of a child that make_task() did not make refers to.
+    // For the handle of a child that make_task() did not make.
     [[nodiscard]] task_result& refused(const std::source_location& from) const noexcept;
-    void adopt(task_record& t) noexcept; // the same for one that another thread has made
+    void adopt(task_record& t) noexcept; // submits a task that another thread has made
 
     [[nodiscard]] bool cancelled_for_children() const noexcept {
         return core_of(scope).sees_cancel();
     }
 
-    // Places among max_children. One that is freed goes to who has waited longest for it.
-    // take_slot: any thread that knows the nursery to be open; false if there is none.
+    // Places among max_children. A freed place goes to the call of spawn that has waited longest.
+    // take_slot(): any thread that knows that the nursery is open; false if there is no place.
     bool take_slot() noexcept;
     void wait_for_slot(); // Parks, cancel: yes
     void free_slot() noexcept {
@@ -86,25 +115,26 @@ struct nursery_core {
             wake_joiner();
     }
 
-    // For start(): a child that is somebody else's until it is taken over keeps the nursery open.
+    // For start(): a child that belongs to another nursery until it is taken over keeps this one
+    // open.
     void begin_start();
     void end_start(bool taken_over) noexcept;
     void take_over(task_record& t) noexcept; // from t's nursery, with the scopes below it
 
-    // Waits for all children, also those that other threads have handed in until now.
+    // Waits for all children, also for tasks that other threads have handed in until now.
     void wait_for_children();
-    // The body's own wait for them; throws if it is cancelled then.
+    // The same for the body; throws if it is cancelled then.
     void join_in_body();
-    // Waits for all children and leaves the scope. True: a cancel stops here.
+    // Waits for all children and leaves the scope. True: the nursery absorbs the cancel.
     bool settle();
     void throw_errors();            // if there are any
-    void throw_cancelled_members(); // if a child or the body has ended so, or never ran
+    void throw_cancelled_members(); // if a child or the body has ended so, or a child never ran
     void forget_errors() noexcept;
-    // The same, and throws what is to be thrown.
+    // Settles, and throws what is to be thrown.
     void join();
-    // Instead of join(), when there is no child and an error is on its way.
+    // Instead of join(), if there is no child and an error is on its way.
     void abandon() noexcept;
-    // Of what has no value because this nursery was cancelled. Throws: task_cancelled.
+    // For a call that has no value because this nursery was cancelled. Throws: task_cancelled.
     [[noreturn]] void throw_absorbed() const;
 
     remote_entry& remote();
@@ -119,10 +149,10 @@ struct nursery_core {
     std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles take some, too
     slot_waiter* first_in_line = nullptr;    // parked in wait_for_slot(), oldest first
     slot_waiter* last_in_line = nullptr;
-    waiter* joiner = nullptr;                 // parked in wait_for_children()
-    remote_entry* entry = nullptr;            // if remote() was called
-    nursery* face = nullptr;                  // for report()'s handler; null without one
-    std::vector<std::exception_ptr> errors{}; // in their order; some may be there repeatedly
+    waiter* joiner = nullptr;      // parked in wait_for_children()
+    remote_entry* entry = nullptr; // if remote() was called
+    nursery* face = nullptr;       // for the handler of report(); null for other policies
+    std::vector<std::exception_ptr> errors{}; // in their order; one may be in it several times
     std::exception_ptr a_cancelled{};         // one `cancelled` that a member ended with
     error_policy policy;
     std::string_view name;
@@ -130,7 +160,7 @@ struct nursery_core {
     bool open = true; // false once settle() has seen the last child
     bool a_child_never_ran = false;
     bool cancelled_astray = false; // a_cancelled came without a cancel: an error, if the only one
-    bool errors_lost = false;      // there was no memory to keep them
+    bool errors_lost = false;      // there was no memory to keep an error
 
 private:
     void hand_on_slot() noexcept;

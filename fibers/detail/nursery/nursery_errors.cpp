@@ -1,4 +1,4 @@
-// What becomes of the errors of a nursery's children and body.
+// The errors of a nursery's children and body. The table is in nursery_core.hpp.
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 
 #include <creel/fibers/cancelled.hpp>
@@ -23,7 +23,7 @@ namespace {
 constinit standing_reason untold{cancel_cause::sibling_failed, "out of memory"};
 const standing_reasons_made untold_is_made{untold};
 
-// Without memory rather without its name than not at all.
+// Without memory it has no name.
 task_info info_of(const task_record& t) noexcept {
     task_info info{t.id, {}, t.spawned_at};
     try {
@@ -33,7 +33,7 @@ task_info info_of(const task_record& t) noexcept {
     return info;
 }
 
-// There is nobody who could be told but the one that wrote the handler.
+// Only the author of the handler can mend this, so the process ends.
 [[noreturn]] void refuse_throwing_handler(const task_info& child) noexcept {
     std::string text;
     try {
@@ -56,7 +56,8 @@ void nursery_core::report(std::exception_ptr error, const task_record& child) no
         try {
             policy.handler_(*face, std::move(error), info);
         } catch (const cancelled&) {
-            // It waited, and the nursery is ending, or it throws a child's own: as a child would.
+            // A wait of the handler has thrown it because the nursery is ending, or the handler has
+            // rethrown one: both count as a child that ended so.
             failed(std::current_exception(), true, nullptr);
         } catch (...) {
             refuse_throwing_handler(info);
@@ -90,7 +91,7 @@ void nursery_core::failed(std::exception_ptr error, bool was_cancelled,
 void nursery_core::fail(std::exception_ptr error) noexcept {
     try {
         std::rethrow_exception(error);
-    } catch (const cancelled&) { // as one that came without a cancel: it gives way to any other
+    } catch (const cancelled&) { // as if it came without a cancel: any other error displaces it
         a_cancelled = error;
         cancelled_astray = true;
     } catch (...) {
@@ -113,12 +114,12 @@ void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
     try {
         core_of(scope).request(cancel_request::now(std::make_shared<const cancel_reason>(
             cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0})));
-    } catch (const std::bad_alloc&) { // nothing has happened yet; this one allocates nothing
+    } catch (const std::bad_alloc&) { // nothing has happened yet; the next line allocates nothing
         core_of(scope).request(cancel_request::now(untold.get()));
     }
 }
 
-// The same exception counts once. A `cancelled` gives way to any other.
+// The same exception counts once. Any other error displaces a `cancelled`.
 void nursery_core::throw_errors() {
     if (!errors.empty()) {
         const std::exception_ptr& first = errors.front();
@@ -132,8 +133,8 @@ void nursery_core::throw_errors() {
         std::rethrow_exception(a_cancelled);
 }
 
-// After the scope was left: a child that was dropped without a `cancelled` of its own gets the one
-// that the opener sees.
+// After the scope is left. For a child that was dropped, and so has no `cancelled` of its own, the
+// one that the opener sees is thrown.
 void nursery_core::throw_cancelled_members() {
     if (a_cancelled != nullptr)
         std::rethrow_exception(a_cancelled);

@@ -23,13 +23,13 @@ remote_entry::remote_entry(nursery_core& core, scheduler& home, std::shared_ptr<
     };
 }
 
-// acq_rel: what the others did to the entry comes before its end.
+// acq_rel: what other threads did to the entry happens before its end.
 void remote_entry::drop_reference() noexcept {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
         delete this;
 }
 
-// The nursery's thread has perhaps not heard yet of a cancel that the caller has sent.
+// The nursery's thread may not know yet of a cancel that the caller has sent to its token.
 bool remote_entry::accepts() noexcept {
     if (token_->was_cancelled())
         return false;
@@ -37,7 +37,7 @@ bool remote_entry::accepts() noexcept {
     return core_ != nullptr && !refusing_;
 }
 
-// The memory is malloc's, for the scheduler's nodes are its thread's own.
+// The memory comes from malloc, because the nodes of a scheduler belong to its thread.
 task_record* remote_entry::make_task(const spawn_options& options, std::size_t closure_bytes,
                                      std::size_t closure_align, std::source_location where) {
     if (!accepts())
@@ -68,9 +68,8 @@ bool remote_entry::submit(task_record& t) noexcept {
         taken = core_ != nullptr && !refusing_ && core_->take_slot();
         if (taken) {
             handed_in_.push(t);
-            // With the lock held, for without it the nursery might close and its run end, and the
-            // entry would lie in the inbox of a later run. The nursery's own thread takes the task
-            // in below.
+            // With the lock held: without it the nursery might close and its run end, and the entry
+            // would be in the inbox of a later run. The nursery's own thread adopts the task below.
             if (!posted_ && !own_thread) {
                 posted_ = true;
                 add_reference();
@@ -92,7 +91,7 @@ void remote_entry::refuse(bool refusing) noexcept {
     refusing_ = refusing;
 }
 
-// Nobody else clears core_, so it stays what it is after the lock has gone.
+// Only this thread clears core_, so it stays the same after the unlock.
 void remote_entry::adopt() noexcept {
     nursery_core* core = nullptr;
     ready_queue taken;

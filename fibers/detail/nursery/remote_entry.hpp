@@ -1,13 +1,23 @@
-// The way into a nursery for other threads; shared by the nursery and its remote handles.
+// The way into a nursery for other threads. The nursery and its remote handles share it.
 //
-// Lifetime. The entry lives as long as somebody refers to it: the nursery until it closes, each
-// handle, and the scheduler's inbox while the entry is posted there. `core` is set as long as the
-// nursery takes children; it is cleared under the mutex, by the nursery's own thread, once the last
-// child has ended and nothing more was handed in. So who holds the mutex and sees `core` set knows
-// that the nursery, its run and its scheduler are there, and stay until he lets go. What he has
-// handed in is then either found by close(), and keeps the nursery open as any child, or came after
-// and was refused. An entry posted late is delivered before its scheduler leaves the run, which
-// empties the inbox after the last nursery has closed; it may then have nothing left to do.
+// Lifetime. These refer to the entry, and it is deleted with the last reference: the nursery until
+// it closes, each handle, and the scheduler's inbox while the entry is posted there.
+//
+// The states of an entry:
+//
+//     state     core_   refusing_   a task that is handed in
+//     open      set     false       is taken
+//     refusing  set     true        is refused: the nursery is cancelled
+//     closed    null                is refused: the nursery has ended
+//     1  open <-> refusing   refuse(), when a cancel comes, or a shield takes it back
+//     2  -> closed           close(), once the last child has ended and no task is handed in
+// Only the nursery's thread makes these transitions, under the mutex. So a thread that holds the
+// mutex and sees `core_` set knows that the nursery, its run and its scheduler exist, and exist
+// until it unlocks. A task that it hands in is either found by close(), and keeps the nursery open
+// as any child, or comes after close() and is refused.
+//
+// The scheduler empties its inbox after the last nursery has closed and before it leaves the run.
+// So an entry that is posted late is delivered in the same run, and may then have nothing to do.
 #pragma once
 
 #include <creel/fibers/detail/run/ready_queue.hpp>
@@ -33,23 +43,24 @@ public:
     remote_entry(nursery_core& core, scheduler& home, std::shared_ptr<token_state> token,
                  bool refusing) noexcept;
 
-    // Threads: any. relaxed: who copies a handle has one; drop_reference orders the end.
+    // Threads: any. relaxed: the copied handle has a reference; drop_reference() orders the end.
     void add_reference() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
     void drop_reference() noexcept;
 
-    // A task to be filled with its closure, or null if it would be refused. Threads: any.
+    // A task that the caller gives its closure, or null if it would be refused. Threads: any.
     // Throws: std::bad_alloc.
     task_record* make_task(const spawn_options& options, std::size_t closure_bytes,
                            std::size_t closure_align, std::source_location where);
-    // Without its closure. Threads: any.
+    // Frees a task that has no closure. Threads: any.
     static void discard_task(task_record& t) noexcept;
     // Hands the task in, or destroys it and returns false. Threads: any.
     bool submit(task_record& t) noexcept;
 
-    // The nursery's thread: its cancel has come, or was taken back by a shield; what was handed in
-    // becomes children; the end, and false if there are children after all.
+    // A cancel has come, or a shield has taken it back. Threads: the nursery's, as the next two.
     void refuse(bool refusing) noexcept;
+    // The tasks that were handed in become children.
     void adopt() noexcept;
+    // The end; false if there are children after all.
     bool close() noexcept;
 
 private:
@@ -61,7 +72,7 @@ private:
     const std::shared_ptr<token_state> token_;
     std::atomic<std::size_t> references_{1};
     std::mutex mutex_;
-    nursery_core* core_;    // guarded by mutex_, as all below; written by the nursery's thread only
+    nursery_core* core_;    // guarded by mutex_, as all below; the nursery's thread writes it
     bool refusing_;         // the nursery is cancelled
     bool posted_ = false;   // in home_'s inbox
     ready_queue handed_in_; // oldest first

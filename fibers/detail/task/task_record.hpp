@@ -1,15 +1,32 @@
-// A task: what was spawned. A closure in a recycled node, run by a fiber when its turn comes.
+// The record of a task: a spawned closure in a recycled node. A fiber runs it when its turn comes.
 //
-// Owner: the nursery it was spawned into, from submit() to child_ended(). States, in order:
-//   made      spawn() is constructing the closure in it
-//   queued    in the scheduler's ready queue; no fiber yet (`runner` is null)
-//   in line   its turn has come, but there are max_fibers: in the scheduler's line until one ends,
-//             and then queued again, in front
-//   dropped   it will not run: cancelled while in line, or there is no memory for its stack. Among
-//             the scheduler's dropped tasks, until the reserve fiber ends it
-//   running   bound to `runner`, which calls the closure
-//   done      closure destroyed, nursery told, node returned to the pool (that of async() when its
-//             handle has gone too)
+// Its `parent` is the nursery that it was spawned into, from submit() to child_ended(). The states:
+//
+//            1            2
+//     made ─────► queued ─────► running ─────► done
+//                  │  ▲             ▲      3    ▲
+//                4 │  │ 5           │           │
+//                  ▼  │             │ 2'        │ 3
+//                in line ───► dropped ──────────┘
+//                         6
+//     made      spawn() constructs the closure in it
+//     queued    in the scheduler's ready queue; it has no fiber (`runner` is null)
+//     in line   its turn has come, but there are max_fibers: in the scheduler's line until a fiber
+//               ends
+//     dropped   it will not run; among the scheduler's dropped tasks
+//     running   bound to `runner`, which calls the closure
+//     done      the closure is destroyed, the nursery told, and the node is a warm task or back in
+//     the
+//               pool (that of async() when its handle is destroyed, too)
+//     1  nursery_core::submit(), submit_warm(), adopt()
+//     2  scheduler::give(), from bind(), rest() and take_next_task()
+//     3  scheduler::end_task(), end_with(): the closure has ended, or a cancel has come before it
+//        began; a dropped task: end_dropped(), by the reserve fiber
+//     4  scheduler::wait_in_line()
+//     5  scheduler::call_from_line(): queued again, in front
+//     6  scheduler::drop(), from drop_from_line(): cancelled while in line; or directly from
+//     `queued`,
+//        when there is no memory for its stack
 #pragma once
 
 #include <cstddef>
@@ -30,8 +47,8 @@ struct local_binding;
 struct nursery_core;
 struct task_result;
 
-// A link of the scheduler's ready queue, which holds fibers and unstarted tasks alike, and a marker
-// behind what was ready at the last poll.
+// A link of the scheduler's ready queue. The queue holds fibers, tasks that have not started, and a
+// marker behind everything that was ready at the last poll.
 struct runnable {
     enum class kind_type : std::uint8_t { fiber, task, marker };
 
@@ -49,18 +66,18 @@ struct task_label {
     std::size_t number = 0;
 };
 
-// What can be done to a closure of one type.
+// The functions of a closure of one type.
 struct closure_kind {
     void (*invoke)(void* closure);
     void (*destroy)(void* closure) noexcept; // null: it owns nothing
     task_label label{};                      // of tasks that were given no name
 };
 
-// Of tasks that run an F and were given no name; for closures of our own.
+// The label of tasks that run an F and were given no name; for closures of our own.
 template <typename F>
 inline constexpr task_label default_label{};
 
-// What spawn() puts into a node.
+// The closure that spawn() puts into a node.
 template <typename F>
 struct spawned_closure {
     template <typename G>
@@ -79,11 +96,13 @@ struct spawned_closure {
     F f;
 };
 
-// Its size is a multiple of its alignment, so a closure of usual alignment follows it directly.
+// Its size is a multiple of its alignment, so a closure of the usual alignment follows it directly.
 struct alignas(std::max_align_t) task_record : runnable {
-    // In a node of at least node_size(), of which `granted` is what the pool must get back.
+    // Makes a record in a node of at least node_size(). `granted`: the size that the pool gets
+    // back.
     static std::size_t node_size(std::size_t closure_bytes, std::size_t align) noexcept {
-        // What operator new and the pool align for needs no slack; powers of two need no division.
+        // An alignment that operator new and the pool keep needs no slack; powers of two need no
+        // division.
         const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
         return sizeof(task_record) + align - 1 + slack + closure_bytes;
     }
@@ -122,10 +141,10 @@ struct alignas(std::max_align_t) task_record : runnable {
     nursery_core* parent = nullptr;
     fiber_record* runner = nullptr;
     const closure_kind* kind_of_closure = nullptr;
-    task_result* result = nullptr; // of async(): in this node, which it keeps while it is asked for
+    task_result* result = nullptr; // of async(): in this node, which it keeps while it has a handle
     std::uint64_t id = 0;
     task_record* previous_in_line = nullptr;
-    local_binding* locals = nullptr; // what its spawner saw, then its own; we hold a reference
+    local_binding* locals = nullptr; // those of its spawner, then its own; it holds a reference
     std::source_location spawned_at;
     mutable std::string given_name{};
 
@@ -134,8 +153,9 @@ private:
         : runnable(kind_type::task), spawned_at(where) {}
 };
 
-// The nodes that most tasks fit into, of which the scheduler keeps some as tasks. A closure that
-// goes into any of them, and whose making can neither fail nor call anything:
+// The size of a warm task: a node that most tasks fit into, and that the scheduler keeps as a
+// record. fits_warm_task: the closure fits into any of them, and making it can neither fail nor
+// call anything.
 inline constexpr std::uint32_t warm_task_bytes = 192;
 template <typename F, typename From>
 inline constexpr bool fits_warm_task =

@@ -48,7 +48,7 @@ struct refused_result : task_result {
     std::source_location where;
 };
 
-// Never destroyed: a handle may be a global's.
+// Never destroyed: a handle may be a global object.
 refused_result& refused_without_memory() noexcept {
     alignas(refused_result) static std::array<std::byte, sizeof(refused_result)> place;
     static refused_result& one = *::new (static_cast<void*>(place.data()))
@@ -139,7 +139,7 @@ void task_result::drop() noexcept {
             delete mine;
         return;
     }
-    // A run goes on while a child has not ended, so only its own thread may touch the rest.
+    // A run goes on while a child has not ended, so only the run's thread may touch the rest.
     CREEL_ASSERT(this_scheduler == home || home->run_number() != run,
                  "a task<R> is dropped on its nursery's thread, or after its run has ended");
     CREEL_ASSERT(getter == nullptr, "a task<R> was dropped while a fiber waits in its get()");

@@ -1,8 +1,24 @@
-// How a child of async() ended, between the child and the task<R> that asks for it.
+// The result of a child of async(), between the child and its task<R>.
 //
-// It lies in the child's own node, behind the closure, so that async() allocates nothing more than
-// spawn() does. The node goes back to the pool when the child has ended *and* the handle is gone.
-// A handle may outlive the run: its node's slab is then left behind by the pool, see node_pool.
+// It is in the child's own node, behind the closure, so async() allocates no more than spawn()
+// does. The node goes back to the pool when the child has ended *and* the handle is destroyed. A
+// handle may outlive the run: then the pool leaves the slab of the node behind, see node_pool.
+//
+// The states, by child and handle:
+//
+//                   child runs            child has ended
+//     handle        pending ──── 1 ─────► ended (value, error or cancelled)
+//                      │ 2                   │ 3
+//     no handle     dropped ──── 4 ─────► freed
+//     1  end(), from scheduler::end_with(): wakes the getter. `has_value`: the closure has returned
+//     2  drop(), while the child runs: nothing asks for the result any more
+//     3  drop(), afterwards; get() drops the handle, too, when it has moved the value out
+//     4  forget_if_dropped(), the last that is done for the child
+// The result of a child that never existed, refused(), is `ended` from the beginning, has no node,
+// and is deleted by drop().
+//
+// The getter, while `pending`: null -> a waiter in await() or in watch() -> null, by end(), by a
+// withdrawal or by unwatch(). There is at most one.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
@@ -30,24 +46,24 @@ struct task_result {
     task_result(const task_result&) = delete;
     task_result& operator=(const task_result&) = delete;
 
-    // Ends the process if there is no child behind the handle.
+    // Ends the process if the handle refers to no child.
     static void require(const task_result* r) noexcept;
-    // What the handle of a child that a cancelled nursery did not take refers to. Without memory it
-    // is the same for all of them, and knows neither the reason nor the place.
+    // For the handle of a child that a cancelled nursery did not take. Without memory it is the
+    // same object for all of them, and knows neither the reason nor the place.
     static task_result& refused(std::shared_ptr<const cancel_reason> why,
                                 const std::source_location& where) noexcept;
 
     // Parks until the child has ended; the cancellation point of get(). Throws: cancelled.
     void await();
-    // What the child threw, or task_cancelled.
+    // Throws: what the child threw, or task_cancelled.
     [[noreturn]] void throw_failure() const;
-    // The handle goes.
+    // The handle is destroyed.
     void drop() noexcept;
 
-    // The child has ended. `failure` is null if it returned or did not start; `why` is not, if a
+    // The child has ended. `failure`: null if it returned or did not start. `why`: not null if a
     // cancel of its nursery has ended it or kept it from starting.
     void end(std::exception_ptr failure, std::shared_ptr<const cancel_reason> why) noexcept;
-    // The last that is done for the child: frees the node if nobody will ask for the result.
+    // Frees the node if the handle is destroyed.
     void forget_if_dropped() noexcept;
 
     // For task_end, which has the rules.
@@ -58,17 +74,17 @@ struct task_result {
     void describe(std::string& text) const;
 
     scheduler* home = nullptr;
-    std::uint64_t run = 0;       // which one of home's
-    task_record* node = nullptr; // where it lies; null if it was refused
+    std::uint64_t run = 0;       // the number of home's run
+    task_record* node = nullptr; // that it lies in; null if the child was refused
     void (*destroy_value)(task_result&) noexcept = nullptr;
     waiter* getter = nullptr;     // parked in await(), or in a wait for several things
     wait_node* watcher = nullptr; // that wait's; null for await()
     wait_claim* claim = nullptr;  // likewise
     std::exception_ptr error{};
-    std::shared_ptr<const cancel_reason> cancelled{}; // why it was, or never started; else null
+    std::shared_ptr<const cancel_reason> cancelled{}; // null unless a cancel ended or dropped it
     bool has_value = false;                           // the closure has returned
-    bool ended = false;   // and what it owned is gone: the handle may look
-    bool dropped = false; // nobody will ask
+    bool ended = false;                               // and what the child owned is destroyed
+    bool dropped = false;                             // the handle is destroyed
 
 private:
     void wake_getter() noexcept;
@@ -99,8 +115,8 @@ struct value_result : task_result {
     };
 };
 
-// What async() puts into a node. The closure is destroyed when the child ends, the rest when the
-// node is freed.
+// The closure that async() puts into a node. `f` is destroyed when the child ends, the rest when
+// the node is freed.
 template <typename F, typename R>
 struct async_closure {
     template <typename G>

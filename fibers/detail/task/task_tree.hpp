@@ -12,8 +12,9 @@
 
 namespace creel::detail {
 
-// visit(const task_record&, std::size_t depth) spawns and ends none. Iterative, for it is called
-// when things are bad, on the small stack of some fiber. Throws: std::bad_alloc, what visit throws.
+// visit(const task_record&, std::size_t depth) neither spawns nor ends a task. The walk is
+// iterative, because it is called when the program is in trouble, on the small stack of some fiber.
+// Throws: std::bad_alloc, what visit throws.
 template <typename Visit>
 void for_each_task(const parker& root, Visit visit) {
     struct siblings {
@@ -21,9 +22,9 @@ void for_each_task(const parker& root, Visit visit) {
         std::size_t depth;
     };
     std::vector<siblings> stack;
-    const auto push_nurseries = [&stack](const parker& who, std::size_t depth) {
+    const auto push_nurseries = [&stack](const parker& p, std::size_t depth) {
         const std::size_t outside = stack.size();
-        for (const scope_core* s = who.outermost; s != nullptr; s = s->inner)
+        for (const scope_core* s = p.outermost; s != nullptr; s = s->inner)
             if (const nursery_core* n = s->nursery)
                 stack.push_back({n->first_child, depth});
         std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(outside), stack.end());

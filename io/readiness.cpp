@@ -34,11 +34,12 @@ void wait_for(int fd, unsigned events, const waiter_kind& kind, const char* call
         if (!r.has_room()) [[unlikely]]
             r.make_room();
         operation op{kind, r, fd};
-        // If the descriptor is a record's, whose close ends the wait, and then waits for it.
+        // If a record has the descriptor, this wait is a member of its list: the record's close
+        // ends the wait, and closes the descriptor after it.
         detail::descriptor* const record = r.descriptors().find(fd);
         std::optional<detail::descriptor_call> inside;
         if (record != nullptr) {
-            if (record->closing()) // it has told all that were inside, and waits for them
+            if (record->closing()) // it has ended the members of its list, and waits for them
                 throw_error(EBADF, std::string{call} + " on descriptor " + std::to_string(fd) +
                                        ": it is being closed");
             inside.emplace(*record);

@@ -12,13 +12,12 @@
 namespace creel::io {
 
 // Returns when a read (a write) would not block: there is data or room, the peer has hung up, or
-// the descriptor has an error that the read (the write) will tell. The descriptor stays the
-// caller's and stays open until the call returns; several fibers may wait for one. If it is that of
-// a stream or listener which is closed on this thread meanwhile, the wait ends with
-// bad_file_descriptor, and then it is closed.
-// A file is always ready, as poll(2) has it.
-// Parks: until then. Cancel: yes. Threads: those inside io::run. Throws: cancelled,
-// std::system_error.
+// the descriptor has an error that the read (the write) will tell. The caller owns the descriptor
+// and keeps it open until the call returns. Several fibers may wait for one descriptor. If it
+// belongs to a stream or listener that is closed on this thread meanwhile, the wait ends with
+// bad_file_descriptor, and then the descriptor is closed. A file is always ready, as for poll(2).
+// Parks: until the descriptor is ready. Cancel: yes. Threads: those inside io::run.
+// Throws: cancelled, std::system_error.
 void wait_readable(int fd);
 void wait_writable(int fd);
 

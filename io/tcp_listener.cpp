@@ -39,7 +39,7 @@ acceptor* listen_on(const endpoint& where, const listen_options& options) {
     }
     if (where.family() == address_family::ipv6)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only, where);
-    // What it accepts inherits it, from Linux, without a system call for each.
+    // On Linux the accepted sockets inherit them, without a system call for each.
     if (const detail::option_error error = detail::set_options(fd, options.accepted))
         throw_error(error.error_number, "listen on " + where.to_string() + ": " + error.option);
     if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), length_bytes) < 0)

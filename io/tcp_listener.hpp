@@ -4,9 +4,9 @@
 //     for (;;)
 //         connections.spawn([peer = listener.accept()]() mutable { serve(peer); });
 //
-// <creel/io/serve.hpp> is that loop for a server, with a limit and with what to do about errors.
-// Many fibers may accept; connections go to them first come, first served. What no fiber waits for
-// stays in the kernel's backlog, and costs no descriptor.
+// <creel/io/serve.hpp> has this loop for a server, with a limit and with a policy for errors.
+// Many fibers may accept; connections go to them first come, first served. A connection that no
+// fiber waits for stays in the kernel's backlog, and costs no descriptor.
 #pragma once
 
 #include <creel/io/endpoint.hpp>
@@ -28,12 +28,12 @@ struct listen_options {
     bool reuse_address = true; // SO_REUSEADDR: bind although old connections linger
     bool reuse_port = false;   // SO_REUSEPORT: a listener per thread, the kernel spreads the load
     bool v6_only = false;      // an IPv6 listener does not take IPv4
-    stream_options accepted{}; // what the streams have that it accepts
+    stream_options accepted{}; // of the streams that it accepts
 };
 
 class tcp_listener {
 public:
-    // Binds and listens. The path of a Unix endpoint must be free; nobody removes it afterwards.
+    // Binds and listens. The path of a Unix endpoint must be free; creel does not remove it later.
     // Parks: no. Threads: any. Throws: std::system_error that names the endpoint.
     explicit tcp_listener(const endpoint& where, listen_options options = {});
 
@@ -44,14 +44,14 @@ public:
           former_address_(std::move(other.former_address_)) {}
     tcp_listener& operator=(tcp_listener&& other) noexcept;
 
-    // The next connection. Those that failed before they were accepted are skipped. Out of
-    // descriptors or memory the connection stays in the backlog: free a descriptor, or wait, before
-    // accepting again (io::serve does).
-    // Parks: until there is one. Cancel: yes, then none was taken. Threads: that of the ring it is
-    // used on. Throws: cancelled, std::system_error. Cost: an entry; no system call of its own.
+    // The next connection. Connections that failed before they were accepted are skipped. Without
+    // descriptors or memory it throws, and the connection stays in the backlog: free a descriptor,
+    // or wait, before you accept again (io::serve does). Parks: until there is one. Cancel: yes,
+    // then none was taken. Threads: those inside io::run, one at a time. Throws: cancelled,
+    // std::system_error. Cost: an entry; no system call of its own.
     [[nodiscard]] tcp_stream accept();
 
-    // The address it is bound to; of an endpoint with port 0, the port that was chosen.
+    // The address that it is bound to; for an endpoint with port 0, with the port that was chosen.
     // Parks: no. Throws: std::system_error.
     [[nodiscard]] endpoint local_endpoint() const;
 
@@ -59,7 +59,7 @@ public:
     [[nodiscard]] bool is_open() const noexcept { return record_ != nullptr; }
 
     // Closes. Fibers in accept() get bad_file_descriptor, and so does each further call. The kernel
-    // resets what is in the backlog.
+    // resets the connections in the backlog.
     // Parks: while a fiber is in accept(). Cancel: no. Threads: as accept.
     // Throws: std::system_error.
     void close();

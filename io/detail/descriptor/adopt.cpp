@@ -59,10 +59,10 @@ int integer_option(int fd, int option) {
     refuse_adopt(fd, EPROTOTYPE, "a socket of type " + std::to_string(type), why, true);
 }
 
-// After a reset getpeername() knows no peer, as if there had never been one; but the kernel does,
-// and shows it with SO_PEERNAME. It shows, too, to whom a socket is just connecting.
+// After a reset getpeername() knows no peer, as if there had never been one. SO_PEERNAME still
+// gives it; but it also gives the address that a socket is still connecting to.
 bool was_connected(int fd) {
-    sa_family_t family = AF_UNSPEC; // it gives as much of the address as is asked for
+    sa_family_t family = AF_UNSPEC; // the option gives as much of the address as it is asked for
     socklen_t length_bytes = sizeof family;
     if (::getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &family, &length_bytes) != 0)
         return false;
@@ -105,8 +105,8 @@ connection* adopt_stream(int fd, const stream_options& options) {
         adopted->may_linger();
         return adopted;
     } catch (const std::system_error& error) {
-        // A number that is not open is nobody's, and soon perhaps somebody else's. Without its
-        // standard descriptors a process gives their numbers to others.
+        // A number that is not open may soon be another descriptor's. In a process without its
+        // standard descriptors, other descriptors get the numbers 0 to 2.
         if (error.code() == std::errc::bad_file_descriptor || fd <= STDERR_FILENO)
             own.release();
         throw;

@@ -1,4 +1,4 @@
-// Taking over a socket that others have made.
+// Takes over a socket that other code has made.
 #pragma once
 
 #include <creel/io/stream_options.hpp>

@@ -12,7 +12,8 @@
 namespace creel::io::detail {
 namespace {
 
-// More sockets do not linger at one time: peers that acknowledge nothing cost no more threads.
+// The most sockets that linger at one time, each with a thread: peers that acknowledge nothing must
+// not cost more threads.
 constexpr int most_lingering = 8;
 std::atomic<int> lingering{0};
 static_assert(std::atomic<int>::is_always_lock_free);
@@ -24,7 +25,7 @@ bool would_wait(int fd) noexcept {
            option.l_onoff != 0 && option.l_linger > 0;
 }
 
-// On a thread of its own, which takes no signal of the program's. False: there is none to be had.
+// On a thread of its own, which takes no signal of the program's. False: there is no thread for it.
 bool close_elsewhere(int fd) noexcept {
     if (lingering.fetch_add(1) >= most_lingering) {
         lingering.fetch_sub(1);
@@ -56,11 +57,11 @@ void close_descriptor(int fd, bool may_linger) noexcept {
     if (may_linger && would_wait(fd)) {
         if (close_elsewhere(fd))
             return;
-        // Linux sends what is left all the same (tcp_close); only the wait is not to be had.
+        // Linux sends the rest of the data all the same (tcp_close). Only the wait is left out.
         const linger at_once{.l_onoff = 0, .l_linger = 0};
         ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     }
-    // close(2) and not IORING_OP_CLOSE: it costs the same in the kernel, and no switch.
+    // close(2) and not IORING_OP_CLOSE: it costs the same in the kernel, and needs no switch.
     ::close(fd);
 }
 

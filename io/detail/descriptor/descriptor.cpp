@@ -19,8 +19,8 @@ owned_fd::~owned_fd() {
     close_descriptor(fd_, false);
 }
 
-// A fiber that waits in close() for the last use to leave. No cancel ends this: all that is waited
-// for has itself been cancelled.
+// A fiber that waits in close() for the last member to leave. No cancel ends this wait: all that it
+// waits for has itself been cancelled.
 struct descriptor::close_waiter : waiter {
     explicit close_waiter(const descriptor& d) noexcept : waiter(kind), what(&d) {}
 
@@ -34,11 +34,11 @@ struct descriptor::close_waiter : waiter {
     const descriptor* what;
 };
 
-// True if somebody has still to leave. A wait ends as a cancel would end it: its operation's last
-// completion is awaited, and a success that has come before stands.
+// True if a member has still to leave. Each wait ends as a cancel would end it: the last completion
+// of its operation is awaited, and a success that came before stands.
 bool descriptor::begin_close() noexcept {
     closing_ = true;
-    descriptor_use keep; // what ends here may be the last to leave
+    descriptor_use keep; // a member that ends here may be the last to leave
     keep.join(*this);
     kind_->end_own(*this);
     uses_.for_each([](descriptor_use& u) {
@@ -50,8 +50,8 @@ bool descriptor::begin_close() noexcept {
     return is_used();
 }
 
-// In a forked child the record is a copy: what is under way on it is the parent's, and so are the
-// socket's options. The child's descriptor is closed, and a copy that is in use is left alone.
+// In a forked child the record is a copy. The calls on it are the parent's, and so are the options
+// of the socket. The child's descriptor is closed; a copy that is in use is left alone.
 bool descriptor::close_copy(descriptor& d) noexcept {
     if (fork_count() == 0)
         return false;
@@ -97,8 +97,8 @@ void descriptor::drop(descriptor& d) noexcept {
     d.drop_here();
 }
 
-// The usual cause is a local of a nursery's body that a child uses. Its call ends with an error,
-// far from where the mistake is.
+// The usual cause is a local variable of a nursery's body that a child uses. The child's call ends
+// with an error, far from the mistake.
 void descriptor::name_user() noexcept {
     const waiter* w = nullptr;
     uses_.for_each([&w](const descriptor_use& u) { w = w != nullptr ? w : u.waits; });
@@ -111,7 +111,7 @@ void descriptor::name_user() noexcept {
                      "creel: debug: a %s is destroyed while %s waits for %s: declare it outside "
                      "with_nursery, or join() the nursery before it goes\n",
                      kind_->name, name_of_waiting(*w).c_str(), wait.c_str());
-    } catch (const std::bad_alloc&) { // a hint less
+    } catch (const std::bad_alloc&) { // without memory there is no hint
     }
 }
 
@@ -137,7 +137,7 @@ void descriptor::last_left() noexcept {
         finish();
 }
 
-// The ring knows the number no more. After the ring's end there is nothing to do.
+// The ring forgets the number. After the ring's end there is nothing to do.
 void descriptor::leave_ring() noexcept {
     if (ring* here = current_ring(); here != nullptr && here->inbox().get() == inbox())
         here->descriptors().take_out(fd_, *this);
@@ -170,8 +170,8 @@ endpoint peer_address(int fd) {
     if (::getpeername(fd, address, &length_bytes) == 0)
         return endpoint_from(address, length_bytes);
     const int reason = errno;
-    // After a reset, just when a message wants to name the peer, getpeername() knows none any more.
-    // SO_PEERNAME does; it takes no more room than the address has (sk_getsockopt in
+    // After a reset, just when a message is to name the peer, getpeername() knows no peer any more.
+    // SO_PEERNAME does. It wants no more room than the address has (sk_getsockopt in
     // net/core/sock.c).
     length_bytes = sizeof storage;
     if (reason == ENOTCONN && ::getsockname(fd, address, &length_bytes) == 0 &&
@@ -188,7 +188,7 @@ std::string local_name(int fd) {
     }
 }
 
-// The clients of a Unix server have no name of their own, nor have the ends of a socket pair.
+// A client of a Unix server has no name of its own; nor has an end of a socket pair.
 std::string peer_name(int fd) {
     const auto is_unnamed = [](const endpoint& e) {
         return e.family() == address_family::local && e.path().empty();

@@ -1,15 +1,22 @@
-// The record behind a stream or a listener: a descriptor, what is under way on it, and how it ends.
+// The record behind a stream or a listener: a descriptor, all that is under way on it, and how it
+// ends.
 //
-//     used ── close(), drop() ──► closing ── the last member leaves its list ──► closed, freed
+//     used ── 1 begin_close() ──► closing ── 2 last_left(), finish() ──► closed, freed
+//       └──── 3 release() ──► freed; the descriptor goes back to the program
 //
-// Each call that is inside, and each operation of the record's own, is a member of the record's one
-// list. Closing refuses new calls, ends every member (it cancels the operation; a shutdown would
-// reach every copy of the descriptor), and closes the descriptor after the last has left. So no
-// operation ever meets another client's socket under the same number.
+//   1  by close() or drop(): refuses new calls, and ends each member of the list. It cancels the
+//      member's operation. (A shutdown would reach each copy of the descriptor.)
+//   2  when the last member has left the list: by the last member, or at once if there is none
+//   3  only while the list is empty
 //
-// The record belongs to the ring it was last used on, and all of it but `inbox_` and `transfer_` to
-// that ring's thread. A handle may move to another thread while no call is inside; the first call
-// there asks the old ring's thread to let go of the record, and waits for that (move.cpp).
+// Members of the list are the calls that are inside and the operations of the record's own. The
+// descriptor is closed after the last member has left. So no operation ever meets another client's
+// socket under the same number.
+//
+// The record belongs to the ring on which it was used last. That ring's thread alone touches it,
+// except for `inbox_` and `transfer_`. A handle may move to another thread while no call is inside.
+// The first call there asks the old ring's thread to let go of the record, and waits for that
+// (move.cpp).
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -29,15 +36,15 @@ struct descriptor_kind {
     const char* name; // "stream"
     // Ends the record's own operations, at once or soon. Must not switch.
     void (*end_own)(descriptor&) noexcept;
-    // On the thread of the ring it belongs to, or after that ring's end: has the ring let go of it,
-    // for it moves to another; then delivers the node, perhaps at once, and does not touch the
-    // record any more. No call is inside.
+    // The record moves to another ring: makes its ring let go of it; then delivers the node,
+    // perhaps at once, and does not touch the record any more. No call is inside. Threads: that of
+    // its ring, or any after that ring's end.
     void (*let_go)(descriptor&, inbox_node&) noexcept;
-    // Frees the record; the descriptor itself is closed behind it.
+    // Frees the record. The descriptor itself is closed after this.
     void (*destroy)(descriptor&) noexcept;
 };
 
-// A descriptor that nothing else owns yet.
+// A descriptor that no record owns yet.
 class owned_fd {
 public:
     explicit owned_fd(int fd) noexcept : fd_(fd) {}
@@ -52,7 +59,7 @@ private:
     int fd_;
 };
 
-// A member of a record's list: the record stays while there is one.
+// A member of a record's list. The record stays while it has a member.
 class descriptor_use : public link {
 public:
     descriptor_use() = default;
@@ -60,17 +67,17 @@ public:
     descriptor_use& operator=(const descriptor_use&) = delete;
 
     inline void join(descriptor& d) noexcept;
-    // May be the end of the record.
+    // May destroy the record.
     inline void leave() noexcept;
 
-    // What its fiber waits for now. Null: the fiber runs, or there is none.
+    // The wait that its fiber is parked on. Null: the fiber runs, or there is no fiber.
     waiter* waits = nullptr;
 
 private:
     descriptor* of_ = nullptr;
 };
 
-// A call that is inside, from its first line to its last.
+// The time that a call is inside.
 class descriptor_call : public descriptor_use {
 public:
     explicit descriptor_call(descriptor& d) noexcept { join(d); }
@@ -85,21 +92,22 @@ public:
     [[nodiscard]] int fd() const noexcept { return fd_; }
     [[nodiscard]] bool closing() const noexcept { return closing_; }
 
-    // For the handle, which gives the record up with any of these.
-    // Waits for what is under way, then closes. Parks: yes. Cancel: no.
+    // For the handle, which gives the record up with each of these three.
+    // Waits for all that is under way, then closes. Parks: yes. Cancel: no.
     static void close(descriptor& d);
     // Closes once nothing is under way, without waiting. Threads: any.
     static void drop(descriptor& d) noexcept;
-    // Gives the descriptor back; no call may be inside.
+    // Gives the descriptor back. No call may be inside.
     static int release(descriptor& d) noexcept;
 
-    // Makes the calling thread's ring the record's home, if it has ever had one. Parks: while
-    // another thread's ring lets go of it. Cancel: in that wait, if `cancellable`. `call` names the
-    // caller in the assertion that a thread without a ring cannot do that. Throws: cancelled,
-    // std::bad_alloc; std::system_error, when it was dropped meanwhile.
+    // Moves the record to the calling thread's ring, if it has ever belonged to a ring. `call`
+    // names the caller if the process ends, since this thread has no ring and that ring still runs.
+    // Parks: while another thread's ring lets go of the record. Cancel: in that wait, if
+    // `cancellable`. Throws: cancelled, std::bad_alloc; std::system_error if the record was dropped
+    // meanwhile.
     void come_here(const char* call, bool cancellable = true);
-    // The same; where the calling thread has a ring, also for a record that has had no home yet. A
-    // wait for the descriptor's readiness then finds the record.
+    // The same. If the calling thread has a ring, a record that has never belonged to one comes
+    // here, too. A wait for the readiness of the descriptor then finds the record.
     void be_found_here(const char* call);
 
     // The program may have set SO_LINGER, so that close(2) may stop its thread.
@@ -110,9 +118,9 @@ protected:
     descriptor(const descriptor_kind& kind, int fd) noexcept;
     ~descriptor();
 
-    // The calling thread's ring, to which the record belongs from here on. Parks, Cancel, Throws:
-    // as come_here(). Before it the caller touches nothing else of the record, which may still be
-    // another thread's. After it the record is there until the next switch.
+    // Returns the calling thread's ring, to which the record belongs from here on. Before this call
+    // the caller touches nothing else of the record, which may still be another thread's. After it
+    // the record exists until the next switch. Parks, Cancel, Throws: as come_here().
     ring& use_here(const char* call) {
         ring* r = current_ring();
         if (r == nullptr) [[unlikely]]
@@ -122,11 +130,11 @@ protected:
         return *r;
     }
 
-    // That of the ring the record belongs to, or belonged to until it moves; null: of none.
+    // That of the ring that the record belongs to, or leaves; null: it has never belonged to one.
     [[nodiscard]] const ring_inbox* inbox() const noexcept;
 
     [[nodiscard]] bool is_used() const noexcept { return !uses_.empty(); }
-    // visit(descriptor_use&) removes none.
+    // visit(descriptor_use&) removes no member.
     template <typename Visit>
     void for_each_use(Visit visit) noexcept {
         uses_.for_each(visit);
@@ -153,12 +161,12 @@ private:
 
     const descriptor_kind* kind_;
     int fd_;
-    bool closing_ = false; // no call may begin; the handle has let go
+    bool closing_ = false; // no call may begin; the handle has given the record up
     bool may_linger_ = false;
     circle<descriptor_use> uses_{};
-    close_waiter* closer_ = nullptr; // else, when closing, the last to leave closes
-    // Guards the next two, for a handle that is dropped on another thread: only the thread that has
-    // the record, or asks for it, changes them, and that reads them without it.
+    close_waiter* closer_ = nullptr; // null while closing: the last member to leave closes
+    // Guards the next two, since a handle may be dropped on another thread. Only the thread that
+    // has the record, or asks for it, changes them; it reads them without the lock.
     wait_lock move_lock_{"move of a descriptor"};
     std::shared_ptr<ring_inbox> inbox_{};  // of its ring; null: it has none yet, or moves
     std::shared_ptr<transfer> transfer_{}; // while it moves
@@ -175,13 +183,13 @@ void descriptor_use::leave() noexcept {
         of_->last_left();
 }
 
-// The handle is empty: it was closed, released or moved from. Throws: std::system_error.
+// For a handle that was closed, released or moved from. Throws: std::system_error.
 [[noreturn]] void throw_not_open(const char* call);
 
-// Both addresses are those the kernel knows now. The peer's is known also after a reset.
+// The addresses that the kernel knows now. It knows that of the peer also after a reset.
 [[nodiscard]] endpoint local_address(int fd);
 [[nodiscard]] endpoint peer_address(int fd);
-// In words, for messages; they do not throw where there is no address.
+// In words, for messages. They do not throw if there is no address.
 [[nodiscard]] std::string local_name(int fd);
 [[nodiscard]] std::string peer_name(int fd);
 

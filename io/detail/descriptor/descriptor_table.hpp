@@ -1,5 +1,5 @@
-// Which record has a descriptor, by its number, on one ring: so that a wait for the readiness of a
-// number joins the list of the record that will close it.
+// Which record has a descriptor, by its number, on one ring. A wait for the readiness of a number
+// so joins the list of the record that will close it.
 #pragma once
 
 #include <bit>
@@ -13,7 +13,7 @@ class descriptor;
 
 class descriptor_table {
 public:
-    // Without memory for it, find() does not know the record.
+    // Without memory for the entry, find() does not know the record.
     void enter(int fd, descriptor& d) noexcept {
         const auto at = static_cast<std::size_t>(fd);
         try {
@@ -28,7 +28,7 @@ public:
         if (find(fd) == &d)
             records_[static_cast<std::size_t>(fd)] = nullptr;
     }
-    // Null: no record that this ring's thread has used.
+    // Null: the number is of no record that belongs to this ring.
     [[nodiscard]] descriptor* find(int fd) const noexcept {
         const auto at = static_cast<std::size_t>(fd); // a negative number is beyond every table
         return at < records_.size() ? records_[at] : nullptr;

@@ -10,7 +10,7 @@
 namespace creel::io::detail {
 
 // A call that waits until another thread's ring has let go of the record. That thread enters the
-// call in the record's list before it wakes it: the call that runs first may end the record.
+// call in the record's list before it wakes it, since the call that runs first may end the record.
 struct descriptor::mover : list_waiter, descriptor_use {
     mover(const descriptor& d, bool cancellable) noexcept
         : list_waiter(cancellable ? kind : kind_of_close), name(d.kind_->name) {}
@@ -37,20 +37,29 @@ struct descriptor::mover : list_waiter, descriptor_use {
 const wait_kind descriptor::mover::kind = make_kind(true);
 const wait_kind descriptor::mover::kind_of_close = make_kind(false);
 
-// A record between two rings.
+// A letter for a record that goes from one ring to another. It travels as an inbox_node to the old
+// ring's thread.
 //
-//     at home ── the first call on another thread ──► asked ── the old ring's thread ──► let go
-//        ▲                                                                                  │
-//        └──────────── the next call, on whichever thread: one that waits, or a later ──────┘
+//     on a ring ── 1 move_to() ──► asked ── 2 deliver() ──► is let go ── 3 let_go() ──► free
+//         ▲                                                                              │
+//         └──────────────────────────────── 4 arrive() ──────────────────────────────────┘
 //
-// The call that asked may be cancelled, and the handle go on to a third thread, or back. So this
-// lies on the heap and names no call. The record and the old ring's thread have a share each.
+//   1  by the first call on another thread, which posts the letter
+//   2  on the old ring's thread, or on the caller's if that ring has ended: leave_ring(), and the
+//      kind's let_go(), which may wait for the last completion of a standing receive
+//   3  on the same thread: wakes the calls that wait. has_let_go is true from here on.
+//   4  by the next call on any thread: one that waited, or a later one
 //
-// The handle may be dropped meanwhile, on any thread. Then the old ring's thread ends the record,
-// or the first of the calls it has woken, or, if there is none, the thread that drops it.
+// The call of 1 may be cancelled, and the handle may go on to a third thread, or back. So the
+// letter is on the heap and names no call. The record and the old ring's thread have a share of it
+// each.
+//
+// The handle may be dropped meanwhile, on any thread. Then the record is ended by the old ring's
+// thread in 3; or, if calls were woken there, by the first of them in 4; or, if it was free
+// already, by the thread that drops the handle.
 struct descriptor::transfer : inbox_node {
     explicit transfer(descriptor& d) noexcept : what(&d), waiting(d.move_lock_) {
-        deliver = [](inbox_node& n) noexcept { // on the old ring's thread, or after that ring's end
+        deliver = [](inbox_node& n) noexcept { // 2
             auto& t = static_cast<transfer&>(n);
             t.what->leave_ring();
             t.what->kind_->let_go(*t.what, t.answer);
@@ -59,7 +68,7 @@ struct descriptor::transfer : inbox_node {
         answer.deliver = [](inbox_node& n) noexcept { static_cast<reply&>(n).to->let_go(); };
     }
 
-    // Behind the lock the record is not the old ring's any more.
+    // 3. After the unlock the record is not the old ring's any more.
     void let_go() noexcept {
         const std::shared_ptr<transfer> keep = std::move(self);
         bool ends = false;
@@ -88,11 +97,11 @@ struct descriptor::transfer : inbox_node {
     std::shared_ptr<ring_inbox> from{}; // the old ring's
     reply answer{};
     std::shared_ptr<transfer> self{}; // the old ring's thread's share
-    // Guarded by the record's move_lock_, as all behind it.
+    // The record's move_lock_ guards this and all members below it.
     wait_list waiting;
     bool has_let_go = false;
     bool goes_on = false; // calls that waited have been woken, and arrive
-    bool dropped = false; // the handle has gone
+    bool dropped = false; // the handle is destroyed
 };
 
 descriptor::descriptor(const descriptor_kind& kind, int fd) noexcept : kind_(&kind), fd_(fd) {}
@@ -103,16 +112,16 @@ const ring_inbox* descriptor::inbox() const noexcept {
     return transfer_ != nullptr ? transfer_->from.get() : inbox_.get();
 }
 
-// Until the old ring's thread has let go, it may work on the record: its ring delivers what comes.
-// So nothing but inbox_ and transfer_ is touched here before (move_lock_ tells), or before it is
-// known that the ring has ended (the mutex of its inbox).
+// Until the old ring's thread has let go, it may work on the record: its ring delivers completions.
+// So this touches only inbox_ and transfer_ until has_let_go is seen under move_lock_, or until the
+// inbox has said, under its mutex, that the ring has ended.
 void descriptor::move_to(ring& r, const char* call, bool cancellable) {
     if (transfer_ == nullptr && inbox_ == nullptr) {
         arrive(r);
         return;
     }
     if (cancellable)
-        throw_if_cancelled(); // and not check_cancel(), which may switch: nothing holds the record
+        throw_if_cancelled(); // not check_cancel(), which may switch: nothing holds the record
     refuse_if_used_in_parent(call);
     if (transfer_ == nullptr) {
         const auto made = std::make_shared<transfer>(*this);
@@ -141,9 +150,9 @@ void descriptor::move_to(ring& r, const char* call, bool cancellable) {
         throw_not_open(call);
 }
 
-// The record is this thread's, if it was not before.
+// 4. Does nothing if the record belongs to this ring already.
 void descriptor::arrive(ring& r) noexcept {
-    std::shared_ptr<transfer> over; // ends behind the lock
+    std::shared_ptr<transfer> over; // destroyed after the unlock
     {
         const std::lock_guard hold{move_lock_};
         if (inbox_ == r.inbox())
@@ -182,7 +191,7 @@ void descriptor::be_found_here(const char* call) {
         come_here(call);
 }
 
-// In a forked child its ring would be waited for, and that does nothing here.
+// In a forked child the caller would wait for the parent's ring, which does nothing in the child.
 void descriptor::refuse_if_used_in_parent(const char* call) const noexcept {
     if (const ring_inbox* of = inbox(); !of->is_parents() || (!is_used() && transfer_ == nullptr))
         return;
@@ -196,8 +205,8 @@ bool descriptor::is_between_rings() noexcept {
     return !transfer_->has_let_go;
 }
 
-// True: whoever has the record now, or will have it, ends it. Else it is the caller's, or that of
-// the ring it gives.
+// True: the thread that has the record, or will have it, ends it. False: the caller ends it, or
+// posts it to the ring of the inbox that this returns, if there is one.
 bool descriptor::drop_while_moving(std::shared_ptr<ring_inbox>& of) noexcept {
     const std::lock_guard hold{move_lock_};
     if (transfer_ != nullptr) {

@@ -6,7 +6,8 @@
 namespace creel::io::detail {
 namespace {
 
-// Two chains that end with a null `next`, newest first. Of those alike, what is in `a` comes first.
+// Merges two chains, newest first, that end with a null `next`. Of equal numbers, those of `a` come
+// first.
 link* merged(link* a, link* b) noexcept {
     link head;
     link* last = &head;
@@ -24,14 +25,14 @@ link* merged(link* a, link* b) noexcept {
 
 } // namespace
 
-// A merge sort from the bottom up: bins[i] is empty or a chain of 2^i. No memory, for a poll may
-// not fail.
+// A merge sort from the bottom up: bins[i] is empty or a chain of 2^i requests. It needs no memory,
+// since a poll may not fail.
 void cancel_queue::sort() noexcept {
     std::array<link*, 48> bins{};
     while (!waiting_.empty()) {
         link* chain = &waiting_.pop();
         std::size_t i = 0;
-        for (; bins[i] != nullptr; ++i) // what was pushed later comes first
+        for (; bins[i] != nullptr; ++i) // later pushes come first
             chain = merged(chain, std::exchange(bins[i], nullptr));
         bins[i] = chain;
     }

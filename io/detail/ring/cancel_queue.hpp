@@ -1,9 +1,11 @@
-// The cancels that a ring has still to hand to the kernel: the newest operation's first.
+// The cancels that a ring has not yet handed to the kernel, in the order in which they go: first
+// the cancel of the newest operation.
 //
-// The kernel finds what it is to cancel in a table of 2 to 256 lists, by the size of the completion
-// queue, each with its newest operation first (io_poll_find() in io_uring/poll.c). Asked for the
-// oldest first, as a nursery's children are cancelled, it walks past all others each time: n
-// cancels take n * n steps. Newest first, each is at or near the front, in a ring of any size.
+// The kernel looks for the operation in a table of 2 to 256 lists (by the size of the completion
+// queue), each with its newest operation first (io_poll_find() in io_uring/poll.c). A nursery
+// cancels its oldest child first. In that order the kernel walks past all other operations each
+// time: n cancels take n * n steps. In the order of this queue each operation is at or near the
+// front, in a ring of any size.
 #pragma once
 
 #include <creel/io/detail/ring/request.hpp>
@@ -14,19 +16,19 @@ class cancel_queue {
 public:
     [[nodiscard]] bool empty() const noexcept { return waiting_.empty(); }
 
-    // The request may be unlinked as long as it waits here.
+    // While it waits here, the request may be unlinked.
     void push(cancel_request& r) noexcept {
         waiting_.push(r);
         sorted_ = false;
     }
 
-    // The number of the newest operation. Not empty.
+    // The number of the newest operation. The queue must not be empty.
     [[nodiscard]] std::uint64_t newest() noexcept {
         if (!sorted_)
             sort();
         return waiting_.front().number;
     }
-    // The one whose operation is the newest; of those alike, the last one pushed.
+    // The request with the highest number; of equal numbers, the one that was pushed last.
     [[nodiscard]] cancel_request& pop() noexcept {
         if (!sorted_)
             sort();

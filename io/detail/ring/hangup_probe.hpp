@@ -1,29 +1,29 @@
-// Does the kernel tell a receive that stands of everything?
+// Does the kernel tell a standing receive of every end?
 //
-// Woken for a message and for what comes right behind it before it has looked once, many kernels
-// look once only: a multishot receive then never ends, for a reset or a shutdown makes no further
-// wake. The fix is "io_uring/poll: fix multishot recv missing EOF on wakeup race" (March 2026, in
-// stable kernels too, so that no version tells); github.com/axboe/liburing/issues/1549.
+// A message may wake the kernel, and the end of the stream may wake it again before it has looked
+// once. Many kernels then look only once. The multishot receive never ends, since a reset or a
+// shutdown makes no further wake. The fix is "io_uring/poll: fix multishot recv missing EOF on
+// wakeup race" (March 2026). Stable kernels have it too, so the version does not tell. See
+// github.com/axboe/liburing/issues/1549.
 #pragma once
 
 #include <optional>
 
 namespace creel::io::detail {
 
-// Tries it, on sockets of its own: Unix ones, or, where these cannot show it (before Linux 6.17), a
-// TCP socket connected to itself. False also where it cannot be tried, such as behind a firewall;
-// none where it cannot be tried now, for want of descriptors, ports or memory. With `hang_up` false
-// nothing comes behind the message: what a kernel without the fix makes of it.
-// Cost: 0.1 ms, and at most 0.2 s where TCP is tried and the network drops it.
+// Tries it on sockets of its own: Unix sockets, or a TCP socket connected to itself if Unix
+// sockets cannot show it (before Linux 6.17). False also if it cannot be tried, for example behind
+// a firewall. None if it cannot be tried now: there are no descriptors, ports or memory. With
+// `hang_up` false there is no end behind the message, and the answer is that of a kernel without
+// the fix. Cost: 0.1 ms; at most 0.2 s if it tries TCP and the network drops the packets.
 [[nodiscard]] std::optional<bool> hangup_behind_message_is_seen(bool hang_up = true) noexcept;
 
-// What it tries where Unix sockets cannot show it.
+// The trial on TCP.
 [[nodiscard]] std::optional<bool> hangup_is_seen_on_tcp(bool hang_up = true) noexcept;
 
-// The answer, tried for until there is one, which then holds for the life of the process. The first
-// ring of the process asks, so that no fiber waits for it: also a run that receives nothing pays
-// that once.
-// Threads: any.
+// The answer. Tries until there is one, which then holds for the life of the process. The first
+// ring of the process asks, so that no fiber waits for the trial. So a run that receives nothing
+// pays for it once, too. Threads: any.
 [[nodiscard]] std::optional<bool> kernel_sees_hangups() noexcept;
 
 } // namespace creel::io::detail

@@ -17,7 +17,8 @@ namespace {
 constinit thread_local kernel_ring* kept_ring = nullptr;
 constinit thread_local bool keeps_no_ring = false; // the thread ends
 
-// Of all threads: a quarter of what the user may lock, in rings of the default sizes.
+// By all threads together: a quarter of the memory that the user may lock, in rings of the default
+// sizes.
 int most_kept_rings() noexcept {
     constexpr rlim_t ring_bytes = 136 * 1024;
     constexpr rlim_t most = 16;
@@ -28,7 +29,7 @@ int most_kept_rings() noexcept {
 }
 constinit std::atomic<int> kept_rings{0}; // of all threads
 
-// The calling thread's, which is the caller's now; null if it keeps none.
+// The calling thread's kept ring, which becomes the caller's; null if it keeps none.
 kernel_ring* take_kept() noexcept {
     kernel_ring* const kept = std::exchange(kept_ring, nullptr);
     if (kept != nullptr)
@@ -46,7 +47,7 @@ thread_local kept_ring_closer closes_kept_ring;
 
 } // namespace
 
-// All of the process: a forked child closes what it has of them.
+// All kernel rings of the process: a forked child closes its copies of their descriptors.
 struct kernel_ring::registry {
     static void enter(kernel_ring& r) noexcept {
         const std::lock_guard lock{mutex};
@@ -63,8 +64,8 @@ struct kernel_ring::registry {
             r.next_->previous_ = r.previous_;
     }
 
-    // In the child, whose one thread this is. An open descriptor would keep the parent's ring, and
-    // what memory it locks, beyond its end.
+    // In the child, in which this is the only thread. An open descriptor would keep the parent's
+    // ring, and the memory that it locks, beyond its end.
     static void leave_to_parent() noexcept {
         for (kernel_ring* r = std::exchange(first, nullptr); r != nullptr; r = r->next_)
             r->leave_to_parent();
@@ -73,14 +74,14 @@ struct kernel_ring::registry {
         kept_rings.store(0);
     }
 
-    static constinit std::mutex mutex; // a forked child finds it free, for no thread holds it then
+    static constinit std::mutex mutex;   // a forked child finds it free: the fork takes it
     static constinit kernel_ring* first; // guarded by the mutex
     static const int minds_forks;
 };
 
 constinit std::mutex kernel_ring::registry::mutex;
 constinit kernel_ring* kernel_ring::registry::first = nullptr;
-// Fails only without memory, as the program starts.
+// Fails only without memory, at the start of the program.
 const int kernel_ring::registry::minds_forks =
     ::pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, &leave_to_parent);
 
@@ -92,7 +93,7 @@ kernel_ring::kernel_ring(ring_sizes wanted, bool at_once)
         ::close(wake_descriptor_);
         throw;
     }
-    // Entry i of the indirection array always names entry i, so only the tail is left to store.
+    // Entry i of the indirection array always names entry i. So later only the tail is stored.
     for (unsigned i = 0; i < uring_.sq.ring_entries; ++i)
         uring_.sq.array[i] = i;
     registry::enter(*this);
@@ -108,7 +109,7 @@ kernel_ring::~kernel_ring() {
     ::close(wake_descriptor_);
 }
 
-// The queues are not in this process: their addresses may soon be those of something else.
+// The queues are not in this process: other memory may soon have their addresses.
 void kernel_ring::leave_to_parent() noexcept {
     ::close(std::exchange(uring_.ring_fd, -1));
     ::close(std::exchange(wake_descriptor_, -1));
@@ -121,8 +122,8 @@ receive_buffers& kernel_ring::make_buffers() noexcept {
     return *buffers_;
 }
 
-// A descriptor that has outlived its run is in the table still, which would keep its file open; and
-// what was refused may be had in the next run.
+// A descriptor that has outlived its run is still in the table, which would keep its file open. The
+// kernel may grant the next run what it has refused to this one.
 void kernel_ring::forget_run() noexcept {
     files_.renew();
     if (buffers_ && !buffers_->usable())
@@ -135,19 +136,18 @@ std::unique_ptr<kernel_ring> kernel_ring::take(ring_sizes wanted) {
         if (is_smaller(kept->uring_, wanted)) {
             try {
                 return std::make_unique<kernel_ring>(wanted, true);
-            } catch (const std::system_error&) { // memory is short still
+            } catch (const std::system_error&) { // memory is still short
             }
         }
         return kept;
     }
-    close_kept(); // first, for both may be more than the limits allow
+    close_kept(); // first, since the limits may not allow both
     return std::make_unique<kernel_ring>(wanted);
 }
 
-// Nothing of the run that has ended can complete in the next one. The last completion of each entry
-// has been reaped, and no completion of an entry comes after its last. A message that another
-// thread has sent may still come; it names nothing, and makes the next run look for work once too
-// often, as does what the eventfd has counted.
+// No entry of the run that has ended can complete in the next one: the last completion of each has
+// been reaped. A message that another thread has sent may still come. It names nothing, and makes
+// the next run look for work once too often, as does the count of the eventfd.
 void kernel_ring::keep(std::unique_ptr<kernel_ring> r) noexcept {
     if (keeps_no_ring)
         return;

@@ -1,16 +1,21 @@
-// What a ring has of the kernel: an io_uring, the eventfd that wakes it, its table of files and its
-// provided buffers. The poller over it is a run's (ring.hpp); this goes on to the thread's next
-// run.
+// The kernel's part of a ring: an io_uring, the eventfd that wakes it, its table of files and its
+// provided buffers. The poller over it belongs to one run (ring.hpp); this part goes on to the
+// thread's next run.
 //
-//     made ──► in a run ──► kept by its thread ──► in a run ... ──► closed
-//                     └──────► closed: the kernel refused a call, and so it is not trusted
+//     made ──► in a run ── 1 keep() ──► kept by its thread ── 2 take() ──► in a run
+//                  │                             │
+//                  │ 3                           │ 4 close_kept(), or the thread ends
+//                  └──────────► closed ◄─────────┘
 //
-// Setting a ring up takes longer than anything else of a run, and the kernel gives the locked
-// memory of an ended one back only some milliseconds later: a user who may lock 8 MiB had no ring
-// left after 15 short runs.
+//   3  the kernel refused a call, so the ring is not trusted (ring::give_up_kernel()); or keep()
+//      finds that idle threads keep enough rings
 //
-// In a forked child it is the parent's: there the descriptors are closed at once, and the queues
-// are not in its memory. Threads: the one that made it.
+// The set-up of a ring takes longer than all else in a run. The kernel gives the locked memory of a
+// closed ring back only some milliseconds later: a user who may lock 8 MiB had no ring left after
+// 15 short runs.
+//
+// In a forked child it is still the parent's: there the descriptors are closed at once, and the
+// queues are not in the child's memory. Threads: the thread that made it.
 #pragma once
 
 #include <creel/io/detail/ring/receive_buffers.hpp>
@@ -36,21 +41,21 @@ public:
     [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
     [[nodiscard]] registered_files& files() noexcept { return files_; }
 
-    // The first time it asks the kernel for them; whether it got them, they tell themselves.
+    // Asks the kernel for them the first time; receive_buffers::usable() tells whether it agreed.
     receive_buffers& make_buffers() noexcept;
     [[nodiscard]] receive_buffers& buffers() noexcept { return *buffers_; } // once made
     [[nodiscard]] unsigned buffers_out() const noexcept { return buffers_ ? buffers_->out() : 0; }
 
-    // The calling thread's kept one, if it was asked for with these sizes; else that one is closed,
-    // and a new one made. One that is smaller than asked for, since memory was short, goes for a
-    // whole one as soon as that can be had. Throws: as the constructor.
+    // The ring that the calling thread has kept, if it was made for these sizes; else closes that
+    // one and makes a new one. A kept ring that is smaller than asked for, since memory was short,
+    // is replaced by a whole one as soon as there is memory. Throws: as the constructor.
     [[nodiscard]] static std::unique_ptr<kernel_ring> take(ring_sizes wanted);
-    // For the thread's next run, until the thread ends; or closes it, if the rings that idle
+    // Keeps it for the thread's next run, until the thread ends. Closes it if the rings that idle
     // threads keep would take more than a quarter of the memory that the user may lock, or are 16.
-    // The kernel holds nothing any more that a run has submitted: the caller has reaped the last
-    // completion of each.
+    // The kernel must hold nothing that a run has submitted: the caller has reaped the last
+    // completion of each entry.
     static void keep(std::unique_ptr<kernel_ring> r) noexcept;
-    // Closes the one the calling thread keeps, if it does.
+    // Closes the ring that the calling thread keeps, if there is one.
     static void close_kept() noexcept;
 
 private:
@@ -65,7 +70,7 @@ private:
     registered_files files_{uring_};
     std::optional<receive_buffers> buffers_{}; // from the first use on
 
-    // All of the process, for forks.
+    // The list of all in the process, for forks.
     kernel_ring* previous_ = nullptr; // guarded by the registry's mutex, as the next
     kernel_ring* next_ = nullptr;
 };

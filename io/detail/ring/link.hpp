@@ -25,8 +25,7 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return head_.next == &head_; }
 
-    // GCC 12 takes a member on the stack for one that stays behind, though its destructor unlinks
-    // it.
+    // GCC 12 warns of a member on the stack as if it stayed in the list; its destructor unlinks it.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdangling-pointer"
@@ -42,7 +41,7 @@ public:
 #pragma GCC diagnostic pop
 #endif
 
-    // visit(Member&) unlinks none.
+    // visit(Member&) unlinks no member.
     template <typename Visit>
     void for_each(Visit visit) noexcept {
         for (link* l = head_.next; l != &head_; l = l->next)

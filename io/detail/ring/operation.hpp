@@ -1,7 +1,16 @@
 // One operation of the kernel's, on the stack of the fiber that parks for it.
 //
-// It begins when ring::perform() fills in its entry and ends with its last completion, whatever a
-// cancel does meanwhile. So every buffer it names may lie on the same stack.
+//     made ── 1 ──► queued ── 2 ──► with the kernel ── 3 ──► has its result ── 4 ──► over
+//
+//   1 ring::perform()  has its entry filled in, and parks the fiber
+//   2 ring::enter()    hands the entry over, with the next poll or wait
+//   3 ring::reap()     stores the first completion in `result` and `flags`
+//   4 ring::reap()     wakes the fiber at the last completion. Most operations have one completion,
+//                      which is the first and the last; a notification may come behind the result.
+//   5 ring::cancel()   queues a cancel, once, before 3. It changes no state: the kernel still owns
+//                      the buffer, and the last completion comes all the same.
+//
+// So each buffer that it names may lie on the same stack.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
@@ -17,23 +26,23 @@ struct operation : waiter {
     operation(const waiter_kind& kind, ring& r, int descriptor) noexcept
         : waiter(kind), on(&r), fd(descriptor) {}
 
-    // Did a cancel of its fiber end it, and not a close? Any result but this one stands, also after
-    // a cancel.
+    // True if a cancel of its fiber ended it, and not a close. Every other result stands, also
+    // after a cancel.
     [[nodiscard]] bool was_cancelled() const noexcept;
-    // The descriptor it has brought, once.
+    // The descriptor that it has brought. Call it once.
     [[nodiscard]] int take_descriptor() noexcept;
 
-    static constexpr int under_way = INT_MIN; // no result of the kernel's: those are -errno or more
+    static constexpr int under_way = INT_MIN; // the kernel's results are -errno or more
 
-    ring* on;
+    ring* on;               // submitted here
     int fd;                 // for describe()
-    int result = under_way; // its first completion's, as flags; a notification may come behind it
+    int result = under_way; // of its first completion, as `flags`
     unsigned flags = 0;
-    bool brings_descriptor = false; // its result is one, which a fiber must take or close
+    bool brings_descriptor = false; // the result is a descriptor: a fiber must take or close it
     cancel_request cancel{};
 };
 
-// The withdraw of every operation: asks the kernel to cancel it, and says `pending`, for its last
+// The withdraw of every operation: asks the kernel to cancel it, and says `pending`, since its last
 // completion is still to come.
 withdrawal withdraw_operation(waiter& w, wake_reason why) noexcept;
 

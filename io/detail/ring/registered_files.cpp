@@ -12,10 +12,10 @@ namespace {
 
 constexpr int most_files = 65'536;
 
-// IORING_FEAT_RW_ATTR (6.14), for what came with 6.13 and has no flag of its own: before, a file
-// taken out of the table was let go only when every operation begun before on any registered file
-// was over ("io_uring/rsrc: get rid of per-ring io_rsrc_node list"). One idle client then kept all
-// connections open that its server had closed.
+// IORING_FEAT_RW_ATTR (6.14). The change that is needed came with 6.13 and has no flag of its own
+// ("io_uring/rsrc: get rid of per-ring io_rsrc_node list"). Before, the kernel let a file that was
+// taken out of the table go only when each operation begun before on any registered file was over.
+// One idle client then kept all connections open that its server had closed.
 constexpr unsigned files_go_at_once = 1U << 16;
 
 } // namespace
@@ -72,7 +72,7 @@ void registered_files::take_out(int slot) noexcept {
     --count_;
     try {
         free_.push_back(slot);
-    } catch (const std::bad_alloc&) { // this run does without the slot
+    } catch (const std::bad_alloc&) { // this run does not use the slot again
     }
 }
 

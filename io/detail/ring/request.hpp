@@ -14,15 +14,15 @@ struct sqe_request : link {
     void (*prepare)(sqe_request&, io_uring_sqe&) noexcept = nullptr; // fills in the entry
 };
 
-// Asks the kernel to cancel an operation, or a receive that stands.
+// Asks the kernel to cancel an operation or a standing receive.
 struct cancel_request : sqe_request {
     std::uint64_t target = 0; // the user_data of the entry that is to be cancelled
     std::uint64_t number = 0; // of that entry: entries that were filled in before have lower ones
 };
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept;
 
-// Gets completions that no fiber waits for: those of the ring's own operations, and of receives
-// that stand.
+// Gets the completions that no fiber waits for: of the ring's own operations and of standing
+// receives.
 struct completion_target {
     void (*complete)(completion_target&, int result, unsigned flags) noexcept = nullptr;
 };

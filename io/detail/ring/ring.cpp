@@ -14,12 +14,13 @@ namespace creel::io::detail {
 namespace {
 
 // No wait is longer, so that a surprise of clocks or signals cannot hang the loop for good. A
-// timeout that stands in the ring costs nothing; one given to each wait reads the clock each time.
+// timeout that is always in the ring costs nothing; a timeout for each wait would read the clock
+// each time.
 __kernel_timespec longest_wait{.tv_sec = 10, .tv_nsec = 0};
 
 // Valgrind runs one thread at a time, and does not know (3.19) that io_uring_enter may sleep: all
-// other threads would stand still. So the thread sleeps in ppoll, and not for long: the ring does
-// not end that for a completion that waits for its thread to enter the kernel (DEFER_TASKRUN).
+// other threads would stand still. So the thread sleeps in ppoll. It does not sleep long, since a
+// completion that waits for the thread to enter the kernel (DEFER_TASKRUN) does not end that sleep.
 int enter_in_valgrind(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
                       sigset_t* argument, std::size_t bytes) {
     if (wait_for == 0)
@@ -125,15 +126,16 @@ void ring::end() noexcept {
     do
         wait_briefly();
     while (held_ != 0 || !requests_.empty() || !cancels_.empty());
-    // Only now, for until here a node may be about a record that this ring still works on.
+    // Not before: until here a node may be about a record that this ring still works on.
     inbox_->owner_ends();
     inbox_->deliver();
     CREEL_ASSERT(kernel_->buffers_out() == 0, "a provided buffer outlives the run of its ring");
-    CREEL_ASSERT(late_descriptors_ == 0, "a connection that nobody took outlives its ring");
+    CREEL_ASSERT(late_descriptors_ == 0, "a connection that no fiber took outlives its ring");
 }
 
 ring_statistics ring::statistics() const noexcept {
     ring_statistics all = counters_;
+    all.operations_submitted = numbered_ - receives_numbered_;
     all.operations_in_flight = held_ - own_held_;
     all.registered_files = kernel_->files().count();
     all.late_descriptors = late_descriptors_;

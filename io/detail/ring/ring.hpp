@@ -1,7 +1,7 @@
 // The ring of one thread: an io_uring, as the poller of that thread's scheduler.
 //
 // Six verbs. perform() submits an operation and parks its fiber: the only function that submits for
-// fibers. request() submits what no fiber waits for: a cancel, a receive that stands.
+// fibers. request() submits entries that no fiber waits for: a cancel, a standing receive.
 // reap() is the only loop that looks at completions; it makes fibers ready and runs no user code.
 // poll() and wait_until() are the scheduler's, wake() is for every thread. end() takes the ring
 // down.
@@ -11,8 +11,8 @@
 // ring.cpp begins and ends the ring, ring_submission.cpp hands entries to the kernel, ring_poll.cpp
 // has the rounds: cancels, completions, waits.
 //
-// The kernel works on this ring only while its thread is in io_uring_enter (DEFER_TASKRUN), so all
-// of this is single-threaded but what is marked.
+// The kernel works on this ring only while its thread is in io_uring_enter (DEFER_TASKRUN). So all
+// of this is for that one thread, except for the functions that are marked.
 #pragma once
 
 #include <creel/fibers/assert.hpp>
@@ -67,23 +67,24 @@ public:
         io_uring_sqe& entry = next_entry();
         prepare(entry);
         entry.user_data = tagged(op);
-        op.cancel.number = ++counters_.operations_submitted;
-        // A cancel of an operation is always `pending`, so the reason tells nothing: only the
-        // operation's own last completion ends this.
+        op.cancel.number = ++numbered_;
+        // The withdraw of an operation always says `pending`. So the reason tells nothing: only the
+        // operation's own last completion ends this park.
         static_cast<void>(park(op));
     }
 
-    // Queues a request that gets its entry with the next poll or wait, in order, cancels after all
-    // others; or takes it back.
+    // Queues a request. It gets its entry with the next poll or wait, in order; cancels come after
+    // all other requests.
     void request(sqe_request& r) noexcept { requests_.push(r); }
     void request(cancel_request& r) noexcept { cancels_.push(r); }
+    // Takes a request back that has no entry yet.
     static void retract(sqe_request& r) noexcept {
         if (r.linked())
             r.unlink();
     }
 
-    // Asks the kernel to cancel; the last completion comes all the same. Idempotent, and nothing
-    // once that has come.
+    // Asks the kernel to cancel the operation; its last completion comes all the same. Does nothing
+    // the second time, or after the result has come.
     void cancel(operation& op) noexcept;
 
     [[nodiscard]] static std::uint64_t tagged(const operation& op) noexcept {
@@ -100,16 +101,21 @@ public:
     [[nodiscard]] connect_lines& connects() noexcept { return connects_; }
     [[nodiscard]] registered_files& files() noexcept { return kernel_->files(); }
 
-    // False: there are no buffers to be had for them, or the kernel is too old, or known bad, or
-    // that could not be tried now.
+    // False: there are no buffers for standing receives, or the kernel is too old, or it misses
+    // ends (hangup_probe.hpp), or that could not be tried now.
     [[nodiscard]] bool receives_may_stand() noexcept;
     void receive_stands(bool begins) noexcept {
         counters_.receives_standing += begins ? 1U : ~0ULL;
     }
+    // The number of a standing receive whose entry is filled in now, for its cancel_request.
+    [[nodiscard]] std::uint64_t number_of_receive() noexcept {
+        ++receives_numbered_;
+        return ++numbered_;
+    }
     [[nodiscard]] receive_buffers& buffers() noexcept { return kernel_->buffers(); }
 
-    // Blocks the thread until the kernel has completed something. For what completes soon. Not
-    // within reap().
+    // Blocks the thread until the kernel has completed something: only for an entry that completes
+    // soon. Not within reap().
     void wait_briefly() noexcept;
     [[nodiscard]] bool is_reaping() const noexcept { return reaping_; }
 
@@ -120,8 +126,8 @@ public:
     // Cancels and reaps all that the kernel still holds. No fiber may wait here any more.
     void end() noexcept;
     [[nodiscard]] bool ending() const noexcept { return ending_; }
-    // After end(): for the thread's next run; null if the kernel has refused it something. Only the
-    // destructor may follow.
+    // For the thread's next run; null if the kernel has refused something. Only after end(), and
+    // before the destructor.
     [[nodiscard]] std::unique_ptr<kernel_ring> give_up_kernel() noexcept;
 
     [[nodiscard]] ring_statistics statistics() const noexcept;
@@ -177,8 +183,12 @@ private:
     const unsigned entries_; // of the submission queue, a power of two
     unsigned tail_;          // of the submission queue; the kernel learns it at each enter
     unsigned enter_flags_ = 0;
-    unsigned held_ = 0;             // entries handed out less last completions reaped
-    std::uint64_t handed_over_ = 0; // operations with higher numbers the kernel may not have yet
+    unsigned held_ = 0; // entries handed out less last completions reaped
+    // Operations and standing receives have numbers, in the order in which their entries are filled
+    // in: an entry must be with the kernel before its cancel.
+    std::uint64_t numbered_ = 0;
+    std::uint64_t receives_numbered_ = 0; // standing receives among them
+    std::uint64_t handed_over_ = 0;       // all with this number or a lower one are with the kernel
     unsigned late_descriptors_ = 0;
     enter_function enter_;
     circle<sqe_request> requests_;
@@ -189,12 +199,12 @@ private:
     descriptor_table descriptors_{};
     supervisor* supervisor_ = nullptr;
     own_operation wake_read_{};
-    std::uint64_t wake_count_ = 0; // what the wake read reads
+    std::uint64_t wake_count_ = 0; // the wake read reads into it
     own_operation heartbeat_{};
     unsigned own_held_ = 0; // how many of these two are counted in held_
     bool ending_ = false;
     bool reaping_ = false;
-    bool refused_ = false; // the kernel did not take what it was given, if only at first
+    bool refused_ = false; // the kernel did not take an entry, at least not at once
     wake_signal wake_signal_;
     std::shared_ptr<ring_inbox> inbox_;
     ring_statistics counters_{};

@@ -1,4 +1,8 @@
 // The rounds of a ring: requests and cancels go to the kernel, completions come back.
+//
+// The way of a cancel: it is queued (cancels_), waits until the kernel would find its operation
+// (kernel_finds_cancelled()), gets an entry (serve_cancels()), and is handed over. Its own
+// completion, 0, ENOENT or EALREADY, decides nothing, and often comes first.
 #include <creel/io/detail/ring/ring.hpp>
 
 #include <algorithm>
@@ -6,6 +10,7 @@
 #include <ctime>
 
 namespace creel::io::detail {
+
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
     io_uring_prep_cancel64(&entry, static_cast<cancel_request&>(r).target, 0);
     entry.user_data = ring::ignored;
@@ -18,17 +23,18 @@ void ring::serve_requests() noexcept {
     }
 }
 
-// An operation whose descriptor was ready when its poll was armed is in no table of the kernel's
-// until its task work has run (IO_APOLL_READY in io_uring/poll.c): a cancel would not find it, and
-// if another took the data meanwhile, it would wait for good. If no task work is left, each that
-// was submitted before is in a table or has completed; a wake that comes now leaves it there.
+// If the descriptor of an operation is ready when the kernel arms its poll, the operation is in no
+// table until its task work has run (IO_APOLL_READY in io_uring/poll.c). A cancel would not find
+// it; and if another operation took the data meanwhile, it would wait for good. When no task work
+// is left, each operation that was handed over is in a table or has completed. A wake that comes
+// after that leaves it in its table.
 bool ring::kernel_finds_cancelled() noexcept {
     return cancels_.newest() <= handed_over_ &&
            (IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_TASKRUN) == 0;
 }
 
-// Until that is so, or the kernel takes nothing, or peers make work as fast as it is done. Returns
-// how many completions it has delivered.
+// Enters the kernel until that is so. Gives up if the kernel takes no entries, or after 16 times,
+// if peers make work as fast as it is done. Returns how many completions it has delivered.
 unsigned ring::catch_up() noexcept {
     unsigned delivered = 0;
     for (int i = 0; i < 16 && !cancels_.empty() && !kernel_finds_cancelled(); ++i) {
@@ -40,8 +46,8 @@ unsigned ring::catch_up() noexcept {
     return delivered;
 }
 
-// Fills what room there is, and says how many it took: without handing over, see poll(). Behind all
-// other requests, for one may submit what is to be cancelled.
+// Gives entries to as many cancels as there is room for, and returns how many; it hands none over.
+// Not while other requests wait, since one of them may submit what is to be cancelled.
 unsigned ring::serve_cancels() noexcept {
     unsigned taken = 0;
     if (requests_.empty() && !cancels_.empty() && kernel_finds_cancelled())
@@ -53,8 +59,8 @@ unsigned ring::serve_cancels() noexcept {
 }
 
 void ring::cancel(operation& op) noexcept {
-    // A completed one is woken, and its fiber about to leave the stack that it lies on: a request
-    // queued now would be there still when that stack is something else.
+    // A completed operation is woken, and its fiber is about to leave the stack that it lies on. A
+    // request queued now would still be queued when that memory is something else.
     if (op.cancel.prepare != nullptr || op.result != operation::under_way)
         return;
     op.cancel.target = tagged(op);
@@ -80,7 +86,7 @@ unsigned ring::reap() noexcept {
                 op.flags = done.flags;
                 if (op.brings_descriptor && done.res >= 0) [[unlikely]]
                     ++late_descriptors_;
-            } // else a notification, which comes behind the result (IORING_CQE_F_NOTIF)
+            } // else this is a notification, which comes behind the result (IORING_CQE_F_NOTIF)
             if ((done.flags & IORING_CQE_F_MORE) != 0)
                 continue;
             ++counters_.operations_completed;
@@ -92,11 +98,11 @@ unsigned ring::reap() noexcept {
                 static_cast<std::uintptr_t>(data & ~tag_mask));
             target.complete(target, done.res, done.flags);
         } else if (data == wake_signal::message) {
-            ++held_; // which it had no part in
+            ++held_; // it is the completion of no entry
             wake_signal_.message_reaped();
             serve_other_threads();
         }
-        // Else a cancel's own completion: 0, ENOENT and EALREADY all decide nothing.
+        // Else this is a cancel's own completion.
     }
     if (first != end)
         io_uring_smp_store_release(cq.khead, end);
@@ -107,8 +113,8 @@ unsigned ring::reap() noexcept {
 
 void ring::poll() noexcept {
     serve_requests();
-    // What was cancelled leaves the kernel's table when its completion is made, and must be gone
-    // before the next ones are looked for.
+    // A cancelled operation leaves the kernel's table when its completion is made. It must be gone
+    // before the kernel looks for the next ones.
     unsigned cancels = 0;
     do {
         catch_up();
@@ -117,7 +123,7 @@ void ring::poll() noexcept {
             IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
         if (unsubmitted() != 0 || kernel_wants != 0) {
             if ((kernel_wants & IORING_SQ_CQ_OVERFLOW) != 0) {
-                // The kernel moves what has overflown into the room we make.
+                // The kernel moves the overflown completions into the room that this makes.
                 ++counters_.overflows;
                 reap();
             }
@@ -131,14 +137,14 @@ void ring::poll() noexcept {
 }
 
 void ring::wait_until(time_point deadline) noexcept {
-    attend(); // also before: what ran since the last poll may have begun a shutdown
+    attend(); // also before the wait: what ran since the last poll may have begun a shutdown
     if (reap() != 0)
         return;
     serve_requests();
     if (supervisor_ != nullptr)
         deadline = std::min(deadline, supervisor_->deadline);
-    // With the wake read not handed to the kernel, or fibers waiting for room, it must not sleep;
-    // nor with completions that have overflown, which poll() takes in and counts.
+    // It must not sleep if the wake read is not with the kernel, if fibers wait for room, or if
+    // completions have overflown, which poll() takes in and counts.
     const unsigned overflown = IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
     if (!requests_.empty() || !cancels_.empty() || !room_waiters_.empty() || overflown != 0) {
         poll();
@@ -148,7 +154,7 @@ void ring::wait_until(time_point deadline) noexcept {
         enter(1, IORING_ENTER_GETEVENTS, nullptr, 0);
     } else {
         const time_point t = now();
-        if (deadline <= t) { // first, for the difference overflows where that is time_point::min()
+        if (deadline <= t) { // first: with time_point::min() the difference would overflow
             poll();
             return;
         }
@@ -180,7 +186,7 @@ void ring::wait_briefly() noexcept {
 }
 
 // CLOCK_MONOTONIC_COARSE is the steady clock as of the last timer tick: 5 ns to read instead of 24.
-// Its resolution is a tick, 10 ms on a kernel of 100 Hz, which is too coarse.
+// Its resolution is a tick: 10 ms on a kernel of 100 Hz, which is too coarse.
 time_point ring::coarse_now() noexcept {
     static const bool fine_enough = [] {
         timespec tick{};

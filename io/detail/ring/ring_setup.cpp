@@ -22,22 +22,22 @@ namespace {
 
 constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twice that
 
-// For locked memory, each pause twice the one before. On a busy machine with rings of 8 MiB that
-// ended together the first can be had again after 30 ms (median).
+// While there is no locked memory. Each pause is twice the one before. On a busy machine, with 8
+// MiB of rings that ended together, the first ring could be had again after 30 ms (median).
 constexpr std::chrono::milliseconds first_memory_pause{1};
 constexpr std::chrono::milliseconds longest_memory_pause{64};
 
 std::atomic<unsigned> withheld{0}; // newer_features, ored
 
-// A ring may get the addresses of an ended one's queues. The kernel orders the two, but by system
-// calls of liburing's own that TSan does not see; this tells it (release as one closes, acquire as
-// one opens).
+// A ring may get the addresses of the queues of a closed ring. The kernel orders the two, but by
+// system calls of liburing's own that TSan does not see. This counter tells TSan: a release when a
+// ring closes, an acquire when one opens.
 std::atomic<unsigned> rings_closed{0};
 
 constexpr unsigned register_send_msg_ring = 31; // IORING_REGISTER_SEND_MSG_RING: newer than
                                                 // liburing 2.3
 
-// 0 or an error number.
+// Returns 0 or an error number.
 int try_message(int ring_descriptor, std::uint64_t user_data) noexcept {
     io_uring_sqe entry{};
     entry.opcode = IORING_OP_MSG_RING; // and IORING_MSG_DATA, which is 0
@@ -52,8 +52,8 @@ int first_number_in(const char* file) {
     return value;
 }
 
-// The kernel asks for CAP_SYS_ADMIN in the first user namespace, which is the one that maps all
-// ids.
+// The kernel asks for CAP_SYS_ADMIN in the first user namespace, which is the only one that maps
+// all ids.
 bool is_administrator() {
     unsigned inside = 0;
     unsigned outside = 0;
@@ -94,7 +94,7 @@ ring_sizes within_limits(ring_sizes wanted) noexcept {
     return s;
 }
 
-// Leaves a size alone that is no larger than the smallest.
+// A size that is no larger than the smallest stays.
 ring_sizes halved(ring_sizes s) {
     return {std::max(s.submissions / 2, std::min(s.submissions, smallest_ring.submissions)),
             std::max(s.completions / 2, std::min(s.completions, smallest_ring.completions))};
@@ -102,7 +102,7 @@ ring_sizes halved(ring_sizes s) {
 
 int open_sized(io_uring& uring, ring_sizes sizes) noexcept {
     io_uring_params parameters{};
-    // All of them are in Linux 6.1, creel's oldest, so there is nothing to fall back to.
+    // Linux 6.1, the oldest that creel supports, has all of them. So there is no fallback.
     parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP |
                        IORING_SETUP_CQSIZE;
@@ -164,8 +164,8 @@ std::string text_of(const refusal& r) {
 int open_uring(io_uring& uring, unsigned entries, io_uring_params& parameters) noexcept {
     const int result = io_uring_queue_init_params(entries, &uring, &parameters);
     static_cast<void>(rings_closed.load(std::memory_order_acquire));
-    // The queues are shared memory: what a forked child writes there, the kernel would carry out in
-    // the parent.
+    // The queues are shared memory: the kernel would carry out in the parent the entries that a
+    // forked child writes.
     if (result == 0)
         static_cast<void>(io_uring_ring_dontfork(&uring));
     return result;
@@ -187,11 +187,11 @@ void set_up_ring(io_uring& uring, ring_sizes wanted, bool at_once) {
         result < 0)
         throw_error(-result, explained(-result, "io_uring_setup"));
 
-    // Saves the kernel a lookup of the descriptor at each enter. Where it is refused the ring
+    // Saves the kernel a lookup of the descriptor at each enter. If the kernel refuses, the ring
     // works all the same.
     static_cast<void>(io_uring_register_ring_fd(&uring));
 
-    // The first enter comes where nobody can throw, so a refusal is looked for now.
+    // The first enter of the run cannot throw, so this looks for a refusal now.
     const unsigned flags = uring.enter_ring_fd != uring.ring_fd ? IORING_ENTER_REGISTERED_RING : 0U;
     const int entered = io_uring_enter(static_cast<unsigned>(uring.enter_ring_fd), 0, 0,
                                        flags | IORING_ENTER_GETEVENTS, nullptr);
@@ -220,7 +220,7 @@ bool is_withheld(newer_feature f) noexcept {
 }
 
 bool kernel_sends_messages() noexcept {
-    // A kernel that has it looks for the ring; one that has not says EINVAL, a filter EPERM.
+    // A kernel that has it looks for the ring. A kernel without it says EINVAL, a filter EPERM.
     static const bool sends = try_message(-1, 0) == EBADF;
     return sends;
 }

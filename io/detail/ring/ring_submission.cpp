@@ -50,19 +50,19 @@ int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t b
     ++counters_.enters;
     const int result = enter_(static_cast<unsigned>(uring_.enter_ring_fd), to_submit, wait_for,
                               flags | enter_flags_, static_cast<sigset_t*>(argument), bytes);
-    // EINTR, ETIME: the caller looks at the queues either way. EAGAIN, EBUSY: the kernel has no
-    // memory, or wants its completions reaped first; what it did not take stays queued.
+    // EINTR, ETIME: the caller looks at the queues in any case. EAGAIN, EBUSY: the kernel has no
+    // memory, or wants its completions reaped first; the entries that it did not take stay queued.
     if (result == -EAGAIN || result == -EBUSY) [[unlikely]]
         refused_ = true;
     else if (result < 0 && result != -EINTR && result != -ETIME) [[unlikely]]
         enter_failed(-result);
     if (unsubmitted() == 0) [[likely]]
-        handed_over_ = counters_.operations_submitted;
+        handed_over_ = numbered_;
     return result;
 }
 
-// Submits, and completes what is ready. The kernel stops at so many completions, but not below 20
-// (IO_LOCAL_TW_DEFAULT_MAX); that it would wait for them the timeout of zero prevents.
+// Submits, and completes what is ready. The kernel goes on to this many completions, or to 20
+// (IO_LOCAL_TW_DEFAULT_MAX) if that is more. The timeout of zero keeps it from waiting for them.
 void ring::enter_for(unsigned completions) noexcept {
     static __kernel_timespec no_time{};
     io_uring_getevents_arg argument{};
@@ -82,7 +82,7 @@ bool ring::flush() noexcept {
 
 void ring::make_room() {
     while (!has_room()) {
-        // The kernel refuses submissions until its completions are taken, or for want of memory.
+        // The kernel takes no entries while it has no memory or its completions are not reaped.
         poll();
         if (has_room())
             return;

@@ -12,8 +12,8 @@
 namespace creel::io::detail {
 namespace {
 
-// A connection that failed before it was accepted; the next may be well. accept(2), "Error
-// handling", lists them.
+// The connection failed before it was accepted; the next one may be sound. accept(2), "Error
+// handling", lists these errors.
 bool concerns_one_connection(int error_number) noexcept {
     switch (error_number) {
     case ECONNABORTED:
@@ -49,25 +49,21 @@ acceptor* acceptor::adopt(owned_fd fd) {
     return made;
 }
 
-// The kernel wakes one accept for each connection (EPOLLEXCLUSIVE, as of io_uring's accept). If
-// that one ends without having looked, for it was cancelled or lacks a descriptor, the connection
-// stays in the backlog and no other accept would hear of it. So it has another look: that one's
-// accept is cancelled and made anew. Whoever was asked to look and does not get to it asks the
-// next.
-struct acceptor::look {
+// Of one call of accept().
+struct acceptor::owed_look {
     acceptor& at;
     bool owed = false;
 
-    ~look() {
+    ~owed_look() {
         if (owed)
-            at.pass_on();
+            at.hand_on();
     }
 };
 
 owned_fd acceptor::accept() {
     ring& r = use_here("accept");
     descriptor_call here{*this};
-    look mine{*this};
+    owed_look look{*this};
     for (;;) {
         check_cancel();
         if (!r.has_room()) [[unlikely]]
@@ -77,12 +73,12 @@ owned_fd acceptor::accept() {
         operation op{accept_kind, r, fd()};
         op.brings_descriptor = true;
         here.waits = &op;
-        nobody_else_waits_ = false;
+        no_other_waits_ = false;
         r.perform(op, [&](io_uring_sqe& entry) {
             io_uring_prep_accept(&entry, fd(), nullptr, nullptr, SOCK_CLOEXEC);
         });
         here.waits = nullptr;
-        mine.owed = op.result < 0;
+        look.owed = op.result < 0;
         if (op.result >= 0) [[likely]]
             return owned_fd{op.take_descriptor()};
         if (op.was_cancelled())
@@ -90,15 +86,15 @@ owned_fd acceptor::accept() {
         if (closing())
             throw_error(EBADF,
                         "accept on " + local_name(fd()) + ": closed while accept was waiting");
-        // ECANCELED: by pass_on(), to look again.
+        // ECANCELED: another call has handed its look on to this one.
         if (op.result != -ECANCELED && !concerns_one_connection(-op.result))
             throw_error(-op.result, "accept on " + local_name(fd()));
     }
 }
 
-void acceptor::pass_on() noexcept {
+void acceptor::hand_on() noexcept {
     pollfd backlog{.fd = fd(), .events = POLLIN, .revents = 0};
-    if (closing() || nobody_else_waits_ || ::poll(&backlog, 1, 0) != 1)
+    if (closing() || no_other_waits_ || ::poll(&backlog, 1, 0) != 1)
         return;
     operation* another = nullptr;
     for_each_use([&another](const descriptor_use& u) {
@@ -108,7 +104,7 @@ void acceptor::pass_on() noexcept {
         if (op->result == operation::under_way && op->cancel.prepare == nullptr)
             another = op;
     });
-    nobody_else_waits_ = another == nullptr;
+    no_other_waits_ = another == nullptr;
     if (another != nullptr)
         another->on->cancel(*another);
 }

@@ -1,6 +1,19 @@
-// The record behind a listener. Each fiber that waits in accept() has one accept with the kernel,
-// so what nobody waits for stays in the kernel's backlog: a multishot accept would take all of it,
-// and every descriptor with it, before it could be stopped.
+// The record behind a listener. Each fiber that waits in accept() has one accept operation with the
+// kernel. So a connection that no fiber waits for stays in the kernel's backlog. (A multishot
+// accept would take the whole backlog, and a descriptor for each, before it could be stopped.)
+//
+// The kernel wakes one accept operation for each connection (EPOLLEXCLUSIVE, as io_uring's accept
+// polls). If that operation ends without a look at the backlog, since it was cancelled or there is
+// no descriptor, the connection stays there, and no other operation hears of it. So a call whose
+// operation has failed owes a look:
+//
+//     owes nothing ── 1 its operation fails ──► owes a look ── 2 ──► owes nothing
+//                                                   └─────────── 3 ──► has handed on
+//
+//   1 accept()   by a cancel, by an error, or by 3 of another call
+//   2 accept()   its next operation brings a connection
+//   3 hand_on()  the call ends without a connection. If there is one in the backlog, another call's
+//                operation is cancelled. That is 1 of the other call, which then operates anew.
 #pragma once
 
 #include <creel/io/detail/descriptor/descriptor.hpp>
@@ -12,21 +25,21 @@ public:
     // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
     static acceptor* adopt(owned_fd fd);
 
-    // A connected descriptor. Parks: until there is one, first come first served. Cancel: yes,
-    // then none was taken. Throws: std::system_error.
+    // A connected descriptor. Parks: until there is one, first come first served. Cancel: yes, then
+    // none was taken. Threads: those of the ring. Throws: cancelled, std::system_error.
     [[nodiscard]] owned_fd accept();
 
 private:
     explicit acceptor(int fd) noexcept : descriptor(kind, fd) {}
     ~acceptor() = default;
 
-    struct look;
-    void pass_on() noexcept;
+    struct owed_look;
+    void hand_on() noexcept;
 
     static void let_go(descriptor& d, creel::inbox_node& done) noexcept;
     static const descriptor_kind kind;
 
-    bool nobody_else_waits_ = false; // as pass_on() has found, and no accept has come since
+    bool no_other_waits_ = false; // hand_on() has found that, and no accept has begun since
 };
 
 } // namespace creel::io::detail

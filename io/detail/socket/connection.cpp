@@ -32,8 +32,8 @@ constexpr waiter_kind kinds[] = {{&withdraw_operation, &describe_recv, true},
 constexpr const char* names[] = {"recv", "send"};
 constexpr const char* verbs[] = {"receive", "send"};
 
-// Says that the connection is no more. EPIPE does not: whoever sends is told so too after an end
-// that the peer has sent in order.
+// The connection has broken. EPIPE does not tell that: a send gets it, too, after the peer has sent
+// its end in order.
 bool says_broken(int error_number) noexcept {
     switch (error_number) {
     case ECONNRESET:
@@ -59,9 +59,9 @@ void two_fibers_at_once(const char* verb, int fd) noexcept {
     assertion_failed(verb, text.c_str(), std::source_location::current());
 }
 
-// A descriptor is entered in the ring's file table once it has carried so many operations: the
-// kernel's fget() and fput() were 1.7% of an echo server's CPU time at 64 connections, and the two
-// system calls that save them are dear to a connection that is over after a request or two.
+// A descriptor is entered in the ring's file table after this many operations. The kernel's fget()
+// and fput() were 1.7% of an echo server's CPU time at 64 connections. But the two system calls
+// that save them cost a connection too much that is over after a request or two.
 constexpr unsigned operations_before_registration = 64;
 
 const descriptor_kind connection::kind{"stream", &connection::end_own, &connection::let_go,
@@ -101,7 +101,9 @@ connection::outcome connection::operate(ring& r, descriptor_use& here, std::uint
     return {op.result, op.was_cancelled()};
 }
 
-// Each wait but that for the bytes leads back to the start, for the stream may close meanwhile.
+// check_cancel(), receive() and make_room() may park, and the stream may close meanwhile. So after
+// each of them the loop comes to the look at closing() before it makes an operation: after the
+// latter two it begins anew.
 template <connection::direction Way>
 std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t data,
                                  std::size_t size_bytes, unsigned flags) {
@@ -126,8 +128,8 @@ std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t d
                 r.make_room();
                 continue;
             }
-            // Without the poll first the kernel tries, in vain, what a parked receiver is known to
-            // lack; a nonblocking descriptor waits only in the poll.
+            // The kernel polls first if a try is known to be in vain: the socket holds no data. On
+            // a nonblocking descriptor it waits only if it polls first.
             const bool poll_first = is_nonblocking || (Way == receiving && !holds_data_);
             done = operate<Way>(r, here, data, size_bytes, flags, poll_first);
             if (done.result > 0) [[likely]] {
@@ -163,10 +165,10 @@ template <connection::direction Way>
     throw_error(-result, what);
 }
 
-// The kernel tells how a connection broke once, to the operation that looks first (sock_error() in
+// The kernel tells once how a connection broke, to the operation that looks first (sock_error() in
 // include/net/sock.h). If that is a send, the receive finds a plain end, and its caller would take
-// a stream that was cut for a whole one. That send has completed before, so that it is in the list
-// with its result, if its fiber has not run yet.
+// a broken stream for a whole one. The send has completed before the receive. So either its fiber
+// has run, and broken_ is known, or it is still in the list, with its result.
 void connection::check_whole() {
     if (broken_ == 0)
         for_each_use([this](const descriptor_use& u) {
@@ -180,8 +182,9 @@ void connection::check_whole() {
         throw_error(broken_, "recv from " + peer_name(fd()));
 }
 
-// No MSG_WAITALL in either direction. It would hide a reset that comes after a part: the error is
-// spent with the part's completion, and the next operation is not told of it.
+// No MSG_WAITALL in either direction. It would hide a reset that comes after a part of the bytes:
+// the kernel completes the operation with the part, and does not tell the next operation of the
+// error.
 template <connection::direction Way>
 void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
     ring& r = use_here(names[Way]);
@@ -233,8 +236,8 @@ void connection::register_with(ring& r) noexcept {
         slot_ = r.files().enter(fd());
 }
 
-// The slot holds the file open, and with it the connection. It goes with its ring's end, too. No
-// entry may name it any more that the kernel has not yet taken: it may soon be another stream's.
+// The slot holds the file open, and with it the connection; the end of the ring frees it, too. No
+// entry that the kernel has not yet taken may name the slot: it may soon be another stream's.
 void connection::unregister() noexcept {
     operations_ = 0;
     const int slot = std::exchange(slot_, -1);
@@ -257,8 +260,8 @@ void connection::share(const char* call) {
     standing_.stop_now();
 }
 
-// Bytes that the ring has taken in and no recv has asked for are bytes that the program did not
-// read, for which close(2) sends a reset. (A Unix socket has no such option: its peer sees a plain
+// Bytes that the ring has received and no recv has taken are bytes that the program did not read:
+// close(2) sends a reset for such bytes. (A Unix socket has no such option: its peer sees a plain
 // end.)
 void connection::destroy(descriptor& d) noexcept {
     auto& self = static_cast<connection&>(d);

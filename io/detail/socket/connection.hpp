@@ -10,7 +10,7 @@
 
 namespace creel::io::detail {
 
-// Ends the process: a second fiber came to `verb` ("receive", "send") on that stream.
+// Ends the process: two fibers `verb` ("receive", "send") on that stream at once.
 [[noreturn]] void two_fibers_at_once(const char* verb, int fd) noexcept;
 
 class connection final : public descriptor {
@@ -27,12 +27,12 @@ public:
     // Its slot in the file table of its ring, or -1.
     [[nodiscard]] int slot() const noexcept { return slot_; }
 
-    // Until the next recv the caller may receive from the descriptor; what has been received
-    // already stays here. Parks: as come_here(). Threads: as recv, or any before its first use.
+    // Until the next recv the caller may receive from the descriptor; bytes that have been received
+    // already stay here. Parks: as come_here(). Threads: as recv, or any before its first use.
     void share(const char* call);
-    // Bytes received that no recv has had yet.
+    // Bytes received that no recv has taken yet.
     [[nodiscard]] std::size_t pending() const noexcept { return standing_.pending(); }
-    // An error that the kernel has told and no recv has had yet, once; or 0.
+    // An error that the kernel has told and no recv has thrown yet; or 0. It is returned once.
     [[nodiscard]] int take_error() noexcept { return standing_.take_error(); }
 
 private:
@@ -61,10 +61,10 @@ private:
     template <direction Way>
     [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
                                            unsigned flags);
-    // Returns if it is to be tried again.
+    // Throws the error in words; returns if the operation is to be made again.
     template <direction Way>
     void explain(int result, bool was_cancelled);
-    // Of a recv that found the end. Throws: std::system_error, if the connection broke.
+    // For a recv that found the end. Throws: std::system_error if the connection broke.
     void check_whole();
 
     void register_with(ring& r) noexcept;
@@ -75,11 +75,12 @@ private:
     static void destroy(descriptor& d) noexcept;
     static const descriptor_kind kind;
 
-    bool busy_[2] = {false, false}; // by direction: the rule of streams, one operation of each
+    bool busy_[2] = {false, false}; // by direction: a stream has at most one operation of each
     bool holds_data_ = false;       // the last receive left data in the socket
-    int broken_ = 0;                // the error that says how the connection broke, told already
-    unsigned operations_ = 0;       // on its ring, as far as that is of interest
-    int slot_ = -1;                 // in the file table of its ring
+    int broken_ =
+        0; // the error number by which the connection broke; 0: it has not, as far as is known
+    unsigned operations_ = 0; // on its ring; not counted after the registration
+    int slot_ = -1;           // in the file table of its ring
     standing_receive standing_;
 };
 

@@ -47,8 +47,8 @@ standing_receive::standing_receive(connection& stream) noexcept : stream_(&strea
     member_.self = this;
     member_.ring_ends = [](ring_member& m) noexcept {
         standing_receive& self = *static_cast<membership&>(m).self;
-        const descriptor_call keep{*self.stream_}; // stop() may let the last one leave
-        self.stop(); // what is requested and not submitted yet has no completion
+        const descriptor_call keep{*self.stream_}; // stop() may let the last member leave
+        self.stop();                               // a request without an entry gets no completion
         self.carry_or_lose();
         if (!self.is_with_ring())
             self.leave_ring();
@@ -85,9 +85,9 @@ void standing_receive::caught_two() const noexcept {
 void standing_receive::end() noexcept {
     tell_receiver(-EBADF);
     stop();
-    // Or else the kernel would hold the socket open until the next poll, whoever needs the number
-    // or waits for the end. A receive that waits in the kernel's poll ends with the call that
-    // submits its cancel.
+    // Without this wait the kernel would hold the socket open until the next poll, while the peer
+    // waits for its end, or other code for the number. A receive that waits in the kernel's poll
+    // ends with the system call that submits its cancel.
     while (is_with_ring() && current_ring() == where_ && !where_->is_reaping() && !where_->ending())
         where_->wait_briefly();
 }
@@ -117,7 +117,7 @@ void standing_receive::let_go(inbox_node& done) noexcept {
 
 // 1
 void standing_receive::want() noexcept {
-    CREEL_ASSERT(state_ == state::single, "a receive that stands is wanted once");
+    CREEL_ASSERT(state_ == state::single, "a standing receive is wanted twice");
     state_ = state::wanted;
 }
 
@@ -147,6 +147,7 @@ void standing_receive::refuse() noexcept {
 void standing_receive::submitted() noexcept {
     CREEL_ASSERT(state_ == state::requested, "a receive gets an entry that is not requested");
     state_ = state::standing;
+    cancel_.number = where_->number_of_receive();
 }
 
 // 5
@@ -188,14 +189,14 @@ void standing_receive::leave_kernel(state next) noexcept {
         carry_or_lose();
     leave_ring();
     connection& stream = *stream_;
-    kept_.leave(); // of a stream that closes the last to leave destroys it; then nothing lets go
+    kept_.leave(); // destroys a stream that closes, if this is the last member; then done is null
     if (done != nullptr) {
         stream.unregister();
         done->deliver(*done);
     }
 }
 
-// In the reaper: runs no user code, and must not switch.
+// Within reap(): runs no user code, and must not switch.
 void standing_receive::completed(int result, unsigned flags) noexcept {
     if ((flags & IORING_CQE_F_BUFFER) != 0) {
         const unsigned id = flags >> IORING_CQE_BUFFER_SHIFT;
@@ -211,7 +212,7 @@ void standing_receive::completed(int result, unsigned flags) noexcept {
     if (held_.buffers() >
         most_held) // a peer that floods: the kernel takes up to 32 messages at a time
         static_cast<void>(held_.to_heap());
-    // The receiver looks again at what is there; if nothing is, it makes a receive of its own.
+    // A receiver that is told nothing looks again at what is here, or makes a single receive.
     if (receiver_ != nullptr && end_.exists())
         tell_receiver(end_.take());
     else
@@ -222,7 +223,7 @@ void standing_receive::completed(int result, unsigned flags) noexcept {
 void standing_receive::note_end(int result) noexcept {
     switch (result) {
     case -ECANCELED: // by stop()
-    case -ENOBUFS:   // all are out: the next receives do without
+    case -ENOBUFS:   // all buffers are out: the next receives are single
     case -EINTR:
     case -EAGAIN:
         break;
@@ -272,23 +273,23 @@ void standing_receive::hold(unsigned id, std::size_t size_bytes, std::size_t tak
 }
 
 std::ptrdiff_t standing_receive::take_held(std::span<std::byte> buffer) noexcept {
-    const std::size_t n = held_.take(buffer);
+    const auto n = static_cast<std::ptrdiff_t>(held_.take(buffer));
     if (!is_with_ring())
         leave_ring();
-    return static_cast<std::ptrdiff_t>(n);
+    return n;
 }
 
-// Where the buffers end with the ring, though the stream may go on.
+// The buffers end with the ring, and the stream may go on without it.
 void standing_receive::carry_or_lose() noexcept {
     if (held_.to_heap())
         return;
     held_.drop();
-    // For good: what came behind the gap is not to be taken for what was lost.
+    // For good: bytes that come behind the gap must not be taken for those that were lost.
     end_.set_for_good(-ENOMEM);
     ::shutdown(stream_->fd(), SHUT_RDWR);
 }
 
-// If no buffer of the ring is held any more. Not while this is with the ring.
+// If it holds no buffer of the ring. Not while this is with the ring.
 void standing_receive::leave_ring() noexcept {
     if (where_ == nullptr || held_.buffers() != 0)
         return;

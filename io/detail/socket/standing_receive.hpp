@@ -1,7 +1,7 @@
 // A receive that stays with the kernel from message to message (a multishot receive), for a stream
-// that carries short messages: it saves an entry and the kernel's arming of a poll for each. Long
-// messages are better received one by one, straight into the caller's buffer. Only for byte
-// streams: of datagrams one would run into the next, and one longer than a buffer would be cut.
+// that carries short messages: it saves an entry for each, and the kernel the arming of a poll.
+// Long messages are better received one by one, straight into the caller's buffer. Only for byte
+// streams: a datagram would run into the next one, and one longer than a buffer would be cut.
 //
 // Its states, and the function that makes each transition:
 //
@@ -54,15 +54,15 @@ public:
     standing_receive(const standing_receive&) = delete;
     standing_receive& operator=(const standing_receive&) = delete;
 
-    // Must the next recv come here?
+    // True if the next recv must come here.
     [[nodiscard]] bool concerned() const noexcept { return state_ > state::refused; }
 
-    // Bytes, or 0 at the end, or a negative error number; none: a single receive is to be made.
-    // Parks. Throws: cancelled.
+    // Bytes, or 0 at the end, or a negative error number; none: a single receive is to be made, and
+    // concerned() is false. Parks: until something comes. Cancel: yes. Throws: cancelled.
     [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
     receive(ring& r, descriptor_use& here, std::span<std::byte> buffer);
 
-    // What a single receive gave.
+    // After a single receive of this many bytes.
     void learn(std::size_t bytes) noexcept {
         if (bytes > longest_short_bytes || bytes == 0)
             short_ones_ = 0;
@@ -70,27 +70,29 @@ public:
             want();
     }
 
-    // Ends it, for the stream closes: before this returns, but where the ring delivers completions,
-    // soon. A fiber that waits is told. Must not switch.
+    // Ends it, since the stream closes: before this returns, or soon if the ring is delivering
+    // completions. A fiber that waits is told. Must not switch.
     void end() noexcept;
-    // Ends it before this returns: another reader will receive from the descriptor. Waits for the
-    // kernel, which has nothing else to wait for. If it stands, on the ring's thread.
+    // Ends it before this returns, since another reader will receive from the descriptor. Blocks
+    // until the kernel has cancelled it, which takes no time. Threads: that of the ring, if it
+    // stands.
     void stop_now() noexcept;
-    // Lets go of the ring it stands on, whose thread this is; then calls `done`, perhaps at once.
+    // Lets go of its ring; then delivers `done`, perhaps at once. Threads: that of the ring, or any
+    // after its end.
     void let_go(inbox_node& done) noexcept;
 
     [[nodiscard]] bool is(const descriptor_use& u) const noexcept { return &u == &kept_; }
-    // Bytes received that no recv has had yet.
+    // Bytes received that no recv has taken yet.
     [[nodiscard]] std::size_t pending() const noexcept { return held_.size_bytes(); }
-    // The error it ended with, once, if no recv has had it yet; else 0. The kernel does not tell it
-    // a second time.
+    // The error that it ended with, once, if no recv has thrown it yet; else 0. The kernel does not
+    // tell it a second time.
     [[nodiscard]] int take_error() noexcept { return end_.is_error() ? -end_.take() : 0; }
 
 private:
     static constexpr std::size_t longest_short_bytes = receive_buffers::buffer_bytes / 2;
     static constexpr unsigned short_before_standing = 8;
-    // A peer that sends ahead of its answers is common, one that floods is not to fill the pool.
-    // What is beyond goes to the heap.
+    // Buffers that one stream may hold. A peer that sends some messages ahead is common. A peer
+    // that floods must not fill the pool: further bytes go to the heap.
     static constexpr unsigned most_held = 4;
 
     // In this order: concerned() and is_with_ring() compare.

@@ -40,9 +40,9 @@ void* map(std::size_t bytes) noexcept {
     return memory != MAP_FAILED ? memory : nullptr;
 }
 
-// Not from malloc, which keeps what lies below a block that is still in use: so a slab's memory
-// goes back when the slab does. Aligned to its size; null without memory. The kernel joins
-// neighbours to one mapping, and where it has put one aligned, the next one mostly is, too.
+// Not from malloc, which keeps all memory below a block that is still in use. So the memory of a
+// slab goes back when the slab does. Aligned to its size; null without memory. The kernel joins
+// neighbours to one mapping, and behind an aligned mapping the next one is mostly aligned, too.
 void* map_slab(std::size_t bytes) noexcept {
     const auto misfit = [bytes](void* at) {
         return reinterpret_cast<std::uintptr_t>(at) & (bytes - 1);
@@ -62,7 +62,7 @@ void* map_slab(std::size_t bytes) noexcept {
 }
 
 void unmap_slab(void* slab, std::size_t bytes) noexcept {
-    // At vm.max_map_count the kernel cannot split a mapping: the address space is lost, then.
+    // At vm.max_map_count the kernel cannot split a mapping. Then only the address space is lost.
     if (::munmap(slab, bytes) != 0)
         ::madvise(slab, bytes, MADV_DONTNEED);
 }
@@ -84,12 +84,7 @@ void node_pool::unlink(size_class& c, slab& s) noexcept {
 }
 
 node_pool::~node_pool() {
-    for (std::size_t index = 0; index < classes_.size(); ++index) {
-        size_class& c = classes_[index];
-        while (free_node* f = c.warm) {
-            c.warm = f->next;
-            return_to_slab(f, index);
-        }
+    for (size_class& c : classes_) {
         while (slab* s = c.partial) {
             CREEL_ASSERT(s->used <= left_behind_, "a task outlived its scheduler");
             left_behind_ -= s->used;
@@ -100,7 +95,8 @@ node_pool::~node_pool() {
     }
 }
 
-void* node_pool::allocate_cold(std::size_t bytes, std::size_t index, std::uint32_t& granted) {
+void* node_pool::allocate(std::size_t bytes, std::uint32_t& granted) {
+    const std::size_t index = class_of(bytes);
     if (!recycle || index == class_bytes.size()) {
         granted = 0;
         return ::operator new(bytes);
@@ -142,22 +138,19 @@ void* node_pool::allocate_from_new_slab(std::size_t index) {
     return reinterpret_cast<std::byte*>(s) + header_bytes;
 }
 
-void node_pool::deallocate_cold(void* node, std::uint32_t granted, std::size_t index) noexcept {
+void node_pool::deallocate(void* node, std::uint32_t granted) noexcept {
     if (granted == 0)
         ::operator delete(node);
     else
-        return_to_slab(node, index);
+        return_to_slab(node, class_of(granted));
 }
 
 void node_pool::deallocate_unneeded(void* node, std::uint32_t granted) noexcept {
-    if (granted == 0)
+    if (granted == 0) {
         ::operator delete(node);
-    else
-        return_unneeded(node, class_of(granted));
-}
-
-// There is no need of the slab either, if this was its last node.
-void node_pool::return_unneeded(void* node, std::size_t index) noexcept {
+        return;
+    }
+    const std::size_t index = class_of(granted);
     size_class& c = classes_[index];
     const std::size_t empty_before = c.empty_slabs;
     return_to_slab(node, index);
@@ -181,15 +174,7 @@ void node_pool::return_to_slab(void* node, std::size_t index) noexcept {
 }
 
 void node_pool::trim() noexcept {
-    for (std::size_t index = 0; index < classes_.size(); ++index) {
-        size_class& c = classes_[index];
-        for (auto count = std::min(c.warm_count, c.warm_at_trim); count != 0; --count) {
-            free_node* const f = c.warm;
-            c.warm = f->next;
-            --c.warm_count;
-            return_unneeded(f, index);
-        }
-        c.warm_at_trim = c.warm_count;
+    for (size_class& c : classes_) {
         free_empty_slabs(c, std::min(c.unneeded_slabs,
                                      c.empty_slabs - std::min(c.empty_slabs, kept_after_trim)));
         c.unneeded_slabs = c.empty_slabs;
@@ -197,9 +182,8 @@ void node_pool::trim() noexcept {
 }
 
 bool node_pool::has_surplus() const noexcept {
-    return std::any_of(classes_.begin(), classes_.end(), [](const size_class& c) {
-        return c.warm_count != 0 || c.empty_slabs > kept_after_trim;
-    });
+    return std::any_of(classes_.begin(), classes_.end(),
+                       [](const size_class& c) { return c.empty_slabs > kept_after_trim; });
 }
 
 void node_pool::free_empty_slabs(size_class& c, std::size_t count) noexcept {

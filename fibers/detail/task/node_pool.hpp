@@ -1,5 +1,14 @@
-// Memory for tasks: nodes of a few sizes, recycled, given back when many lie idle or when they have
-// done so for a while.
+// Memory for tasks: nodes of a few sizes, from slabs. A burst of a million tasks gives its memory
+// back, slab by slab. Nodes that are used again and again stay in the task_store.
+//
+// The states of a slab, by the number of its nodes in use:
+//
+//   (none) -- 1 allocate_from_new_slab() -> partial
+//   partial -- 2 allocate(): the last ----> full      it is in no list then
+//   full ----- 3 return_to_slab() --------> partial
+//   partial -- 4 return_to_slab(): empty -> empty     in the same list; at most 16 of a class stay
+//   empty ---- 5 allocate() --------------> partial
+//   empty ---- 6 trim(), return_to_slab() > (none)
 #pragma once
 
 #include <array>
@@ -8,45 +17,34 @@
 
 namespace creel::detail {
 
-// Nodes come from slabs, so that spawning costs no malloc in the steady state and a burst of a
-// million tasks gives its memory back. Threads: the scheduler's own.
+// Threads: the scheduler's own.
 class node_pool {
 public:
+    static constexpr std::array<std::uint32_t, 3> class_bytes{192, 320, 640};
+    // The first class that holds so many bytes; class_bytes.size() if none does.
+    static std::size_t class_of(std::size_t bytes) noexcept {
+        std::size_t index = 0;
+        while (index < class_bytes.size() && bytes > class_bytes[index])
+            ++index;
+        return index;
+    }
+
     node_pool() = default;
     node_pool(const node_pool&) = delete;
     node_pool& operator=(const node_pool&) = delete;
     ~node_pool();
 
     // At least `bytes`, aligned for any type without extended alignment; the size that must be
-    // given back goes to `granted`. Throws std::bad_alloc. Cost: a few loads and stores, a malloc
-    // for sizes above the largest class.
-    void* allocate(std::size_t bytes, std::uint32_t& granted) {
-        const std::size_t index = bytes <= class_bytes[0] ? 0 : class_of(bytes);
-        if (index < class_bytes.size())
-            if (free_node* warm = classes_[index].warm) [[likely]] {
-                classes_[index].warm = warm->next;
-                --classes_[index].warm_count;
-                granted = class_bytes[index];
-                return warm;
-            }
-        return allocate_cold(bytes, index, granted);
-    }
-    void deallocate(void* node, std::uint32_t granted) noexcept {
-        const std::size_t index = granted == class_bytes[0] ? 0 : class_of(granted);
-        if (granted == 0 || classes_[index].warm_count >= most_warm) [[unlikely]] {
-            deallocate_cold(node, granted, index);
-            return;
-        }
-        auto* f = static_cast<free_node*>(node);
-        f->next = classes_[index].warm;
-        classes_[index].warm = f;
-        ++classes_[index].warm_count;
-    }
-    // The same for a node that need not stay warm.
+    // given back goes to `granted`. Throws std::bad_alloc. Cost: some loads and stores; a malloc
+    // for sizes above the largest class, and a system call for each new slab.
+    void* allocate(std::size_t bytes, std::uint32_t& granted);
+    void deallocate(void* node, std::uint32_t granted) noexcept;
+    // The same for a node that was not needed lately, so that its slab, if it gets empty, is not
+    // needed either.
     void deallocate_unneeded(void* node, std::uint32_t granted) noexcept;
 
-    // Gives back what was not needed since the last call: slabs to the system, but for one in each
-    // class, and warm nodes, of which a moment's count tells, to their slabs.
+    // Gives slabs that were not needed since the last call back to the system, but for one in each
+    // class.
     void trim() noexcept;
     // True if that may give something, now or the next time.
     [[nodiscard]] bool has_surplus() const noexcept;
@@ -62,31 +60,15 @@ private:
         free_node* next;
     };
     struct size_class {
-        free_node* warm = nullptr; // freed last, to be used next
-        std::uint32_t warm_count = 0;
         slab* partial = nullptr; // slabs that have a free node, doubly linked
         std::size_t empty_slabs = 0;
         std::size_t unneeded_slabs = 0; // least number of empty ones since the last trim
-        std::uint32_t warm_at_trim = 0;
     };
 
-    static constexpr std::array<std::uint32_t, 3> class_bytes{192, 320, 640};
     static constexpr std::size_t slab_bytes = 64 * 1024;
     static constexpr std::size_t kept_empty_slabs = 16; // per class: 1 MiB
-    static constexpr std::uint32_t most_warm = 1024;    // per class
 
-    // The first class that holds so many bytes; class_bytes.size() if none does.
-    static std::size_t class_of(std::size_t bytes) noexcept {
-        std::size_t index = 0;
-        while (index < class_bytes.size() && bytes > class_bytes[index])
-            ++index;
-        return index;
-    }
-
-    void* allocate_cold(std::size_t bytes, std::size_t index, std::uint32_t& granted);
-    void deallocate_cold(void* node, std::uint32_t granted, std::size_t index) noexcept;
     void return_to_slab(void* node, std::size_t index) noexcept;
-    void return_unneeded(void* node, std::size_t index) noexcept;
     void* allocate_from_new_slab(std::size_t index);
     void free_empty_slabs(size_class& c, std::size_t count) noexcept;
     static slab& slab_of(void* node) noexcept;

@@ -32,12 +32,20 @@ void task_store::take_numbers() noexcept {
 
 task_record* task_store::make(nursery_core& parent, std::size_t bytes, std::size_t align,
                               std::source_location where) {
-    std::uint32_t granted = 0;
-    void* node = nodes_->allocate(task_record::node_size(bytes, align), granted);
-    task_record* t = task_record::place(node, granted, align, where);
-    t->parent = &parent;
-    t->stack_bytes = stack_bytes_;
+    const std::size_t node_bytes = task_record::node_size(bytes, align);
+    const std::size_t index = node_pool::class_of(node_bytes);
+    task_record* t = nullptr;
+    if (index < warm_.size() && warm_[index].first != nullptr && align <= alignof(task_record)) {
+        t = &take(warm_[index]);
+        t->spawned_at = where;
+    } else {
+        std::uint32_t granted = 0;
+        void* node = nodes_->allocate(node_bytes, granted);
+        t = task_record::place(node, granted, align, where);
+        t->stack_bytes = stack_bytes_;
+    }
     t->id = take_number();
+    t->parent = &parent;
     return t;
 }
 
@@ -48,8 +56,16 @@ void task_store::adopt(task_record& t, nursery_core& parent) noexcept {
     t.id = take_number();
 }
 
-void task_store::give_back(task_record& t) noexcept {
-    const std::uint32_t granted = t.node_bytes;
+// A larger node, a closure with an alignment of its own, or there are enough warm ones.
+void task_store::free_unusual(task_record& t) noexcept {
+    const std::uint32_t granted = t.node_bytes; // 0: from malloc
+    if (granted != 0 && t.offset == sizeof(task_record)) {
+        warm_records& its_class = warm_[node_pool::class_of(granted)];
+        if (its_class.count != most_warm_) {
+            keep_warm(t, its_class);
+            return;
+        }
+    }
     t.~task_record();
     nodes_->deallocate(&t, granted);
 }
@@ -60,11 +76,11 @@ void task_store::free_left_behind(task_record& t) noexcept {
     node_pool::deallocate_left_behind(&t, granted);
 }
 
-void task_store::cool(std::size_t count) noexcept {
+void task_store::cool(warm_records& some, std::size_t count) noexcept {
     for (; count != 0; --count) {
-        task_record* const t = warm_;
-        warm_ = static_cast<task_record*>(t->next_ready);
-        --warm_count_;
+        task_record* const t = some.first;
+        some.first = static_cast<task_record*>(t->next_ready);
+        --some.count;
         const std::uint32_t granted = t->node_bytes;
         t->~task_record();
         nodes_->deallocate_unneeded(t, granted);
@@ -72,8 +88,19 @@ void task_store::cool(std::size_t count) noexcept {
 }
 
 void task_store::trim() noexcept {
-    cool(std::min(warm_count_, warm_at_trim_));
+    for (warm_records& w : warm_)
+        cool(w, std::min(w.count, w.at_trim));
     nodes_->trim();
+}
+
+void task_store::begin_period() noexcept {
+    for (warm_records& w : warm_)
+        w.at_trim = w.count;
+}
+
+bool task_store::has_surplus() const noexcept {
+    return nodes_->has_surplus() || std::any_of(warm_.begin(), warm_.end(),
+                                                [](const warm_records& w) { return w.count != 0; });
 }
 
 void task_store::leave_kept_behind() noexcept {
@@ -83,7 +110,8 @@ void task_store::leave_kept_behind() noexcept {
 void task_store::end_run() noexcept {
     if (!nodes_)
         return;
-    cool(warm_count_);
+    for (warm_records& w : warm_)
+        cool(w, w.count);
     nodes_.reset();
 }
 

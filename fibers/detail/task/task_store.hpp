@@ -1,13 +1,14 @@
 // The task records of a scheduler: their memory, their numbers, and those that are kept warm.
 //
-// A warm task was freed and is as good as new. A spawn whose closure fits takes it and writes only
-// what differs from task to task. Other tasks come from the node pool. The states of a record:
+// A warm record was freed and is as good as new. A spawn whose closure fits into its node takes it
+// and writes only what differs from task to task; this is the only cache, and the node pool under
+// it has none. The states of a record:
 //
-//   (no record) -- 1 make() -----------> in use
-//   in use      -- 2 free() -----------> warm      if its size is the usual one and there is room
-//   in use      -- 3 free() -----------> (no record)
-//   warm        -- 4 take_warm() ------> in use
-//   warm        -- 5 trim(), end_run() -> (no record)
+//   (none) ---- 1 make() -------------------------> in use
+//   in use ---- 2 free() -------------------------> warm      if its node is of a class with room
+//   in use ---- 3 free() -------------------------> (none)    otherwise
+//   warm ------ 4 take_warm(), make() ------------> in use
+//   warm ------ 5 trim(), end_run() --------------> (none)
 //
 // A task of async() is `kept` as well, until free_kept(): its handle may outlive the run, and then
 // frees the node itself.
@@ -16,6 +17,7 @@
 #include <creel/fibers/detail/task/node_pool.hpp>
 #include <creel/fibers/detail/task/task_record.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -35,36 +37,23 @@ public:
     // Throws: std::bad_alloc.
     [[nodiscard]] task_record* make(nursery_core& parent, std::size_t bytes, std::size_t align,
                                     std::source_location where);
-    // Null if there is none.
+    // One of warm_task_bytes, the size that most closures fit into; null if there is none, and for
+    // one task in 4,096, so that this calls nothing and its caller saves no registers.
     [[nodiscard]] task_record* take_warm() noexcept {
-        task_record* t = warm_;
-        if (t == nullptr) [[unlikely]]
+        if (warm_[0].first == nullptr || numbers_are_used_up()) [[unlikely]]
             return nullptr;
-        warm_ = static_cast<task_record*>(t->next_ready);
-        --warm_count_;
-        t->stack_bytes = stack_bytes_;
-        t->id = take_number();
-        return t;
+        task_record& t = take(warm_[0]);
+        t.id = next_number_++;
+        return &t;
     }
     // A record that another thread has made, which knows neither our numbers nor our stacks.
     void adopt(task_record& t, nursery_core& parent) noexcept;
-    // Leaves in a warm task what take_warm() and its caller need not write.
     [[gnu::always_inline]] void free(task_record& t) noexcept {
-        if (t.node_bytes != warm_task_bytes || t.offset != sizeof(task_record) ||
-            warm_count_ == most_warm_) [[unlikely]] {
-            give_back(t);
-            return;
-        }
-        t.next = nullptr;
-        t.runner = nullptr;
-        t.result = nullptr;
-        t.no_memory = false;
-        t.was_called = false;
-        if (!t.given_name.empty())
-            t.given_name = std::string{}; // with the memory that it may hold
-        t.next_ready = warm_;
-        warm_ = &t;
-        ++warm_count_;
+        if (t.node_bytes == warm_task_bytes && t.offset == sizeof(task_record) &&
+            warm_[0].count != most_warm_) [[likely]]
+            keep_warm(t, warm_[0]);
+        else
+            free_unusual(t);
     }
 
     // One more record has a handle, which calls free_kept(), or free_left_behind() when the run has
@@ -80,29 +69,57 @@ public:
     // Of a task or fiber. Numbers are taken many at once, so that a spawn writes nothing that
     // threads share, and go on from run to run, so that people read small ones.
     [[nodiscard]] std::uint64_t take_number() noexcept {
-        if (next_number_ % numbers_at_once == 0) [[unlikely]]
+        if (numbers_are_used_up()) [[unlikely]]
             take_numbers();
         return next_number_++;
     }
 
     // Gives back what was not needed since the last begin_period().
     void trim() noexcept;
-    void begin_period() noexcept { warm_at_trim_ = warm_count_; }
-    [[nodiscard]] bool has_surplus() const noexcept {
-        return warm_count_ != 0 || nodes_->has_surplus();
-    }
+    void begin_period() noexcept;
+    [[nodiscard]] bool has_surplus() const noexcept;
 
 private:
     static constexpr std::uint64_t numbers_at_once = 4096;
 
-    void take_numbers() noexcept;
-    void give_back(task_record& t) noexcept;
-    void cool(std::size_t count) noexcept;
+    // Records whose nodes are of one class, with the closure at the usual place.
+    struct warm_records {
+        task_record* first = nullptr; // freed last, used first; linked by next_ready
+        std::size_t count = 0;
+        std::size_t at_trim = 0;
+    };
+    static_assert(warm_task_bytes == node_pool::class_bytes[0]);
 
-    task_record* warm_ = nullptr; // linked by next_ready, freed last, used first
-    std::size_t warm_count_ = 0;
-    std::size_t most_warm_ = 0; // 0 under a sanitizer: warm tasks would hide a use after free
-    std::size_t warm_at_trim_ = 0;
+    [[nodiscard]] task_record& take(warm_records& from) noexcept {
+        task_record& t = *from.first;
+        from.first = static_cast<task_record*>(t.next_ready);
+        --from.count;
+        t.stack_bytes = stack_bytes_;
+        return t;
+    }
+    // Writes the fields that take() and its caller do not write.
+    static void keep_warm(task_record& t, warm_records& to) noexcept {
+        t.next = nullptr;
+        t.runner = nullptr;
+        t.result = nullptr;
+        t.no_memory = false;
+        t.was_called = false;
+        if (!t.given_name.empty())
+            t.given_name = std::string{}; // with the memory that it may hold
+        t.next_ready = to.first;
+        to.first = &t;
+        ++to.count;
+    }
+    [[nodiscard]] bool numbers_are_used_up() const noexcept {
+        return next_number_ % numbers_at_once == 0;
+    }
+    void take_numbers() noexcept;
+    void free_unusual(task_record& t) noexcept;
+    void cool(warm_records& some, std::size_t count) noexcept;
+
+    std::array<warm_records, node_pool::class_bytes.size()> warm_{};
+    std::size_t most_warm_ =
+        0; // per class; 0 under a sanitizer, where it would hide a use after free
     std::size_t stack_bytes_ = 0; // see begin_run()
     std::size_t kept_ = 0;        // of async(), with a handle
     std::uint64_t next_number_ = 0;

@@ -13,6 +13,7 @@
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/fork_guard.hpp>
 #include <creel/fibers/latency_histogram.hpp>
 #include <creel/fibers/local.hpp>
 #include <creel/fibers/map.hpp>

@@ -1,7 +1,7 @@
 #include <creel/fibers/error_origin.hpp>
 
-#include <creel/fibers/detail/system/fork_guard.hpp>
 #include <creel/fibers/detail/task/task_record.hpp>
+#include <creel/fibers/fork_guard.hpp>
 
 #include <mutex>
 #include <type_traits>
@@ -45,7 +45,7 @@ struct origin {
 };
 
 constinit std::mutex mutex;
-const detail::fork_guard origins_in_forks{mutex};
+const fork_guard origins_in_forks{mutex};
 
 // By exception object; guarded by the mutex; made with the first. Never destroyed: an exception may
 // be destroyed after the statics.

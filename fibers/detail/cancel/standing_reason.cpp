@@ -1,6 +1,6 @@
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
 
-#include <creel/fibers/detail/system/fork_guard.hpp>
+#include <creel/fibers/fork_guard.hpp>
 
 #include <mutex>
 #include <new>

@@ -25,9 +25,8 @@
 #include <creel/fibers/detail/cancel/audit.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/detail/system/fork_guard.hpp>
-#include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
+#include <creel/fibers/fork_guard.hpp>
 
 #include <algorithm>
 #include <atomic>

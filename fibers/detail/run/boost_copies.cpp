@@ -1,6 +1,6 @@
 #include <creel/fibers/detail/run/boost_copies.hpp>
 
-#include <creel/fibers/detail/system/fork_guard.hpp>
+#include <creel/fibers/fork_guard.hpp>
 
 #include <boost/fiber/context.hpp>
 
@@ -17,8 +17,8 @@ namespace creel::detail {
 
 namespace {
 
-// boost::fibers::context::active(), which every wait of Boost.Fiber's calls, in the Itanium C++
-// ABI.
+// boost::fibers::context::active(), which every wait of Boost.Fiber calls, as the Itanium C++ ABI
+// mangles it.
 constexpr const char* active_symbol = "_ZN5boost6fibers7context6activeEv";
 
 struct loaded_objects {
@@ -51,7 +51,7 @@ const fork_guard looking_in_forks{looking};
 unsigned long long loads_seen = 0; // guarded by looking
 bool has_reported = false;         // likewise
 
-// Empty, too, if it was told before.
+// Empty, too, if the copy was reported before.
 std::string new_copy() {
     const std::lock_guard lock{looking};
     unsigned long long loads = 0;
@@ -79,7 +79,7 @@ std::string other_boost_fiber() {
         ::dlclose(object);
         if (found == nullptr)
             continue;
-        // What the whole process sees comes before what the library itself brings.
+        // The symbols of the whole process come before those of the library itself.
         std::string owner = object_of(seen_by_all != nullptr ? seen_by_all : found);
         if (owner != ours)
             return owner;

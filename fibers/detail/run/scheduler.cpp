@@ -4,8 +4,8 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/cancel/audit.hpp>
 #include <creel/fibers/detail/run/boost_copies.hpp>
-#include <creel/fibers/detail/system/fork_guard.hpp>
 #include <creel/fibers/detail/system/thread_end.hpp>
+#include <creel/fibers/fork_guard.hpp>
 
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
@@ -39,8 +39,9 @@ void find_thread_stack(fiber_record& f) {
     f.stack_bytes = bytes;
 }
 
-// What a thread's natives are left to between runs: one object, for another thread that wakes one
-// of them calls notify() after it has released Boost's lock, and may by then find the next run on.
+// The algorithm that a thread's natives are left to between runs. It is one object for all gaps: a
+// thread that wakes a native calls notify() after it has released Boost's lock, and by then the
+// next run may have begun.
 thread_local boost::fibers::algo::algorithm::ptr_t between_runs;
 
 } // namespace
@@ -72,7 +73,7 @@ void scheduler::run(poller& outside, const scheduler_options& options,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
 #if defined(_GLIBCXX_DEBUG)
-    // What Boost's library made has members elsewhere, then, and none of the types.
+    // Then the objects that Boost's library makes have their members elsewhere, and no such type.
     CREEL_ASSERT(
         context::active()->is_context(boost::fibers::type::main_context) ||
             context::active()->is_context(boost::fibers::type::worker_context),
@@ -86,7 +87,7 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     watch_end_of_thread(); // after Boost's part of it was made
     try {
         s.enter(outside, options);
-    } catch (...) { // no memory: what has begun ends
+    } catch (...) { // no memory: ends all that has begun
         s.leave_unentered();
         release(s);
         throw;
@@ -139,14 +140,14 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     current_ = &*main_;
     incoming_.kicks(&outside);
     this_scheduler = this;
-    // Hands over what is ready: the dispatcher always, natives if there are any.
+    // Boost hands over all that is ready: always the dispatcher, and natives if there are any.
     main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
     call_dispatcher(); // natives that slept while no run was on must be looked at once
 }
 
-// All tasks are done, but for those of Boost fibers inside a creel call, which are awaited. Idle
-// carriers get a null task and return; each dies in Boost's dispatcher, which gives its stack back.
-// None may be left to the thread's exit: Boost would wait there for ever.
+// All tasks have ended, except for those of Boost fibers inside a creel call, which are awaited.
+// Idle carriers get a null task and return. Each ends in Boost's dispatcher, which gives its stack
+// back. No carrier may be left to the thread's exit: Boost would wait there for ever.
 void scheduler::drain() noexcept {
     while (carriers_.alive() != 0 || reserve_is_there_ || natives_.are_inside()) {
         carriers_.end_idle(carriers_.idle(), ready_);
@@ -156,7 +157,7 @@ void scheduler::drain() noexcept {
     }
 }
 
-// The stock algorithm takes over what natives are left.
+// The stock algorithm takes over the natives that are left.
 void scheduler::leave() noexcept {
     drain();
     incoming_.deliver_all();
@@ -168,7 +169,7 @@ void scheduler::leave() noexcept {
     CREEL_ASSERT(timers_.empty(), "a timer outlived its scheduler's run");
     natives_.forget_all();
     drop_sanitizer_state(*dispatcher_);
-    // From here on a task<R> that is left frees its node itself, see free_kept_task().
+    // From here on a task<R> that is left frees its node itself: see free_kept_task().
     run_number_.fetch_add(1, std::memory_order_relaxed);
     tasks_.leave_kept_behind();
     dispatcher_.reset();
@@ -176,7 +177,7 @@ void scheduler::leave() noexcept {
     timers_.trim();
 }
 
-// What enter() gets before it takes the thread over.
+// Ends all that enter() begins before it takes the thread over.
 void scheduler::leave_unentered() noexcept {
     overflow_watch_.reset();
     uncaught_watch_.reset();

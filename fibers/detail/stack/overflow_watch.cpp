@@ -1,8 +1,8 @@
 #include <creel/fibers/detail/stack/overflow_watch.hpp>
 
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/detail/system/fork_guard.hpp>
 #include <creel/fibers/detail/system/instrumented.hpp>
+#include <creel/fibers/fork_guard.hpp>
 
 #include <algorithm>
 #include <array>

@@ -1,8 +1,9 @@
 #include <creel/io/detail/process/descriptor_limit.hpp>
 
+#include <creel/fibers/fork_guard.hpp>
+
 #include <mutex>
 
-#include <pthread.h>
 #include <sys/resource.h>
 
 namespace creel::io::detail {
@@ -21,12 +22,9 @@ void give_limit_back() noexcept {
         ::setrlimit(RLIMIT_NOFILE, &limit);
     }
     limit_raised = 0;
-    limit_mutex.unlock();
 }
 
-// Registration fails only without memory, at the start of the program.
-[[maybe_unused]] const int limits_forks =
-    ::pthread_atfork([] { limit_mutex.lock(); }, [] { limit_mutex.unlock(); }, &give_limit_back);
+const fork_guard limit_in_forks{limit_mutex, &give_limit_back};
 
 } // namespace
 

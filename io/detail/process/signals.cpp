@@ -1,4 +1,6 @@
 #include <creel/io/detail/process/signals.hpp>
+
+#include <creel/fibers/fork_guard.hpp>
 #include <creel/io/error.hpp>
 
 #include <array>
@@ -10,7 +12,6 @@
 #include <mutex>
 #include <thread>
 
-#include <pthread.h>
 #include <unistd.h>
 
 namespace creel::io::detail {
@@ -219,10 +220,7 @@ void set_signal_gate(signal_set numbers, signal_gate gate) noexcept {
 }
 
 void register_signals_for_forks() noexcept {
-    // Registration fails only without memory, at the start of the program.
-    [[maybe_unused]] static const int registered =
-        ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); },
-                         [] { registry_mutex.unlock(); });
+    static const fork_guard registry_in_forks{registry_mutex};
 }
 
 std::string signal_name(int number) {

@@ -1,12 +1,13 @@
 #include <creel/io/detail/ring/kernel_ring.hpp>
 
+#include <creel/fibers/fork_guard.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <system_error>
 #include <utility>
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include <sys/resource.h>
@@ -69,21 +70,18 @@ struct kernel_ring::registry {
     static void leave_to_parent() noexcept {
         for (kernel_ring* r = std::exchange(first, nullptr); r != nullptr; r = r->next_)
             r->leave_to_parent();
-        mutex.unlock();
         delete take_kept();
         kept_rings.store(0);
     }
 
-    static constinit std::mutex mutex;   // a forked child finds it free: the fork takes it
+    static constinit std::mutex mutex;
     static constinit kernel_ring* first; // guarded by the mutex
-    static const int minds_forks;
+    static const fork_guard in_forks;
 };
 
 constinit std::mutex kernel_ring::registry::mutex;
 constinit kernel_ring* kernel_ring::registry::first = nullptr;
-// Fails only without memory, at the start of the program.
-const int kernel_ring::registry::minds_forks =
-    ::pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, &leave_to_parent);
+const fork_guard kernel_ring::registry::in_forks{mutex, &leave_to_parent};
 
 kernel_ring::kernel_ring(ring_sizes wanted, bool at_once)
     : wanted_(wanted), wake_descriptor_(open_wake_descriptor()) {

@@ -1,0 +1,30 @@
+// Holds a mutex of the whole process over each fork(), so that the child gets it free, and what it
+// guards whole, though another thread of the parent may have held it.
+//
+//     constinit std::mutex registry_mutex;
+//     const creel::fork_guard registry_in_forks{registry_mutex};
+//
+// fork() takes all such mutexes, the one that was registered last first, and waits for each until
+// it is free. In the child they are released before the functions of `in_child` are called, in the
+// order in which they were registered.
+// No thread may hold two of them, except in that order: the one registered later first. No thread
+// may fork while it holds one.
+#pragma once
+
+#include <creel/fibers/build_check.hpp>
+
+#include <mutex>
+
+namespace creel {
+
+// One for each such mutex, beside it: an object of static storage, made as the program starts,
+// while there is one thread.
+class fork_guard {
+public:
+    // `in_child` is called in the child, on its only thread. Null: nothing to do there.
+    explicit fork_guard(std::mutex& guarded, void (*in_child)() noexcept = nullptr) noexcept;
+    fork_guard(const fork_guard&) = delete;
+    fork_guard& operator=(const fork_guard&) = delete;
+};
+
+} // namespace creel

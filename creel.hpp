@@ -15,6 +15,7 @@
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/fork_guard.hpp>
 #include <creel/fibers/latency_histogram.hpp>
+#include <creel/fibers/list_waiter.hpp>
 #include <creel/fibers/local.hpp>
 #include <creel/fibers/map.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -32,6 +33,8 @@
 #include <creel/fibers/time.hpp>
 #include <creel/fibers/version.hpp>
 #include <creel/fibers/wait_list.hpp>
+#include <creel/fibers/wait_lock.hpp>
+#include <creel/fibers/wait_node.hpp>
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/endpoint.hpp>
 #include <creel/io/error.hpp>

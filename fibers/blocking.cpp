@@ -7,7 +7,7 @@
 namespace creel {
 
 void check_cancelled() {
-    throw_if_cancelled();
+    check_cancel_only();
     if (!detail::runs_blocking_call() || !on_scheduler())
         return;
     // f has started a run of its own. The scopes of that run do not lie in the scope of the call.

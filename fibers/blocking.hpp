@@ -49,7 +49,7 @@ struct blocking_options {
     std::string_view name{}; // for list_fibers() and messages; copied
 };
 
-// throw_if_cancelled() for an f that computes for long. Inside the f of blocking() it throws
+// check_cancel_only() for an f that computes for long. Inside the f of blocking() it throws
 // `cancelled` if the fiber that waits for f is cancelled, or if a scope in f is cancelled; also
 // inside a run that f has started.
 // Parks: never. Threads: any. Throws: cancelled. Cost: some loads; a clock read in a scope of f's

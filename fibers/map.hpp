@@ -43,7 +43,7 @@ using element = std::conditional_t<elements_stay<Range>, std::ranges::range_refe
 template <typename Range, typename F, typename Call>
 void spawn_each(nursery& n, Range& range, F& f, Call call, const std::source_location& where) {
     for (auto&& e : range) {
-        throw_if_cancelled(); // without it, a long range would be read to its end for nothing
+        check_cancel_only(); // without it, a long range would be read to its end for nothing
         if constexpr (elements_stay<Range>)
             n.spawn([&f, p = std::addressof(e), run = call()] { run(f, *p); }, where);
         else

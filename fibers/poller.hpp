@@ -1,7 +1,7 @@
-// The outside world as a scheduler sees it: a clock, and a place where things complete.
+// The outside world as a scheduler sees it: a clock, and a place where operations complete.
 //
 // io::ring implements it over io_uring, tests/support/manual_poller.hpp over a virtual clock. An
-// implementation makes fibers ready (by wake()) and never runs user code; KJ's EventPort is the
+// implementation makes fibers ready (by wake()) and never runs user code. KJ's EventPort is the
 // model for this seam.
 #pragma once
 
@@ -21,17 +21,17 @@ public:
     // Threads: the scheduler's own.
     virtual time_point coarse_now() noexcept { return now(); }
 
-    // Hands over what is waiting to be submitted and delivers what has completed; never blocks.
-    // Called once in a round of the ready queue, at least 64 switches apart while fibers are ready,
-    // on the stack of whichever fiber parks, so it must be cheap when there is nothing to do and
-    // frugal with stack. Never re-entered. Threads: the scheduler's own.
+    // Submits the operations that wait for that, and delivers those that have completed; never
+    // blocks. Called once in a round of the ready queue, at least 64 switches apart while fibers
+    // are ready, on the stack of any fiber that parks. So it must be cheap when there is nothing to
+    // do, and frugal with stack. Never re-entered. Threads: the scheduler's own.
     virtual void poll() noexcept = 0;
 
     // Blocks until something was delivered, wake() was called, or the deadline has passed
     // (time_point::max(): none). May return early for no reason. Threads: the scheduler's own.
     virtual void wait_until(time_point deadline) noexcept = 0;
 
-    // Makes the current or else the next wait_until() return. Latched, so a wake that comes before
+    // Makes the current wait_until() return, or else the next. Latched, so a wake that comes before
     // the wait is not lost. Threads: any, also while the owner runs.
     virtual void wake() noexcept = 0;
 

@@ -1,5 +1,5 @@
-// Running a scheduler on this thread over any poller: the door that io::run, and tests with a
-// virtual clock, come in by. Programs call io::run.
+// Runs a scheduler on this thread over any poller. io::run and tests with a virtual clock enter
+// here; programs call io::run.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -19,23 +19,23 @@ namespace creel {
 
 struct scheduler_options {
     std::size_t stack_bytes = 256 * 1024; // of a fiber, virtual; spawn_options may differ
-    // At one time; 0: as memory allows, and a child for whose stack there is none fails with
-    // std::bad_alloc. Children beyond it wait in line for a fiber that ends, until their nursery is
-    // cancelled. Too few are a deadlock, which list_fibers() shows: fibers that all wait for
+    // At one time; 0: as memory allows, and a child fails with std::bad_alloc if there is no memory
+    // for its stack. Children beyond this number wait in line for a fiber that ends, until their
+    // nursery is cancelled. Too few are a deadlock, which list_fibers() shows: all fibers wait for
     // children in line.
     std::size_t max_fibers = 0;
-    // A fiber whose stack overflows is named on stderr before the process dies of it: see
+    // Names a fiber with an overflowing stack on stderr before the process dies of it: see
     // run_options of io::run.
     bool report_overflow = false;
     bool measure_stacks = false; // for stack_uses(): see stack_use.hpp
     // How long to look for work before the thread goes to sleep; at most 25 us. It spins only while
-    // that has lately paid, so an idle thread uses no CPU all the same.
+    // that has lately paid, so an idle thread uses no CPU.
     saturating_duration idle_spin{};
-    // Reports what is probably a mistake on stderr. CREEL_DEBUG=1 in the environment does the same.
+    // Reports probable mistakes on stderr. CREEL_DEBUG=1 in the environment does the same.
     bool debug = false;
 };
 
-// What one scheduler has done since its run began, and what it holds now.
+// The work of one scheduler since its run began, and what it holds now.
 struct scheduler_statistics {
     std::uint64_t tasks_spawned = 0;
     std::uint64_t tasks_finished = 0;
@@ -48,11 +48,11 @@ struct scheduler_statistics {
     std::uint64_t waits = 0;           // rounds that blocked
     std::uint64_t spins = 0;           // rounds that looked for work before they would have blocked
     std::uint64_t spins_paid = 0;      // those that found some
-    std::uint64_t spins_wasted = 0;    // those that did not; one that a timer ended is neither
+    std::uint64_t spins_wasted = 0;    // those that found none; a timer's end counts as neither
     std::uint64_t timers_armed = 0;    // now
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
-    // Waits that threw `cancelled` once more in a fiber that had caught it and not let it pass; in
-    // debug mode the fiber is named on stderr.
+    // Waits that threw `cancelled` once more in a fiber that had caught it and had not rethrown it.
+    // In debug mode the fiber is named on stderr.
     std::uint64_t cancels_swallowed = 0;
     latency_histogram cancel_latency{}; // of scopes: from the cancel until they were left
 };
@@ -60,12 +60,12 @@ struct scheduler_statistics {
 // Of the calling thread's scheduler. Threads: those with a scheduler. Cost: a copy.
 [[nodiscard]] scheduler_statistics statistics() noexcept;
 
-// A line for the main fiber, which is the function given to io::run: what it waits for; then one
-// for each child task below it, with name, number and spawn site, too, and one for each Boost fiber
-// that waits in a creel call. Threads: those with a scheduler. Cost: walks all of them.
+// A line for the main fiber, which is the function given to io::run, with what it waits for. Then a
+// line for each child task below it, with name, number and spawn site as well, and a line for each
+// Boost fiber that waits in a creel call. Threads: those with a scheduler. Cost: walks all of them.
 [[nodiscard]] std::string list_fibers();
 
-// True on a thread whose scheduler runs now.
+// True on a thread that is inside a run.
 [[nodiscard]] bool on_scheduler() noexcept;
 
 // True if the calling thread's run is in debug mode, by its options or by CREEL_DEBUG. Threads:
@@ -75,24 +75,23 @@ struct scheduler_statistics {
 namespace detail {
 void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
 
-// Calls f here; on a thread that is ending, where no run can be any more, on a thread made for it,
-// which sees the local<T>s of this one, and waits. Throws: what f throws; std::system_error when no
-// thread can be started.
+// Calls f here. On a thread that is ending, where no run is possible any more, it calls f on a
+// thread made for it, which sees the local<T>s of this one, and waits. Throws: what f throws;
+// std::system_error when no thread can be started.
 void on_living_thread(const std::function<void()>& f);
 } // namespace detail
 
-// Runs f as the main fiber of a scheduler on this thread until it and every fiber have ended, and
-// every creel call that a Boost fiber is inside; returns f's value or throws its error. Not inside
-// another run. The poller must outlive it. Meanwhile the thread's Boost.Fiber algorithm is ours;
-// afterwards it is a new round_robin, whatever it was before, for Boost cannot tell which that was.
-// exit() inside a run aborts: return from f instead.
-// A thread that has had a run and is ending (after main, in the destructor of a global object or an
-// atexit function; in that of a thread_local) can have no other: then the run, and the poller's
-// work, is on a thread made for it, while this one waits.
-// Scopes that the thread is in when it calls this have no effect inside, where f is the root: give
-// f a scope of its own. (Their deadlines would need this run's timers, their cancels its inbox.)
-// Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f throws;
-// std::bad_alloc. Cost: about 0.2 ms.
+// Runs f as the main fiber of a scheduler on this thread, until f, every fiber, and every creel
+// call of a Boost fiber have ended. Returns f's value or throws its error. Not inside another run.
+// The poller must outlive the run. During the run the thread's Boost.Fiber algorithm is ours.
+// Afterwards it is a new round_robin, whatever it was before, because Boost cannot tell which that
+// was. exit() inside a run aborts: return from f instead. A thread that has had a run and is ending
+// (after main, in the destructor of a global object or of a thread_local, or in an atexit function)
+// can have no other run. Then the run, and the poller's work, is on a thread made for it, while
+// this one waits. Scopes that the thread is in when it calls this have no effect inside, where f is
+// the root: give f a scope of its own. (Their deadlines would need this run's timers, their cancels
+// its inbox.) Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f
+// throws; std::bad_alloc. Cost: about 0.2 ms.
 template <typename F>
 auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
     -> detail::plain_result<F> {

@@ -31,7 +31,7 @@ void pending_start::wait() {
     own.join();
     if (is_set)
         return;
-    throw_if_cancelled(); // the child never started, or ended quietly, because of that cancel
+    check_cancel_only(); // the child never started, or ended quietly, because of that cancel
     throw std::logic_error("start: the child has ended without a call of set()");
 }
 

@@ -35,20 +35,20 @@ namespace this_fiber {
 void yield() {
     detail::scheduler* s = detail::this_scheduler;
     if (s == nullptr || detail::may_be_cancelled(s->running())) [[unlikely]]
-        throw_if_cancelled();
+        check_cancel_only();
     if (s != nullptr) [[likely]]
         s->yield_or_poll();
     else
         std::this_thread::yield();
     if (s == nullptr || detail::may_be_cancelled(s->running())) [[unlikely]]
-        throw_if_cancelled();
+        check_cancel_only();
 }
 
 void checkpoint() {
     check_cancel();
     if (detail::scheduler* s = detail::this_scheduler)
         s->keep_time();
-    throw_if_cancelled();
+    check_cancel_only();
 }
 
 void sleep_for(saturating_duration d) {

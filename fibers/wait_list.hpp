@@ -1,11 +1,12 @@
-// Who waits, in order: the intrusive list that every primitive of sync/ stands on. Build your own
-// with it: a little state, one wait_lock, and a wait_list for each thing that can be waited for.
+// The waiters of a primitive, in order: the intrusive list that every primitive of sync/ stands on.
+// Build your own with it: a little state, one wait_lock, and a wait_list for each thing that can be
+// waited for.
 //
 //     class gate {
 //     public:
 //         void pass() {
 //             creel::check_cancel();
-//             creel::list_waiter me{creel::plain_wait}; // on the stack of the one who waits
+//             creel::list_waiter me{creel::plain_wait}; // on the stack of the call that waits
 //             {
 //                 const std::lock_guard hold{lock_};
 //                 if (open_)
@@ -28,201 +29,34 @@
 //     };
 //
 // How nothing is lost:
-//  * All state of a primitive and its lists are guarded by one lock, held for some instructions and
-//    never over a switch. Whoever takes a waiter off a list thereby decides that it is woken, and
-//    writes what it is handed (a field of a type derived from list_waiter) under the same lock.
+//  * All state of a primitive and its lists are guarded by one lock, which is held for some
+//    instructions and never over a switch. A thread that takes a waiter off a list thereby decides
+//    that the waiter is woken, and writes what it hands over (a field of a type derived from
+//    list_waiter) under the same lock.
 //  * A cancel or a timeout, on the waiter's own thread, looks under that lock whether the waiter is
-//    still linked. If so it unlinks it: withdrawn, and whatever comes goes to the next. If not, it
-//    has been handed something, and its wake is on the way: pending; the wait then succeeds.
-//  * The lock is free before anyone is woken. After its unlock and its wakes the waker touches
-//    neither the primitive nor the waiters, so a woken one may destroy both.
-//  * That holds also if another waiter was taken with it in the instant in which a cancel came for
-//    that one, whose thread is then on its way to the lock. It has pinned its node before it set
-//    out; the lock counts such a node when it is taken, and its destructor waits until the thread
-//    has come and gone. So no taker ever waits for a withdrawal, and a primitive need not outlive
-//    the return of the waits on it: only their waiters must be off its lists.
+//    still linked. If it is, it unlinks the waiter: withdrawn, and the next waiter gets what comes.
+//    If it is not, the waiter was handed something, and its wake is on the way: pending; the wait
+//    then succeeds.
+//  * The lock is free before a waiter is woken. After its unlock and its wakes the waker touches
+//    neither the primitive nor the waiters, so a woken waiter may destroy both.
+//  * The last point holds also if another waiter was taken together with it at the instant in which
+//    a cancel came for that other waiter. The thread of the cancelled waiter is then on its way to
+//    the lock. It has pinned its node before it set out (the table of places in wait_node.hpp). The
+//    lock counts such a node when the node is taken, and the destructor of the lock waits until
+//    that thread has come and gone. So a taker never waits for a withdrawal, and a primitive need
+//    not outlive the return of the waits on it: only their waiters must be off its lists.
 #pragma once
 
+#include <creel/fibers/list_waiter.hpp>
+#include <creel/fibers/wait_lock.hpp>
+#include <creel/fibers/wait_node.hpp>
 #include <creel/fibers/waiter.hpp>
 
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
-#include <optional>
-#include <source_location>
-#include <string>
 
 namespace creel {
 
-class wait_list;
-class wait_node;
-class list_waiter;
-
-// What something is and where it was made.
-struct wait_label {
-    const char* what; // a string literal: "queue"
-    std::source_location made_at;
-
-    // "queue made at server.cpp:12". Cost: allocates.
-    [[nodiscard]] std::string text() const;
-};
-
-namespace detail {
-// How many threads sleep until some wait_lock is free. On a line that is hardly ever written. Not
-// in the lock: after its unlock a thread may not touch it.
-struct alignas(64) lock_sleepers {
-    std::atomic<std::uint32_t> count{0};
-};
-extern constinit lock_sleepers all_lock_sleepers;
-} // namespace detail
-
-// The lock of one primitive. It knows what the primitive is and where it was made, for the dump and
-// for messages. A thread that finds it held spins for a moment and then sleeps until it is free, so
-// that a holder the kernel has descheduled gets the processor, whatever the priorities.
-// Cost: an exchange to lock, a store and a load to unlock: 2.2 ns together, where a futex lock of
-// three states (Drepper, "Futexes are tricky", 2011) takes 4.7 for its two atomic operations.
-// Threads: any. No function that may switch is called while it is held.
-class wait_lock {
-public:
-    // `what` is a string literal: "queue".
-    explicit wait_lock(const char* what,
-                       std::source_location made_at = std::source_location::current()) noexcept
-        : label_{what, made_at} {}
-    wait_lock(const wait_lock&) = delete;
-    wait_lock& operator=(const wait_lock&) = delete;
-
-    // Waits for the withdrawals that are still on their way here (see above), which sleep at most
-    // for the lock. In this order: a withdrawal counts itself off while it holds the lock.
-    ~wait_lock() {
-        if (late_.load(std::memory_order_acquire) != 0 ||
-            held_.load(std::memory_order_acquire) != 0) [[unlikely]]
-            await_withdrawals();
-    }
-
-    void lock() noexcept {
-        if (held_.exchange(1, std::memory_order_acquire) != 0) [[unlikely]]
-            lock_slowly();
-    }
-    [[nodiscard]] bool try_lock() noexcept {
-        return held_.load(std::memory_order_relaxed) == 0 &&
-               held_.exchange(1, std::memory_order_acquire) == 0;
-    }
-    // Touches nothing of this after the store, for then another may destroy it. The processor may
-    // read the number of sleepers first; a thread that goes to sleep sees to that (lock_slowly).
-    void unlock() noexcept {
-        held_.store(0, std::memory_order_release);
-        std::atomic_signal_fence(std::memory_order_seq_cst); // the compiler keeps the order
-        if (detail::all_lock_sleepers.count.load(std::memory_order_relaxed) != 0) [[unlikely]]
-            wake_sleeper(*this);
-    }
-
-    [[nodiscard]] const wait_label& label() const noexcept { return label_; }
-
-    // "queue made at server.cpp:12". Cost: allocates.
-    [[nodiscard]] std::string name() const { return label_.text(); }
-
-    // For CREEL_ASSERT: "queue made at server.cpp:12: " and the text. Cost: allocates; without
-    // memory it ends the process itself, as the assertion that has failed would.
-    [[nodiscard]] std::string says(const char* text) const noexcept;
-
-private:
-    friend class wait_node;
-
-    void lock_slowly() noexcept;
-    static void wake_sleeper(const wait_lock& unlocked) noexcept; // it may be gone
-    void await_withdrawals() noexcept;
-    void withdrawal_is_late() noexcept; // both with the lock held
-    void late_withdrawal_came() noexcept;
-
-    std::atomic<std::uint32_t> held_{0};
-    std::atomic<std::uint32_t> late_{0}; // withdrawals that found their waiter taken, or will
-    wait_label label_;
-};
-
-// Shared by the nodes of one who waits on several lists at once, of which exactly one may wake it
-// (select). A waker claims before it hands over; once claimed, every other list passes its node by.
-class wait_claim {
-public:
-    wait_claim() = default;
-    wait_claim(const wait_claim&) = delete;
-    wait_claim& operator=(const wait_claim&) = delete;
-
-    // The first to call it wins. `by` tells winner() which node it was; for a withdrawal, null.
-    // Threads: any. Cost: a CAS.
-    [[nodiscard]] bool try_claim(wait_node* by) noexcept {
-        state expected = state::open;
-        if (!state_.compare_exchange_strong(expected, state::claimed))
-            return false;
-        winner_ = by;
-        return true;
-    }
-    // Threads: the waiter's, after it was woken.
-    [[nodiscard]] wait_node* winner() const noexcept { return winner_; }
-
-private:
-    enum class state : unsigned char { open, claimed };
-    std::atomic<state> state_{state::open};
-    wait_node* winner_ = nullptr; // written by the one who claims; its wake publishes it
-};
-
-// One place in one list. list_waiter is the usual one; one who waits on several lists has a node
-// for each, all with its waiter and its claim.
-class wait_node {
-public:
-    explicit wait_node(waiter& who, wait_claim* claim = nullptr) noexcept
-        : who_(&who), claim_(claim) {}
-    wait_node(const wait_node&) = delete;
-    wait_node& operator=(const wait_node&) = delete;
-
-    [[nodiscard]] waiter& who() const noexcept { return *who_; }
-
-    // For a withdrawal: takes the node off its list, whichever that is by now, and returns the
-    // list, locked; null if it is in none any more, because somebody has taken it. Threads: the
-    // waiter's. Cost: a CAS and the lock.
-    [[nodiscard]] wait_list* leave_list() noexcept;
-
-    // For waiter_kind::describe: appends the name of what it waits for. Threads: the waiter's.
-    void describe_list(std::string& text) const;
-
-    // The one behind it in its list, null for the last. Guarded by the list's lock.
-    [[nodiscard]] wait_node* next() const noexcept { return next_; }
-
-private:
-    friend class wait_list;
-
-    // The address of the lock of the list it is in; 0: it is in none. `pinned`: the waiter's thread
-    // is on its way to that lock, or reads its label. `taken`: somebody has taken the node off its
-    // list meanwhile, and the lock has counted that.
-    using place = std::uintptr_t;
-    static constexpr place pinned = 1;
-    static constexpr place taken = 2;
-    [[nodiscard]] static place place_at(const wait_lock& lock) noexcept {
-        return reinterpret_cast<place>(&lock);
-    }
-
-    // Its waiter is one of this thread's, so it has pinned nothing now, and waits at this list
-    // only.
-    [[nodiscard]] bool is_simple() const noexcept { return who_->is_here() && claim_ == nullptr; }
-    void leave_here() noexcept { place_.store(0, std::memory_order_release); }
-
-    // With the lock held, and the node off its list: says so to its waiter. Touches the node no
-    // more after that: one that was claimed elsewhere may be gone.
-    void say_taken(wait_lock& lock) noexcept;
-
-    // Until `unpin` the lock stays, whoever takes the node. Null: it is in no list. Threads: the
-    // waiter's.
-    [[nodiscard]] wait_lock* pin() const noexcept;
-    void unpin(wait_lock& lock) const noexcept;
-
-    wait_node* next_ = nullptr; // guarded by the lock of the list it is in, as the next two
-    wait_node* previous_ = nullptr;
-    wait_list* list_ = nullptr;
-    mutable std::atomic<place> place_{0};
-    waiter* who_;
-    wait_claim* claim_;
-};
-
-// Waiters that were taken off their lists under the lock, and are woken when this goes out of
+// Waiters that were taken off their lists under the lock. They are woken when the batch goes out of
 // scope. Declare it before the lock's guard, so that the lock is free by then.
 class wake_batch {
 public:
@@ -238,7 +72,7 @@ public:
             wake_all();
     }
 
-    // A node that wait_list::take() or take_front() has just given.
+    // A node that wait_list::take() or take_front() has just given to the caller.
     void add(wait_node& taken) noexcept {
         waiter& who = taken.who();
         who.next_in_inbox = nullptr;
@@ -271,7 +105,7 @@ public:
     wait_list(const wait_list&) = delete;
     wait_list& operator=(const wait_list&) = delete;
 
-    // To destroy a primitive on which somebody waits is a bug, and is caught.
+    // To destroy a primitive that has waiters is a bug, and is caught.
     ~wait_list() {
         if (first_ != nullptr) [[unlikely]]
             destroyed_while_waited_on();
@@ -286,20 +120,15 @@ public:
 
     // Publishes a waiter. Between this and its wait() nothing may switch but the unlock.
     void push_back(wait_node& added) noexcept {
-        link(added);
-        added.place_.store(wait_node::place_at(*guard_), std::memory_order_release);
+        insert(added, last_, nullptr);
+        added.enter_at(*guard_);
     }
 
-    // The same at the head of the list: for one whose turn had come, and who found that another had
-    // been quicker.
+    // The same at the head of the list: for a waiter that was told of its turn, and found that
+    // another party had been quicker.
     void push_front(wait_node& added) noexcept {
-        added.list_ = this;
-        added.next_ = first_;
-        added.previous_ = nullptr;
-        (first_ != nullptr ? first_->previous_ : last_) = &added;
-        first_ = &added;
-        ++size_;
-        added.place_.store(wait_node::place_at(*guard_), std::memory_order_release);
+        insert(added, nullptr, first_);
+        added.enter_at(*guard_);
     }
 
     // Takes a waiter off the list, wherever it stands: the caller must wake it, once, after the
@@ -307,8 +136,8 @@ public:
     // is off this one then too, and is not woken.
     [[nodiscard]] bool take(wait_node& taken) noexcept {
         unlink(taken);
-        if (!taken.is_simple()) [[unlikely]]
-            return take_unlinked(taken);
+        if (!taken.waits_only_here()) [[unlikely]]
+            return taken.claim_unlinked(*guard_);
         taken.leave_here();
         return true;
     }
@@ -318,8 +147,8 @@ public:
         wait_node* const taken = first_;
         if (taken == nullptr)
             return nullptr;
-        if (!taken->is_simple()) [[unlikely]]
-            return take_front_slowly();
+        if (!taken->waits_only_here()) [[unlikely]]
+            return take_front_claimed();
         unlink_front();
         taken->leave_here();
         return taken;
@@ -339,13 +168,13 @@ private:
 
     [[noreturn]] void destroyed_while_waited_on() const noexcept;
 
-    // None of the three changes the node's place.
-    void link(wait_node& added) noexcept {
+    // None of the three changes the node's place. Null: the new node is the first, or the last.
+    void insert(wait_node& added, wait_node* previous, wait_node* next) noexcept {
         added.list_ = this;
-        added.next_ = nullptr;
-        added.previous_ = last_;
-        (last_ != nullptr ? last_->next_ : first_) = &added;
-        last_ = &added;
+        added.previous_ = previous;
+        added.next_ = next;
+        (previous != nullptr ? previous->next_ : first_) = &added;
+        (next != nullptr ? next->previous_ : last_) = &added;
         ++size_;
     }
     void unlink(wait_node& linked) noexcept {
@@ -358,81 +187,13 @@ private:
         (first_ != nullptr ? first_->previous_ : last_) = nullptr;
         --size_;
     }
-    [[nodiscard]] bool take_unlinked(wait_node& node) noexcept;
-    [[nodiscard]] wait_node* take_front_slowly() noexcept;
+    // Takes nodes off the front until one is the caller's to wake.
+    [[nodiscard]] wait_node* take_front_claimed() noexcept;
 
     wait_lock* guard_;
     wait_node* first_ = nullptr;
     wait_node* last_ = nullptr;
     std::size_t size_ = 0;
 };
-
-// One static table per kind of wait on a list.
-struct wait_kind : waiter_kind {
-    // Called when a waiter has withdrawn and is off its list, with the lock still held: for those
-    // behind it, who may be able to go now (a semaphore's large request has gone). May take others
-    // into `to_wake`. Null: nothing to do.
-    using left_function = void (*)(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
-
-    constexpr explicit wait_kind(bool is_cancellable = true,
-                                 left_function when_left = nullptr) noexcept;
-
-    left_function left;
-};
-
-// A waiter that is its own node: what one blocking call waits with. Derive from it to be handed
-// something, and write that under the lock before the wake.
-class list_waiter : public waiter, public wait_node {
-public:
-    explicit list_waiter(const wait_kind& kind) noexcept
-        : waiter(kind), wait_node(static_cast<waiter&>(*this), nullptr) {}
-
-    // Parks until woken. What was handed over is then in this object.
-    // Parks: yes. Cancel: if the kind says so; the waiter is off the list then.
-    // Threads: any. Throws: cancelled. Cost: one switch, no allocation.
-    void wait() {
-        if (park(*this) == wake_reason::cancelled) [[unlikely]]
-            throw_cancelled();
-    }
-
-    // The same with a timer of its own: false if that was first. Throws: std::bad_alloc, and the
-    // waiter is off the list then; see park_until.
-    [[nodiscard]] bool wait_until(saturating_time_point deadline, saturating_duration span = {}) {
-        const wake_reason reason = park_until(*this, deadline, span);
-        if (reason == wake_reason::cancelled) [[unlikely]]
-            throw_cancelled();
-        return reason == wake_reason::signalled;
-    }
-
-private:
-    friend struct wait_kind;
-    static withdrawal withdraw(waiter& w, wake_reason why) noexcept;
-    static void describe(const waiter& w, std::string& text);
-};
-
-constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left) noexcept
-    : waiter_kind{&list_waiter::withdraw, &list_waiter::describe, is_cancellable},
-      left(when_left) {}
-
-// The kind for waits on which nobody else depends.
-inline constexpr wait_kind plain_wait{};
-
-// Tells one cancel scope from another; it is only compared.
-using scope_id = const void*;
-
-// Of the innermost scope that the caller is in; null for none. Threads: any.
-[[nodiscard]] scope_id this_scope() noexcept;
-
-// Now, or when the caller's thread last polled, which is free: some microseconds earlier, or as
-// much as a fiber has computed since. Threads: any; a plain thread's is fresh.
-[[nodiscard]] time_point recent_time() noexcept;
-
-// For debug mode, before a wait for what only `by` can end. If that is a fiber above the caller,
-// which cannot go on before the caller has ended, says so on stderr, and how to do better: because
-// it waits for its children now, or because it has opened the nursery between the two since it
-// began, in the scope `within`, what the caller waits for. So, too, if the caller is a blocking
-// call of `by`. Threads: any. Cost: but for debug mode, two loads.
-void name_wait_for_ancestor(const wait_label& what, party_number by, std::optional<scope_id> within,
-                            const char* remedy) noexcept;
 
 } // namespace creel

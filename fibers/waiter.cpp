@@ -1,4 +1,4 @@
-#include <creel/fibers/wait_list.hpp>
+#include <creel/fibers/waiter.hpp>
 
 #include <creel/fibers/detail/cancel/audit.hpp>
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>
@@ -33,12 +33,6 @@ party_number this_thread_number() noexcept {
 
 constexpr int spins_before_sleep = 200;
 
-// Values of futex_word.
-constexpr std::uint32_t parked = 0;   // awake still, or again
-constexpr std::uint32_t woken = 1;    // by the waker, as its last act on the object
-constexpr std::uint32_t poked = 2;    // to look at its tokens
-constexpr std::uint32_t sleeping = 3; // in the kernel, or about to be: needs a call to wake
-
 } // namespace
 
 parker& this_parker() noexcept {
@@ -52,45 +46,48 @@ thread_parker& this_thread_parker() noexcept {
     return plain_thread;
 }
 
-// One that is not parked, or woken already, looks at its next wait.
+// A thread that is woken or poked already looks at its tokens in its next wait.
 void poke(thread_parker& who) noexcept {
-    std::uint32_t seen = parked;
-    while (!who.futex_word.compare_exchange_weak(seen, poked))
-        if (seen != parked && seen != sleeping)
+    std::uint32_t seen = thread_parker::awake;
+    while (!who.futex_word.compare_exchange_weak(seen, thread_parker::poked))
+        if (seen != thread_parker::awake && seen != thread_parker::sleeping)
             return;
-    if (seen == sleeping)
+    if (seen == thread_parker::sleeping)
         futex_wake_one(who.futex_word);
 }
 
 } // namespace detail
 
-waiter::waiter(const waiter_kind& kind) noexcept
-    : kind_(&kind), owner_(&detail::this_parker()), home_(owner_->home) {
-    if (home_ == nullptr)
-        static_cast<detail::thread_parker*>(owner_)->futex_word.store(detail::parked,
-                                                                      std::memory_order_relaxed);
+waiter::waiter(const waiter_kind& kind) noexcept : kind_(&kind), home_(detail::this_scheduler) {
+    if (home_ != nullptr) [[likely]] {
+        owner_ = &home_->running();
+        return;
+    }
+    owner_ = &detail::this_parker();
+    static_cast<detail::thread_parker*>(owner_)->futex_word.store(detail::thread_parker::awake,
+                                                                  std::memory_order_relaxed);
 }
 
-// The plain thread's park. The waker's store to futex_word (release, in wake) pairs with the load
-// here; after it the waker touches neither waiter nor parker, save for the futex call, which only
-// names the address.
+// The park of a plain thread; thread_parker has the states of its word. The waker's exchange of the
+// word (release, in wake) pairs with the acquire here. After it the waker touches neither waiter
+// nor parker; the futex call only names the address.
 //
-// A token cancelled by another thread is not missed. That thread writes the token's state and then
-// pokes, both with the token's mutex held; we have reset the word, and then look at the state with
-// the same mutex, in notice(). Either its turn was first, and we see the state; or ours was, and
-// its poke finds the word at `parked`, so that we do not go to sleep, or at `sleeping`, and wakes
-// us.
+// A token that another thread cancels is not missed. That thread writes the token's state and then
+// pokes, both with the token's mutex held. This thread resets the word, and then looks at the state
+// with the same mutex, in notice(). If the other thread had the mutex first, this one sees the
+// state. If this thread had it first, the poke finds the word at `awake`, so that this thread does
+// not go to sleep, or at `sleeping`, and wakes it.
 wake_reason waiter::park_thread(time_point own_deadline) {
+    using word = detail::thread_parker;
     auto& me = static_cast<detail::thread_parker&>(*owner_);
-    auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) == detail::woken; };
+    auto is_woken = [&] { return me.futex_word.load(std::memory_order_acquire) == word::woken; };
     for (int i = 0; i < detail::spins_before_sleep && !is_woken(); ++i)
         detail::relax_core();
     me.waiting_on = this;
     wake_reason reason = wake_reason::signalled;
     while (!is_woken()) {
         std::uint32_t seen = me.futex_word.load(std::memory_order_relaxed);
-        while (seen != detail::woken &&
-               !me.futex_word.compare_exchange_weak(seen, detail::parked)) {
+        while (seen != word::woken && !me.futex_word.compare_exchange_weak(seen, word::awake)) {
         }
         time_point deadline = time_point::max();
         if (!withdraw_requested_) {
@@ -109,15 +106,15 @@ wake_reason waiter::park_thread(time_point own_deadline) {
                     reason = why;
                     break;
                 }
-                continue; // pending: somebody has taken it, the wake is on its way
+                continue; // pending: the waiter was taken, its wake is on the way
             }
             deadline = own_deadline;
             if (kind_->cancellable)
                 deadline = std::min(deadline, detail::earliest_event(me));
         }
-        seen = detail::parked;
-        if (me.futex_word.compare_exchange_strong(seen, detail::sleeping))
-            detail::futex_wait(me.futex_word, detail::sleeping, deadline);
+        seen = word::awake;
+        if (me.futex_word.compare_exchange_strong(seen, word::sleeping))
+            detail::futex_wait(me.futex_word, word::sleeping, deadline);
     }
     me.waiting_on = nullptr;
     return reason;
@@ -194,45 +191,35 @@ void wake(waiter& w) noexcept {
         w.home_->incoming().post(w);
     } else {
         auto& word = static_cast<detail::thread_parker*>(w.owner_)->futex_word;
-        if (word.exchange(detail::woken, std::memory_order_acq_rel) == detail::sleeping)
+        if (word.exchange(detail::thread_parker::woken, std::memory_order_acq_rel) ==
+            detail::thread_parker::sleeping)
             detail::futex_wake_one(word);
     }
 }
 
-namespace {
-
-void throw_if_cancelled(const detail::parker& me) {
-    if (detail::may_be_cancelled(me)) [[unlikely]]
-        if (detail::visible_cancel(me) != nullptr)
+// A plain thread has no timers and no inbox: it looks at its scopes in passing.
+void check_cancel_only() {
+    detail::scheduler* s = detail::this_scheduler;
+    detail::parker* me = nullptr;
+    if (s != nullptr) [[likely]] {
+        me = &s->running();
+    } else {
+        me = &detail::this_parker();
+        detail::glance(*me);
+    }
+    if (detail::may_be_cancelled(*me)) [[unlikely]]
+        if (detail::visible_cancel(*me) != nullptr)
             throw_cancelled();
 }
 
-void throw_if_thread_cancelled() {
-    detail::parker& me = detail::this_parker();
-    detail::glance(me);
-    throw_if_cancelled(me);
-}
-
-} // namespace
-
-void throw_if_cancelled() {
-    if (detail::scheduler* s = detail::this_scheduler) [[likely]]
-        throw_if_cancelled(s->running());
-    else
-        throw_if_thread_cancelled();
-}
-
 void check_cancel() {
-    if (detail::scheduler* s = detail::this_scheduler) [[likely]] {
-        throw_if_cancelled(s->running());
+    check_cancel_only();
+    if (detail::scheduler* s = detail::this_scheduler) [[likely]]
         s->spend_budget();
-    } else {
-        throw_if_thread_cancelled();
-    }
 }
 
 bool check_cancel_in_place() {
-    throw_if_cancelled();
+    check_cancel_only();
     detail::scheduler* s = detail::this_scheduler;
     return s == nullptr || s->spend_budget_in_place();
 }
@@ -240,7 +227,7 @@ bool check_cancel_in_place() {
 void throw_cancelled() {
     detail::parker& me = detail::this_parker();
     const detail::scope_core* s = detail::visible_cancel(me);
-    // None is in sight any more when a shield was raised after the wait had been withdrawn.
+    // No cancel is in sight any more if a shield was raised after the wait had been withdrawn.
     for (const detail::scope_core* c = me.scope; s == nullptr && c != nullptr; c = c->parent)
         if (c->own.reason != nullptr)
             s = c;

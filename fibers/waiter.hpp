@@ -1,23 +1,32 @@
-// The one way to wait: a fiber (or a plain thread) parks on a waiter until somebody wakes it.
+// The one way to wait: a fiber (or a plain thread) parks on a waiter until another party wakes it.
 //
 // Every blocking call of the library stands on this; build your own primitive on it:
 //
-//     struct gate_waiter : creel::waiter { ... };              // on the stack of the one who waits
-//     creel::check_cancel();                                   // the cancellation point
+//     struct gate_waiter : creel::waiter { ... };              // on the stack of the call that
+//     waits creel::check_cancel();                                   // the cancellation point
 //     gate_waiter w{...}; list.push_back(w);                   // publish, then
 //     if (creel::park(w) == creel::wake_reason::cancelled) creel::throw_cancelled();
 //
 // The protocol, which every primitive keeps:
 //  * Between publishing a waiter and parking on it, the fiber does nothing that may switch.
-//  * Exactly one party decides that a waiter is woken: it unlinks the waiter (under the
-//    primitive's lock) and then calls wake() once. After wake() it does not touch the waiter.
+//  * Exactly one party decides that a waiter is woken. It unlinks the waiter (under the lock of the
+//    primitive) and then calls wake() once. After wake() it does not touch the waiter.
 //  * A cancel or a timeout asks the waiter to withdraw, on the waiter's own thread. If it is still
 //    linked it unlinks itself and says `withdrawn`: no wake will come, and the fiber is ready. If
-//    somebody has already taken it (its wake is on the way, or the kernel still works on it) it
-//    says `pending`: park() goes on until that wake and returns `signalled`. So a wake and a
+//    another party has already taken it (its wake is on the way, or the kernel still works on it)
+//    it says `pending`: park() goes on until that wake and returns `signalled`. So a wake and a
 //    withdrawal never both happen, and success beats a late cancel.
+//
+// The states of a waiter, and what makes each transition:
+//
+//   published -- 1 park() --------------------> parked     on the waiter's thread
+//   published -- 2 wake() --------------------> woken      park() then returns at once
+//   parked ----- 3 wake() --------------------> woken      success
+//   parked ----- 4 cancel, withdrawn ---------> withdrawn  no wake will come
+//   parked ----- 5 cancel, pending -----------> parked     until 3; withdraw_requested() is true
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <cstdint>
@@ -42,8 +51,8 @@ class scheduler;
 extern constinit thread_local scheduler* this_scheduler;
 } // namespace detail
 
-// What one thread hands to another: a link and what to do with it on the owner's thread. It goes
-// into the inbox of a scheduler or of an io ring.
+// The form in which one thread hands work to another: a link, and a function to call on the owner's
+// thread. It goes into the inbox of a scheduler or of an io ring.
 struct inbox_node {
     inbox_node* next_in_inbox = nullptr;
     void (*deliver)(inbox_node&) noexcept = nullptr;
@@ -56,14 +65,16 @@ struct waiter_kind {
     // the waiter's own timer. Must not switch, throw or run user code.
     withdrawal (*withdraw)(waiter&, wake_reason why) noexcept;
 
-    // Appends what is waited for, in words for a person: "recv from 10.0.0.1:80". For the dump.
+    // Appends what the waiter waits for, in words for a person: "recv from 10.0.0.1:80". For the
+    // dump.
     void (*describe)(const waiter&, std::string& text);
 
-    // False for the few waits that no cancel may end: close(), waiting for children, plain lock().
+    // False for the few waits that no cancel may end: close(), the wait for children, plain lock().
     bool cancellable = true;
 };
 
-// What one park waits on. Lives on the stack of the fiber that parks; belongs to one park.
+// The object that one park waits on. It lives on the stack of the fiber that parks, and belongs to
+// one park.
 class waiter : inbox_node {
 public:
     // Binds to the calling fiber or thread.
@@ -77,7 +88,7 @@ public:
     // True once a cancel or a timeout has asked this waiter to withdraw. Threads: the waiter's.
     [[nodiscard]] bool withdraw_requested() const noexcept { return withdraw_requested_; }
 
-    // True if it is a fiber's of the calling thread. Threads: any.
+    // True if it belongs to a fiber of the calling thread. Threads: any.
     [[nodiscard]] bool is_here() const noexcept {
         return home_ != nullptr && home_ == detail::this_scheduler;
     }
@@ -103,8 +114,13 @@ private:
 using party_number = std::uint64_t;
 [[nodiscard]] party_number this_party() noexcept;
 
-// Parks the caller until the waiter is woken or, in a cancelled scope, withdrawn. The result tells
-// which; park() itself throws nothing, so that the caller can first put its own state in order.
+// The present time, or the time at which the caller's thread last polled, which is free: some
+// microseconds earlier, or as much as a fiber has computed since. Threads: any; a plain thread gets
+// the present.
+[[nodiscard]] time_point recent_time() noexcept;
+
+// Parks the caller until the waiter is woken or, in a cancelled scope, withdrawn. The result says
+// which. park() itself throws nothing, so that the caller can first put its own state in order.
 // Parks: yes. Cancel: if the kind says so; then returns `cancelled`, or `signalled` when the
 // waiter was pending. Threads: any; a plain thread blocks. Cost: one switch, no allocation.
 [[nodiscard]] wake_reason park(waiter&);
@@ -116,35 +132,36 @@ using party_number = std::uint64_t;
 [[nodiscard]] wake_reason park_until(waiter&, saturating_time_point deadline,
                                      saturating_duration span = {});
 
-// Wakes the one who parks, or is about to park, on this waiter: see the protocol above. Exactly
-// once per waiter, and not after a withdrawal. The waiter may be gone when this returns.
+// Wakes the fiber or thread that is parked, or about to park, on this waiter: see the protocol
+// above. Exactly once per waiter, and not after a withdrawal. The waiter may be destroyed when this
+// returns.
 // Threads: any. Cost: a push to a queue; another thread is woken by the kernel only if it sleeps.
 void wake(waiter&) noexcept;
 
 // The cancellation point: every cancellable call that may park begins with it, also when it need
 // not wait. Throws `cancelled` if the caller's scope is cancelled, and spends one unit of the
-// fiber's budget; at zero it yields, so that a queue that is never empty starves nobody.
+// fiber's budget; at zero it yields, so that a queue that is never empty starves no other fiber.
 // Parks: when the budget is spent. Cancel: yes, before anything has happened. Threads: any.
 // Throws: cancelled. Cost: two loads and a decrement; a plain thread in a scope with a deadline
 // reads the clock. A fiber does not: a deadline that passes while it computes is seen once it has
 // fired, at the next wait that switches or when the budget is spent.
 void check_cancel();
 
-// check_cancel() for one who holds a lock of the thread's, a std::mutex, which must not be held
-// over a switch. False where check_cancel() would yield: let go of the lock, and then yield. Parks:
-// never. Cancel: yes. Threads: any. Throws: cancelled. Cost: as check_cancel.
+// check_cancel() for a caller that holds a lock of the thread's, a std::mutex, which must not be
+// held over a switch. False where check_cancel() would yield: let go of the lock, and then yield.
+// Parks: never. Cancel: yes. Threads: any. Throws: cancelled. Cost: as check_cancel.
 [[nodiscard]] bool check_cancel_in_place();
 
-// The check alone: throws `cancelled` if the caller's scope is cancelled, and never yields.
-// Threads: any. Throws: cancelled. Cost: as check_cancel.
-void throw_if_cancelled();
+// The check alone, which leaves the budget as it is and never yields.
+// Parks: never. Cancel: yes. Threads: any. Throws: cancelled. Cost: as check_cancel.
+void check_cancel_only();
 
 // Throws `cancelled` with the reason of the scope that will absorb it. Call it after park()
 // returned wake_reason::cancelled, or when a pending operation turned out to be cancelled.
 [[noreturn]] void throw_cancelled();
 
-// For messages, who waits: "worker (#17, spawned at server.cpp:42)"; "another's fiber" for one of
-// another thread, of which nothing is read; without memory "a fiber".
+// For messages, the fiber that waits: "worker (#17, spawned at server.cpp:42)"; "another's fiber"
+// for a fiber of another thread, of which nothing is read; without memory "a fiber".
 [[nodiscard]] std::string name_of_waiting(const waiter& w) noexcept;
 
 } // namespace creel

@@ -38,7 +38,7 @@ public:
     // held when it throws. Threads: any. Throws: cancelled.
     template <typename Lock>
     void wait(Lock& lock) {
-        throw_if_cancelled(); // not check_cancel, which may yield: the lock is held
+        check_cancel_only(); // not check_cancel, which may yield: the lock is held
         wait_once(lock);
     }
 

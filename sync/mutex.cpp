@@ -12,7 +12,7 @@ namespace {
 struct locker : detail::contender {
     locker(const wait_kind& kind, time_point began, party_number me) noexcept
         : contender(kind, began), party(me) {}
-    party_number party; // the one that will own it
+    party_number party; // that will own it
 };
 
 constexpr wait_kind not_cancellable{false};
@@ -66,9 +66,9 @@ void mutex::lock_cancellable() {
     wait_in_line(plain_wait, me);
 }
 
-// While it is free and somebody waits, one is called: each who is called tries, whatever has become
-// of it, and the next unlock of one who was quicker looks at the line again. The next owner is
-// written under the lock, before anybody else could take the mutex.
+// While the mutex is free and contenders wait, one of them is called. A contender that is called
+// always tries, and if another party was quicker, the unlock of that party looks at the line again.
+// The next owner is written under the lock, before any other party could take the mutex.
 void mutex::pass_on(party_number me) noexcept {
     CREEL_ASSERT(owner_ == me, lock_
                                    .says(owner_ == 0 ? "unlocked, but it is not locked"
@@ -87,7 +87,7 @@ void mutex::pass_on(party_number me) noexcept {
         }
     }
     if (next != nullptr)
-        static_cast<void>(waiting_.take(*next)); // it has no claim: it always succeeds
+        static_cast<void>(waiting_.take(*next)); // true: a locker has no claim
     lock_.unlock();
     if (next != nullptr)
         wake(*next);

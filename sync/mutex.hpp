@@ -6,11 +6,22 @@
 //     m.lock_cancellable();                   // waits, or throws `cancelled` without the lock
 //     const std::lock_guard hold{m, std::adopt_lock};
 //
-// Fair: among fibers of one thread an unlock hands the mutex to the one that has waited longest.
-// One on another thread is told to try when its turn comes, and others may have the mutex until its
-// thread runs; if it finds it locked then, it is handed over once it has waited for a millisecond.
-// A fiber may wait, for anything, while it holds one. Between fibers of one thread that do not wait
-// in between no mutex is needed.
+// Fair: among fibers of one thread an unlock hands the mutex to the fiber that has waited longest.
+// A fiber of another thread is told to try when its turn comes, and others may have the mutex until
+// its thread runs. If it finds the mutex locked then, it is handed the mutex once it has waited for
+// a millisecond. A fiber may wait, for anything, while it holds a mutex. Fibers of one thread that
+// do not wait in between need no mutex.
+//
+// The states of a mutex, by owner_ and is_called_:
+//
+//   free            -- 1 lock(), try_lock() -----> locked
+//   locked          -- 2 unlock(): empty line ---> free
+//   locked          -- 3 pass_on(): handed over -> locked           the next owner is written
+//   locked          -- 4 pass_on(): not due -----> free, called     a contender is about to try
+//   free, called    -- 5 lock(), try_lock() -----> locked, called   another party was quicker
+//   free, called    -- 6 the contender tries ----> locked
+//   locked, called  -- 7 the contender tries ----> locked           and it is in line again
+//   locked, called  -- 8 unlock() ---------------> free, called
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -23,7 +34,7 @@ namespace creel::sync {
 
 struct mutex_statistics {
     bool locked = false;
-    std::size_t waiting = 0;     // in line: without one that was told to try, and has not yet
+    std::size_t waiting = 0;     // in line: without a waiter that was told to try, and has not yet
     std::uint64_t contended = 0; // locks that had to wait, since it was made
 };
 
@@ -37,7 +48,8 @@ public:
     mutex& operator=(const mutex&) = delete;
 
     // To lock it twice is a bug, and is caught.
-    // Parks: until its turn comes. Cancel: no. Threads: any. Cost: a spinlock when it is free.
+    // Parks: until its turn comes. Cancel: no. Threads: any. Cost: an exchange and a store when it
+    // is free: the wait_lock, which spins and then sleeps where another thread holds it.
     void lock() {
         party_number me = this_party();
         lock_.lock();
@@ -63,9 +75,9 @@ public:
         return is_free;
     }
 
-    // By the one who locked it; anybody else's unlock is a bug, and is caught. The next owner may
-    // destroy the mutex.
-    // Parks: never. Threads: any. Cost: a spinlock, and a wake if somebody waits.
+    // By the party that locked it; the unlock of any other party is a bug, and is caught. The next
+    // owner may destroy the mutex.
+    // Parks: never. Threads: any. Cost: an exchange and a store, and a wake if a waiter is in line.
     void unlock() noexcept {
         party_number me = this_party();
         lock_.lock();
@@ -88,7 +100,7 @@ protected:
     mutex(const char* what, std::source_location made_at) noexcept : lock_(what, made_at) {}
 
 private:
-    // All of them come with the lock held and let go of it.
+    // All of them are called with the lock held, and release it.
     void wait_for_turn(party_number me);
     void wait_in_line(const wait_kind& kind, party_number me);
     void pass_on(party_number me) noexcept;
@@ -97,7 +109,7 @@ private:
     party_number owner_ = 0; // guarded by lock_, as is all below; 0: free
     wait_list waiting_{lock_};
     std::uint64_t contended_ = 0;
-    bool is_called_ = false; // one that waited, on another thread, is about to try
+    bool is_called_ = false; // a contender of another thread is about to try
 };
 
 } // namespace creel::sync

@@ -1,47 +1,67 @@
-// One who waits for what one or few can have at a time. Among the fibers of one thread it is handed
-// over, first come first served, which costs a switch that would be made anyway. Towards another
-// thread that would make each lock a context switch: nobody could have it from the hand-over until
-// that thread has woken. There the first in line is only told that it may try (it is `called`), and
-// whoever is quicker has it meanwhile; one that has tried in vain and waited for a millisecond is
-// handed it. These are the normal and the starvation mode of Go's sync.Mutex (Go 1.9, 2017).
+// A contender waits for what one or few can have at a time. Among the fibers of one thread it is
+// handed over, first come first served, which costs a switch that would be made anyway. Towards
+// another thread a hand-over would make each lock a context switch: no party could have it from the
+// hand-over until that thread has woken. There the first in line is only told that it may try (it
+// is `called`), and a quicker party has it meanwhile; a contender that has tried in vain and waited
+// for a millisecond is handed it. These are the normal and the starvation mode of Go's sync.Mutex
+// (Go 1.9, 2017).
+//
+// The states of a contender, and the function that makes each transition:
+//
+//   in line -- 1 unlock: is_handed_over() ----------> has it   `has_it` is written, then it is
+//   woken in line -- 2 unlock: not is_handed_over() ------> called   off the line, and woken called
+//   --- 3 try_when_called() succeeds --------> has it called --- 4 try_when_called() fails
+//   -----------> in line  at the head in line -- 5 a cancel -------------------------> (gone)    if
+//   its kind is cancellable
 #pragma once
 
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/time.hpp>
 #include <creel/fibers/wait_list.hpp>
 
+#include <chrono>
+
 namespace creel::sync::detail {
 
-// For assertions: one that is called, but in no list.
+// For assertions: a contender is called, but in no list.
 inline constexpr const char* destroyed_too_early = "destroyed while somebody waits on it";
 
 struct contender : list_waiter {
-    // `since`: when it began to wait, also if this is not its first try.
+    // `began`: when it began to wait, also if this is not its first try.
     contender(const wait_kind& kind, time_point began) noexcept : list_waiter(kind), since(began) {}
 
     // With the lock held: is it handed over to it, or is it called?
-    [[nodiscard]] bool is_handed_over() const noexcept { return is_here() || has_waited_long(); }
+    [[nodiscard]] bool is_handed_over() const noexcept { return is_here() || is_due(now()); }
 
-    [[nodiscard]] bool is_due(time_point now) const noexcept;
+    // Where the two threads have clocks of their own (virtual ones), `since` may seem to lie in the
+    // future.
+    [[nodiscard]] bool is_due(time_point at) const noexcept {
+        return at - since >= barging_limit || at < since;
+    }
 
     const time_point since;
     bool has_it = false; // it was handed over; written before the wake
 
 private:
-    [[nodiscard]] bool has_waited_long() const noexcept;
+    // During this time others may have it before a contender of another thread.
+    static constexpr std::chrono::milliseconds barging_limit{1};
 };
 
+// The contender of this thread that stands close behind `first`, which is on another thread;
+// `first` itself if there is none, or if it is due.
 [[nodiscard]] contender* next_behind(contender& first) noexcept;
 
-// The one in line whose turn is next; null if there is none. That is the first, but while that one
-// is on another thread, and not due yet, one of this thread that stands close behind it: so a
-// thread whose own fibers wait goes on with them, and does not wake the other for each lock.
+// The contender in line whose turn is next; null if there is none. That is the first. But while the
+// first is on another thread, and not due yet, it is one of this thread that stands close behind
+// it: so a thread with fibers in line goes on with them, and does not wake the other for each
+// lock.
 [[nodiscard]] inline contender* next_in(wait_list& line) noexcept {
     auto* const first = static_cast<contender*>(line.front());
     return first == nullptr || first->is_here() ? first : next_behind(*first);
 }
 
-// One that was called: asks, with the lock held, whether it can be had, and else goes back to the
-// head of the line. In between nobody can overlook it, for the lock is not let go of.
+// For a contender that was called: asks, with the lock held, whether it can be had, and else goes
+// back to the head of the line. In between no unlock can overlook it, for the lock is held.
 template <typename Make, typename Try>
 [[gnu::noinline]] void try_when_called(wait_list& line, time_point began, Make& make,
                                        Try& try_now) {

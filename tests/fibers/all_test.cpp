@@ -84,7 +84,7 @@ TEST_CASE("all in a cancelled scope runs nothing and throws cancelled") {
         std::string ended;
         CHECK(!s.run([&] {
             ended = outcome_of([&] { static_cast<void>(creel::all([&] { ran = true; })); });
-            creel::throw_if_cancelled();
+            creel::check_cancel_only();
         }));
         CHECK(ended == "cancelled: outside");
         CHECK(!ran);

@@ -153,7 +153,7 @@ TEST_CASE("cancelling the caller of start before set cancels the child") {
             const bool started = creel::move_on_after(1s, [&] {
                 n.start([&](creel::started<void>& ready) {
                     child = outcome_of([] { creel::this_fiber::sleep_for(1h); });
-                    creel::throw_if_cancelled();
+                    creel::check_cancel_only();
                     ready.set();
                 });
             });
@@ -327,7 +327,7 @@ TEST_CASE("set into a nursery that was cancelled meanwhile cancels the child the
                 creel::with_nursery([&](creel::nursery& inner) {
                     inner.spawn([&] {
                         sleeper = outcome_of([] { creel::this_fiber::sleep_for(1h); });
-                        creel::throw_if_cancelled();
+                        creel::check_cancel_only();
                     });
                     creel::this_fiber::yield();
                     target->cancel("gone");
@@ -335,7 +335,7 @@ TEST_CASE("set into a nursery that was cancelled meanwhile cancels the child the
                     CHECK(sleeper.empty());
                     ready.set(3); // and now it is: the sleeper is interrupted
                     child = outcome_of([] { creel::this_fiber::sleep_for(1h); });
-                    creel::throw_if_cancelled();
+                    creel::check_cancel_only();
                 });
             });
             CHECK(value == 3);

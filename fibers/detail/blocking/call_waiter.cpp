@@ -90,7 +90,7 @@ bool blocking_pool::run_queued(blocking_call& call) {
             throw_without_thread(call, w.error);
         if (!w.sent_back)
             return true;
-        throw_if_cancelled();
+        check_cancel_only();
     }
 }
 

@@ -267,7 +267,7 @@ void nursery_core::join_in_body() {
                  "for itself; to wait for one child, get() its task<R>");
     CREEL_ASSERT(open, has_ended);
     wait_for_children();
-    throw_if_cancelled();
+    check_cancel_only();
 }
 
 // From the close of the entry on, what other threads hand in is refused.

@@ -25,6 +25,7 @@
 #include <creel/fibers/detail/cancel/audit.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/fork_guard.hpp>
 

@@ -1,10 +1,10 @@
-// Whether Boost keeps the C++ exception state of each context, as it does since 1.88 with
-// libstdc++: then a context has its own again when it is resumed. Older ones leave it to us, and it
-// must not be done twice: Boost saves the state of the thread after we have put the next context's
-// there.
+// True if Boost keeps the C++ exception state of each context, as it does since 1.88 with
+// libstdc++: then a context has its own state again when it is resumed. Older versions leave that
+// to us. It must not be done twice, because Boost saves the state of the thread after we have put
+// the state of the next context there.
 //
-// CMake finds out by a program that it runs (CreelBoostExceptions.cmake). Where it cannot, when it
-// compiles for another machine or Boost is built along with creel, the version tells.
+// CMake finds out by a program that it runs (CreelBoostExceptions.cmake). If CMake cannot run it,
+// because it compiles for another machine or builds Boost along with creel, the version decides.
 #pragma once
 
 #include <boost/version.hpp>

@@ -1,5 +1,12 @@
-// Boost's side of a scheduler: its native fibers and its dispatcher, and what Boost asks of an
-// algorithm. What of it switches contexts is in switch.cpp.
+// Boost's side of a scheduler: its native fibers, its dispatcher, and the functions that Boost
+// calls of an algorithm. Those that switch contexts are in switch.cpp.
+//
+// The states of the dispatcher, and the function that makes each transition:
+//
+//   held ---- 1 pick_next_record(), loop_until_switch(), rest() --> running   the only such
+//   switches running - 2 pick_next_record(): null, first in a pass --------> asks suspend_until()
+//   comes asks ---- 3 suspend_until() polls or waits -------------------> running   it takes
+//   Boost's wakes in running - 4 pick_next_record(): the next fiber; awakened() ---> held
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>
@@ -15,9 +22,9 @@ namespace {
 
 using boost::fibers::context;
 
-// Natives and the dispatcher: Boost puts the context object at the top of its own stack. ASan
-// needs the bounds only to unpoison when an exception is thrown, and valgrind to tell one stack
-// from another, so a page too much does no harm.
+// For natives and the dispatcher: Boost puts the context object at the top of its own stack. ASan
+// needs the bounds only to unpoison when an exception is thrown, and valgrind needs them to tell
+// one stack from another. So a page too much does no harm.
 void guess_context_stack(fiber_record& f) {
     constexpr std::uintptr_t page = 4096;
     const auto top = (reinterpret_cast<std::uintptr_t>(f.context) + 2 * page) & ~(page - 1);
@@ -52,12 +59,13 @@ fiber_record& scheduler::record_of(context* c) noexcept {
     });
 }
 
-// The current context is left by one of Boost's own ways.
+// Boost leaves the current context in one of its own ways.
 void scheduler::note_departure(fiber_record& from) noexcept {
     const context& c = *from.context;
     if (c.sleep_is_linked())
         call_dispatcher(); // a new sleeper: the dispatcher must learn its time
-    // terminate() has unlinked it from the workers: it is dead, and the dispatcher must release it.
+    // terminate() has unlinked it from the workers: it has ended, and the dispatcher must release
+    // it.
     if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
         call_dispatcher();
         if (from.what == fiber_record::fiber_kind::native)
@@ -65,12 +73,12 @@ void scheduler::note_departure(fiber_record& from) noexcept {
     }
 }
 
-// Must never block, and from any context but the dispatcher never be null: Boost calls it holding
-// spinlocks. Waiting is the dispatcher's part, in suspend_until.
+// It never blocks, and for any context but the dispatcher it is never null, because Boost calls it
+// while it holds spinlocks. Only the dispatcher waits, in suspend_until.
 fiber_record* scheduler::pick_next_record() noexcept {
     if (current_->what == fiber_record::fiber_kind::dispatcher) {
-        // The first answer of a pass is null: Boost then calls suspend_until, the only way to learn
-        // when its next sleeper is due.
+        // The first answer of a pass is null. Boost then calls suspend_until, which is the only way
+        // to learn when its next sleeper is due.
         if (!pass_polled_) {
             pass_polled_ = true;
             return nullptr;
@@ -94,10 +102,10 @@ bool scheduler::has_ready_fibers() const noexcept {
 
 void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadline) noexcept {
     boost_deadline_ = deadline;
-    dispatcher_due_ = false; // else it would be chosen again and again
+    dispatcher_due_ = false; // else the dispatcher would be chosen again and again
     natives_.forget_ended();
     if (incoming_.answer_bell())
-        return; // the dispatcher takes them in at once
+        return; // the dispatcher takes Boost's wakes in at once
     if (anything_ready())
         poll_round();
     else

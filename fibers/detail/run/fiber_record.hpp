@@ -1,11 +1,20 @@
-// What the scheduler knows of one Boost.Fiber context: who it is, what it waits for, and what must
-// be swapped when it is switched to.
+// The record of one Boost.Fiber context: its kind, what it waits for, and what a switch to it must
+// swap.
 //
-// Four kinds. A *carrier* is ours: a recycled context that runs one task after another; its record
-// lies at the top of its own stack, so that record, Boost's control block and shallow frames share
-// one page. *main* is the context that called run. The *dispatcher* is Boost's own housekeeper. A
-// *native* is a boost::fibers::fiber of the program's; its record lives in a side map, because
-// properties set on a native context might later be cast by another algorithm.
+// There are four kinds. A *carrier* is ours: a recycled context that runs one task after another.
+// Its record lies at the top of its own stack, so that record, Boost's control block and shallow
+// frames share one page. *main* is the context that called run. The *dispatcher* is Boost's own
+// housekeeper. A *native* is a boost::fibers::fiber of the program. Its record lives in a side map,
+// because another algorithm might later cast properties that are set on a native context.
+//
+// The states of a fiber:
+//
+//   running -- 1 suspend_current() with waiting_on set ------> parked
+//   parked --- 2 scheduler::wake_arrived(), interrupt() -----> ready     waiting_on is null again
+//   running -- 3 yield() ------------------------------------> ready
+//   ready ---- 4 switch_to(), pick_next() -------------------> running   it is current_
+//
+// A carrier is also idle or ending: see carrier_pool.hpp.
 #pragma once
 
 #include <creel/fibers/detail/run/parker.hpp>
@@ -21,8 +30,8 @@
 
 namespace creel::detail {
 
-// The C++ ABI's per-thread exception state (__cxa_eh_globals, Itanium C++ ABI 2.2.2), which Boost
-// keeps per context since 1.88 only (boost_exceptions.hpp): without it two fibers that park inside
+// The C++ ABI's per-thread exception state (__cxa_eh_globals, Itanium C++ ABI 2.2.2). Boost keeps
+// it per context since 1.88 only (boost_exceptions.hpp). Without that, two fibers that park inside
 // `catch` rethrow each other's exceptions.
 struct exception_state {
     void* caught_exceptions = nullptr;
@@ -58,12 +67,12 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
                                      // and the dispatcher, one more than the stack's number
 };
 
-// Of what it runs: a carrier's task, or itself.
+// The number of the task that a carrier runs; of any other fiber its own.
 [[nodiscard]] inline std::uint64_t number_of(const fiber_record& f) noexcept {
     return f.current != nullptr ? f.current->id : f.id;
 }
 
-// What the sanitizers, or valgrind, know of a context: see switch.cpp.
+// The state that the sanitizers, or valgrind, have of a context: see switch.cpp.
 void adopt_sanitizer_state(fiber_record& main) noexcept; // the running thread's
 void drop_sanitizer_state(fiber_record& f) noexcept;
 void drop_sanitizer_state(void* state) noexcept;

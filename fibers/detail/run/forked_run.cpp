@@ -21,7 +21,7 @@ void refuse_in_forked_run(const char* call) noexcept {
 
 namespace {
 
-// The outside world of a scheduler whose run is the parent's.
+// The outside world of a scheduler in a child, where the run belongs to the parent.
 class parents_world final : public poller {
 public:
     time_point now() noexcept override { refuse(); }
@@ -40,10 +40,10 @@ parents_world out_of_reach;
 
 } // namespace
 
-// In the child, whose one thread this is. If it was forked inside a run, whatever would wake a
-// fiber of this run or another's, or wait in this one, comes to the poller, which refuses it. A
-// child that was forked outside is a process in its own right: there it does nothing to wake the
-// copy of a fiber, as it does nothing to notify a thread that was not copied.
+// In the child, on its only thread. If it was forked inside a run, each call that would wake
+// a fiber of any run, or wait in this one, comes to the poller, which refuses it. A child that was
+// forked outside is a process in its own right: there the wake of a fiber's copy does nothing, as
+// the notification of a thread that was not copied does nothing.
 void scheduler::leave_to_parent() noexcept {
     scheduler* const forked = this_scheduler;
     for (scheduler* s = all_; s != nullptr; s = s->next_made_)

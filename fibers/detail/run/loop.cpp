@@ -11,7 +11,7 @@ namespace creel::detail {
 
 namespace {
 
-// After so long without a poll a checkpoint polls. With a coarse clock that is up to 5 ms late, a
+// After this time without a poll a checkpoint polls. The coarse clock is up to 5 ms late, so a
 // fiber that calls it between short slices sees its deadline within 10 ms.
 constexpr duration longest_unpolled = std::chrono::milliseconds{5};
 
@@ -49,9 +49,9 @@ void scheduler::keep_time() {
         yield_spent();
 }
 
-// One that finds no other fiber ready polls at once, which may make some ready: else a fiber that
-// yields alone would see deadlines, completions and other threads' cancels once in 64 yields,
-// however long it computes between them.
+// A yield that finds no other fiber ready polls at once, which may make some ready. Otherwise a
+// fiber that yields alone would see deadlines, completions and the cancels of other threads only
+// once in 64 yields, however long it computes between them.
 void scheduler::yield_alone() {
     if (!anything_ready() && !dispatcher_due_) {
         poll_round();
@@ -63,8 +63,8 @@ void scheduler::yield_alone() {
     yield();
 }
 
-// With nothing ready it polls and waits on the parking fiber's own stack: if its own wake comes
-// first, it returns without a switch.
+// With nothing ready it polls and waits on the stack of the fiber that parks. If the wake of that
+// fiber comes first, it returns without a switch.
 void scheduler::loop_until_switch() {
     fiber_record& self = *current_;
     for (;;) {
@@ -98,7 +98,7 @@ fiber_record* scheduler::next_fiber() {
     return nullptr;
 }
 
-// Where the poll itself is put off, other threads' wakes and our timers are not: they cost little.
+// If the poll is put off, wakes of other threads and our timers are not: they cost little.
 bool scheduler::poll_is_due() noexcept {
     if (pace_.round_is_over())
         return true;
@@ -118,7 +118,7 @@ void scheduler::poll_round() noexcept {
     take_in();
 }
 
-// What the poller delivered comes before what timers end: success beats a deadline.
+// The poller's completions come before the timers: success beats a deadline.
 void scheduler::take_in() noexcept {
     incoming_.deliver_all();
     if (!dropped_.empty()) [[unlikely]]
@@ -154,8 +154,9 @@ void scheduler::idle_round() noexcept {
     take_in();
 }
 
-// Looks for work for a while, not marked as asleep: other threads then need no kick. True if there
-// is some. A timer that comes due ends it and counts neither way: it could have been slept for.
+// Looks for work for a while, and is not marked as asleep, so that other threads need no kick. True
+// if there is some. A timer that comes due ends it and counts neither way: the thread could have
+// slept until then.
 bool scheduler::spin() noexcept {
     ++counters_.spins;
     const time_point due = next_deadline();

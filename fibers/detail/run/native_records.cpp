@@ -60,7 +60,7 @@ std::pair<fiber_record&, bool> native_records::of(context* c) noexcept {
         try {
             living_.rehash(2 * living_.bucket_count());
         } catch (const std::bad_alloc&) {
-            // The longer chains serve as well; the next one tries again.
+            // The longer chains serve as well; the next record tries again.
         }
     }
     return {found->second, is_new};

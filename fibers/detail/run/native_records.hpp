@@ -1,9 +1,9 @@
 // The records of Boost's native fibers, by their contexts.
 //
-// Boost tells its algorithm of a fiber where nothing may be thrown, and takes no refusal. So the
-// memory of a record comes from a reserve of the process when malloc has none; beyond that the
-// process ends, and says why. More chains for more records are made apart from them: without
-// memory the chains only get longer.
+// Boost tells its algorithm of a fiber at a place where nothing may be thrown, and takes no
+// refusal. So the memory of a record comes from a reserve of the process when malloc has none;
+// beyond that the process ends, and says why. The chains of the map are allocated apart from the
+// records: without memory the chains only get longer.
 #pragma once
 
 #include <creel/fibers/detail/run/fiber_record.hpp>
@@ -16,7 +16,7 @@
 
 namespace creel::detail {
 
-// Of blocks for records, in static memory. Threads: any.
+// Blocks for records, in static memory. Threads: any.
 struct native_reserve {
     static constexpr std::size_t blocks = 64;
     static constexpr std::size_t block_bytes = sizeof(fiber_record) + 64; // with a map's links
@@ -35,7 +35,7 @@ struct native_allocator {
     native_allocator(const native_allocator<U>& /*other*/) noexcept {} // NOLINT: converts
     bool operator==(const native_allocator& /*other*/) const noexcept { return true; }
 
-    // Records come one by one, and are never refused; chains in arrays, and may be.
+    // Records come one by one, and are never refused. Chains come in arrays, and may be refused.
     [[nodiscard]] T* allocate(std::size_t count) {
         if constexpr (sizeof(T) >= sizeof(fiber_record)) {
             static_assert(sizeof(T) <= native_reserve::block_bytes);
@@ -64,9 +64,9 @@ public:
         living_.rehash(first_chains);
     }
 
-    // The record of a native, and whether it is new.
+    // The record of a native, and true if it is new.
     std::pair<fiber_record&, bool> of(context* c) noexcept;
-    // Out of sight, but there until forget_ended().
+    // `of` does not find it any more, but it exists until forget_ended().
     void end(context* c) noexcept { ended_.insert(living_.extract(c)); }
 
     template <typename Visit>

@@ -1,4 +1,5 @@
-// What can wait: a fiber, or a plain thread. The part of either that scopes and waiters know.
+// A parker can wait: it is a fiber or a plain thread. This is the part of both that scopes and
+// waiters know.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>
@@ -13,7 +14,7 @@ struct local_binding;
 struct nursery_core;
 struct scope_core;
 
-// Everything here belongs to the parker's own thread, save `futex_word`.
+// Everything here belongs to the parker's own thread, except `futex_word`.
 struct parker {
     scheduler* home = nullptr;       // null for a plain thread
     scope_core* scope = nullptr;     // the innermost one, its nursery's if it entered none
@@ -26,14 +27,27 @@ struct parker {
     // task. Only cancels write it.
     const scope_core* thrown_for = nullptr;
     std::uint64_t thrown_in = 0;
-    // What local<T>s are bound to; a carrier's task has its own.
+    // The bindings of local<T>s; a carrier's task has its own.
     local_binding* locals = nullptr;
 };
 
-// The parker of a thread that has no scheduler.
+// The parker of a thread that has no scheduler. The states of its word, and the function that makes
+// each transition:
+//
+//   awake      it runs, or looks at its scope before it sleeps; no wake has come
+//   woken      its waiter was woken
+//   poked      it has to look at its tokens
+//   sleeping   it is in the kernel, or about to be: a change needs a call to wake it
+//
+//   any state ------------------- 1 waiter::waiter() ---> awake     a new wait begins
+//   awake, poked, sleeping ------ 2 wake() -------------> woken     from `sleeping` by a futex call
+//   awake, sleeping ------------- 3 poke() -------------> poked     from `sleeping` by a futex call
+//   awake, poked, sleeping ------ 4 park_thread() ------> awake     before it looks at its scope
+//   awake ----------------------- 5 park_thread() ------> sleeping  fails if 2 or 3 was first
 struct thread_parker : parker {
-    // See waiter.cpp. 0: parked, or about to be.
-    std::atomic<std::uint32_t> futex_word{0};
+    enum state : std::uint32_t { awake, woken, poked, sleeping };
+
+    std::atomic<std::uint32_t> futex_word{awake};
     // While it runs a call of blocking(): the deadline that its caller had as it called.
     time_point caller_deadline = time_point::max();
 };

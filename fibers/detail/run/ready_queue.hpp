@@ -1,4 +1,4 @@
-// The FIFO of what can run: woken fibers and unstarted tasks, linked through themselves.
+// The FIFO of all that can run: woken fibers and unstarted tasks, linked through themselves.
 #pragma once
 
 #include <creel/fibers/detail/task/task_record.hpp>
@@ -31,7 +31,7 @@ public:
         head_ = &r;
     }
 
-    // Takes over all of another queue, in front of its own; that one must not be empty.
+    // Takes over all of another queue, in front of its own. The other must not be empty.
     void prepend(ready_queue& others) noexcept {
         *others.tail_ = head_;
         if (head_ == nullptr)

@@ -1,11 +1,27 @@
-// The scheduler of one thread: a Boost.Fiber algorithm whose contexts are switched by our own loop.
+// The scheduler of one thread: a Boost.Fiber algorithm. Our own loop switches its contexts.
 //
 // Boost's way to wait goes through its scheduler and its dispatcher context (39 ns a yield). Ours
-// pops the next context and resumes it directly (8 ns). Both ways must agree on three things, and
-// every switch keeps them, whoever makes it (arrive() in switch.cpp):
+// pops the next context and resumes it directly (8 ns). Both ways must agree on three things, which
+// each switch keeps, whether Boost makes it or we do (arrive() in switch.cpp):
 //   current_        the record of the context that runs
 //   exception state and sanitizer state of that context
 //   the dispatcher  is always either running or held here (dispatcher_held_)
+//
+// The loop has no function of its own: a fiber that waits goes through it on its own stack. The
+// states of the thread, and the function that makes each transition:
+//
+//   fiber runs -- 1 suspend_current(), yield_or_poll() --> next fiber runs     one is ready
+//   fiber runs -- 2 loop_until_switch() ----------------> looking              the rest of the
+//   cases looking ----- 3 poll_is_due(), poll_round() --------> looking              polls, takes
+//   in looking ----- 4 next_fiber(), bind() ---------------> next fiber runs      a task gets a
+//   carrier looking ----- 5 switch_to(dispatcher) --------------> dispatcher runs dispatcher_due_
+//   looking ----- 6 idle_round() -----------------------> spinning, sleeping   nothing is ready
+//   spinning, sleeping -- 7 take_in() ------------------> looking
+//   looking ----- 8 it pops the fiber itself -----------> fiber runs           without a switch
+//   dispatcher runs -- 9 suspend_until() ---------------> looking              on its own stack
+//
+// The rooms: inbox (wakes of other threads), polling_pace (when to poll), carrier_pool and
+// task_store (fibers and records for tasks), natives (Boost's fibers).
 //
 // The object is immortal: pooled and reused, never freed. Boost calls notify() after it has
 // released its lock, and a waker touches the inbox after its deciding store; by then the woken
@@ -39,12 +55,12 @@
 
 namespace creel::detail {
 
-// Threads: own, all of it but incoming() and run_number().
+// Threads: its own, except for incoming() and run_number().
 class scheduler final : public boost::fibers::algo::algorithm {
 public:
     static scheduler* current() noexcept { return this_scheduler; }
 
-    // Runs body on the calling context, then everything it left; see run_scheduler.
+    // Runs body on the calling context, then all that body left behind; see run_scheduler.
     static void run(poller& outside, const scheduler_options& options,
                     const std::function<void()>& body);
 
@@ -72,16 +88,17 @@ public:
             counters_.peak_tasks = tasks_alive_;
         ready_.push(t);
     }
-    void keep_task(task_record& t, task_result& r) noexcept; // until its handle has gone, too
+    void keep_task(task_record& t, task_result& r) noexcept; // until its handle is destroyed, too
     void free_kept_task(task_record& t, std::uint64_t run) noexcept;
     void drop_from_line(task_record& t) noexcept; // its nursery is cancelled: it never runs
 
     // Natives.
-    void outermost_changed(const parker& who) noexcept { // it was entered, or left
+    // `who` has entered or left its outermost scope. Only that of main concerns the natives.
+    void outermost_changed(const parker& who) noexcept {
         if (&who == &*main_)
             natives_.hang_under(who.outermost);
     }
-    // What is in sight of main's outermost scope has changed; else nothing is done.
+    // What the outermost scope of `who` sees has changed. The same holds here.
     void look_at_natives(const parker& who, spread_work& work) noexcept {
         if (&who == &*main_)
             natives_.look_outwards(work);
@@ -90,7 +107,7 @@ public:
     void for_each_native(Visit visit) const { // visit(const fiber_record&)
         natives_.for_each(visit);
     }
-    // Until idle carriers have ended and no native is inside a creel call. By the main fiber.
+    // Waits until the carriers have ended and no native is inside a creel call. For the main fiber.
     void drain() noexcept;
 
     // Timers.
@@ -119,6 +136,7 @@ public:
     }
     void count_reported_error() noexcept { ++counters_.errors_reported; }
 
+    // audit.cpp: the audit of cancels, and of waits inside std::call_once.
     void count_swallowed_cancel() noexcept { ++counters_.cancels_swallowed; }
     void count_cancel(duration from_request_to_exit) noexcept {
         counters_.cancel_latency.add(from_request_to_exit);
@@ -130,8 +148,8 @@ public:
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }
     [[nodiscard]] const stack_meter* meter() const noexcept { return meter_ ? &*meter_ : nullptr; }
 
-    // What a child spawned here and now shall see of local<T>s; null for the fallbacks.
-    // A task brings its own, so that a carrier need not be told of them.
+    // The local<T>s that a child spawned here and now sees; null for the fallbacks. They belong to
+    // the task, so that a carrier need not be told of them.
     [[nodiscard]] local_binding*& locals() const noexcept {
         if (current_->current != nullptr)
             return current_->current->locals;
@@ -139,8 +157,8 @@ public:
                                                                   : *thread_locals_;
     }
 
-    // Whether an access to this address is a fiber's overflow, and whose. For a handler of SIGSEGV
-    // on the scheduler's own thread: it only reads.
+    // True if an access to this address is the overflow of a fiber, which `found` then names. For a
+    // handler of SIGSEGV on the scheduler's own thread: it only reads.
     [[nodiscard]] bool explain_fault(const std::byte* address, const std::byte* stack_pointer,
                                      stack_overflow& found) const noexcept;
 
@@ -192,7 +210,7 @@ private:
     void end_task(task_record& t) noexcept;
     void end_with(task_record& t, ending how, std::exception_ptr error) noexcept;
     bool take_next_task(fiber_record& self) noexcept;
-    void rest(fiber_record& self) noexcept; // until self has a task, or shall end
+    void rest(fiber_record& self) noexcept; // until self has a task, or is to end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
     static void give(fiber_record& f, task_record& t) noexcept;
     void renew_budget(fiber_record& f) const noexcept { f.budget = pace_.full_budget(); }
@@ -238,7 +256,7 @@ private:
     spin_policy spinning_;
     polling_pace pace_;
     bool dispatcher_due_ = false;  // Boost-native state needs the dispatcher; a look is due then
-    bool dispatcher_held_ = false; // else it runs
+    bool dispatcher_held_ = false; // else the dispatcher runs
     bool pass_polled_ = false;     // the dispatcher's pass has been through suspend_until
     bool leaving_ = false;
     bool told_of_no_memory_ = false; // once in a run, as the next
@@ -259,7 +277,7 @@ private:
     std::optional<stack_pool> stacks_;
     std::optional<uncaught_watch> uncaught_watch_;
     std::optional<overflow_watch> overflow_watch_;
-    std::optional<stack_meter> meter_; // where stacks are measured
+    std::optional<stack_meter> meter_; // if stacks are measured
     task_line line_;                   // tasks that wait for one of max_fibers to end
     ready_queue awaiting_memory_;      // tasks that wait for the stacks of carriers that are ending
     ready_queue dropped_;              // tasks that will not run; the reserve fiber ends them
@@ -268,8 +286,9 @@ private:
     bool reserve_may_wait_ = false;    // it is inside a handler of report()
     scheduler_options options_{};
     scheduler_statistics counters_{};
-    inbox incoming_;                           // shared with other threads
-    std::atomic<std::uint64_t> run_number_{0}; // relaxed: whoever may ask has met the run's end
+    inbox incoming_; // shared with other threads
+    // Relaxed: a thread that may ask has synchronised with the end of the run before.
+    std::atomic<std::uint64_t> run_number_{0};
 
     scheduler* next_free_ = nullptr; // guarded by the pool's mutex, as the next two
     scheduler* next_made_ = nullptr;

@@ -1,11 +1,15 @@
 // When to spin before going to sleep: only while that has lately paid.
 //
-// A wake from another thread that meets a spinning scheduler costs a cache miss; one that meets a
-// sleeping one costs two context switches in the kernel. But a spin in which nothing came is
-// wasted, and with gaps of 300 us all of them are. So a spin that did not pay is followed by 1,
-// then 2, 4, ... rounds that go to sleep at once before the next is tried, and one that paid ends
-// the penance. The cap of 25 us and the back-off were measured: longer spins served no more
-// requests, and a rule without back-off did not shut itself off.
+// A wake from another thread costs a cache miss if it meets a spinning scheduler, and two context
+// switches in the kernel if it meets a sleeping one. But a spin in which nothing came is wasted,
+// and with gaps of 300 us all spins are wasted. So after a spin that did not pay 1, then 2, 4, ...
+// rounds go to sleep at once before the next spin is tried. A spin that paid ends the penance. The
+// cap of 25 us and the back-off were measured: longer spins served no more requests, and a rule
+// without back-off did not shut itself off.
+//
+//   spin is tried -- 1 ended(true) ----> penance 0: the next spin is tried
+//   spin is tried -- 2 ended(false) ---> penance 1, 2, 4, ... 1,024 rounds
+//   penance -------- 3 try_it() -------> one round less; at 0 the next spin is tried
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -21,7 +25,8 @@ class spin_policy {
 public:
     static constexpr duration longest = std::chrono::microseconds{25};
     static constexpr std::uint32_t longest_penance = 1024;
-    // One look takes longer than this, so that a look count bounds a spin whose clock stands still.
+    // One look takes longer than this. So a count of looks bounds a spin while the clock stands
+    // still.
     static constexpr duration shortest_look = std::chrono::nanoseconds{20};
 
     void limit(duration longest_spin) noexcept {
@@ -33,7 +38,7 @@ public:
     [[nodiscard]] duration span() const noexcept { return span_; }
     [[nodiscard]] std::int64_t looks() const noexcept { return span_ / shortest_look + 1; }
 
-    // Asked once before each sleep: shall this one be tried?
+    // Asked once before each sleep: true if a spin is to be tried first.
     [[nodiscard]] bool try_it() noexcept {
         if (left_ == 0)
             return enabled();

@@ -1,6 +1,6 @@
-// Where the contexts of carriers begin and end. Never instrumented, whatever the rest is: Boost
-// makes a context by jumping to it and back, and ends it by jumping out of its dead stack, and
-// sanitizers lose track in a function that is entered on one stack and left on another.
+// Where the contexts of carriers begin and end. This source is never instrumented, also if all
+// others are. Boost makes a context by jumping to it and back, and ends it by jumping out of its
+// dead stack. Sanitizers lose track in a function that is entered on one stack and left on another.
 #define CREEL_NEVER_INSTRUMENTED
 #include <creel/fibers/detail/run/boost_exceptions.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
@@ -11,8 +11,8 @@
 
 namespace creel::detail {
 
-// Boost's stack allocator for one carrier: hands out what was taken from the pool, below the
-// record, and takes it back on the dispatcher's stack when the context has ended.
+// Boost's stack allocator for one carrier. It hands out a stack of the pool, without the record at
+// its top, and takes it back on the dispatcher's stack when the context has ended.
 struct carrier_stack {
     scheduler* owner;
     stack_memory memory;
@@ -35,7 +35,7 @@ void scheduler::make_context(fiber_record& f,
         boost::fibers::launch::post, &f, carrier_stack{this, f.stack, f.sanitizer_state},
         [this, &f, body] {
             if constexpr (boost_keeps_exceptions)
-                *exceptions_ = {}; // those of the context that switched to this one
+                *exceptions_ = {}; // drops those of the context that switched to this one
             (this->*body)(f);
         });
     f.context = context.get();

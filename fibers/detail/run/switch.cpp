@@ -1,6 +1,6 @@
-// Every switch of context. What enters on one context and leaves on another is not instrumented: it
-// would unbalance TSan's shadow stacks. The sanitizers are told of each switch, in a library that
-// the compiler instruments for them.
+// Every switch of context. A function that is entered on one context and left on another is not
+// instrumented, because it would unbalance TSan's shadow stacks. In a library that the compiler
+// instruments for a sanitizer, the sanitizer is told of each switch.
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <creel/fibers/detail/run/boost_exceptions.hpp>
@@ -18,9 +18,9 @@
 
 namespace creel::detail {
 
-// The bookkeeping of a switch, whoever makes it: current_, the C++ exception state and the
-// sanitizers' idea of the stack. The caller then resumes next.context; nothing but that may come in
-// between.
+// The bookkeeping of each switch, whether Boost makes it or we do: current_, the C++ exception
+// state and the sanitizers' idea of the stack. The caller then resumes next.context, and does
+// nothing else in between.
 //
 // ASan's start and finish are called together, before the jump, because Boost's own switches have
 // no place to call finish on arrival.
@@ -48,9 +48,9 @@ CREEL_NOT_INSTRUMENTED void scheduler::arrive(fiber_record& next) noexcept {
 #endif
 }
 
-// Where Boost keeps the exceptions, a context that starts has those of the context that starts it.
-// A carrier drops them itself, as it begins. A native cannot, so it is started by a context that
-// handles none: here, and in pick_next() by the dispatcher.
+// If Boost keeps the exceptions, a context that starts has those of the context that starts it. A
+// carrier drops them itself, as it begins. A native cannot, so a context that handles no exception
+// starts it: this function, or in pick_next() the dispatcher.
 CREEL_NOT_INSTRUMENTED void scheduler::switch_to(fiber_record& next) noexcept {
     arrive(next);
     if constexpr (boost_keeps_exceptions) {
@@ -80,7 +80,7 @@ CREEL_NOT_INSTRUMENTED boost::fibers::context* scheduler::pick_next() noexcept {
     if constexpr (boost_keeps_exceptions) {
         const bool is_dispatcher = current_->what == fiber_record::fiber_kind::dispatcher;
         if (is_dispatcher) {
-            *exceptions_ = {}; // it has those of the context that first switched to it
+            *exceptions_ = {}; // drops those of the context that first switched to it
         } else if (next->what == fiber_record::fiber_kind::native &&
                    *exceptions_ != exception_state{}) {
             ready_.push_front(*next);
@@ -92,8 +92,8 @@ CREEL_NOT_INSTRUMENTED boost::fibers::context* scheduler::pick_next() noexcept {
     return next->context;
 }
 
-// Boost made this context ready. On launch::dispatch it has switched without asking pick_next: we
-// are then on the stack of a child that current_ does not know of yet.
+// Boost has made this context ready. On launch::dispatch it has switched without asking pick_next.
+// Then this runs on the stack of a child that is not current_ yet.
 CREEL_NOT_INSTRUMENTED void scheduler::awakened(boost::fibers::context* c) noexcept {
     fiber_record& active = record_of(boost::fibers::context::active());
     if (&active != current_) {

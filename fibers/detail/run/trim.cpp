@@ -1,12 +1,17 @@
-// How the memory of a burst goes back to the system: by time, whatever goes on meanwhile.
+// How the memory of a burst goes back to the system: by time, also if the thread is never idle.
 //
-// Time is cut into periods. What lay idle through a whole one is given back at its end: within two
-// periods after a burst all of it, while a load that comes back in every period keeps what it
-// needs. It goes in portions, one at each poll, so that nothing that becomes ready waits long.
+// Time is cut into periods. Memory that lay idle through a whole period is given back at its end.
+// So within two periods after a burst all of it is given back, while a load that comes back in
+// every period keeps the memory that it needs. It goes in portions, one at each poll, so that no
+// fiber that becomes ready waits long.
+//
+//   period -- 1 take_in(): next_trim_ has come, trim() --> giving back   carriers end, stacks go
+//   giving back -- 2 trim() at the next poll ------------> giving back   there is another portion
+//   giving back -- 3 trim(): no portion is left ---------> period        begin_period()
 //
 // Most of that costs nothing: a poll has read the clock, and compares. A thread that would go to
-// sleep with something to give back sleeps until the end of the period at most; with nothing to
-// give back it sleeps until somebody wakes it, so an idle process stays idle.
+// sleep with something to give back sleeps until the end of the period at most. With nothing to
+// give back it sleeps until it is woken, so an idle process stays idle.
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <chrono>

@@ -80,7 +80,7 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
         error = std::current_exception();
         how = ending::failed;
     }
-    // What f owned is released before the nursery hears of the end.
+    // The closure's objects are destroyed before the nursery hears of the end.
     t.destroy_closure();
     if (meter_) [[unlikely]]
         meter_->measure_ended(t, current_->stack);
@@ -92,7 +92,7 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
         end_with(t, how, std::move(error));
 }
 
-// It has returned, and nothing asks what.
+// The task has returned, and no handle asks for its value.
 [[gnu::always_inline]] inline void scheduler::end_task(task_record& t) noexcept {
     t.parent->free_slot();
     t.parent->child_ended(t);
@@ -101,10 +101,10 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
     --tasks_alive_;
 }
 
-// What is the user's comes first, while t is a child like any other, but for its place among
-// max_children, which a supervisor needs to spawn another: report()'s handler may wait, be
-// cancelled, read locals and drop the handle, as others may meanwhile. From there on nothing
-// switches.
+// The user's code comes first, while t is still a child like any other. Only its place among
+// max_children is free already, because a supervisor needs it to spawn another. The handler of
+// report() may wait, be cancelled, read locals and drop the handle, and other fibers may do so
+// meanwhile. After it no call switches.
 void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) noexcept {
     nursery_core& parent = *t.parent;
     const bool by_cancel =
@@ -114,13 +114,13 @@ void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) n
         parent.free_slot();
         parent.report(error, t);
         if (t.result == nullptr)
-            error = nullptr; // its destructor is the user's, too
+            error = nullptr; // its destructor is the user's code, too
     }
     if (t.locals != nullptr) [[unlikely]]
         drop_locals(std::exchange(t.locals, nullptr));
     t.runner = nullptr;
     task_result* result = t.result;
-    // What waits in get() is woken before the nursery may cancel it: it has its result.
+    // A fiber in get() is woken before the nursery may cancel it: it has its result.
     if (result != nullptr)
         result->end(error, by_cancel ? core_of(parent.scope).reason_in_sight() : nullptr);
     if (how == ending::never_ran)
@@ -133,12 +133,12 @@ void scheduler::end_with(task_record& t, ending how, std::exception_ptr error) n
     if (result == nullptr)
         tasks_.free(t);
     else
-        result->forget_if_dropped(); // else the handle frees the task
+        result->forget_if_dropped(); // if it was not dropped, the handle frees the task
     ++counters_.tasks_finished;
     --tasks_alive_;
 }
 
-// The usual case of rest(): the next one in the queue is a task, and no poll is due.
+// The usual case of rest(): the next in the queue is a task, and no poll is due.
 inline bool scheduler::take_next_task(fiber_record& self) noexcept {
     runnable* r = ready_.front();
     if (r == nullptr || r->kind != runnable::kind_type::task || !pace_.switch_is_left() ||
@@ -159,8 +159,8 @@ void scheduler::run_carrier(fiber_record& self) noexcept {
     }
 }
 
-// What a carrier does between two tasks: takes the next unstarted one in place, without a switch,
-// or lets others run. Returns with self.current set, or null when it shall end.
+// Between two tasks a carrier takes the next unstarted one in place, without a switch, or lets
+// others run. Returns with self.current set, or null if the carrier is to end.
 void scheduler::rest(fiber_record& self) noexcept {
     self.current = nullptr;
     self.scope = nullptr;
@@ -210,7 +210,7 @@ void scheduler::rest(fiber_record& self) noexcept {
     carriers_.will_end();
 }
 
-// Until bind() gives it a task, or leave() tells it to end.
+// Until bind() gives it a task, or end_idle() tells it to end.
 void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
     carriers_.put(self);
     switch_to(next);

@@ -82,7 +82,7 @@ private:
     fiber_record* idle_ = nullptr; // with the default stack
     std::size_t idle_count_ = 0;
     std::size_t low_ = 0;      // the least idle_count_ of this period
-    std::size_t shallow_ = 0;  // of the idle ones, the last in line, whose stacks are shallow
+    std::size_t shallow_ = 0;  // the last in line of the idle ones: their stacks are shallow
     std::size_t alive_ = 0;    // without the reserve fiber
     std::size_t ending_ = 0;   // of these
     std::size_t unneeded_ = 0; // of the ending ones, those that a trim has told to end

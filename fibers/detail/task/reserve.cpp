@@ -1,5 +1,5 @@
-// Tasks that get no fiber when their turn has come, and the reserve fiber that ends those which
-// will not run. The states of such a task, and what moves it:
+// Tasks that get no fiber when their turn comes, and the reserve fiber that ends those that will
+// not run. The states of such a task:
 //
 //   queued ---- max_fibers are there ---------> in line       at the back
 //   in line --- a carrier has ended ----------> queued        in front of all that is ready; if
@@ -13,10 +13,10 @@
 //   queued ---- max_fibers, and cancelled ----> dropped
 //   dropped --- the reserve gets to it -------> ended
 //
-// What is the user's (the closure's destructor, report()'s handler) needs a fiber, and there may be
-// none: that is what the reserve is for. Each run holds a stack for it from the beginning. Only a
-// handler may wait. While it does, other handlers have to wait behind it, but nothing else has: the
-// loop itself ends those tasks, on whatever stack it runs.
+// The user's code (the closure's destructor, the handler of report()) needs a fiber, and there may
+// be none. The reserve is that fiber: each run holds a stack for it from the beginning. Only a
+// handler may wait. While one waits, other handlers wait behind it, and no other task does: the
+// loop itself ends the tasks without a handler, on the stack it runs on.
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -51,7 +51,7 @@ fiber_record* scheduler::bind_new(task_record& t) {
         give(*f, t);
         return f;
     }
-    // What idle carriers hold comes first: they end, the task looks again once they have.
+    // The stacks of idle carriers come first: these end, and then the task looks again.
     carriers_.end_idle(carriers_.idle(), ready_);
     if (carriers_.ending() != 0) {
         awaiting_memory_.push(t);
@@ -59,7 +59,7 @@ fiber_record* scheduler::bind_new(task_record& t) {
     }
     t.no_memory = true;
     drop(t);
-    call_from_line(); // the place it was called for is still free
+    call_from_line(); // the place that this task was called for is still free
     return nullptr;
 }
 
@@ -68,10 +68,10 @@ void scheduler::wait_in_line(task_record& t) noexcept {
         line_.push_front(t);
     else
         line_.push(t);
-    carriers_.end_idle(1, ready_); // if there is one its stack is too small, and it makes room
+    carriers_.end_idle(1, ready_); // an idle one has too small a stack, and makes room
 }
 
-// The oldest goes before all that is ready.
+// The oldest in line goes before all that is ready.
 void scheduler::call_from_line() noexcept {
     if (task_record* first = line_.front()) {
         line_.erase(*first);
@@ -102,7 +102,7 @@ void scheduler::reserve_ended() noexcept {
         start_reserve();
 }
 
-// True if a handler of the user's is to be told of its end.
+// True if a handler of the user is to be told of its end.
 bool scheduler::tells_handler(const task_record& t) noexcept {
     return t.no_memory && !t.parent->cancelled_for_children() && t.parent->has_handler();
 }
@@ -129,7 +129,7 @@ void scheduler::run_reserve(fiber_record& self) noexcept {
     }
 }
 
-// By the loop: while a handler waits on the reserve.
+// Called by the loop: while a handler waits on the reserve.
 void scheduler::end_dropped_meanwhile() noexcept {
     if (!reserve_may_wait_)
         return;

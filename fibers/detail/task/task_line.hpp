@@ -1,4 +1,4 @@
-// The tasks that wait for a fiber because there are max_fibers: a FIFO that each can leave.
+// The tasks that wait for a fiber because there are max_fibers: a FIFO that each task can leave.
 #pragma once
 
 #include <creel/fibers/detail/task/task_record.hpp>

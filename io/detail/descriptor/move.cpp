@@ -121,7 +121,7 @@ void descriptor::move_to(ring& r, const char* call, bool cancellable) {
         return;
     }
     if (cancellable)
-        throw_if_cancelled(); // not check_cancel(), which may switch: nothing holds the record
+        check_cancel_only(); // not check_cancel(), which may switch: nothing holds the record
     refuse_if_used_in_parent(call);
     if (transfer_ == nullptr) {
         const auto made = std::make_shared<transfer>(*this);

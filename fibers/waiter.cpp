@@ -197,25 +197,37 @@ void wake(waiter& w) noexcept {
     }
 }
 
-// A plain thread has no timers and no inbox: it looks at its scopes in passing.
-void check_cancel_only() {
-    detail::scheduler* s = detail::this_scheduler;
-    detail::parker* me = nullptr;
-    if (s != nullptr) [[likely]] {
-        me = &s->running();
-    } else {
-        me = &detail::this_parker();
-        detail::glance(*me);
-    }
-    if (detail::may_be_cancelled(*me)) [[unlikely]]
-        if (detail::visible_cancel(*me) != nullptr)
+namespace {
+
+void check_cancel_of(const detail::parker& me) {
+    if (detail::may_be_cancelled(me)) [[unlikely]]
+        if (detail::visible_cancel(me) != nullptr)
             throw_cancelled();
 }
 
-void check_cancel() {
-    check_cancel_only();
+// A plain thread has no timers and no inbox: it looks at its scopes in passing.
+void check_cancel_of_thread() {
+    detail::parker& me = detail::this_parker();
+    detail::glance(me);
+    check_cancel_of(me);
+}
+
+} // namespace
+
+void check_cancel_only() {
     if (detail::scheduler* s = detail::this_scheduler) [[likely]]
+        check_cancel_of(s->running());
+    else
+        check_cancel_of_thread();
+}
+
+void check_cancel() {
+    if (detail::scheduler* s = detail::this_scheduler) [[likely]] {
+        check_cancel_of(s->running());
         s->spend_budget();
+    } else {
+        check_cancel_of_thread();
+    }
 }
 
 bool check_cancel_in_place() {

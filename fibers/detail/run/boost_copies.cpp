@@ -39,7 +39,7 @@ int note_loads(dl_phdr_info* info, std::size_t, void* loads) {
     return 1; // the first object knows
 }
 
-std::string object_of(const void* address) {
+std::string shared_object_of(const void* address) {
     Dl_info info{};
     return ::dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
 }
@@ -67,7 +67,8 @@ std::string new_copy() {
 
 std::string other_boost_fiber() {
     // Ours may stand in for a library's: then what that library finds is our own, and all is well.
-    const std::string ours = object_of(reinterpret_cast<void*>(&boost::fibers::context::active));
+    const std::string ours =
+        shared_object_of(reinterpret_cast<void*>(&boost::fibers::context::active));
     loaded_objects objects;
     ::dl_iterate_phdr(&note_object, &objects);
     const void* const seen_by_all = ::dlsym(RTLD_DEFAULT, active_symbol);
@@ -80,7 +81,7 @@ std::string other_boost_fiber() {
         if (found == nullptr)
             continue;
         // The symbols of the whole process come before those of the library itself.
-        std::string owner = object_of(seen_by_all != nullptr ? seen_by_all : found);
+        std::string owner = shared_object_of(seen_by_all != nullptr ? seen_by_all : found);
         if (owner != ours)
             return owner;
     }

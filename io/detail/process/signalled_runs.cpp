@@ -1,5 +1,7 @@
 #include <creel/io/detail/process/signalled_runs.hpp>
 
+#include <creel/fibers/fork_guard.hpp>
+
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -9,7 +11,6 @@
 #include <mutex>
 
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -36,14 +37,9 @@ std::atomic<unsigned> threads_waiting{0};
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free &&
               sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
 
-// A forked child must find the lock free, although another thread may hold it at the fork. fork()
-// takes the locks in the reverse order of their registration. The dispatcher is called under this
-// lock, so fork() must take this lock first, and the dispatcher's is registered first.
-// Registration fails only without memory, at the start of the program.
-[[maybe_unused]] const int group_in_forks =
-    (register_signals_for_forks(),
-     ::pthread_atfork([] { group_mutex.lock(); }, [] { group_mutex.unlock(); },
-                      [] { group_mutex.unlock(); }));
+// fork() takes the locks in the reverse order of their registration. The dispatcher is called under
+// this lock, so fork() must take this lock first, and the dispatcher's is registered first.
+const fork_guard group_in_forks{(register_signals_for_forks(), group_mutex)};
 
 // The gate, which runs in the handler.
 bool reaches_the_group(int number) noexcept {

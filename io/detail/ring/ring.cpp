@@ -41,7 +41,7 @@ ring::ring(std::unique_ptr<kernel_ring> kernel)
     : kernel_(std::move(kernel)),
       uring_(kernel_->uring()),
       entries_(uring_.sq.ring_entries),
-      tail_(head()),
+      tail_(io_uring_smp_load_acquire(uring_.sq.khead)),
       enter_(&io_uring_enter2),
       wake_signal_(*kernel_),
       inbox_(std::make_shared<ring_inbox>(*this)) {

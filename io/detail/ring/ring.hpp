@@ -152,10 +152,9 @@ private:
     };
     struct room_waiter;
 
-    [[nodiscard]] unsigned head() const noexcept {
-        return io_uring_smp_load_acquire(uring_.sq.khead);
+    [[nodiscard]] unsigned unsubmitted() const noexcept {
+        return tail_ - io_uring_smp_load_acquire(uring_.sq.khead);
     }
-    [[nodiscard]] unsigned unsubmitted() const noexcept { return tail_ - head(); }
 
     io_uring_sqe& next_entry() noexcept {
         CREEL_ASSERT(unsubmitted() < entries_, "perform() without has_room()");

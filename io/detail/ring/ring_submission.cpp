@@ -77,7 +77,7 @@ void ring::enter_for(unsigned completions) noexcept {
 // True if there is room now.
 bool ring::flush() noexcept {
     enter(0, 0, nullptr, 0);
-    return tail_ - head() < entries_;
+    return unsubmitted() < entries_;
 }
 
 void ring::make_room() {

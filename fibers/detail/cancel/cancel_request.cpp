@@ -11,8 +11,8 @@ cancel_request cancel_request::now(std::shared_ptr<const cancel_reason> reason,
                                    duration grace) noexcept {
     const time_point t = creel::now();
     if (grace <= duration{})
-        return {std::move(reason), t, t, cancel_level::cancelled};
-    return {std::move(reason), t, deadline_after(t, grace), cancel_level::asked};
+        return {std::move(reason), t, cancel_level::cancelled, t};
+    return {std::move(reason), t, cancel_level::asked, deadline_after(t, grace)};
 }
 
 bool cancel_request::rise_to(const cancel_request& later) noexcept {

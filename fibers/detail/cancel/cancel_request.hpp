@@ -35,8 +35,8 @@ struct cancel_request {
 
     std::shared_ptr<const cancel_reason> reason{}; // set together with the level
     time_point requested_at{};                     // likewise
-    time_point takes_effect = time_point::max();   // the end of the grace
     cancel_level level = cancel_level::none;
+    time_point takes_effect = time_point::max(); // the end of the grace
 };
 
 } // namespace creel::detail

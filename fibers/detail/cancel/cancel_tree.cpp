@@ -73,8 +73,8 @@ cancel_request scope_core::request_in_sight() const noexcept {
     if (sight == nullptr)
         return {};
     const time_point at = sight->own.requested_at;
-    return {sight->own.reason, at, sight_level == cancel_level::asked ? sight_takes_effect : at,
-            sight_level};
+    return {sight->own.reason, at, sight_level,
+            sight_level == cancel_level::asked ? sight_takes_effect : at};
 }
 
 std::shared_ptr<const cancel_reason> scope_core::reason_in_sight() const noexcept {
@@ -103,27 +103,27 @@ time_point visible_deadline(const parker& p) noexcept {
 // ---- how a change spreads -----------------------------------------------------------------------
 
 void spread_work::add(scope_core& scope, std::uint8_t what) noexcept {
-    if (scope.to_spread_ == 0) {
-        scope.next_to_spread_ = nullptr;
-        (first_ != nullptr ? last_->next_to_spread_ : first_) = &scope;
+    if (scope.to_spread == 0) {
+        scope.next_to_spread = nullptr;
+        (first_ != nullptr ? last_->next_to_spread : first_) = &scope;
         last_ = &scope;
     }
-    scope.to_spread_ |= what;
+    scope.to_spread |= what;
 }
 
 void spread_work::add_first(scope_core& scope) noexcept {
-    scope.next_to_spread_ = first_;
+    scope.next_to_spread = first_;
     if (first_ == nullptr)
         last_ = &scope;
     first_ = &scope;
-    scope.to_spread_ = look_at_it;
+    scope.to_spread = look_at_it;
 }
 
 void spread_work::run() noexcept {
     while (scope_core* s = first_) {
-        first_ = s->next_to_spread_;
-        const std::uint8_t what = s->to_spread_;
-        s->to_spread_ = 0;
+        first_ = s->next_to_spread;
+        const std::uint8_t what = s->to_spread;
+        s->to_spread = 0;
         const bool changed = (what & look_at_it) != 0 && look(*s);
         if (changed || (what & look_beneath) != 0)
             look_below(*s);

@@ -107,26 +107,27 @@ struct scope_core {
         return deadline < own.takes_effect ? deadline : own.takes_effect;
     }
 
+    // In this order the fields are initialised with few stores.
+    cancel_request own{};
     scope_core* parent = nullptr;
     scope_core* inner = nullptr;     // the scope that its owner entered next, while it is in it
     parker* owner = nullptr;         // null outside enter() and leave()
     nursery_core* nursery = nullptr; // set for the scope of a nursery
     token_link* links = nullptr;     // to the tokens that know it; null for most scopes
-    cancel_request own{};
     time_point deadline = time_point::max();
 
     // Only spread_work::look() and leave() write these three.
-    scope_core* sight = nullptr;
     time_point sight_takes_effect = time_point::max(); // while the level is `asked`
+    scope_core* sight = nullptr;
     cancel_level sight_level = cancel_level::none;
 
     bool entered = false; // stays true when it is left
     bool shielded = false;
-    int entry_count = 0; // uncaught_exceptions() of the owner at entry
+    std::uint8_t to_spread = 0; // what the work list of a spread is to do; 0: it is not on the list
+    int entry_count = 0;        // uncaught_exceptions() of the owner at entry
+    scope_core* next_to_spread = nullptr; // on that list
 
 private:
-    friend class spread_work;
-
     struct event_timer : timer {
         scope_core* scope = nullptr;
     };
@@ -141,9 +142,7 @@ private:
     void drop_links() noexcept;
     token_link& link(std::shared_ptr<token_state> state, bool is_own);
 
-    event_timer timer_;                    // armed for next_event()
-    scope_core* next_to_spread_ = nullptr; // on the work list of a spread
-    std::uint8_t to_spread_ = 0;           // what that list is to do with it; 0: it is not on it
+    event_timer timer_; // armed for next_event()
 };
 
 } // namespace creel::detail

@@ -37,7 +37,7 @@ using namespace std::chrono_literals;
 
 constexpr duration first_accept_pause = 5ms; // both pauses are those of Go's net/http
 constexpr duration longest_accept_pause = 1s;
-constexpr duration calm = 1s; // after so long without an error the next error is reported again
+constexpr duration calm = 1s; // after this time without an error the next error is reported again
 
 // After these errors accepting fails for ever.
 bool ends_serving(int error_number) noexcept {

@@ -6,13 +6,13 @@
 
 namespace creel::detail {
 
-// While one lives, an exception that ends the process is named on stderr before the terminate
+// While a watch exists, an exception that ends the process is named on stderr before the terminate
 // handler that was there: its type, its text and the child it came from, or in which fiber
 // std::terminate was called. Errors that have nothing to do with a run are left to that handler.
 //
-// What nobody catches terminates before anything unwinds, so a watch on the stack that io::run
-// throws from still lives. (Below a noexcept function GCC unwinds first: such an error is named
-// only while other runs are on.)
+// An exception that no handler catches terminates before anything unwinds, so a watch on the stack
+// that io::run throws from still exists. (Below a noexcept function GCC unwinds first: such an
+// error is named only while other runs are on.)
 class uncaught_watch {
 public:
     // Called first, on the thread that is about to end the process, whatever it does so for.

@@ -3,8 +3,8 @@
 //     auto [user, orders] = creel::all([&] { return load_user(id); },
 //                                      [&] { return load_orders(id); });
 //
-// Each function is a child of one nursery, "all #1" and so on in lists and in error_origin(). The
-// first error cancels the others; all are awaited.
+// Each function is a child of one nursery, named "all #1" and so on in lists and in error_origin().
+// The first error cancels the others; all are awaited.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -40,9 +40,10 @@ void spawn_all(nursery& n, Results& results, std::index_sequence<I...> /*numbers
 
 // Returns a tuple of the results, in the order of the functions; std::monostate for a function
 // without a result.
-// Parks: until all have ended. Cancel: yes, all are cancelled and awaited; if all have succeeded
-// all the same, their results are returned. Threads: those with a scheduler. Throws: what they
-// throw, several as an exception_group; cancelled. Cost: a nursery, and a spawn for each.
+// Parks: until all have ended. Cancel: yes, all functions are cancelled and awaited; if all succeed
+// nevertheless, their results are returned. Threads: those with a scheduler. Throws: what the
+// functions throw, several errors as an exception_group; cancelled. Cost: a nursery, and a spawn
+// for each.
 template <typename... F>
 auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     std::tuple<std::optional<detail::filled_result<F>>...> results;

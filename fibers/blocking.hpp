@@ -1,16 +1,16 @@
 // blocking(f): runs f, which would block the thread, on a helper thread, while the fiber waits.
 //
 //     auto rows = creel::blocking([&] { return database.query(text); });
-//     auto name = creel::blocking({.abandon = true, .name = "getpwuid"}, [uid] { return ask(uid);
-//     });
+//     auto name = creel::blocking({.abandon = true, .name = "getpwuid"},
+//                                 [uid] { return ask(uid); });
 //
-// No thread can be stopped from outside. So blocking() waits for f, also when a deadline around the
-// call has passed: fail_after(100ms, [] { return blocking(f); }) returns when f does, with its
-// value. Three things end it early:
+// No thread can be stopped from outside. So blocking() waits for f even when a deadline around the
+// call has passed: fail_after(100ms, [] { return blocking(f); }) returns when f returns, with the
+// value of f. Three things end the call early:
 //  * Inside f, waits of sync/ and this_fiber::sleep_for see the caller's cancel and deadline as if
 //    the caller waited there itself. They throw `cancelled`, which passes through blocking() to the
-//    scope that it is for. A shield around the call hides the cancel, and so does a shield in f.
-//  * An f that computes calls check_cancelled(). An f that hands a timeout on asks
+//    scope that absorbs it. A shield around the call hides the cancel, and so does a shield in f.
+//  * An f that computes calls check_cancelled(). An f that passes a timeout on to another call asks
 //    current_deadline().
 //  * {.abandon = true}: the caller goes on at the deadline. f stays behind, and runs on.
 //
@@ -18,16 +18,16 @@
 // callers wait in line, first come, first served. The line needs no bound of its own: each call in
 // it is a parked fiber, and lies on the stack of that fiber; a fiber that waited for a place in the
 // line would cost as much. A call that was abandoned does not count among the 64. But at most 256
-// calls that may be abandoned run at one time, abandoned or not. More of this kind wait in line,
-// where a cancel takes them back, and the others pass them.
+// calls that may be abandoned run at one time, abandoned or not. Further calls of this kind wait in
+// line, where a cancel takes them back and calls of the other kind pass them.
 //
 // f runs on a plain thread. It cannot spawn or use io/. It can use sync/, and it sees the caller's
 // local<T> values. It has the caller's signal mask, which a child process that f starts inherits.
-// So the kernel may choose its thread to handle a signal of the process, as any thread with that
-// mask. f may run on all cores that the process could use as it started.
+// So the kernel may choose the helper thread to handle a signal of the process, like any thread
+// with that mask. f may run on every core that the process could use when it started.
 //
-// A forked child has a pool of its own. A child that is forked inside f may exec, _exit or have a
-// run of its own. f must not return there: the process is aborted if it does.
+// A forked child has a pool of its own. A child that is forked inside f may exec, _exit or begin a
+// run of its own. f must not return in that child: the child is aborted if it does.
 #pragma once
 
 #include <creel/fibers/detail/blocking/blocking_pool.hpp>
@@ -49,11 +49,11 @@ struct blocking_options {
     std::string_view name{}; // for list_fibers() and messages; copied
 };
 
-// check_cancel_only() for an f that computes for long. Inside the f of blocking() it throws
-// `cancelled` if the fiber that waits for f is cancelled, or if a scope in f is cancelled; also
-// inside a run that f has started.
-// Parks: never. Threads: any. Throws: cancelled. Cost: some loads; a clock read in a scope of f's
-// own with a deadline.
+// check_cancel_only() for an f that computes for a long time. Inside the f of blocking() it throws
+// `cancelled` if the fiber that waits for f is cancelled, or if a scope in f is cancelled. The same
+// holds inside a run that f has started.
+// Parks: never. Threads: any. Throws: cancelled. Cost: some loads; a clock read too if f has opened
+// a scope with a deadline.
 void check_cancelled();
 
 namespace detail {
@@ -109,14 +109,13 @@ auto blocking_on(blocking_pool& pool, const blocking_options& options, F&& f,
 
 // Runs f on a helper thread, and returns its result or throws its error here. On a thread without
 // a scheduler it calls f at once.
-// Parks: until f has ended. Cancel: yes. A call that is cancelled in line does not run f. Once f
-// runs, blocking() waits for it, and the value or error of f decides, unless the call is to be
-// abandoned. A call that never returns holds up its run, and is listed, until io::run's
+// Parks: until f has ended. Cancel: yes. A call that is cancelled while it waits in line does not
+// run f. Once f runs, blocking() waits for it, and the value or error of f decides, unless the call
+// may be abandoned. A call that never returns holds up its run, and is listed, until io::run's
 // shutdown_timeout. An abandoned call holds up nothing, and is named when its run ends.
 // Threads: any. Throws: what f throws; cancelled; std::bad_alloc; std::system_error if there is no
-// helper thread, and the system has refused to start one for half a second. Cost: some
-// microseconds, two wakes between threads, three system calls for the signal mask, and a few small
-// allocations.
+// helper thread and the system has refused to start one for half a second. Cost: some microseconds,
+// two wakes between threads, three system calls for the signal mask, and a few small allocations.
 template <typename F>
 auto blocking(blocking_options options, F&& f,
               std::source_location where = std::source_location::current()) {

@@ -1,7 +1,7 @@
 // Checks the compiler and the flags of each source that uses creel. Every public header includes
 // this one before any other. A compiler that cannot compile creel says why in its first line. Some
-// flags change the layout of the program's memory: the linker refuses a source that was compiled
-// with other such flags than creel. docs/building.md has the remedies.
+// flags change the layout of the program's memory: the linker refuses a source for which such a
+// flag differs from creel's. docs/building.md has the remedies.
 #pragma once
 
 #if !defined(__linux__)
@@ -23,8 +23,8 @@
 
 #include <creel/fibers/detail/system/instrumented.hpp>
 
-// Each source refers to the names that tell of its own flags. build_check.cpp is compiled like all
-// of creel, and defines the names that tell of creel's flags. So the name that the linker does not
+// Each source refers to the names that describe its own flags. build_check.cpp is compiled like all
+// of creel, and defines the names that describe creel's flags. So the name that the linker does not
 // find is the message.
 namespace creel::build_check {
 
@@ -54,7 +54,7 @@ extern const char
 namespace creel::detail {
 
 // Static, so that each source has its own array and the linker cannot merge two of them. `used`
-// makes the compiler keep it, `retain` a linker that collects garbage.
+// makes the compiler keep the array; `retain` makes a linker that collects garbage keep it.
 [[gnu::used, gnu::retain]] static const char* const build_marks[] = {
 #if CREEL_UNDER_ASAN
     &build_check::

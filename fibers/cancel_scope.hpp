@@ -3,9 +3,10 @@
 //     auto reply = creel::move_on_after(50ms, [&] { return ask(backend); }); // optional
 //     auto page = creel::fail_after(2s, [&] { return fetch(url); });         // or timed_out
 //
-// Scopes nest, and nurseries are scopes too; together they are a tree. A wait throws `cancelled`
-// when its innermost scope is effectively cancelled: itself, or its parent unless it is shielded.
-// The outermost cancelled scope, up to the nearest shield, absorbs the exception. The semantics are
+// Scopes nest, and nurseries are scopes too; together they are a tree. A scope is effectively
+// cancelled if it is cancelled itself, or if its parent is effectively cancelled and the scope is
+// not shielded. A wait throws `cancelled` when its innermost scope is effectively cancelled. The
+// outermost cancelled scope, up to the nearest shield, absorbs the exception. The semantics are
 // Trio's.
 //
 // While an exception unwinds, a wait obeys only the scopes that were entered during that unwinding.
@@ -43,46 +44,47 @@ public:
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;
 
-    // Runs f, which may take the cancel_scope&, inside this scope. Once. Returns the value of f in
-    // an optional (bool for void): empty or false if this scope absorbed a cancel.
+    // Runs f, which may take the cancel_scope&, inside this scope. Call it once. Returns the value
+    // of f in an optional (bool for void): empty or false if this scope absorbed a cancel.
     // Parks: as f does. Throws: what f throws. Threads: any. Cost: a few ns and, with a deadline,
     // two clock reads and a timer.
     template <typename F>
     auto run(F&& f);
 
     // Cancels everything inside, now or after a grace. During the grace only cancel_called() and
-    // the cancelled() of tokens tell of it, so that cooperative code may finish. Idempotent: the
+    // the cancelled() of tokens report it, so that cooperative code may finish. Idempotent: the
     // first reason is kept, and a later cancel may only shorten the grace. Does not switch.
-    // Threads: the one that entered the scope; others use its token(). Throws: std::bad_alloc.
+    // Threads: the thread that entered the scope; other threads use its token().
+    // Throws: std::bad_alloc.
     void cancel(std::string text = {}, saturating_duration grace = {});
     void cancel(cancel_reason reason, saturating_duration grace = {});
 
     // A handle that cancels this scope from any thread and may outlive it: <cancel_token.hpp>.
-    // Threads: the one that entered the scope. Throws: std::bad_alloc. Cost: two allocations the
+    // Threads: the thread that entered the scope. Throws: std::bad_alloc. Cost: two allocations the
     // first time; a scope without a token pays nothing.
     [[nodiscard]] cancel_token token();
 
     // Moves the deadline; time_point::max() means none. A deadline in the past cancels the scope.
-    // If the old deadline has passed already, noticed or not, it stays: to be cancelled is final.
-    // Threads: the one that entered the scope. Throws: std::bad_alloc, and then the old deadline
+    // If the old deadline has passed already, noticed or not, it stays: a cancel is final.
+    // Threads: the thread that entered the scope. Throws: std::bad_alloc, and then the old deadline
     // stays.
     void set_deadline(saturating_time_point deadline) { core_.set_deadline(deadline); }
     [[nodiscard]] time_point deadline() const noexcept { return core_.deadline; }
 
     // A shielded scope does not see the cancels around it. The shield may be raised and lowered at
     // any time.
-    // Threads: the one that entered the scope.
+    // Threads: the thread that entered the scope.
     void set_shielded(bool shielded) { core_.set_shielded(shielded); }
     [[nodiscard]] bool shielded() const noexcept { return core_.shielded; }
 
-    // True once this scope itself was cancelled, from the beginning of a grace on, and if its
-    // deadline has passed, noticed or not, before the scope was left.
-    // Threads: the one that entered the scope. Cost: a clock read if it has a deadline.
+    // True once this scope itself is cancelled, from the beginning of a grace on. Also true if its
+    // deadline passed, noticed or not, before the scope was left.
+    // Threads: the thread that entered the scope. Cost: a clock read if it has a deadline.
     [[nodiscard]] bool cancel_called() const noexcept { return core_.cancel_called(); }
 
-    // True if a wait directly in this scope throws: a cancel of the scope itself, or one from
-    // outside that it sees, has taken effect. Threads: the one that entered the scope. Cost: a
-    // load.
+    // True if a wait directly in this scope throws: a cancel of the scope itself, or a cancel from
+    // outside that the scope sees, has taken effect.
+    // Threads: the thread that entered the scope. Cost: a load.
     [[nodiscard]] bool cancel_in_effect() const noexcept { return core_.sees_cancel(); }
 
     // Why this scope itself was cancelled; null while it is not. Valid as long as the scope lives.
@@ -115,7 +117,7 @@ decltype(auto) call_with_scope(F& f, cancel_scope& scope) {
 template <typename F>
 using scope_result = decltype(call_with_scope(std::declval<F&>(), std::declval<cancel_scope&>()));
 
-// What run() gives for a function that returns R.
+// The result of run() for a function that returns R.
 template <typename R>
 using absorbable =
     std::conditional_t<std::is_void_v<R>, bool, std::optional<std::remove_cvref_t<R>>>;
@@ -123,7 +125,7 @@ using absorbable =
 // Calls f inside the scope. `span`: as for scope_core::enter.
 template <typename F>
 auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_result<F>> {
-    absorbable<scope_result<F>> value{}; // outside of the try: its move must not leave twice
+    absorbable<scope_result<F>> value{}; // outside the try: a throwing move must not leave twice
     scope_core& core = core_of(scope);
     core.enter(span);
     try {
@@ -145,8 +147,8 @@ auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_re
     return value;
 }
 
-// What fail_after throws, and what another call throws if it has no value because it was cancelled.
-// `limit`: null for fail_at.
+// These throw the error of fail_after, and the error of another call that has no value because it
+// was cancelled. `limit`: null for fail_at.
 [[noreturn]] void throw_not_finished(const cancel_scope& scope, const duration* limit,
                                      const std::source_location& where);
 [[noreturn]] void throw_cut_short(const cancel_scope& scope, const std::source_location& where);
@@ -155,8 +157,8 @@ auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_re
 
 template <typename F>
 auto cancel_scope::run(F&& f) {
-    // Only here, where the scope can be asked afterwards: so move_on_after reads no clock at the
-    // end.
+    // Only here, because only this scope can be asked afterwards. So move_on_after reads no clock
+    // at the end.
     struct at_end {
         ~at_end() { scope.note_passed_deadline(); }
         detail::scope_core& scope;
@@ -191,9 +193,10 @@ auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source
 }
 } // namespace detail
 
-// The same, but throws `timed_out` when the deadline ended f; its text names the limit and the
-// caller's line. If the scope was cancelled by hand before, it throws task_cancelled, also when the
-// deadline cut a grace short: the first reason stays. A cancel from outside passes through.
+// Like move_on_after, but throws `timed_out` when the deadline ended f; the text of the error names
+// the limit and the caller's line. If the scope was cancelled by hand before, it throws
+// task_cancelled, even when the deadline cut a grace short: the first reason stays. A cancel from
+// outside passes through.
 // Parks: as f does. Threads: any. Throws: timed_out, task_cancelled, and what f throws. Cost: one
 // clock read and one timer. (`inline` is for GCC, which inlines a larger function if it is declared
 // so. A call takes 12 instructions more without it.)
@@ -211,10 +214,10 @@ auto fail_at(saturating_time_point deadline, F&& f,
 }
 
 // Runs f protected from the cancels outside, for a cleanup that must be able to wait. Give it a
-// deadline of its own (fail_after inside), or it may hold up the end for ever. Neither entry nor
+// deadline of its own (fail_after inside), or it may hold up the end forever. Neither entry nor
 // exit is a cancellation point, so the result of f is not lost.
-// Parks: as f does. Threads: any. Throws: what f throws; task_cancelled if f has a value and was
-// cut short because f has cancelled this scope itself. Cost: a few ns.
+// Parks: as f does. Threads: any. Throws: what f throws; task_cancelled if f returns a value and
+// was cut short because f itself cancelled this scope. Cost: a few ns.
 template <typename F>
 auto shield(F&& f, std::source_location where = std::source_location::current())
     -> std::remove_cvref_t<detail::scope_result<F>> {
@@ -230,8 +233,8 @@ auto shield(F&& f, std::source_location where = std::source_location::current())
 
 // The earliest deadline that a wait here and now would obey, up to the nearest shield; the end of a
 // grace counts as a deadline. time_point::max() if there is none, time_point::min() if the caller
-// is cancelled already. For a call that takes a timeout of its own. Parks: never. Threads: any.
-// Cost: a walk over the scopes.
+// is cancelled already. For a call that takes a timeout of its own.
+// Parks: never. Threads: any. Cost: a walk over the scopes.
 [[nodiscard]] time_point current_deadline() noexcept;
 
 } // namespace creel

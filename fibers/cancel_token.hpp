@@ -5,8 +5,8 @@
 //     bool done = stop.run([&] { serve(connection); }); // other work, cancelled together with it
 //
 // The token of a scope or nursery is cancelled together with it: by hand, by the deadline, or from
-// outside (not behind a shield). To be cancelled is final: a shield that is raised later does not
-// take it back.
+// outside (not behind a shield). A cancel is final: a shield that is raised later does not take it
+// back.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -39,7 +39,8 @@ public:
     void cancel(cancel_reason reason, saturating_duration grace = {}) const;
 
     // True from the call of cancel() on, whatever the grace, and once the deadline of its scope has
-    // passed. Threads: any. Cost: a load; a clock read if there is a deadline.
+    // passed.
+    // Threads: any. Cost: a load; a clock read if there is a deadline.
     [[nodiscard]] bool cancelled() const noexcept;
 
     // Runs f, which may take the cancel_scope&, in a scope that this token cancels as well. Returns
@@ -71,15 +72,16 @@ private:
     std::shared_ptr<detail::token_state> state_;
 };
 
-// The token of the innermost scope that the caller is in. That is the scope of its nursery, if it
-// has entered none (the child of start() has a scope of its own). In the f of blocking() it is the
-// token of the caller of blocking(). Outside any scope it is a new token; so it is during
-// unwinding, in scopes that a wait then does not obey. Threads: any. Throws: std::bad_alloc.
+// The token of the innermost scope that the caller is in. A caller that has entered no scope is in
+// the scope of its nursery (the child of start() has a scope of its own). In the f of blocking()
+// the token is that of the caller of blocking(). Outside any scope the token is a new one. So it is
+// during unwinding, in scopes that a wait then does not obey.
+// Threads: any. Throws: std::bad_alloc.
 [[nodiscard]] cancel_token current_token();
 
 // Runs f, which may take the cancel_scope&, in a scope that a stop request cancels: the bridge from
 // std::jthread and others. Returns an optional (bool for void), as cancel_token::run.
-// Parks: as f does. Threads: any; request_stop(), too. Throws: what f throws; std::bad_alloc.
+// Parks: as f does. Threads: any, also for request_stop(). Throws: what f throws; std::bad_alloc.
 template <typename F>
 auto with_stop_token(std::stop_token stop, F&& f) {
     cancel_scope scope;

@@ -44,7 +44,7 @@ public:
     [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }
 
 private:
-    std::shared_ptr<const cancel_reason> reason_; // never null; all that one cancel throws share it
+    std::shared_ptr<const cancel_reason> reason_; // never null; all throws of one cancel share it
 };
 
 // A loop (send_all, recv_exact) was cancelled after some bytes had moved.
@@ -60,8 +60,8 @@ private:
 };
 
 // fail_after and fail_at: their own deadline ended the work. what() is
-// "timed out after 2s (server.cpp:42)". Copying it throws nothing. Without memory for the long
-// what() it has a short one, and everything else.
+// "timed out after 2s (server.cpp:42)". Copying it throws nothing. If there is no memory for the
+// long what(), the exception has a short one, and everything else.
 class timed_out final : public std::runtime_error {
 public:
     // `limit`: none for fail_at. `why`: not null.
@@ -90,7 +90,8 @@ private:
 };
 
 // There is no value, because the work was cancelled or never started. what() is
-// "cancelled: the reason's text (server.cpp:42)". Copying and making it: as timed_out.
+// "cancelled: the reason's text (server.cpp:42)". Construction and copies behave as those of
+// timed_out.
 class task_cancelled final : public std::runtime_error {
 public:
     // `why`: not null. `event`: a string literal, the beginning of what().

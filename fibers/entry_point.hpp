@@ -1,5 +1,5 @@
-// What an entry point needs of fibers/. An entry point is a function that runs a program's function
-// as the first fiber of a thread: io::run is one. It brings a poller of its own.
+// The functions of fibers/ that an entry point needs. An entry point is a function that runs a
+// program's function as the first fiber of a thread: io::run is one. It brings a poller of its own.
 //
 //     creel::root_main main{f};
 //     creel::entry_point entry{where};
@@ -38,34 +38,35 @@ class entry_point {
 public:
     // Called first on the thread that is about to end the process by std::terminate.
     using terminate_hook = void (*)() noexcept;
-    // Told of the scope that everything of the run is in: the root's when it begins, and that of
-    // the Boost fibers that are left in drain(); null when either has ended. A signal or a shutdown
-    // cancels that scope. It must not throw.
+    // Receives the scope that everything of the run is in: the root's scope when the root begins,
+    // and in drain() the scope of the Boost fibers that are left; null when either has ended. A
+    // signal or a shutdown cancels that scope. It must not throw.
     using scope_listener = std::function<void(cancel_scope*)>;
 
     // `where`: the call of the entry point, for messages.
-    // Threads: any; it is destroyed on the same one, the last made first.
+    // Threads: any; it is destroyed on the thread that made it, the last made first.
     explicit entry_point(std::source_location where, terminate_hook hook = nullptr) noexcept;
     entry_point(const entry_point&) = delete;
     entry_point& operator=(const entry_point&) = delete;
 
     // Calls f here. On a thread that is ending (after main, in the destructor of a global object or
-    // of a thread_local, in an atexit function) no run is possible any more: there f is called on a
-    // thread made for it, which sees the local<T>s of this one, and this one waits.
-    // Parks: it blocks the thread. Threads: the one that made this. Throws: what f throws;
-    // std::system_error when no thread can be started.
+    // of a thread_local, in an atexit function) no run is possible any more: then f is called on a
+    // thread made for it, which sees the local<T>s of the caller, and the caller waits.
+    // Parks: it blocks the thread. Threads: the thread that made this object. Throws: what f
+    // throws; std::system_error if no thread can be started.
     void on_living_thread(const std::function<void()>& f);
 
-    // Before root_main::run().
+    // Call it before root_main::run().
     void set_scope_listener(scope_listener listener) { listener_ = std::move(listener); }
 
     // Waits, when the root nursery has ended, until no Boost fiber is inside a creel call any more.
-    // They wait as cancelled as the root was, what is left of a grace included.
+    // Their waits are cancelled as the root was, and have what is left of its grace.
     // Parks: until then. Cancel: no. Threads: the main fiber, inside run_scheduler.
     void drain();
 
-    // `error`, null for none, is about to leave the entry point: an error that comes from no child
-    // comes from the function given to it, and is named so if nothing catches it.
+    // Notes that `error` (null: none) is about to leave the entry point. An error that comes from
+    // no child comes from the function given to the entry point; stderr says so if nothing catches
+    // the error.
     void passes(const std::exception_ptr& error) noexcept { watch_.passes(error, where_); }
 
 private:
@@ -79,7 +80,7 @@ private:
     const std::source_location where_;
     detail::uncaught_watch watch_;
     scope_listener listener_{};
-    detail::cancel_request root_cancel_{}; // what the root ended with
+    detail::cancel_request root_cancel_{}; // the cancel that the root ended with
 };
 
 namespace detail {
@@ -94,16 +95,16 @@ decltype(auto) call_with_root(F& f, nursery& root) {
 
 } // namespace detail
 
-// What an entry point returns for an F, which may take the root nursery&.
+// The result of an entry point for an F, which may take the root nursery&.
 template <typename F>
 using root_result = std::remove_cvref_t<decltype(detail::call_with_root(std::declval<F&>(),
                                                                         std::declval<nursery&>()))>;
 
-// The function given to an entry point, and later what it has returned.
+// The function given to an entry point, and later its result.
 template <typename F>
 class root_main {
 public:
-    // f must outlive it.
+    // f must outlive this object.
     explicit root_main(F& f) noexcept : f_(f) {}
 
     // Opens the root nursery, calls f in it, and waits for all children, as with_nursery does.
@@ -124,7 +125,7 @@ public:
         detail::fill(value_, call);
     }
 
-    // What f has returned. Once, after a run() that has not thrown.
+    // The result of f. Call it once, after a run() that has not thrown.
     root_result<F> result() { return detail::unfilled<root_result<F>>(value_); }
 
 private:

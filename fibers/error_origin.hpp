@@ -1,4 +1,4 @@
-// The origin of an error: the child that an error, when it has left a nursery, comes from.
+// The origin of an error that has left a nursery: the child that the error comes from.
 //
 //     catch (const std::exception& e) {
 //         if (const auto child = creel::error_origin(std::current_exception()))
@@ -13,11 +13,12 @@
 
 namespace creel {
 
-// The child that ended with this exception: with nested nurseries the innermost one, in which it
+// The child that ended with this exception: with nested nurseries the innermost child, in which it
 // was thrown. Empty for null, and for an error that no child has ended with, for example that of a
 // nursery's body. Ask while this thread handles the exception, or keep the exception_ptr: the
-// answer stays as long as the exception lives. A group has no origin of its own, but its errors()
-// have. Parks: never. Threads: any. Cost: a lock and a look-up.
+// answer stays as long as the exception lives. A group has no origin of its own, but each of its
+// errors() has one.
+// Parks: never. Threads: any. Cost: a lock and a look-up.
 [[nodiscard]] std::optional<task_info> error_origin(const std::exception_ptr& error);
 
 namespace detail {

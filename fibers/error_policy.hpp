@@ -37,9 +37,9 @@ private:
     detail::report_handler handler_{};
 };
 
-// The siblings go on. All errors are thrown at the end: one as it is, several as an
-// exception_group; a `cancelled` that no scope absorbs only if there is no other error. For groups
-// of bounded size, because all errors are kept until the end.
+// The siblings go on. All errors are thrown at the end: a single error as it is, several as an
+// exception_group. A `cancelled` that no scope absorbs is thrown only if there is no other error.
+// For nurseries of bounded size, because all errors are kept until the end.
 [[nodiscard]] error_policy collect();
 
 // For servers: the error of a child goes to the handler at once, is stored nowhere and cancels no
@@ -47,15 +47,15 @@ private:
 // children and is thrown.
 //
 // The handler is void(std::exception_ptr, const task_info&), or takes the nursery& first. It runs
-// on the fiber of the failed child, when what the child owned is destroyed and its place among
-// max_children is free, but before the nursery counts it as ended. So the handler may spawn another
-// child in its place, as supervisors do, or fail() the nursery to escalate. It may wait, sees the
-// child's locals, may drop the child's task<R>, and holds up the end of the nursery and get(). A
-// child whose handler runs does not count among max_children; calls of spawn that wait for a place
-// get it before what the handler spawns.
-// A handler that throws `cancelled`, as its waits do when the nursery is cancelled, counts as a
-// child that ended so. Any other exception of a handler ends the process. An empty std::function is
-// the same as no handler.
+// on the fiber of the failed child, when everything that the child owned is destroyed and its place
+// among max_children is free, but before the nursery counts it as ended. So the handler may spawn
+// another child in its place, as supervisors do, or fail() the nursery to escalate. It may wait,
+// sees the child's locals, may drop the child's task<R>, and holds up the end of the nursery and
+// get(). A child whose handler runs does not count among max_children; calls of spawn that wait for
+// a place get it before a child that the handler spawns.
+// If a handler throws `cancelled`, as its waits do when the nursery is cancelled, its child counts
+// as ended with `cancelled`. Any other exception of a handler ends the process. An empty
+// std::function is the same as no handler.
 [[nodiscard]] error_policy report();
 [[nodiscard]] error_policy
 report(std::function<void(std::exception_ptr, const task_info&)> handler);

@@ -19,7 +19,7 @@ public:
     explicit exception_group(const std::vector<std::exception_ptr>& errors);
 
     exception_group(const exception_group&) noexcept =
-        default; // a move is a copy: none is ever empty
+        default; // a move is a copy: no group is ever empty
     exception_group& operator=(const exception_group&) noexcept = default;
     ~exception_group() override;
 

@@ -1,5 +1,5 @@
-// Holds a mutex of the whole process over each fork(), so that the child gets it free, and what it
-// guards whole, though another thread of the parent may have held it.
+// Holds a mutex of the whole process over each fork(), so that the child finds the mutex free and
+// its data whole, although another thread of the parent may have held it.
 //
 //     constinit std::mutex registry_mutex;
 //     const creel::fork_guard registry_in_forks{registry_mutex};
@@ -7,8 +7,8 @@
 // fork() takes all such mutexes, the one that was registered last first, and waits for each until
 // it is free. In the child they are released before the functions of `in_child` are called, in the
 // order in which they were registered.
-// No thread may hold two of them, except in that order: the one registered later first. No thread
-// may fork while it holds one.
+// No thread may hold two of them, unless it takes them in that order: first the mutex that was
+// registered later. No thread may fork while it holds one.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
@@ -17,8 +17,8 @@
 
 namespace creel {
 
-// One for each such mutex, beside it: an object of static storage, made as the program starts,
-// while there is one thread.
+// Each such mutex has one of these beside it: an object of static storage, made at the start of the
+// program, while there is one thread.
 class fork_guard {
 public:
     // `in_child` is called in the child, on its only thread. Null: nothing to do there.

@@ -15,9 +15,9 @@ class wake_batch;
 
 // One static table per kind of wait on a list.
 struct wait_kind : waiter_kind {
-    // Called when a waiter has withdrawn and is off its list, with the lock still held: for those
-    // behind it, which may be able to go now (a semaphore's large request is gone). May take others
-    // into `to_wake`. Null: nothing to do.
+    // Called when a waiter has withdrawn and is off its list, with the lock still held. The waiters
+    // behind it may be able to go now (behind the large request to a semaphore): the function may
+    // take waiters into `to_wake`. Null: nothing to do.
     using left_function = void (*)(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
 
     constexpr explicit wait_kind(bool is_cancellable = true,
@@ -26,13 +26,13 @@ struct wait_kind : waiter_kind {
     left_function left;
 };
 
-// Derive from it to be handed something, and write that under the lock before the wake.
+// Derive from it to hand something to the waiter: a waker writes it under the lock before the wake.
 class list_waiter : public waiter, public wait_node {
 public:
     explicit list_waiter(const wait_kind& kind) noexcept
         : waiter(kind), wait_node(static_cast<waiter&>(*this), nullptr) {}
 
-    // Parks until woken. What was handed over is then in this object.
+    // Parks until woken. Anything handed over is then in this object.
     // Parks: yes. Cancel: if the kind says so; the waiter is off the list then.
     // Threads: any. Throws: cancelled. Cost: one switch, no allocation.
     void wait() {
@@ -40,8 +40,8 @@ public:
             throw_cancelled();
     }
 
-    // The same with a timer of its own: false if that was first. Throws: std::bad_alloc, and the
-    // waiter is off the list then; see park_until.
+    // The same with a timer of its own: false if the timer was first. Throws: also std::bad_alloc,
+    // and the waiter is off the list then; see park_until.
     [[nodiscard]] bool wait_until(saturating_time_point deadline, saturating_duration span = {}) {
         const wake_reason reason = park_until(*this, deadline, span);
         if (reason == wake_reason::cancelled) [[unlikely]]
@@ -65,14 +65,15 @@ inline constexpr wait_kind plain_wait{};
 // Tells one cancel scope from another; it is only compared.
 using scope_id = const void*;
 
-// Of the innermost scope that the caller is in; null for none. Threads: any.
+// The id of the innermost scope that the caller is in; null for none. Threads: any.
 [[nodiscard]] scope_id this_scope() noexcept;
 
-// For debug mode, before a wait for what only `by` can end. If `by` is a fiber above the caller, it
-// cannot go on before the caller has ended. Then this says so on stderr, and how to do better:
-// because that fiber waits for its children now, or because it has opened the nursery between the
-// two since it began, in the scope `within`, what the caller waits for. It says so, too, if the
-// caller is a blocking call of `by`. Threads: any. Cost: two loads, but for debug mode.
+// For debug mode, before a wait that only `by` can end. Writes a line and the remedy to stderr if
+// `by` is a fiber above the caller that cannot go on before the caller has ended. There are two
+// such cases: the fiber waits for its children now; or it began what the caller waits for in the
+// scope `within`, and has opened the nursery between the two since then. The line is also written
+// if the caller is a blocking call of `by`.
+// Threads: any. Cost: two loads outside debug mode.
 void name_wait_for_ancestor(const wait_label& what, party_number by, std::optional<scope_id> within,
                             const char* remedy) noexcept;
 

@@ -1,5 +1,5 @@
-// A value that a fiber can read, and everything that it calls and spawns, although no function
-// passes it on: a request's id, a user, a log level.
+// A value that a fiber can read, with everything that the fiber calls and spawns, although no
+// function passes it on: a request's id, a user, a log level.
 //
 //     const creel::local<std::string> request_id{"none"};
 //     request_id.with("r-17", [&] {
@@ -11,7 +11,7 @@
 // binding: a callee cannot surprise its caller (Java's scoped values, JEP 446, are the model). A
 // child sees for its whole life the values that its spawner saw at the spawn. So does the handler
 // of report() when the child fails, and so does the f of blocking(f). Several threads may read a
-// value at once, and the last that holds it destroys it. A remote spawn sees the fallback.
+// value at once, and the last thread that holds it destroys it. A remote spawn sees the fallback.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>

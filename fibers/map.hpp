@@ -1,11 +1,11 @@
 // map(range, limit, f): calls f for each element, at most `limit` at a time, and returns the
 // results in the order of the elements.
 //
-//     std::vector<page> pages = creel::map(urls, 8, [](const std::string& url) { return fetch(url);
-//     });
+//     std::vector<page> pages =
+//         creel::map(urls, 8, [](const std::string& url) { return fetch(url); });
 //
-// Each call is a child of one nursery: the first error cancels the others, and no more are begun.
-// The calling fiber reads the range as places become free.
+// Each call is a child of one nursery: the first error cancels the others, and no further call
+// begins. The calling fiber reads the range as places become free.
 #pragma once
 
 #include <creel/fibers/assert.hpp>
@@ -56,9 +56,9 @@ void spawn_each(nursery& n, Range& range, F& f, Call call, const std::source_loc
 } // namespace detail
 
 // Returns a vector of the results, or nothing if f returns nothing.
-// Parks: until all calls have ended. Cancel: yes, all are cancelled and awaited; if all have
-// succeeded all the same, their results are returned. Threads: those with a scheduler. Throws: what
-// f throws, several as an exception_group; cancelled. Cost: a spawn for each element.
+// Parks: until all calls have ended. Cancel: yes, all calls are cancelled and awaited; if all
+// succeed nevertheless, their results are returned. Threads: those with a scheduler. Throws: what f
+// throws, several errors as an exception_group; cancelled. Cost: a spawn for each element.
 template <std::ranges::input_range Range, typename F>
 auto map(Range&& range, std::size_t limit, F&& f,
          std::source_location where = std::source_location::current())

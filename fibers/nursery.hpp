@@ -36,8 +36,8 @@ namespace creel {
 struct nursery_options {
     error_policy on_error{};
     std::string_view name{}; // for list_fibers(); must outlive the nursery
-    // The most children alive at one time; 0: any number. Neither the body counts nor a failed
-    // child while its report() handler runs. At the limit spawn waits.
+    // The most children alive at one time; 0: any number. The body does not count, nor does a
+    // failed child while its report() handler runs. At the limit spawn waits.
     std::size_t max_children = 0;
 };
 
@@ -56,11 +56,11 @@ public:
     // result of f is ignored; its exception goes to the nursery. In a cancelled nursery f does not
     // run, and is destroyed before spawn returns (a socket that was moved into it closes). A child
     // that never runs counts as a child that ended with `cancelled`. The destructor of f must
-    // neither throw nor wait. Parks: only while there are max_children. Cancel: only then, and f
-    // does not become a child. Threads: the nursery's; by the body, a child, or something they wait
-    // for (others: remote()). Throws: std::bad_alloc, and what moving f in throws; cancelled if it
-    // waited. Cost: tens of ns; no malloc for closures up to 480 bytes and names up to 15
-    // characters.
+    // neither throw nor wait.
+    // Parks: only while there are max_children. Cancel: only then, and f does not become a child.
+    // Threads: the nursery's, from the body, a child, or something they wait for (elsewhere:
+    // remote()). Throws: std::bad_alloc, and what moving f in throws; cancelled if it waited.
+    // Cost: tens of ns; no malloc for closures up to 480 bytes and names up to 15 characters.
     template <typename F>
     void spawn(F&& f, std::source_location where = std::source_location::current()) {
         using function = std::decay_t<F>;
@@ -84,10 +84,10 @@ public:
             core_.submit(*t);
     }
 
-    // The same, and returns a handle that fetches the result of f. An error of f goes to the
-    // nursery all the same; get() then rethrows it, and it counts once. Parks: as spawn. Cancel: as
-    // spawn. Threads: as spawn. Throws: as spawn. Cost: as spawn; the result lies in the child's
-    // node.
+    // Like spawn, and returns a handle that fetches the result of f. An error of f goes to the
+    // nursery all the same; get() then rethrows it, and it counts once.
+    // Parks: as spawn. Cancel: as spawn. Threads: as spawn. Throws: as spawn. Cost: as spawn; the
+    // result lies in the child's node.
     template <typename F>
     auto async(F&& f, std::source_location where = std::source_location::current()) {
         return async(spawn_options{}, std::forward<F>(f), where);
@@ -112,10 +112,11 @@ public:
     // under the caller: its error is thrown here and does not touch the nursery, and a cancel of
     // the caller cancels it. set() moves it, and all scopes below it, to the nursery. A pending
     // start keeps the nursery open and counts among max_children. f runs in a scope of its own, so
-    // its current_token() is good before and after the move, and cancels f alone. Parks: until
-    // set() or the end of f. Cancel: yes; f is cancelled and awaited. Threads: as spawn. Throws:
-    // what f throws before set(); std::logic_error if it ends without; task_cancelled in a
-    // cancelled nursery, where f does not run; cancelled if the caller is.
+    // its current_token() is good before and after the move, and cancels f alone.
+    // Parks: until set() or the end of f. Cancel: yes; f is cancelled and awaited. Threads: as
+    // spawn.
+    // Throws: what f throws before set(); std::logic_error if f ends without set(); task_cancelled
+    // in a cancelled nursery, where f does not run; cancelled if the caller is.
     template <typename T = void, typename F>
     T start(F&& f, std::source_location where = std::source_location::current()) {
         return start<T>(spawn_options{}, std::forward<F>(f), where);
@@ -139,35 +140,38 @@ public:
     // Threads: the nursery's. Throws: std::bad_alloc.
     [[nodiscard]] remote_nursery remote() { return remote_nursery{core_.remote()}; }
 
-    // Ends the group early: children and body see `cancelled`, and with_nursery absorbs it. With a
-    // grace they see it only when the grace has passed, see cancel_scope::cancel; until then spawn
-    // works as before. Idempotent. Does not switch. Threads: the nursery's. Throws: std::bad_alloc.
+    // Ends the nursery early: children and body see `cancelled`, and with_nursery absorbs it. With
+    // a grace they see it only when the grace has passed (see cancel_scope::cancel); until then
+    // spawn works as before. Idempotent. Does not switch.
+    // Threads: the nursery's.
+    // Throws: std::bad_alloc.
     void cancel(std::string text = {}, saturating_duration grace = {}) {
         core_.scope.cancel(std::move(text), grace);
     }
 
-    // Fails the group, whatever its policy: the scope is cancelled, and with_nursery throws the
-    // error as it throws that of a child. For a handler of report() that gives up. The error must
-    // not be null. Does not switch. Threads: the nursery's.
+    // Fails the nursery, whatever its policy: the scope is cancelled, and with_nursery throws this
+    // error as it throws the error of a child. For a handler of report() that gives up. The error
+    // must not be null. Does not switch. Threads: the nursery's.
     void fail(std::exception_ptr error) noexcept;
 
-    // Waits for all children, as the end of the nursery does. For a body whose local variables they
-    // use.
+    // Waits for all children, as the end of the nursery does. For a body whose local variables the
+    // children use.
     //
     //     std::string text = read();
     //     n.spawn([&] { use(text); });
     //     n.join(); // without it `text` would be destroyed before the child runs
     //
-    // An exception that leaves the body before this call destroys such variables all the same. What
-    // is declared outside with_nursery outlives the children in every case.
+    // An exception that leaves the body before this call destroys such variables all the same.
+    // Variables that are declared outside with_nursery outlive the children in every case.
     // join() throws no error of a child: that error cancels the nursery, join() throws `cancelled`,
     // and then with_nursery throws the error.
-    // Parks: until they have ended. Cancel: no, the children are cancelled and awaited; then it
-    // throws. Threads: the body's fiber only. Throws: cancelled. Cost: a switch if there are any.
+    // Parks: until the children have ended. Cancel: no, the children are cancelled and awaited;
+    // then join() throws. Threads: the body's fiber only. Throws: cancelled. Cost: a switch if
+    // there are children.
     void join() { core_.join_in_body(); }
 
-    // A handle that cancels the nursery from any thread: <cancel_token.hpp>. Threads: the
-    // nursery's. Throws: std::bad_alloc.
+    // A handle that cancels the nursery from any thread: <cancel_token.hpp>.
+    // Threads: the nursery's. Throws: std::bad_alloc.
     [[nodiscard]] cancel_token token();
 
     // The scope of the children: for its deadline, its shield and its reason.
@@ -242,12 +246,13 @@ struct nursery_access {
 
 } // namespace detail
 
-// Runs body(nursery&), waits for every child, and returns the value of body or throws. See above.
+// Runs body(nursery&), waits for every child, and returns the value of body or throws its error.
+// See above.
 // Parks: until all children have ended; that wait is not cancellable, the children are. Cancel: a
 // cancel of the nursery itself is absorbed here; if it cut a body with a value short, with_nursery
 // throws task_cancelled. A cancel from outside is thrown if it ended the body or a child, or kept a
-// child from running; if no wait has thrown it, with_nursery returns. Threads: those with a
-// scheduler. Throws: what body and children throw.
+// child from running; if no wait has thrown it, with_nursery returns.
+// Threads: those with a scheduler. Throws: what body and children throw.
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())

@@ -21,18 +21,18 @@ public:
     // Threads: the scheduler's own.
     virtual time_point coarse_now() noexcept { return now(); }
 
-    // Submits the operations that wait for that, and delivers those that have completed; never
-    // blocks. Called once in a round of the ready queue, at least 64 switches apart while fibers
-    // are ready, on the stack of any fiber that parks. So it must be cheap when there is nothing to
-    // do, and frugal with stack. Never re-entered. Threads: the scheduler's own.
+    // Submits the operations that are not submitted yet, and delivers those that have completed;
+    // never blocks. Called once in a round of the ready queue, at least 64 switches apart while
+    // fibers are ready, on the stack of any fiber that parks. So it must be cheap when there is
+    // nothing to do, and frugal with stack. Never re-entered. Threads: the scheduler's own.
     virtual void poll() noexcept = 0;
 
     // Blocks until something was delivered, wake() was called, or the deadline has passed
     // (time_point::max(): none). May return early for no reason. Threads: the scheduler's own.
     virtual void wait_until(time_point deadline) noexcept = 0;
 
-    // Makes the current wait_until() return, or else the next. Latched, so a wake that comes before
-    // the wait is not lost. Threads: any, also while the owner runs.
+    // Makes the current wait_until() return or, if there is none, the next. The wake is latched, so
+    // a wake before the wait is not lost. Threads: any, also while the owner runs.
     virtual void wake() noexcept = 0;
 
 protected:

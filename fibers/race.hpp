@@ -2,10 +2,10 @@
 //
 //     auto page = creel::race([&] { return fetch(mirror_a); }, [&] { return fetch(mirror_b); });
 //
-// Each function is a child of one nursery, "race #1" and so on in lists and in error_origin(). The
-// losers are cancelled and awaited: what they had begun is cleaned up when race returns. A loser
-// gets a cancel like any other, so it may still succeed; its value is dropped. To take from exactly
-// one of several queues use sync::select.
+// Each function is a child of one nursery, named "race #1" and so on in lists and in
+// error_origin(). The losers are cancelled and awaited: all that they had begun is cleaned up when
+// race returns. A loser gets a cancel like any other, so it may still succeed; its value is
+// dropped. To take from exactly one of several queues use sync::select.
 #pragma once
 
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
@@ -29,10 +29,12 @@ class race_core {
 public:
     explicit race_core(nursery& n) noexcept : core_(nursery_access::core(n)) {}
 
-    // True if one has won, or not all could be spawned: a value that comes now is dropped.
+    // True if a function has won, or if not all could be spawned: a value that comes now is
+    // dropped.
     [[nodiscard]] bool is_over() const noexcept { return won_ || not_begun_; }
     void win() noexcept;
-    // What spawning throws is the result: the children that are there are cancelled and awaited.
+    // An error of the spawning is the result: the children spawned before it are cancelled and
+    // awaited.
     template <typename Spawn>
     void begin(Spawn&& spawn_all) {
         try {
@@ -41,7 +43,7 @@ public:
             fail(std::current_exception());
         }
     }
-    // Waits for all. Throws what is to be thrown, and returns only if the race is won.
+    // Waits for all. Throws the error of the race, and returns only if the race is won.
     void finish();
 
 private:
@@ -81,10 +83,11 @@ void spawn_runners(nursery& n, race_core& race, std::optional<R>& winner,
 
 // The value is of the common_type of the results. Functions without a result race to be done first.
 // Without a function it does not compile.
-// Parks: until the first has a result and the others have ended. Cancel: yes, all are cancelled and
-// awaited; if there is a value all the same, it is returned. Threads: those with a scheduler.
-// Throws: if none wins, what they threw, several as an exception_group; a real error of a loser
-// after the win, instead of the value; cancelled. Cost: a nursery, and a spawn for each.
+// Parks: until the first has a result and the others have ended. Cancel: yes, all functions are
+// cancelled and awaited; if there is a value nevertheless, it is returned. Threads: those with a
+// scheduler. Throws: if no function wins, what they threw, several errors as an exception_group;
+// instead of the value, a real error of a loser after the win; cancelled. Cost: a nursery, and a
+// spawn for each.
 template <typename... F>
     requires(sizeof...(F) > 0)
 auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {

@@ -33,9 +33,9 @@ public:
 
     // Runs f() as a child, on the nursery's own thread. False if the nursery is closed, cancelled
     // or has max_children: then f does not run, and is destroyed before spawn returns. If the
-    // nursery is cancelled later, before f has started, it drops f as it drops any child. That
-    // happens, too, if this thread has cancelled a scope around the nursery and the nursery's
-    // thread does not know it yet (spawn knows of a cancel of the nursery's own token() at once).
+    // nursery is cancelled later, before f has started, it drops f as it drops any child. That also
+    // happens if this thread has cancelled a scope around the nursery and the nursery's thread does
+    // not know it yet (spawn knows of a cancel of the nursery's own token() at once).
     // Parks: never. Threads: any. Throws: std::bad_alloc, and what moving f in throws.
     // Cost: an allocation and a lock; a wake if the nursery's thread sleeps.
     template <typename F>

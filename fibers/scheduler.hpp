@@ -19,10 +19,10 @@ namespace creel {
 
 struct scheduler_options {
     std::size_t stack_bytes = 256 * 1024; // of a fiber, virtual; spawn_options may differ
-    // At one time; 0: as memory allows, and a child fails with std::bad_alloc if there is no memory
-    // for its stack. Children beyond this number wait in line for a fiber that ends, until their
-    // nursery is cancelled. Too few are a deadlock, which list_fibers() shows: all fibers wait for
-    // children in line.
+    // The most fibers at one time. 0: as many as memory allows; a child fails with std::bad_alloc
+    // if there is no memory for its stack. Children beyond this number wait in line for a fiber
+    // that ends, until their nursery is cancelled. Too small a number is a deadlock, which
+    // list_fibers() shows: all fibers wait for children in line.
     std::size_t max_fibers = 0;
     // Names a fiber with an overflowing stack on stderr before the process dies of it: see
     // run_options of io::run.
@@ -57,41 +57,43 @@ struct scheduler_statistics {
     latency_histogram cancel_latency{}; // of scopes: from the cancel until they were left
 };
 
-// Of the calling thread's scheduler. Threads: those with a scheduler. Cost: a copy.
+// The statistics of the calling thread's scheduler. Threads: those with a scheduler. Cost: a copy.
 [[nodiscard]] scheduler_statistics statistics() noexcept;
 
 // A line for the main fiber, which is the function given to io::run, with what it waits for. Then a
 // line for each child task below it, with name, number and spawn site as well, and a line for each
-// Boost fiber that waits in a creel call. Threads: those with a scheduler. Cost: walks all of them.
+// Boost fiber that waits in a creel call.
+// Threads: those with a scheduler. Cost: walks all of them.
 [[nodiscard]] std::string list_fibers();
 
 // True on a thread that is inside a run.
 [[nodiscard]] bool on_scheduler() noexcept;
 
-// True if the calling thread's run is in debug mode, by its options or by CREEL_DEBUG. Threads:
-// those with a scheduler.
+// True if the calling thread's run is in debug mode, by its options or by CREEL_DEBUG.
+// Threads: those with a scheduler.
 [[nodiscard]] bool in_debug_mode() noexcept;
 
 namespace detail {
 void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
 
 // Calls f here. On a thread that is ending, where no run is possible any more, it calls f on a
-// thread made for it, which sees the local<T>s of this one, and waits. Throws: what f throws;
-// std::system_error when no thread can be started.
+// thread made for it, which sees the local<T>s of the caller, and waits.
+// Throws: what f throws; std::system_error if no thread can be started.
 void on_living_thread(const std::function<void()>& f);
 } // namespace detail
 
 // Runs f as the main fiber of a scheduler on this thread, until f, every fiber, and every creel
-// call of a Boost fiber have ended. Returns f's value or throws its error. Not inside another run.
-// The poller must outlive the run. During the run the thread's Boost.Fiber algorithm is ours.
-// Afterwards it is a new round_robin, whatever it was before, because Boost cannot tell which that
-// was. exit() inside a run aborts: return from f instead. A thread that has had a run and is ending
-// (after main, in the destructor of a global object or of a thread_local, or in an atexit function)
-// can have no other run. Then the run, and the poller's work, is on a thread made for it, while
-// this one waits. Scopes that the thread is in when it calls this have no effect inside, where f is
-// the root: give f a scope of its own. (Their deadlines would need this run's timers, their cancels
-// its inbox.) Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f
-// throws; std::bad_alloc. Cost: about 0.2 ms.
+// call of a Boost fiber have ended. Returns f's value or throws its error. It must not be called
+// inside another run. The poller must outlive the run. During the run the thread's Boost.Fiber
+// algorithm is ours. Afterwards it is a new round_robin, whatever it was before, because Boost
+// cannot tell which algorithm that was. exit() inside a run aborts: return from f instead. A thread
+// that has had a run and is ending (after main, in the destructor of a global object or of a
+// thread_local, or in an atexit function) can have no other run. Then the run and the poller work
+// on a thread made for the run, while this thread waits. Scopes that the thread is in when it calls
+// run_scheduler have no effect inside, where f is the root: give f a scope of its own. (Their
+// deadlines would need this run's timers, and their cancels its inbox.)
+// Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f throws;
+// std::bad_alloc. Cost: about 0.2 ms.
 template <typename F>
 auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
     -> detail::plain_result<F> {

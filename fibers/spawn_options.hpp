@@ -1,4 +1,4 @@
-// The options of spawn(), one fiber's name and the size of its stack.
+// The options of spawn(): the fiber's name and the size of its stack.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>

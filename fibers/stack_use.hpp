@@ -1,5 +1,5 @@
-// How deep the stacks have been, for each line that spawns. It tells which stack_bytes to give to
-// spawn(), and which tasks come close to the end of their stack. Off by default:
+// How deep the stacks have been, for each line that spawns. The answer tells which stack_bytes to
+// give to spawn(), and which tasks come close to the end of their stack. Off by default:
 //
 //     io::run({.measure_stacks = true}, [] {
 //         serve();
@@ -31,8 +31,8 @@ struct stack_use {
     std::uint64_t tasks = 0;     // the number of tasks measured
 };
 
-// The uses of this run; those closest to the end of their stack come first. Not measured are the
-// function given to io::run, which is on the thread's own stack, and Boost's own fibers.
+// The stack uses of this run; those closest to the end of their stack come first. The function
+// given to io::run, which is on the thread's own stack, and Boost's own fibers are not measured.
 // Threads: those with a scheduler whose run has measure_stacks. Throws: std::bad_alloc. Cost: a
 // system call for each living task. (The option costs some 2 us for each task that ends.)
 [[nodiscard]] std::vector<stack_use> stack_uses();

@@ -53,7 +53,7 @@ struct pending_start {
     pending_start(nursery_core& target, std::source_location where);
     ~pending_start();
 
-    // Waits until the child is taken over or has ended. Throws what it failed with.
+    // Waits until the child is taken over or has ended. Throws the error that it failed with.
     void wait();
 
     nursery_core& target;
@@ -77,8 +77,8 @@ struct started_state {
     void require_unset() const;
     void set() noexcept;
 
-    pending_start* start =
-        nullptr; // null once set, for start() may have returned; or without start()
+    // Null without a start(), and once set, because start() may have returned.
+    pending_start* start = nullptr;
     bool was_set = false;
 };
 
@@ -96,9 +96,10 @@ public:
 
     // Gives start() its value, and moves the child, with all scopes below it, to the nursery. If
     // the caller of start() is cancelled already, the child stays under the caller and ends there.
-    // A second call is a bug, and is caught. Parks: never. Threads: the nursery's; once, by the
-    // child or something it waits for. (Without start(): any, one at a time.) Throws: what moving
-    // the value in throws, and then it is not set.
+    // A second call is a bug, and is caught.
+    // Parks: never. Threads: the nursery's; once, by the child or something it waits for. (Without
+    // start(): any, one at a time.) Throws: what moving the value in throws, and then it is not
+    // set.
     void set(T value) {
         require_unset();
         if (start != nullptr)
@@ -143,7 +144,7 @@ private:
 namespace detail {
 
 // The closure of a child of start(). It outlives the caller's frame. The child has a scope of its
-// own, the token of which stays good when the child moves to the nursery.
+// own, whose token stays good when the child moves to the nursery.
 template <typename F, typename T>
 struct start_closure {
     template <typename G>

@@ -83,15 +83,15 @@ private:
     detail::task_result* result_ = nullptr;
 };
 
-// The end of a child as one of several things that a fiber waits for, of which the first wakes it:
-// sync::select waits with it. The fiber parks once; each of its waits has a wait_node, and all
+// The end of a child, when a fiber waits for several things and the first of them wakes it:
+// sync::select uses this class. The fiber parks once; each of its waits has a wait_node, and all
 // nodes share one wait_claim.
 //
 //     child.watch(node, claim);           // before the park
 //     if (claim.winner() == &node) ...    // behind it: the child's end has come first
 //     child.unwatch(node);                // in any case
 //
-// It refers to the child, and not to the handle: the task<R> must be kept, not asked, meanwhile.
+// It refers to the child, and not to the handle: meanwhile the task<R> must be kept and not asked.
 // Threads: the child's; any once its run has ended.
 class task_end {
 public:
@@ -101,14 +101,15 @@ public:
         detail::task_result::require(result_);
     }
 
-    // True when the child has ended, or never will start. Parks: never.
+    // True when the child has ended, or will never start. Parks: never.
     [[nodiscard]] bool has_come() const noexcept { return result_->ended; }
 
-    // From now on the child, when it ends, claims `claim` for `node`, and if it is the first to do
-    // so wakes the waiter of the node. Only for a child that has not ended, and one wait or get()
-    // at a time. Parks: never.
+    // From now on, when the child ends, it claims `claim` for `node`. If it is the first to claim,
+    // it wakes the waiter of the node. Only for a child that has not ended, and for one wait or
+    // get() at a time.
+    // Parks: never.
     void watch(wait_node& node, wait_claim& claim) noexcept { result_->watch(node, claim); }
-    // Ends that; does nothing if the child has ended since. Parks: never.
+    // Ends the watch; does nothing if the child has ended since. Parks: never.
     void unwatch(const wait_node& node) noexcept { result_->unwatch(node); }
 
     // For waiter_kind::describe: appends "the result of" and which child. Cost: allocates.

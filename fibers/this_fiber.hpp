@@ -18,22 +18,22 @@ namespace this_fiber {
 // Goes to the back of the ready queue. If no other fiber is ready, it polls for I/O, timers and
 // cancels at once. Else the thread polls after at most 64 switches, or after fewer if the fibers
 // compute for long between switches. A loop that must keep a time limit calls checkpoint(). Checks
-// for cancel before and after.
+// for a cancel before and after.
 // Parks: always, and the other ready fibers run. Cancel: yes. Threads: any. Throws: cancelled.
 // Cost: a switch, or a poll.
 void yield();
 
-// For loops that compute for long. Spends one unit of the fiber's budget. Yields only when the
-// budget is used up or the thread has not polled for 5 ms. So the loop sees a deadline, or another
-// thread's cancel, within 10 ms plus the time between two calls. Checks for cancel before and
-// after.
+// For loops that compute for a long time. Spends one unit of the fiber's budget. Yields only when
+// the budget is used up or the thread has not polled for 5 ms. So the loop sees a deadline, or
+// another thread's cancel, within 10 ms plus the time between two calls. Checks for a cancel before
+// and after.
 // Parks: when it yields. Cancel: yes. Threads: any. Throws: cancelled. Cost: a coarse clock, 5 ns.
 void checkpoint();
 
 // Sleeps for at least this duration, or until this time. For a duration of zero or less, or a time
 // that has passed, it only yields.
-// Parks: yes. Cancel: yes. Threads: any. Throws: cancelled; std::bad_alloc, as park_until(). Cost:
-// a timer and a switch.
+// Parks: yes. Cancel: yes. Threads: any. Throws: cancelled; std::bad_alloc, as park_until().
+// Cost: a timer and a switch.
 void sleep_for(saturating_duration d);
 void sleep_until(saturating_time_point deadline);
 

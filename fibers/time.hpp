@@ -51,9 +51,9 @@ constexpr time_point saturated(time_point t) noexcept {
 
 // A duration as a parameter or an option: every function of creel that takes a duration takes this
 // type. It is a creel::duration, and every type that converts to creel::duration converts to it.
-// But std::chrono converts hours::max(), 300 years or 10'000'000'000s by a product that overflows,
-// perhaps to a negative number. Here a duration that does not fit in 64 bits of nanoseconds, which
-// are 292 years, becomes duration::max(), which never passes, or duration::min().
+// But std::chrono converts hours::max(), 300 years or 10'000'000'000s by a product that overflows
+// and may become negative. Here a duration that does not fit in 64 bits of nanoseconds, which are
+// 292 years, becomes duration::max(), which never passes, or duration::min().
 // Threads: any. Cost: none for nanoseconds and constants, else a multiplication.
 struct saturating_duration : duration {
     constexpr saturating_duration() noexcept : duration{} {}

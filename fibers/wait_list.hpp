@@ -1,6 +1,6 @@
 // The waiters of a primitive, in order: the intrusive list that every primitive of sync/ stands on.
-// Build your own with it: a little state, one wait_lock, and a wait_list for each thing that can be
-// waited for.
+// Build your own primitive with it: a little state, one wait_lock, and a wait_list for each thing
+// that can be waited for.
 //
 //     class gate {
 //     public:
@@ -33,18 +33,19 @@
 //    instructions and never over a switch. A thread that takes a waiter off a list thereby decides
 //    that the waiter is woken, and writes what it hands over (a field of a type derived from
 //    list_waiter) under the same lock.
-//  * A cancel or a timeout, on the waiter's own thread, looks under that lock whether the waiter is
-//    still linked. If it is, it unlinks the waiter: withdrawn, and the next waiter gets what comes.
-//    If it is not, the waiter was handed something, and its wake is on the way: pending; the wait
-//    then succeeds.
+//  * A cancel or a timeout, on the waiter's own thread, checks under that lock whether the waiter
+//    is still linked. If it is, it unlinks the waiter: withdrawn, and the next waiter gets what
+//    comes. If it is not, the waiter was handed something, and its wake is on the way: pending; the
+//    wait then succeeds.
 //  * The lock is free before a waiter is woken. After its unlock and its wakes the waker touches
 //    neither the primitive nor the waiters, so a woken waiter may destroy both.
-//  * The last point holds also if another waiter was taken together with it at the instant in which
-//    a cancel came for that other waiter. The thread of the cancelled waiter is then on its way to
-//    the lock. It has pinned its node before it set out (the table of places in wait_node.hpp). The
-//    lock counts such a node when the node is taken, and the destructor of the lock waits until
-//    that thread has come and gone. So a taker never waits for a withdrawal, and a primitive need
-//    not outlive the return of the waits on it: only their waiters must be off its lists.
+//  * The last point also holds if a second waiter was taken together with the woken one at the
+//    instant when a cancel came for that second waiter. The thread of the second waiter is then on
+//    its way to the lock. It pinned its node before it set out (the table of places in
+//    wait_node.hpp). The lock counts such a node when the node is taken, and the destructor of the
+//    lock waits until that thread has come and left. So a taker never waits for a withdrawal, and a
+//    primitive need not outlive the return of the waits on it: only their waiters must be off its
+//    lists.
 #pragma once
 
 #include <creel/fibers/list_waiter.hpp>
@@ -72,7 +73,7 @@ public:
             wake_all();
     }
 
-    // A node that wait_list::take() or take_front() has just given to the caller.
+    // Adds a node that wait_list::take() or take_front() has just given to the caller.
     void add(wait_node& taken) noexcept {
         waiter& who = taken.who();
         who.next_in_inbox = nullptr;
@@ -84,7 +85,7 @@ public:
     }
     [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
 
-    // In the order they were added.
+    // Wakes the waiters in the order in which they were added.
     void wake_all() noexcept;
 
 private:
@@ -115,10 +116,11 @@ public:
     [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    // Null when empty. To look on: wait_node::next().
+    // Null when empty. wait_node::next() goes on from there.
     [[nodiscard]] wait_node* front() const noexcept { return first_; }
 
-    // Publishes a waiter. Between this and its wait() nothing may switch but the unlock.
+    // Publishes a waiter. Between this call and the waiter's wait() only the unlock is allowed:
+    // nothing may switch.
     void push_back(wait_node& added) noexcept {
         insert(added, last_, nullptr);
         added.enter_at(*guard_);
@@ -132,8 +134,8 @@ public:
     }
 
     // Takes a waiter off the list, wherever it stands: the caller must wake it, once, after the
-    // unlock, by wake(node.who()) or a wake_batch. False if it was claimed through another list; it
-    // is off this one then too, and is not woken.
+    // unlock, by wake(node.who()) or a wake_batch. False if the waiter was claimed through another
+    // list; then it is off this list too, and must not be woken.
     [[nodiscard]] bool take(wait_node& taken) noexcept {
         unlink(taken);
         if (!taken.waits_only_here()) [[unlikely]]
@@ -142,7 +144,7 @@ public:
         return true;
     }
 
-    // The same for the first that can be taken; null if there is none.
+    // The same for the first waiter that can be taken; null if there is none.
     [[nodiscard]] wait_node* take_front() noexcept {
         wait_node* const taken = first_;
         if (taken == nullptr)

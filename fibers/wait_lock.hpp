@@ -54,9 +54,9 @@ public:
     wait_lock(const wait_lock&) = delete;
     wait_lock& operator=(const wait_lock&) = delete;
 
-    // Waits for the withdrawals that are still on their way here (see wait_node.hpp), which sleep
-    // at most for the lock. The words are read in this order, because a withdrawal subtracts itself
-    // while it holds the lock.
+    // Waits for the withdrawals that are still on their way here (see wait_node.hpp), which at most
+    // sleep until the lock is free. The words are read in this order, because a withdrawal
+    // subtracts itself while it holds the lock.
     ~wait_lock() {
         if (late_.load(std::memory_order_acquire) != 0 ||
             held_.load(std::memory_order_acquire) != 0) [[unlikely]]
@@ -71,7 +71,7 @@ public:
         return held_.load(std::memory_order_relaxed) == 0 &&
                held_.exchange(1, std::memory_order_acquire) == 0;
     }
-    // Touches nothing of the lock after the store, for then another thread may destroy it. The
+    // Touches nothing of the lock after the store, because another thread may destroy it then. The
     // processor may read the number of sleepers before it stores; a thread that goes to sleep deals
     // with that (lock_contended).
     void unlock() noexcept {
@@ -96,7 +96,7 @@ private:
     void lock_contended() noexcept;
     static void wake_sleeper(const wait_lock& unlocked) noexcept; // the lock may be destroyed
     void await_withdrawals() noexcept;
-    // With the lock held: `late_` changes by one.
+    // Each changes `late_` by one, with the lock held.
     void withdrawal_is_late() noexcept;
     void late_withdrawal_came() noexcept;
 

@@ -14,8 +14,8 @@ class wait_list;
 class wait_node;
 
 // Shared by the nodes of a waiter that waits on several lists at once, of which exactly one may
-// wake it (select). A waker claims before it hands over; once claimed, every other list passes its
-// node by.
+// wake it (select). A waker claims before it hands over; after that every other list passes over
+// the waiter's node.
 class wait_claim {
 public:
     wait_claim() = default;
@@ -54,14 +54,14 @@ private:
 //                 that withdrawal as late, so that it is not destroyed before it has come
 //
 //   0 --------------- 1 push_back(), push_front() -------> lock               lock held
-//   lock ------------ 2 leave_here(), claim_unlinked() ---> 0                  taker's, lock held
+//   lock ------------ 2 leave_here(), claim_unlinked() --> 0                  taker's, lock held
 //   lock ------------ 3 pin() ---------------------------> lock|pinned        waiter's thread
 //   lock|pinned ----- 4 unpin() -------------------------> lock               waiter's thread
 //   lock|pinned ----- 5 leave_list(): withdrawn ---------> 0                  waiter's, lock held
 //   lock|pinned ----- 6 claim_unlinked() ----------------> lock|pinned|taken  taker's, lock held
 //   l.|p.|taken ----- 7 leave_list(), unpin() -----------> 0                  waiter's, lock held
 //
-// A taker on the waiter's own thread needs no look at the bits (leave_here): that thread has pinned
+// A taker on the waiter's own thread need not look at the bits (leave_here): that thread has pinned
 // nothing then.
 class wait_node {
 public:
@@ -80,7 +80,7 @@ public:
     // For waiter_kind::describe: appends the name of what it waits for. Threads: the waiter's.
     void describe_list(std::string& text) const;
 
-    // The one behind it in its list, null for the last. Guarded by the list's lock.
+    // The node behind this one in its list; null for the last. Guarded by the list's lock.
     [[nodiscard]] wait_node* next() const noexcept { return next_; }
 
 private:
@@ -94,7 +94,8 @@ private:
         return reinterpret_cast<place>(&lock);
     }
 
-    // Its waiter belongs to this thread, which therefore pins nothing now, and waits here only.
+    // True if the waiter belongs to this thread, which therefore pins nothing now, and waits only
+    // here.
     [[nodiscard]] bool waits_only_here() const noexcept {
         return who_->is_here() && claim_ == nullptr;
     }
@@ -104,8 +105,8 @@ private:
     void leave_here() noexcept { place_.store(nowhere, std::memory_order_release); }
 
     // With the lock held, and the node off its list. True if the waiter is the caller's to wake;
-    // false if it was claimed through another list. Does not touch the node after it has said so:
-    // a waiter that was claimed elsewhere may destroy its nodes.
+    // false if it was claimed through another list. Does not touch the node after it has returned
+    // false: a waiter that was claimed elsewhere may destroy its nodes.
     [[nodiscard]] bool claim_unlinked(wait_lock& lock) noexcept;
 
     // Until `unpin` the lock is not destroyed, even if the node is taken. Null: it is in no list.

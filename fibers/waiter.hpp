@@ -2,22 +2,22 @@
 //
 // Every blocking call of the library stands on this; build your own primitive on it:
 //
-//     struct gate_waiter : creel::waiter { ... };              // on the stack of the call that
-//     waits creel::check_cancel();                                   // the cancellation point
-//     gate_waiter w{...}; list.push_back(w);                   // publish, then
+//     struct gate_waiter : creel::waiter { ... };     // on the stack of the call that waits
+//     creel::check_cancel();                          // the cancellation point
+//     gate_waiter w{...}; list.push_back(w);          // publish, then
 //     if (creel::park(w) == creel::wake_reason::cancelled) creel::throw_cancelled();
 //
 // The protocol, which every primitive keeps:
 //  * Between publishing a waiter and parking on it, the fiber does nothing that may switch.
 //  * Exactly one party decides that a waiter is woken. It unlinks the waiter (under the lock of the
 //    primitive) and then calls wake() once. After wake() it does not touch the waiter.
-//  * A cancel or a timeout asks the waiter to withdraw, on the waiter's own thread. If it is still
-//    linked it unlinks itself and says `withdrawn`: no wake will come, and the fiber is ready. If
-//    another party has already taken it (its wake is on the way, or the kernel still works on it)
-//    it says `pending`: park() goes on until that wake and returns `signalled`. So a wake and a
-//    withdrawal never both happen, and success beats a late cancel.
+//  * A cancel or a timeout asks the waiter to withdraw, on the waiter's own thread. If the waiter
+//    is still linked, it unlinks itself and says `withdrawn`: no wake will come, and the fiber is
+//    ready. If another party has already taken it (its wake is on the way, or the kernel still
+//    works on it), it says `pending`: park() goes on until that wake and returns `signalled`. So a
+//    wake and a withdrawal never both happen, and success beats a late cancel.
 //
-// The states of a waiter, and what makes each transition:
+// The states of a waiter, and the cause of each transition:
 //
 //   published -- 1 park() --------------------> parked     on the waiter's thread
 //   published -- 2 wake() --------------------> woken      park() then returns at once
@@ -47,7 +47,7 @@ struct parker;
 class scheduler;
 
 // The calling thread's scheduler, or null. Read directly, also across switches: fibers never move
-// between threads, so an address the compiler has cached stays right.
+// between threads, so an address that the compiler has cached stays right.
 extern constinit thread_local scheduler* this_scheduler;
 } // namespace detail
 
@@ -65,8 +65,8 @@ struct waiter_kind {
     // the waiter's own timer. Must not switch, throw or run user code.
     withdrawal (*withdraw)(waiter&, wake_reason why) noexcept;
 
-    // Appends what the waiter waits for, in words for a person: "recv from 10.0.0.1:80". For the
-    // dump.
+    // Appends what the waiter waits for, in words for a person: "recv from 10.0.0.1:80". The dump
+    // uses it.
     void (*describe)(const waiter&, std::string& text);
 
     // False for the few waits that no cancel may end: close(), the wait for children, plain lock().
@@ -110,13 +110,14 @@ private:
 };
 
 // Tells callers apart: the number of the calling task, fiber or plain thread, which no other ever
-// has. Never 0. For primitives that know their owner. Threads: any. Cost: four loads.
+// has. Never 0. For primitives that know their owner.
+// Threads: any. Cost: four loads.
 using party_number = std::uint64_t;
 [[nodiscard]] party_number this_party() noexcept;
 
-// The present time, or the time at which the caller's thread last polled, which is free: some
-// microseconds earlier, or as much as a fiber has computed since. Threads: any; a plain thread gets
-// the present.
+// The present time, or the time at which the caller's thread last polled. The latter costs no clock
+// read; it is some microseconds old, or as old as a fiber has computed since. Threads: any; a plain
+// thread gets the present.
 [[nodiscard]] time_point recent_time() noexcept;
 
 // Parks the caller until the waiter is woken or, in a cancelled scope, withdrawn. The result says
@@ -128,7 +129,7 @@ using party_number = std::uint64_t;
 // The same with a timer of the waiter's own. `span` is the relative duration the deadline was made
 // from, if there was one; equal spans share a FIFO list in the timer queue, which makes the usual
 // constant timeouts cheap. Nothing fires early. Throws: std::bad_alloc when there is no memory for
-// the timer; the waiter is withdrawn then (or was woken, and that is returned instead).
+// the timer; the waiter is withdrawn then (or it was woken, and that is returned instead).
 [[nodiscard]] wake_reason park_until(waiter&, saturating_time_point deadline,
                                      saturating_duration span = {});
 
@@ -143,12 +144,13 @@ void wake(waiter&) noexcept;
 // fiber's budget; at zero it yields, so that a queue that is never empty starves no other fiber.
 // Parks: when the budget is spent. Cancel: yes, before anything has happened. Threads: any.
 // Throws: cancelled. Cost: two loads and a decrement; a plain thread in a scope with a deadline
-// reads the clock. A fiber does not: a deadline that passes while it computes is seen once it has
-// fired, at the next wait that switches or when the budget is spent.
+// reads the clock. A fiber does not read it: a deadline that passes while the fiber computes is
+// seen once it has fired, at the next wait that switches or when the budget is spent.
 void check_cancel();
 
-// check_cancel() for a caller that holds a lock of the thread's, a std::mutex, which must not be
-// held over a switch. False where check_cancel() would yield: let go of the lock, and then yield.
+// check_cancel() for a caller that holds a lock that belongs to the thread (a std::mutex), which
+// must not be held over a switch. False where check_cancel() would yield: let go of the lock, and
+// then yield.
 // Parks: never. Cancel: yes. Threads: any. Throws: cancelled. Cost: as check_cancel.
 [[nodiscard]] bool check_cancel_in_place();
 

@@ -17,7 +17,7 @@
 //      thread can be had: f does not run                      retry()
 //   3  the call is the next of the line                       take()       the helper thread
 //   4  another caller has left its helper thread behind, and  send_back()  that caller's thread
-//      cannot start a new one: the caller of this is woken
+//      cannot start a new one: the caller of this call is woken
 //   5  the caller puts the call at the front of the line      enqueue()    the caller's thread
 //      again, and asks for a thread itself
 //   6  f has ended: the caller is woken                       finish()     the helper thread
@@ -38,7 +38,7 @@ class scheduler;
 struct call_waiter;
 struct local_binding;
 
-// On the caller's stack; on the heap if it may be abandoned.
+// It lies on the caller's stack, or on the heap if it may be abandoned.
 struct blocking_call {
     enum class state_type : unsigned char { queued, dropped, sent_back, running, done, abandoned };
 
@@ -68,7 +68,7 @@ struct blocking_call {
     state_type state = state_type::queued;
     call_waiter* caller = nullptr;     // until `done` or `abandoned`
     scheduler* home = nullptr;         // the caller's
-    std::uint64_t ticket = 0;          // the call's place among all that queue
+    std::uint64_t ticket = 0;          // the call's place among all calls in line
     blocking_call* previous = nullptr; // in the line, or among the abandoned calls
     blocking_call* next = nullptr;
 };

@@ -1,6 +1,6 @@
-// The helper threads of blocking(), and the line of calls that wait for one.
+// The helper threads of blocking(), and the line of calls that wait for them.
 //
-// blocking_call.hpp has the states of a call. A helper thread has these:
+// blocking_call.hpp has the states of a call. The states of a helper thread:
 //
 //                    +------3-------+
 //                    v              |
@@ -39,12 +39,12 @@ class blocking_pool {
 public:
     // At most `most_threads` helper threads serve the line. A thread that was left behind with an
     // abandoned call does not count. Of the calls that may be abandoned, at most `most_abandoned`
-    // run at one time, abandoned or not; more of them stay in line.
+    // run at one time, abandoned or not; further such calls stay in line.
     explicit blocking_pool(std::size_t most_threads, std::size_t most_abandoned = 256,
                            int (*start)(void* (*)(void*),
                                         void*) noexcept = &start_helper_thread) noexcept
         : most_threads_(most_threads), most_abandoned_(most_abandoned), start_(start) {}
-    // Waits until all helper threads have ended, and so for all calls.
+    // Waits until all helper threads, and so all calls, have ended.
     ~blocking_pool();
     blocking_pool(const blocking_pool&) = delete;
     blocking_pool& operator=(const blocking_pool&) = delete;
@@ -105,7 +105,7 @@ private:
     call_list abandonable_line_; // calls that may be abandoned
     call_list abandoned_;        // abandoned calls that still run
     std::uint64_t next_ticket_ = 0;
-    std::size_t abandonable_running_ = 0; // calls that run and may be abandoned, or were
+    std::size_t abandonable_running_ = 0; // running calls that may be, or were, abandoned
     std::size_t threads_ = 0;
     std::size_t idle_ = 0;
     bool closing_ = false;

@@ -12,7 +12,7 @@ namespace creel::detail {
 class scheduler;
 struct caller_view;
 
-// On the caller's stack. Threads: the caller's, but for the fields that the pool's mutex guards.
+// On the caller's stack. Threads: the caller's, except for the fields that the pool's mutex guards.
 struct call_waiter : waiter {
     call_waiter(blocking_pool& p, blocking_call& c, caller_view& v, scheduler& h) noexcept;
     ~call_waiter(); // cancels `next_try`
@@ -39,7 +39,7 @@ struct call_waiter : waiter {
     int refusals = 0;
 
     // How the wait ended. Written under the pool's mutex, read by the caller once park() returns.
-    int error = 0; // not 0: no helper thread can be had, and this is why
+    int error = 0; // not 0: why no helper thread can be had
     bool abandoned = false;
     bool sent_back = false;
 };

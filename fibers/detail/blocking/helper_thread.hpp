@@ -15,9 +15,9 @@ namespace creel::detail {
 // The signal mask with which such a thread begins.
 [[nodiscard]] sigset_t helper_signals() noexcept;
 
-// Lets the calling thread run on every core that the process could use as the program started. A
-// thread inherits the affinity of the thread that starts it, and that may run a loop pinned to one
-// core. Does nothing if the system refuses.
+// Lets the calling thread run on every core that the process could use when the program started. A
+// thread inherits the affinity of the thread that starts it, and that thread may run a loop pinned
+// to one core. Does nothing if the system refuses.
 void leave_pinned_core() noexcept;
 
 } // namespace creel::detail

@@ -1,4 +1,4 @@
-// The call of blocking() that runs on a helper thread, and what its f sees of the caller there: the
+// The call of blocking() that runs on a helper thread, and the caller as f sees it there: the
 // caller's cancel and deadline, its local<T> values and its signal mask.
 #pragma once
 
@@ -14,15 +14,15 @@ namespace creel::detail {
 struct parker;
 struct scope_core;
 
-// What f sees of the caller. It lies on the caller's stack until a helper thread takes the call,
-// and on the helper's stack from then on.
+// The caller as f sees it. The object lies on the caller's stack until a helper thread takes the
+// call, and on the helper's stack from then on.
 struct caller_view {
     // On the caller's thread.
     explicit caller_view(const parker& caller);
 
     // The token of the scope in which the caller waits. f is cancelled with that scope: it sees a
-    // cancel as a child of the caller would, also after the caller has abandoned the call. It reads
-    // nothing on the caller's stack.
+    // cancel as a child of the caller would, even after the caller has abandoned the call. The
+    // token reads nothing on the caller's stack.
     cancel_token token;
     time_point deadline;
     party_number party;
@@ -46,7 +46,7 @@ struct debugged_call {
 [[nodiscard]] debugged_call this_debugged_call() noexcept;
 
 // The token of the caller, if `scope` is the scope around an f that runs on this thread; else null.
-// Whatever f asks of its own scope, and does to it, it asks of the caller's scope and does to that.
+// Every question that f asks of its own scope, and every action on it, goes to the caller's scope.
 [[nodiscard]] const cancel_token* token_of_caller(const scope_core& scope) noexcept;
 
 // In a forked child. Another thread of the parent may have held the locks of the caller's tokens:

@@ -1,4 +1,4 @@
-// The audit of cancels that a fiber swallows, and what debug mode needs for its messages.
+// The audit of cancels that a fiber swallows, and two functions that debug mode needs.
 #pragma once
 
 #include <creel/fibers/detail/cancel/scope_core.hpp>
@@ -12,12 +12,13 @@ namespace creel::detail {
 [[nodiscard]] bool debug_is_in_environment() noexcept;
 
 // A wait of the fiber `p` is about to throw `cancelled` for the scope `absorber`; null if none is
-// known. Counts it if the fiber has swallowed the one before, and names the fiber in debug mode.
+// known. Counts the wait if the fiber has swallowed the `cancelled` before, and names the fiber in
+// debug mode.
 // Threads: the fiber's.
 void audit_throw(parker& p, const scope_core* absorber) noexcept;
 
-// "worker (#17, spawned at server.cpp:42)". Of a fiber of another thread it reads nothing that may
-// change, and says only that: "another's fiber". Without memory: "a fiber".
+// "worker (#17, spawned at server.cpp:42)". For a fiber of another thread it reads nothing that may
+// change, and returns "another's fiber". Without memory: "a fiber".
 [[nodiscard]] std::string name_of(const parker& p) noexcept;
 
 } // namespace creel::detail

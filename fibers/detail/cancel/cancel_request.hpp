@@ -11,7 +11,7 @@
 //     2  rise_to(), with a grace that ends sooner: the first reason stays
 //     3  rise_to(), without a grace; or expire() of the scope, when the grace or the deadline has
 //        passed
-// A level never falls: to be cancelled is final.
+// A level never falls: a cancel is final.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>

@@ -12,7 +12,7 @@ namespace creel::detail {
 
 // ---- what a wait sees. `p` is the fiber or plain thread that waits. -----------------------------
 
-// Necessary for visible_cancel, and cheap to ask.
+// A necessary condition for visible_cancel, and cheap to ask.
 [[nodiscard]] inline bool may_be_cancelled(const parker& p) noexcept {
     return p.scope != nullptr && p.scope->sight_level == cancel_level::cancelled;
 }
@@ -33,9 +33,9 @@ namespace creel::detail {
 // A plain thread has neither a timer queue nor an inbox. It notices deadlines and the cancels of
 // other threads when it looks itself.
 //
-// Before it may sleep: waiter::park_thread() needs the locks of the tokens for that.
+// For waiter::park_thread(), before the thread may sleep: takes the locks of the tokens.
 void notice(parker& p) noexcept;
-// In passing: takes no lock while no token is cancelled.
+// For a look in passing: takes no lock while no token is cancelled.
 void glance(parker& p) noexcept;
 // The earliest deadline, or end of a grace, of the scopes that `p` is in.
 [[nodiscard]] time_point earliest_event(const parker& p) noexcept;
@@ -55,16 +55,16 @@ public:
     // The same, before all others, for a scope that is not on the list.
     void add_first(scope_core& scope) noexcept;
 
-    // Works the list off.
+    // Works through the list.
     void run() noexcept;
 
-    // Brings what is in sight of the scope up to date, and tells its own token. True if that has
-    // changed: then the caller looks below it.
+    // Brings the sight of the scope up to date, and tells the scope's own token. True if the sight
+    // has changed: then the caller looks below the scope.
     bool look(scope_core& scope) noexcept;
     // Looks at what lies below a scope that has changed.
     void look_below(scope_core& scope) noexcept;
-    // Looks at the scopes that `p` has entered, from one of them on inwards (null: none), and then
-    // interrupts its wait if that sees a cancel now.
+    // Looks at the scopes that `p` has entered, from one of them inwards (null: at none). Then
+    // interrupts the wait of `p` if that wait sees a cancel now.
     void look_inwards(parker& p, scope_core* from) noexcept;
 
 private:
@@ -77,7 +77,7 @@ private:
     scope_core* last_ = nullptr;
 };
 
-// A fiber goes from the nursery it was spawned into to another, whose scope is `to`.
+// Moves a fiber from the nursery that it was spawned into to another nursery, whose scope is `to`.
 void move_fiber(parker& p, scope_core& to) noexcept;
 
 } // namespace creel::detail

@@ -1,4 +1,4 @@
-// What stands behind cancel_scope: its own cancel, its place in the tree of scopes, and what a wait
+// The core of a cancel_scope: its own cancel, its place in the tree of scopes, and what a wait
 // inside it sees of the scopes around it.
 //
 // The life of a scope:
@@ -12,7 +12,7 @@
 //     2  leave(), leave_absorbing(): in the reverse order of entering
 //     3  the destructor, from `made` and from `left` only; else it ends the process
 //     4  enter() without memory for the timer: it throws, and the scope may be entered again
-// hang_under() puts a scope into the tree that is never entered: natives wait in it.
+// hang_under() puts into the tree a scope that is never entered: natives wait in it.
 //
 // Its own level rises in each of these states (the drawing is in cancel_request.hpp):
 //
@@ -20,18 +20,18 @@
 //     take()          none, asked      asked      cancel(reason, grace); a token with a grace
 //     take()          none, asked      cancelled  cancel(reason); a token; without memory for the
 //                                                 timer of the grace also cancel(reason, grace)
-//     expire()        none, asked      cancelled  the timer; set_deadline() to the past; enter(),
-//     if
-//                                                 the deadline has passed; a plain thread that
-//                                                 looks at its clock; note_passed_deadline()
-// Both return true if that is news: then the caller spreads the change.
+//     expire()        none, asked      cancelled  the timer; set_deadline() to the past; enter()
+//                                                 if the deadline has passed; a plain thread
+//                                                 that looks at its clock;
+//                                                 note_passed_deadline()
+// Both return true if this changes anything: then the caller spreads the change.
 //
 // Sight. `sight` is the outermost of the scopes in sight whose cancel has come furthest, this scope
-// among them; null if none is cancelled or asked. spread_work::look() alone raises it, and leave()
-// takes it back to the scope itself, for the scopes around it may be destroyed. cancel_tree.cpp has
+// among them; null if none is cancelled or asked. Only spread_work::look() raises it. leave() takes
+// it back to the scope itself, because the scopes around it may be destroyed. cancel_tree.cpp has
 // the rules.
 //
-// Threads: the owner's; before it is entered and after it was left, one at a time.
+// Threads: the owner's; before the scope is entered and after it is left, any, one at a time.
 #pragma once
 
 #include <creel/fibers/detail/cancel/cancel_request.hpp>
@@ -62,19 +62,20 @@ struct scope_core {
     void leave() noexcept;
     // Leaves the scope. True: the `cancelled` that is in flight stops here.
     [[nodiscard]] bool leave_absorbing() noexcept;
-    // As if the owner of `outer` (null: no owner) had entered it there.
+    // Places the scope as if the owner of `outer` (null: no owner) had entered it there.
     void hang_under(scope_core* outer) noexcept;
 
     // ---- its own cancel
 
-    // A cancel that was called: takes it, and spreads the change.
+    // Takes a cancel that was called, and spreads the change.
     void request(const cancel_request& r) noexcept;
     bool take(const cancel_request& r) noexcept;
     bool expire() noexcept;
     void set_deadline(time_point next);
     void set_shielded(bool is_shielded);
     [[nodiscard]] bool cancel_called() const noexcept;
-    // After it was left: a deadline that had passed by then counts as noticed at the last moment.
+    // For a scope that was left: a deadline that had passed by then counts as noticed at the last
+    // moment.
     void note_passed_deadline() noexcept;
     void require_own_thread(const char* rule) const;
 
@@ -84,7 +85,7 @@ struct scope_core {
     [[nodiscard]] bool sees_cancel() const noexcept {
         return sight_level == cancel_level::cancelled;
     }
-    // What is in effect or asked for in this scope, by itself or from outside.
+    // The cancel that is in effect or asked for in this scope, by itself or from outside.
     [[nodiscard]] cancel_request request_in_sight() const noexcept;
     // Why work in this scope is cancelled, by the scope itself or from outside. Never null.
     [[nodiscard]] std::shared_ptr<const cancel_reason> reason_in_sight() const noexcept;
@@ -96,9 +97,9 @@ struct scope_core {
 
     // The state of its own token, made when it is first asked for. Throws: std::bad_alloc.
     const std::shared_ptr<token_state>& own_token();
-    // `state` cancels this scope as well. Throws: std::bad_alloc.
+    // From now on `state` cancels this scope as well. Throws: std::bad_alloc.
     void bind(const std::shared_ptr<token_state>& state);
-    // What is in sight has changed: its own token follows.
+    // Called when the sight has changed: the scope's own token follows.
     void tell_tokens(spread_work& work) noexcept;
     // In a forked child: no token reaches the scope any more.
     void forget_links() noexcept { links = nullptr; }

@@ -43,7 +43,7 @@ struct standing_reasons_made {
     }
 };
 
-// The reason where none is known: cancel_cause::requested, without a text.
+// The reason to give where none is known: cancel_cause::requested, without a text.
 [[nodiscard]] std::shared_ptr<const cancel_reason> unknown_reason() noexcept;
 
 } // namespace creel::detail

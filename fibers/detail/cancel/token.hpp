@@ -1,17 +1,17 @@
-// What stands behind cancel_token: a state that the copies of a token share, and a link from it to
-// each scope that the token cancels.
+// The core of a cancel_token: a state that the copies of a token share, and a link from the state
+// to each scope that the token cancels.
 //
 // A scope and its links belong to the thread that entered the scope. The state belongs to no
 // thread. So a cancel from another thread only writes the state, and sends each link to the home of
 // its scope: to a scheduler's inbox or, for a plain thread, by a poke at the futex that the thread
-// may sleep on. There the scope takes over what the state says by then. Locks are never nested:
-// what a cancel leads to (other scopes, other tokens) goes through a work list.
+// may sleep on. There the scope takes over the cancel that the state holds by then. Locks are never
+// nested: the effects of a cancel (on other scopes, on other tokens) go through a work list.
 //
 // The states of a link:
 //
 //     transition               function
-//     1  made -> listed        token_state::add(), from scope_core::link(): the state knows the
-//     link 2  listed -> active      token_state::enter(), or add() itself if the scope is entered
+//     1  made -> listed        token_state::add(), from scope_core::link(): the state knows it
+//     2  listed -> active      token_state::enter(), or add() itself if the scope is entered
 //                              already: `owner` is set, and cancels are sent to the scope
 //     3  active -> in flight   token_state::send(), on another thread than the owner's: the link is
 //                              in the inbox of the owner's scheduler
@@ -55,7 +55,7 @@ struct token_state {
     // The scopes of this thread take it at once and go on the work list. Threads: any.
     void request(const cancel_request& r, spread_work& work) noexcept;
 
-    // The same for a cancel that the token's own scope has seen, of itself or from outside. That
+    // The same for a cancel that the token's own scope has seen, its own or from outside. That
     // scope is not told: a cancel from outside is not its own. Threads: the scope's.
     void follow(const cancel_request& r, spread_work& work) noexcept;
 
@@ -77,8 +77,8 @@ struct token_state {
     void remove(token_link& link) noexcept;
     [[nodiscard]] cancel_request current(const token_link& link) noexcept;
 
-    // That of `request_`. It may be read without the mutex: it tells only of a cancel that has been
-    // called.
+    // The level of `request_`. It may be read without the mutex, because it tells only of a cancel
+    // that has been called.
     std::atomic<cancel_level> level{cancel_level::none};
 
 private:

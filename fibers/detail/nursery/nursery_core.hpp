@@ -26,8 +26,8 @@
 //     `cancelled`, without a cancel          a_cancelled and cancelled_astray; cancels as an error
 //                                            does, or goes to the handler
 //     never ran                              a_child_never_ran
-// "cancels" is cancel_siblings(). The body's error is treated as with policy cancel under report,
-// too.
+// "cancels" is cancel_siblings(). Under report, too, the body's error is treated as with policy
+// cancel.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -63,17 +63,17 @@ struct nursery_core {
     nursery_core& operator=(const nursery_core&) = delete;
 
     // A node with room for a closure, not yet a child. Null if the nursery is cancelled: then spawn
-    // drops its closure. Parks: while there are max_children. Throws: std::bad_alloc; cancelled if
-    // it had to wait.
+    // drops its closure.
+    // Parks: while there are max_children. Throws: std::bad_alloc; cancelled if it had to wait.
     task_record* make_task(const spawn_options& options, std::size_t closure_bytes,
                            std::size_t closure_align, std::source_location where);
     void discard_task(task_record& t) noexcept; // a made task that will not be submitted
     void submit(task_record& t) noexcept;       // becomes the youngest child and is queued
     void submit(task_record& t, task_result& r) noexcept;
-    // Both in one, for a closure that fits_warm_task: the caller makes the closure at once, before
-    // anything else can run. Null: the caller is to call make_task().
+    // make_task() and submit() in one, for a closure that fits_warm_task: the caller makes the
+    // closure at once, before anything else can run. Null: the caller must call make_task().
     task_record* submit_warm(const closure_kind& kind, std::source_location where) noexcept;
-    // For the handle of a child that make_task() did not make.
+    // The result for the handle of a child that make_task() did not make.
     [[nodiscard]] task_result& refused(const std::source_location& from) const noexcept;
     void adopt(task_record& t) noexcept; // submits a task that another thread has made
 
@@ -103,11 +103,11 @@ struct nursery_core {
     // Notes how a child (null: the body) failed. By value: an exception that is not kept is
     // destroyed here, and its destructor is the user's.
     void failed(std::exception_ptr error, bool was_cancelled, const task_record* child) noexcept;
-    // Fails the group, whatever its policy.
+    // Fails the nursery, whatever its policy.
     void fail(std::exception_ptr error) noexcept;
     // A child was dropped by a cancel: it counts as one that ended with `cancelled`.
     void child_never_ran() noexcept { a_child_never_ran = true; }
-    // The last of a child, whose slot was freed before.
+    // The last step of a child, whose slot is free already.
     void child_ended(task_record& t) noexcept {
         (t.previous != nullptr ? t.previous->next : first_child) = t.next;
         (t.next != nullptr ? t.next->previous : last_child) = t.previous;
@@ -121,16 +121,16 @@ struct nursery_core {
     void end_start(bool taken_over) noexcept;
     void take_over(task_record& t) noexcept; // from t's nursery, with the scopes below it
 
-    // Waits for all children, also for tasks that other threads have handed in until now.
+    // Waits for all children, including the tasks that other threads have handed in until now.
     void wait_for_children();
-    // The same for the body; throws if it is cancelled then.
+    // The same for the body; throws if the body is cancelled then.
     void join_in_body();
     // Waits for all children and leaves the scope. True: the nursery absorbs the cancel.
     bool settle();
     void throw_errors();            // if there are any
-    void throw_cancelled_members(); // if a child or the body has ended so, or a child never ran
+    void throw_cancelled_members(); // if a member has ended with `cancelled`, or a child never ran
     void forget_errors() noexcept;
-    // Settles, and throws what is to be thrown.
+    // Settles, and throws the errors or the `cancelled` of the members.
     void join();
     // Instead of join(), if there is no child and an error is on its way.
     void abandon() noexcept;
@@ -145,14 +145,14 @@ struct nursery_core {
     task_record* last_child = nullptr;
     std::size_t children = 0;
     std::size_t pending_starts = 0;
-    const std::size_t max_children;          // unlimited, or how many slots there are
-    std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles take some, too
+    const std::size_t max_children;          // unlimited, or the number of slots
+    std::atomic<std::size_t> slots_taken{0}; // if limited; remote handles also take some
     slot_waiter* first_in_line = nullptr;    // parked in wait_for_slot(), oldest first
     slot_waiter* last_in_line = nullptr;
     waiter* joiner = nullptr;      // parked in wait_for_children()
     remote_entry* entry = nullptr; // if remote() was called
     nursery* face = nullptr;       // for the handler of report(); null for other policies
-    std::vector<std::exception_ptr> errors{}; // in their order; one may be in it several times
+    std::vector<std::exception_ptr> errors{}; // in order; an error may be in it several times
     std::exception_ptr a_cancelled{};         // one `cancelled` that a member ended with
     error_policy policy;
     std::string_view name;

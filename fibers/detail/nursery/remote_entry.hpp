@@ -1,7 +1,7 @@
 // The way into a nursery for other threads. The nursery and its remote handles share it.
 //
-// Lifetime. These refer to the entry, and it is deleted with the last reference: the nursery until
-// it closes, each handle, and the scheduler's inbox while the entry is posted there.
+// Lifetime: the nursery until it closes, each handle, and the scheduler's inbox while the entry is
+// posted there have a reference to the entry. It is deleted with the last reference.
 //
 // The states of an entry:
 //
@@ -47,8 +47,8 @@ public:
     void add_reference() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
     void drop_reference() noexcept;
 
-    // A task that the caller gives its closure, or null if it would be refused. Threads: any.
-    // Throws: std::bad_alloc.
+    // A task in which the caller makes the closure, or null if the task would be refused.
+    // Threads: any. Throws: std::bad_alloc.
     task_record* make_task(const spawn_options& options, std::size_t closure_bytes,
                            std::size_t closure_align, std::source_location where);
     // Frees a task that has no closure. Threads: any.
@@ -56,11 +56,12 @@ public:
     // Hands the task in, or destroys it and returns false. Threads: any.
     bool submit(task_record& t) noexcept;
 
-    // A cancel has come, or a shield has taken it back. Threads: the nursery's, as the next two.
+    // A cancel has come, or a shield has taken it back. Threads: the nursery's, also for the next
+    // two.
     void refuse(bool refusing) noexcept;
     // The tasks that were handed in become children.
     void adopt() noexcept;
-    // The end; false if there are children after all.
+    // Closes the entry; false if there are children after all.
     bool close() noexcept;
 
 private:

@@ -12,8 +12,9 @@ namespace creel::detail {
 // none. A copy with hidden symbols cannot be seen. Cost: 2 us with a handful of objects loaded.
 [[nodiscard]] std::string other_boost_fiber();
 
-// Names it on stderr, with the remedy, once in a process. It looks only if an object has been
-// loaded since the last time. Threads: any. Cost: a mutex and a look if no object has been loaded.
+// Names that object on stderr, with the remedy, once in a process. Looks only if an object has been
+// loaded since the last time.
+// Threads: any. Cost: a mutex and a look if no object has been loaded.
 void report_other_boost_fiber() noexcept;
 
 } // namespace creel::detail

@@ -31,7 +31,7 @@
 namespace creel::detail {
 
 // The C++ ABI's per-thread exception state (__cxa_eh_globals, Itanium C++ ABI 2.2.2). Boost keeps
-// it per context since 1.88 only (boost_exceptions.hpp). Without that, two fibers that park inside
+// it per context only since 1.88 (boost_exceptions.hpp). Without that, two fibers that park inside
 // `catch` rethrow each other's exceptions.
 struct exception_state {
     void* caught_exceptions = nullptr;
@@ -72,12 +72,12 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     return f.current != nullptr ? f.current->id : f.id;
 }
 
-// The state that the sanitizers, or valgrind, have of a context: see switch.cpp.
+// The state that the sanitizers, or valgrind, keep of a context: see switch.cpp.
 void adopt_sanitizer_state(fiber_record& main) noexcept; // the running thread's
 void drop_sanitizer_state(fiber_record& f) noexcept;
 void drop_sanitizer_state(void* state) noexcept;
 
-// At the top of a carrier's stack lies its record.
+// A carrier's record lies at the top of its stack.
 inline constexpr std::size_t carrier_record_bytes = (sizeof(fiber_record) + 63) / 64 * 64;
 
 inline fiber_record& carrier_record(stack_memory stack) noexcept {

@@ -13,7 +13,7 @@ namespace creel::detail {
 // those of any process.
 extern constinit thread_local bool run_is_in_parent;
 
-// Aborts with a message if it is.
+// Aborts with a message if that is true.
 void refuse_in_forked_run(const char* call) noexcept;
 
 } // namespace creel::detail

@@ -27,8 +27,8 @@
 //   c a d b     sees the node      sees `sleeping`     the same
 //   c d a b     sees the node      sees `awake`        it does not wait, and there is no kick
 //
-// A poster that finds the inbox not empty needs no look at the flag: the poster before it has made
-// one, or the owner is about to take all nodes.
+// A poster that finds the inbox not empty need not look at the flag: the poster before it has
+// looked, or the owner is about to take all nodes.
 //
 // A kick may come late, when the run has ended. So the mutex guards the pointer to the poller, and
 // the inbox is as immortal as its scheduler.
@@ -46,7 +46,7 @@ class inbox {
 public:
     // Hands a node to the owner. The node must be in no inbox. Threads: any.
     void post(inbox_node& node) noexcept;
-    // Boost has a context from another thread for the owner. Threads: any.
+    // Called when Boost has a context from another thread for the owner. Threads: any.
     void ring_bell() noexcept;
 
     // From now on a kick wakes this poller; null: no poller. Threads: own.

@@ -66,7 +66,7 @@ public:
 
     // The record of a native, and true if it is new.
     std::pair<fiber_record&, bool> of(context* c) noexcept;
-    // `of` does not find it any more, but it exists until forget_ended().
+    // Ends a record: `of` does not find it any more, but it exists until forget_ended().
     void end(context* c) noexcept { ended_.insert(living_.extract(c)); }
 
     template <typename Visit>

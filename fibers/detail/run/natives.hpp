@@ -1,7 +1,7 @@
 // The Boost fibers of a scheduler's thread (natives): their records, and the scope they wait in.
 //
 // A native has no nursery. Its creel calls wait in a scope that hangs under the outermost scope of
-// main, as main's children do. So a cancel of that scope reaches the natives, too.
+// main, as main's children do. So a cancel of that scope also reaches the natives.
 //
 // The states of a record:
 //   living   from the first time Boost names the context (scheduler::record_of) until it ends

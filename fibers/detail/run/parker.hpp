@@ -17,7 +17,7 @@ struct scope_core;
 // Everything here belongs to the parker's own thread, except `futex_word`.
 struct parker {
     scheduler* home = nullptr;       // null for a plain thread
-    scope_core* scope = nullptr;     // the innermost one, its nursery's if it entered none
+    scope_core* scope = nullptr;     // the innermost scope; its nursery's if it entered none
     scope_core* outermost = nullptr; // of those it entered itself
     waiter* waiting_on = nullptr;    // null while it runs or is ready
     wake_reason reason = wake_reason::signalled; // how the last park ended
@@ -48,18 +48,18 @@ struct thread_parker : parker {
     enum state : std::uint32_t { awake, woken, poked, sleeping };
 
     std::atomic<std::uint32_t> futex_word{awake};
-    // While it runs a call of blocking(): the deadline that its caller had as it called.
+    // While it runs a call of blocking(): the deadline that its caller had at the call.
     time_point caller_deadline = time_point::max();
 };
 
-// Makes a parked plain thread look at its tokens. Only while it cannot leave the scope of the
-// token: with the token's mutex held. Threads: any.
+// Makes a parked plain thread look at its tokens. Only for a thread that cannot leave the scope of
+// the token meanwhile: with the token's mutex held. Threads: any.
 void poke(thread_parker& who) noexcept;
 
 // The calling fiber or plain thread.
 [[nodiscard]] parker& this_parker() noexcept;
 
-// The calling thread's own, also while it has a scheduler.
+// The calling thread's own parker, even while the thread has a scheduler.
 [[nodiscard]] thread_parker& this_thread_parker() noexcept;
 
 } // namespace creel::detail

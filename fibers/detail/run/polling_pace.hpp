@@ -1,25 +1,24 @@
 // How often a scheduler polls the outside world while something is always ready.
 //
 // It polls once in a round. A round ends when all that was ready at the last poll has run: a marker
-// in the ready queue shows that. But a poll comes not more often than every 64 switches, which
-// keeps it cheap for a few fibers that yield, and not less often than every 2,048, which bounds how
-// long timers and completions wait behind a long queue. To poll every 64 switches whatever the
-// queue was measured and rejected: completions then pile up in front of hundreds of ready fibers,
-// their data falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to 1.7 times
-// the CPU of one that polls once a round.
+// in the ready queue shows that. But two polls are at least 64 switches apart, which keeps polling
+// cheap for a few fibers that yield, and at most 2,048, which bounds how long timers and
+// completions wait behind a long queue. A poll every 64 switches, however long the queue is, was
+// measured and rejected: completions then pile up in front of hundreds of ready fibers, their data
+// falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to 1.7 times the CPU of
+// an echo with one poll a round.
 //
 // So after every 64 switches the scheduler looks whether a poll is due. The states of a round:
 //
-//   short   -- 1 a look: the marker is gone ---------> (poll, next round)
-//   short   -- 2 a look: the marker is queued -------> long     32 looks at most, or 10 ms
-//   long    -- 3 pop() meets the marker -------------> (poll at the next switch, next round)
+//   short   -- 1 a look: the marker is gone ----------> (poll, next round)
+//   short   -- 2 a look: the marker is queued --------> long     32 looks at most, or 10 ms
+//   long    -- 3 pop() meets the marker --------------> (poll at the next switch, next round)
 //   long    -- 4 a look: too many looks, or too long -> (poll, next round)
 //
 //   short: looks_ == 0. long: looks_ > 0. begin_round() starts the next round, after each poll.
 //
-// Between two looks pass 64 switches, or fewer while the slices of the fibers are long: so many
-// that they took at most 2 ms at the last look. A fiber's budget of cancellation points shrinks
-// with them.
+// 64 switches pass between two looks, or fewer while the slices of the fibers are long: as many as
+// took at most 2 ms at the last look. A fiber's budget of cancellation points shrinks with them.
 #pragma once
 
 #include <creel/fibers/detail/run/ready_queue.hpp>

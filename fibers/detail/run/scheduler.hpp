@@ -10,15 +10,15 @@
 // The loop has no function of its own: a fiber that waits goes through it on its own stack. The
 // states of the thread, and the function that makes each transition:
 //
-//   fiber runs -- 1 suspend_current(), yield_or_poll() --> next fiber runs     one is ready
-//   fiber runs -- 2 loop_until_switch() ----------------> looking              the rest of the
-//   cases looking ----- 3 poll_is_due(), poll_round() --------> looking              polls, takes
-//   in looking ----- 4 next_fiber(), bind() ---------------> next fiber runs      a task gets a
-//   carrier looking ----- 5 switch_to(dispatcher) --------------> dispatcher runs dispatcher_due_
-//   looking ----- 6 idle_round() -----------------------> spinning, sleeping   nothing is ready
-//   spinning, sleeping -- 7 take_in() ------------------> looking
-//   looking ----- 8 it pops the fiber itself -----------> fiber runs           without a switch
-//   dispatcher runs -- 9 suspend_until() ---------------> looking              on its own stack
+//   fiber runs --- 1 suspend_current(), yield_or_poll() -> next fiber runs    one is ready
+//   fiber runs --- 2 loop_until_switch() ----------------> looking            all other cases
+//   looking ------ 3 poll_is_due(), poll_round() --------> looking            polls, takes in
+//   looking ------ 4 next_fiber(), bind() ---------------> next fiber runs    a task gets a carrier
+//   looking ------ 5 switch_to(dispatcher) --------------> dispatcher runs    dispatcher_due_
+//   looking ------ 6 idle_round() -----------------------> spinning, sleeping nothing is ready
+//   spinning, sleeping -- 7 take_in() -------------------> looking
+//   looking ------ 8 it pops the fiber itself -----------> fiber runs         without a switch
+//   dispatcher runs -- 9 suspend_until() ----------------> looking            on its own stack
 //
 // The rooms: inbox (wakes of other threads), polling_pace (when to poll), carrier_pool and
 // task_store (fibers and records for tasks), natives (Boost's fibers).
@@ -88,7 +88,7 @@ public:
             counters_.peak_tasks = tasks_alive_;
         ready_.push(t);
     }
-    void keep_task(task_record& t, task_result& r) noexcept; // until its handle is destroyed, too
+    void keep_task(task_record& t, task_result& r) noexcept; // also until its handle is destroyed
     void free_kept_task(task_record& t, std::uint64_t run) noexcept;
     void drop_from_line(task_record& t) noexcept; // its nursery is cancelled: it never runs
 
@@ -98,7 +98,8 @@ public:
         if (&who == &*main_)
             natives_.hang_under(who.outermost);
     }
-    // What the outermost scope of `who` sees has changed. The same holds here.
+    // What the outermost scope of `who` sees has changed. Here, too, only main concerns the
+    // natives.
     void look_at_natives(const parker& who, spread_work& work) noexcept {
         if (&who == &*main_)
             natives_.look_outwards(work);
@@ -143,7 +144,7 @@ public:
     }
 
     // audit.cpp. Threads: own.
-    void look_for_call_once() noexcept; // as the run begins, maybe inside one
+    void look_for_call_once() noexcept; // as the run begins, perhaps inside a call_once
     void name_wait_in_call_once() noexcept;
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }
     [[nodiscard]] const stack_meter* meter() const noexcept { return meter_ ? &*meter_ : nullptr; }
@@ -282,7 +283,7 @@ private:
     ready_queue awaiting_memory_;      // tasks that wait for the stacks of carriers that are ending
     ready_queue dropped_;              // tasks that will not run; the reserve fiber ends them
     stack_memory reserve_stack_;       // held for the whole run, whatever memory there is
-    bool reserve_is_there_ = false;    // has not ended: it gets to what is dropped meanwhile
+    bool reserve_is_there_ = false;    // has not ended: it ends tasks dropped meanwhile
     bool reserve_may_wait_ = false;    // it is inside a handler of report()
     scheduler_options options_{};
     scheduler_statistics counters_{};

@@ -2,7 +2,7 @@
 //
 // A wake from another thread costs a cache miss if it meets a spinning scheduler, and two context
 // switches in the kernel if it meets a sleeping one. But a spin in which nothing came is wasted,
-// and with gaps of 300 us all spins are wasted. So after a spin that did not pay 1, then 2, 4, ...
+// and with gaps of 300 us all spins are wasted. So after a spin that did not pay, 1, then 2, 4, ...
 // rounds go to sleep at once before the next spin is tried. A spin that paid ends the penance. The
 // cap of 25 us and the back-off were measured: longer spins served no more requests, and a rule
 // without back-off did not shut itself off.
@@ -53,7 +53,7 @@ public:
 private:
     duration span_{};
     std::uint32_t penance_ = 0; // rounds without a spin after the last one
-    std::uint32_t left_ = 0;    // of them
+    std::uint32_t left_ = 0;    // how many of them are left
 };
 
 } // namespace creel::detail

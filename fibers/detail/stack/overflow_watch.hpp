@@ -7,8 +7,8 @@
 //
 // After that message, and at once for any other fault, the handler calls the handler that was
 // installed before it, or takes the signal's default action: other faults behave as without creel.
-// If the program later installs a handler that does not call creel's, there is no report. Does
-// nothing under ASan, which has a handler of its own.
+// If the program later installs a handler that does not call creel's, there is no report. All this
+// does nothing under ASan, which has a handler of its own.
 //
 // The states of creel's handler, for the whole process:
 //
@@ -32,7 +32,8 @@
 namespace creel::detail {
 
 // Watches the thread that makes it, until it is destroyed. Without the memory for an alternate
-// stack there is no report. Threads: the one that made it. Cost: some 10 us.
+// stack there is no report.
+// Threads: the thread that made it. Cost: some 10 us.
 class overflow_watch {
 public:
     overflow_watch() noexcept;

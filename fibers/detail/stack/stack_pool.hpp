@@ -6,7 +6,7 @@
 //     while (pool.trim_unneeded(1 << 26) != 0) {}  // stacks not needed in the last period
 //     pool.begin_period();
 //
-// Sizes are rounded up to a power of two, and all of it is usable: the guard lies below, in
+// Sizes are rounded up to a power of two, and the whole size is usable: the guard lies below it, in
 // addition. The guard is 17 pages wide. So a frame of up to 64 KiB cannot step over it in code that
 // was built without -fstack-clash-protection. And the number is odd, so that stacks follow each
 // other at an odd number of pages: their tops, which are all that most fibers ever touch, then
@@ -16,7 +16,7 @@
 //
 // Stacks come from arenas, which are reserved address space: 16 stacks at first, then twice as many
 // each time up to 1,024. The pool writes nothing into them. So a stack costs no memory before a
-// fiber touches it, and none after a trim. Beside it, a stack costs the pool eight bytes.
+// fiber touches it, and none after a trim. Besides, a stack costs the pool eight bytes.
 //
 // The states of a stack:
 //
@@ -89,13 +89,14 @@ public:
     void release(stack_memory stack) noexcept;
 
     // In each size the `keep_warm` idle stacks that were released last stay as they are. The others
-    // give their memory back. Then the arenas are unmapped in which no stack is warm or in use.
+    // give their memory back. Then the arenas in which no stack is warm or in use are unmapped.
     // Cost: a system call for each run of neighbouring stacks, or for each arena.
     void trim(std::size_t keep_warm) noexcept;
 
     // The same for the warm stacks that were not needed since the last begin_period(): as many as
     // the least number that was warm meanwhile, and those of release_unneeded(). At most
-    // `most_bytes` of stacks, but one at least. Returns how many. To be called until it returns 0.
+    // `most_bytes` of stacks, but at least one stack. Returns the number. Call it until it returns
+    // 0.
     std::size_t trim_unneeded(std::size_t most_bytes) noexcept;
     void begin_period() noexcept;
     // Releases a stack that need not stay warm.
@@ -103,7 +104,7 @@ public:
     [[nodiscard]] bool has_warm() const noexcept { return warm_ != 0; }
 
     // Gives back the memory of a stack in use below its upper `kept_bytes`. All that is alive on
-    // the stack must lie in those. Cost: a system call.
+    // the stack must lie in these bytes. Cost: a system call.
     static void discard_below(stack_memory stack, std::size_t kept_bytes) noexcept;
 
     stack_pool_statistics statistics() const noexcept;

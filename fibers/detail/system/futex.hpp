@@ -1,5 +1,6 @@
-// futex(2): a thread sleeps until a word has changed. Not std::atomic::wait, because libstdc++ 12
-// has no timed wait on an atomic, and its notify may touch the atomic after it is destroyed.
+// futex(2): a thread sleeps until a word has changed. std::atomic::wait does not serve, because
+// libstdc++ 12 has no timed wait on an atomic, and its notify may touch the atomic after it is
+// destroyed.
 #pragma once
 
 #include <creel/fibers/time.hpp>

@@ -5,8 +5,8 @@
 namespace creel::detail {
 
 // Must be called before each run on this thread. If the thread then ends inside a run, which means
-// exit() inside io::run, the process aborts with a message: Boost would wait for the carriers for
-// ever.
+// exit() inside io::run, the process aborts with a message: Boost would wait for the carriers
+// forever.
 void watch_end_of_thread() noexcept;
 
 // Whether this thread can still have a run. The first call makes Boost's part of the thread.

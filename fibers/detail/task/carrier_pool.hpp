@@ -8,8 +8,9 @@
 //   running  -- 4 will_end() --------> ending    there are enough idle ones, or it makes room
 //   ending   -- 5 ended() -----------> (gone)    Boost has ended its context
 //
-// Idle carriers are used last in, first out. So those that a period did not need are the last in
-// line, and trim() tells them by a count: the least number that was idle since the period began.
+// Idle carriers are used last in, first out. So the carriers that a period did not need are the
+// last in line. trim() knows their number by a count: the least number that was idle since the
+// period began.
 #pragma once
 
 #include <creel/fibers/detail/run/fiber_record.hpp>
@@ -25,7 +26,7 @@ class carrier_pool {
 public:
     // Null when none is idle.
     [[nodiscard]] fiber_record* first_idle() const noexcept { return idle_; }
-    // The first idle one, which must be there.
+    // Takes the first idle carrier; there must be one.
     void take() noexcept {
         idle_ = idle_->next_idle;
         low_ = std::min(low_, --idle_count_);
@@ -42,16 +43,18 @@ public:
 
     void was_created() noexcept { ++alive_; }
     void will_end() noexcept { ++ending_; }
-    // Makes up to `count` idle ones ready, to end.
+    // Makes up to `count` idle carriers ready, so that they end.
     void end_idle(std::size_t count, ready_queue& ready) noexcept;
-    // True if its stack is not needed any more: it ends because of a trim.
+    // Counts a carrier that has ended. True if its stack is not needed any more, because it ended
+    // by a trim.
     [[nodiscard]] bool ended() noexcept;
 
     [[nodiscard]] std::size_t alive() const noexcept { return alive_; } // idle and ending included
     [[nodiscard]] std::size_t idle() const noexcept { return idle_count_; }
     [[nodiscard]] std::size_t ending() const noexcept { return ending_; }
 
-    // For the trim: see trim.cpp. A run begins with all its carriers shallow, for there are none.
+    // For the trim: see trim.cpp. A run begins with all its carriers shallow, because there are
+    // none.
     void begin_run() noexcept {
         shallow_ = 0;
         unneeded_ = 0;
@@ -59,7 +62,7 @@ public:
     void begin_period() noexcept { low_ = idle_count_; }
     // True while the last portion of unneeded carriers is still in the ready queue.
     [[nodiscard]] bool unneeded_are_ending() const noexcept { return unneeded_ != 0; }
-    // Ends a portion of those that this period did not need; returns how many.
+    // Ends a portion of the carriers that this period did not need; returns their number.
     std::size_t end_unneeded(ready_queue& ready) noexcept;
     // Gives back the deep part of the stacks that stay and were not needed.
     void make_shallow() noexcept;
@@ -72,8 +75,8 @@ public:
 private:
     // Kept warm during a run; a finishing carrier beyond these ends.
     static constexpr std::size_t most_idle = 4096;
-    // Stay when nothing is going on, each with so much of its stack: far more than the frames of an
-    // idle one.
+    // These stay when nothing is going on, each with this much of its stack: far more than the
+    // frames of an idle carrier.
     static constexpr std::size_t kept = 64;
     static constexpr std::size_t kept_depth_bytes = 16 * 1024;
     // One portion of a trim: well below a millisecond where stacks are a page or two deep.

@@ -1,5 +1,5 @@
-// The result of a function as a value that can be kept, also where the function returns nothing:
-// then it is a std::monostate.
+// The result of a function as a value that can be kept. If the function returns nothing, the value
+// is a std::monostate.
 #pragma once
 
 #include <functional>
@@ -31,7 +31,7 @@ void fill(std::optional<R>& result, F& f, Args&&... args) {
     }
 }
 
-// Returns what was filled in, as an R.
+// Returns the value that was filled in, as an R.
 template <typename R>
 R unfilled(std::optional<filled<R>>& result) {
     if constexpr (!std::is_void_v<R>)

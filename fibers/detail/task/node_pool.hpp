@@ -21,7 +21,7 @@ namespace creel::detail {
 class node_pool {
 public:
     static constexpr std::array<std::uint32_t, 3> class_bytes{192, 320, 640};
-    // The first class that holds so many bytes; class_bytes.size() if none does.
+    // The first class that holds this many bytes; class_bytes.size() if none does.
     static std::size_t class_of(std::size_t bytes) noexcept {
         std::size_t index = 0;
         while (index < class_bytes.size() && bytes > class_bytes[index])
@@ -34,9 +34,10 @@ public:
     node_pool& operator=(const node_pool&) = delete;
     ~node_pool();
 
-    // At least `bytes`, aligned for any type without extended alignment; the size that must be
-    // given back goes to `granted`. Throws std::bad_alloc. Cost: some loads and stores; a malloc
-    // for sizes above the largest class, and a system call for each new slab.
+    // At least `bytes`, aligned for any type without extended alignment; `granted` becomes the size
+    // that must be given back.
+    // Throws: std::bad_alloc. Cost: some loads and stores; a malloc for sizes above the largest
+    // class, and a system call for each new slab.
     void* allocate(std::size_t bytes, std::uint32_t& granted);
     void deallocate(void* node, std::uint32_t granted) noexcept;
     // The same for a node that was not needed lately, so that its slab, if it gets empty, is not
@@ -46,10 +47,10 @@ public:
     // Gives slabs that were not needed since the last call back to the system, but for one in each
     // class.
     void trim() noexcept;
-    // True if that may give something, now or the next time.
+    // True if trim() may give something back, now or the next time.
     [[nodiscard]] bool has_surplus() const noexcept;
 
-    // Nodes that will outlive the pool: what their slabs hold is left to deallocate_left_behind.
+    // This many nodes will outlive the pool: their slabs are left to deallocate_left_behind.
     void leave_behind(std::size_t nodes) noexcept { left_behind_ = nodes; }
     // Frees a node whose pool has been destroyed. Threads: any.
     static void deallocate_left_behind(void* node, std::uint32_t granted) noexcept;

@@ -16,8 +16,7 @@
 //     dropped   it will not run; among the scheduler's dropped tasks
 //     running   bound to `runner`, which calls the closure
 //     done      the closure is destroyed, the nursery told, and the node is a warm task or back in
-//     the
-//               pool (that of async() when its handle is destroyed, too)
+//               the pool (that of async() only when its handle is destroyed, too)
 //     1  nursery_core::submit(), submit_warm(), adopt()
 //     2  scheduler::give(), from bind(), rest() and take_next_task()
 //     3  scheduler::end_task(), end_with(): the closure has ended, or a cancel has come before it
@@ -25,8 +24,7 @@
 //     4  scheduler::wait_in_line()
 //     5  scheduler::call_from_line(): queued again, in front
 //     6  scheduler::drop(), from drop_from_line(): cancelled while in line; or directly from
-//     `queued`,
-//        when there is no memory for its stack
+//        `queued`, when there is no memory for its stack
 #pragma once
 
 #include <cstddef>
@@ -58,9 +56,9 @@ struct runnable {
     kind_type kind;
 };
 
-// Tells the children of one call of all() or race() apart, "race #2", for their spawn sites are one
-// line of ours: a function that takes any number of functions can take no source_location after
-// them. Number 0: no label.
+// Tells the children of one call of all() or race() apart ("race #2"), because their spawn sites
+// are the same line of creel: a function that takes any number of functions can take no
+// source_location after them. Number 0: no label.
 struct task_label {
     const char* call = "";
     std::size_t number = 0;
@@ -117,7 +115,7 @@ struct alignas(std::max_align_t) task_record : runnable {
     }
 
     // The given name, or the label, which is made when it is first asked for: so the spawn of a
-    // labelled task is one of the cheap ones. A label of 15 characters allocates nothing.
+    // labelled task is as cheap as others. A label of 15 characters allocates nothing.
     // Threads: own, also in a handler of SIGSEGV.
     [[nodiscard]] std::string_view name() const noexcept {
         if (const task_label& l = kind_of_closure->label; l.number != 0 && given_name.empty())

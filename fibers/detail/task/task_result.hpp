@@ -12,9 +12,9 @@
 //     no handle     dropped ──── 4 ─────► freed
 //     1  end(), from scheduler::end_with(): wakes the getter. `has_value`: the closure has returned
 //     2  drop(), while the child runs: nothing asks for the result any more
-//     3  drop(), afterwards; get() drops the handle, too, when it has moved the value out
-//     4  forget_if_dropped(), the last that is done for the child
-// The result of a child that never existed, refused(), is `ended` from the beginning, has no node,
+//     3  drop(), afterwards; get() also drops the handle when it has moved the value out
+//     4  forget_if_dropped(), the last step for the child
+// The result of a child that never existed (refused()) is `ended` from the beginning, has no node,
 // and is deleted by drop().
 //
 // The getter, while `pending`: null -> a waiter in await() or in watch() -> null, by end(), by a

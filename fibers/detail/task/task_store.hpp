@@ -1,8 +1,8 @@
 // The task records of a scheduler: their memory, their numbers, and those that are kept warm.
 //
-// A warm record was freed and is as good as new. A spawn whose closure fits into its node takes it
-// and writes only what differs from task to task; this is the only cache, and the node pool under
-// it has none. The states of a record:
+// A warm record was freed and is as good as new. A spawn whose closure fits into the node of a warm
+// record takes that record, and writes only the fields that differ from task to task. The warm
+// records are the only cache; the node pool under them has none. The states of a record:
 //
 //   (none) ---- 1 make() -------------------------> in use
 //   in use ---- 2 free() -------------------------> warm      if its node is of a class with room
@@ -37,8 +37,8 @@ public:
     // Throws: std::bad_alloc.
     [[nodiscard]] task_record* make(nursery_core& parent, std::size_t bytes, std::size_t align,
                                     std::source_location where);
-    // One of warm_task_bytes, the size that most closures fit into; null if there is none, and for
-    // one task in 4,096, so that this calls nothing and its caller saves no registers.
+    // A record of warm_task_bytes, the size that most closures fit into; null if there is none, and
+    // for one task in 4,096, so that this calls nothing and its caller saves no registers.
     [[nodiscard]] task_record* take_warm() noexcept {
         if (warm_[0].first == nullptr || numbers_are_used_up()) [[unlikely]]
             return nullptr;
@@ -66,15 +66,15 @@ public:
     // Threads: any.
     static void free_left_behind(task_record& t) noexcept;
 
-    // Of a task or fiber. Numbers are taken many at once, so that a spawn writes nothing that
-    // threads share, and go on from run to run, so that people read small ones.
+    // The number of a new task or fiber. Numbers are taken many at once, so that a spawn writes
+    // nothing that threads share. They go on from run to run, so that people read small numbers.
     [[nodiscard]] std::uint64_t take_number() noexcept {
         if (numbers_are_used_up()) [[unlikely]]
             take_numbers();
         return next_number_++;
     }
 
-    // Gives back what was not needed since the last begin_period().
+    // Gives back the memory that was not needed since the last begin_period().
     void trim() noexcept;
     void begin_period() noexcept;
     [[nodiscard]] bool has_surplus() const noexcept;

@@ -93,8 +93,8 @@ public:
     // Arms a timer that is not armed. `span` is the relative duration from which the caller made
     // the deadline, the key of the lists; zero if there is none. A deadline of time_point::max()
     // never comes due.
-    // Throws: std::bad_alloc when the heap must grow and cannot; the timer is not armed then. Cost:
-    // about 10 ns, no allocation once the heap has had its largest size.
+    // Throws: std::bad_alloc when the heap must grow and cannot; the timer is not armed then.
+    // Cost: about 10 ns, no allocation once the heap has had its largest size.
     void arm(timer& added, time_point deadline, duration span);
 
     // Arms a timer anew, armed or not, without a span.

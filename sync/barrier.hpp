@@ -1,5 +1,5 @@
 // A meeting point: each caller that arrives waits until all have arrived. Then all go on, and the
-// next phase begins. As std::barrier, for fibers and threads alike, and cancellable.
+// next phase begins. Like std::barrier, but for fibers and threads alike, and cancellable.
 //
 //     sync::barrier step{workers};
 //     for (;;) { compute(mine); step.arrive_and_wait(); exchange(mine); step.arrive_and_wait(); }
@@ -39,8 +39,8 @@ public:
     barrier& operator=(const barrier&) = delete;
 
     // Arrives and waits for the others.
-    // Parks: until all have arrived, unless the caller is the last. Cancel: yes; it has not arrived
-    // then, and the others still wait. Threads: any. Throws: cancelled.
+    // Parks: until all have arrived, unless the caller is the last. Cancel: yes; the caller has not
+    // arrived then, and the others still wait. Threads: any. Throws: cancelled.
     void arrive_and_wait();
 
     // Arrives without waiting; wait() with the token waits later.

@@ -1,12 +1,12 @@
-// Every subscriber sees each value that is sent: for events that all must hear of.
+// Every subscriber sees each value that is sent: for events that every subscriber must see.
 //
 //     sync::broadcast<price> prices{64};
 //     n.spawn([s = prices.subscribe()]() mutable { while (auto p = s.receive()) show(*p); });
 //     prices.send(p);
 //
-// A sender never waits. The last 64 values are kept. A subscriber that falls behind further has
-// missed some values, and never silently: receive() throws `lagged` with their number, and the next
-// call goes on with the oldest value kept. (Where only the newest value counts, use watch.)
+// A sender never waits. The last 64 values are kept. A subscriber that falls further behind misses
+// values, but never silently: receive() throws `lagged` with their number, and the next call goes
+// on with the oldest value kept. (Where only the newest value counts, use watch.)
 #pragma once
 
 #include <creel/sync/detail/versions.hpp>
@@ -26,7 +26,7 @@ namespace creel::sync {
 class lagged final : public std::runtime_error {
 public:
     explicit lagged(std::uint64_t missed);
-    // How many values it will never see.
+    // The number of values that the subscriber will never see.
     [[nodiscard]] std::uint64_t missed() const noexcept { return missed_; }
 
 private:
@@ -57,15 +57,16 @@ public:
     broadcast& operator=(const broadcast&) = delete;
 
     // A subscriber sees every value that is sent from now on. It must not outlive the broadcast,
-    // and one fiber uses it at a time. Parks: never. Threads: any.
+    // and one fiber uses it at a time.
+    // Parks: never. Threads: any.
     [[nodiscard]] subscriber subscribe() {
         const std::lock_guard hold{core_.guard};
         return subscriber{*this, core_.newest};
     }
 
     // False once it is closed.
-    // Parks: never. Threads: any. Throws: std::bad_alloc, and the value was not sent then: for a T
-    // that is not small and plain, and while fewer values were sent than are kept.
+    // Parks: never. Threads: any. Throws: std::bad_alloc (for a T that is not small and plain, and
+    // while fewer values were sent than are kept); the value is not sent then.
     // Cost: the primitive's lock, and a wake for each waiter.
     bool send(T value) {
         detail::kept_value<T> added{std::move(value)};
@@ -86,7 +87,8 @@ public:
         return true;
     }
 
-    // Subscribers see the values that are kept, and then the end. Parks: never. Threads: any.
+    // From now on subscribers see the values that are kept, and then the end.
+    // Parks: never. Threads: any.
     void close() noexcept { core_.close(); }
 
     // Threads: any.

@@ -1,5 +1,5 @@
-// Waits until a condition holds on data that a lock protects. As std::condition_variable_any, with
-// any lock of this library (or of std), for fibers and threads, and cancellable.
+// Waits until a condition holds on data that a lock protects. Like std::condition_variable_any,
+// with any lock of this library or of std, but for fibers and threads alike, and cancellable.
 //
 //     std::unique_lock hold{mutex};
 //     changed.wait(hold, [&] { return !jobs.empty(); });
@@ -34,8 +34,8 @@ public:
     // notification that comes in the same instant as a cancel is not lost: either wait() returns,
     // or the notification goes to the next waiter. wait() never returns without a notification, but
     // the condition may have changed between the notification and the moment the lock is held.
-    // Parks: until notified, then for the lock. Cancel: in the first of these waits; the lock is
-    // held when it throws. Threads: any. Throws: cancelled.
+    // Parks: until notified, then for the lock. Cancel: yes, in the first of these waits; the lock
+    // is held when it throws. Threads: any. Throws: cancelled.
     template <typename Lock>
     void wait(Lock& lock) {
         check_cancel_only(); // not check_cancel, which may yield: the lock is held
@@ -53,7 +53,8 @@ public:
             wait_once(lock);
     }
 
-    // Wakes the waiter that has waited longest, or all waiters. With the lock held or not.
+    // Wakes the waiter that has waited longest, or all waiters. The caller may hold the lock or
+    // not.
     // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter.
     void notify_one() noexcept;
     void notify_all() noexcept;

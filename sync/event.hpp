@@ -4,8 +4,8 @@
 //     n.spawn([&] { load(); ready.set(); });
 //     ready.wait();
 //
-//     sync::event more{sync::event::automatic};          // each set() lets one waiter through; a
-//     more.wait();                                       // set() without a waiter lets the next by
+//     sync::event more{sync::event::automatic};          // each set() lets one waiter through
+//     more.wait();                                       // or, without a waiter, the next wait()
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -37,20 +37,20 @@ public:
     event& operator=(const event&) = delete;
 
     // Manual: all waiters go on, and so does every wait() until reset(). Automatic: the waiter that
-    // has waited longest goes on; if there is none, the next wait() does. To set an event that is
+    // has waited longest goes on; if there is none, the next wait() does. Setting an event that is
     // set changes nothing. A waiter that goes on may destroy the event.
     // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter that goes
     // on.
     void set() noexcept;
 
-    // The event is not set any more. Parks: never. Threads: any.
+    // Afterwards the event is not set. Parks: never. Threads: any.
     void reset() noexcept;
 
-    // Parks: until it is set; first come, first served. Cancel: yes, an automatic event is not used
-    // up then. Threads: any. Throws: cancelled. Cost: the primitive's lock when it is set.
+    // Parks: until the event is set; first come, first served. Cancel: yes, an automatic event is
+    // not used up then. Threads: any. Throws: cancelled. Cost: the primitive's lock when it is set.
     void wait();
 
-    // As wait(), but false if it is not set. Uses an automatic event up.
+    // Like wait(), but returns false if the event is not set. Uses up an automatic event.
     // Parks: never. Threads: any.
     [[nodiscard]] bool try_wait() noexcept;
 

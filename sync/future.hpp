@@ -6,7 +6,7 @@
 //     loaded.set_value(load());
 //
 // A promise that is destroyed before it has a value or an exception is broken: get() throws
-// std::future_error. Where several parties may keep a promise and the first is to win, each calls
+// std::future_error. If several parties may keep a promise and the first should win, each calls
 // try_set(). T may be void or a reference.
 // For the result of one child, task<R> (nursery::async) is cheaper, and part of the nursery.
 #pragma once
@@ -119,7 +119,7 @@ public:
             detail::throw_already_set();
     }
 
-    // The same where several parties may keep the promise: false if another has kept it, or is just
+    // The same if several parties may keep the promise: false if another has kept it, or is just
     // keeping it. A std::exception_ptr is the exception (for a promise of exception_ptr, the
     // value); any other argument makes the value. An argument that comes too late is not moved
     // from, unless both parties came in the same instant.

@@ -1,5 +1,5 @@
-// A countdown that many wait for, once: "all workers are ready". As std::latch, for fibers and
-// threads alike, and cancellable.
+// A countdown that many callers wait for, once: "all workers are ready". Like std::latch, but for
+// fibers and threads alike, and cancellable.
 //
 //     sync::latch ready{3};
 //     for (auto& w : workers) n.spawn([&] { w.prepare(); ready.count_down(); w.serve(); });
@@ -26,8 +26,9 @@ public:
     latch(const latch&) = delete;
     latch& operator=(const latch&) = delete;
 
-    // Subtracts. At zero all waiters go on, and from then on no call waits. To subtract more than
-    // is left is a bug, and is caught. A waiter that goes on may destroy the latch.
+    // Subtracts `by` from the count. At zero all waiters go on, and from then on no call waits.
+    // Subtracting more than is left is a bug, and is caught. A waiter that goes on may destroy the
+    // latch.
     // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter.
     void count_down(std::ptrdiff_t by = 1) noexcept;
 

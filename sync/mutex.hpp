@@ -1,7 +1,7 @@
 // Mutual exclusion for fibers and threads. Works with std::lock_guard, unique_lock and scoped_lock.
 //
 //     sync::mutex m;
-//     const std::lock_guard hold{m};          // waits whatever is cancelled, as std::mutex does
+//     const std::lock_guard hold{m};          // waits even if cancelled, as std::mutex does
 //
 //     m.lock_cancellable();                   // waits, or throws `cancelled` without the lock
 //     const std::lock_guard hold{m, std::adopt_lock};
@@ -34,7 +34,7 @@ namespace creel::sync {
 
 struct mutex_statistics {
     bool locked = false;
-    std::size_t waiting = 0;     // in line: without a waiter that was told to try, and has not yet
+    std::size_t waiting = 0;     // in line; without a waiter that was told to try and has not yet
     std::uint64_t contended = 0; // locks that had to wait, since it was made
 };
 
@@ -42,14 +42,14 @@ class mutex {
 public:
     explicit mutex(std::source_location made_at = std::source_location::current()) noexcept
         : lock_("mutex", made_at) {}
-    // To destroy a locked mutex is a bug, and is caught.
+    // Destroying a locked mutex is a bug, and is caught.
     ~mutex();
     mutex(const mutex&) = delete;
     mutex& operator=(const mutex&) = delete;
 
-    // To lock it twice is a bug, and is caught.
+    // Locking it twice is a bug, and is caught.
     // Parks: until its turn comes. Cancel: no. Threads: any. Cost: an exchange and a store when it
-    // is free: the wait_lock, which spins and then sleeps where another thread holds it.
+    // is free. They are the wait_lock's, which spins and then sleeps if another thread holds it.
     void lock() {
         party_number me = this_party();
         lock_.lock();
@@ -75,7 +75,7 @@ public:
         return is_free;
     }
 
-    // By the party that locked it; the unlock of any other party is a bug, and is caught. The next
+    // For the party that locked it; the unlock of any other party is a bug, and is caught. The next
     // owner may destroy the mutex.
     // Parks: never. Threads: any. Cost: an exchange and a store, and a wake if a waiter is in line.
     void unlock() noexcept {
@@ -96,11 +96,11 @@ public:
     [[nodiscard]] mutex_statistics statistics() const noexcept;
 
 protected:
-    // Under another name in messages. A string literal.
+    // With another name in messages: `what` is a string literal.
     mutex(const char* what, std::source_location made_at) noexcept : lock_(what, made_at) {}
 
 private:
-    // All of them are called with the lock held, and release it.
+    // All of these are called with the lock held, and release it.
     void wait_for_turn(party_number me);
     void wait_in_line(const wait_kind& kind, party_number me);
     void pass_on(party_number me) noexcept;

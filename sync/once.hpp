@@ -3,8 +3,8 @@
 //     sync::once loaded;
 //     loaded.call([&] { table = load(); });   // in every caller, before it uses the table
 //
-// As std::call_once: if the function throws, it is not done, and the next caller does it. The same
-// holds for a caller that is cancelled. The once must outlive every call.
+// As with std::call_once, a function that throws does not count as done, and the next caller calls
+// its own. The same holds for a caller that is cancelled. The once must outlive every call.
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>
@@ -32,7 +32,7 @@ public:
     once(const once&) = delete;
     once& operator=(const once&) = delete;
 
-    // Returns when f, or the function of another caller, has been called and has returned. To call
+    // Returns when f, or the function of another caller, has been called and has returned. Calling
     // the same once inside f is a bug, and is caught. In a child of f, or in a blocking call of f,
     // such a call waits for itself until a cancel, and debug mode says so.
     // Parks: while another caller runs its function, and as f does. Cancel: yes. Threads: any.
@@ -63,8 +63,8 @@ private:
         bool succeeded = false;
     };
 
-    // Waits while another caller runs. True: it is this caller's turn to call its f. Throws:
-    // cancelled.
+    // Waits while another caller runs. True: it is this caller's turn to call its f.
+    // Throws: cancelled.
     [[nodiscard]] bool begin();
     void end(bool succeeded) noexcept;
 

@@ -1,6 +1,6 @@
-// A limited number of items that are expensive to make, and of which each serves one user at a
-// time: connections to a database, parsers, big buffers. An item is made when it is first needed,
-// kept for the next user, and checked before reuse.
+// A limited number of items that are expensive to make, each of which serves one user at a time:
+// connections to a database, parsers, big buffers. An item is made when it is first needed, kept
+// for the next user, and checked before reuse.
 //
 //     sync::pool<connection> connections{{.limit = 10,
 //                                         .create = [&] { return connect(database); },
@@ -8,8 +8,8 @@
 //     auto c = connections.acquire();   // waits while 10 are in use
 //     c->query("...");                  // goes back at the end of c; or c.discard() drops it
 //
-// First come, first served. A caller that may go on makes its own item if none is idle, so a create
-// that fails holds up no other caller.
+// First come, first served. A caller whose turn has come makes its own item if none is idle, so a
+// create that fails holds up no other caller.
 #pragma once
 
 #include <creel/fibers/assert.hpp>
@@ -66,8 +66,9 @@ public:
     }
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
-    // Disposes of the idle items. To destroy the pool while an item is in use is a bug, and is
-    // caught. Parks: never.
+    // Disposes of the idle items. Destroying the pool while an item is in use is a bug, and is
+    // caught.
+    // Parks: never.
     ~pool() {
         const auto s = permits_.statistics();
         CREEL_ASSERT(s.available == s.permits,
@@ -79,7 +80,7 @@ public:
             });
     }
 
-    // An idle item that is valid, the one used last first; else a new item.
+    // Returns an idle item that is valid, preferring the item used last; else a new item.
     // Parks: while `limit` items are in use, first come, first served; and as create and is_valid
     // do. Cancel: yes, no item is held then. Threads: any. Throws: cancelled; the error of create
     // or is_valid; std::bad_alloc, before an item is created.
@@ -116,8 +117,8 @@ private:
     //     5  take_idle(): the item that was used last; is_valid looks at it next.
     //     6  dispose(): by discard(), or is_valid has refused the item or has thrown.
 
-    // Empty: no item is idle, and the caller is to make one; that item is counted, and there is
-    // room to give it back. Throws: std::bad_alloc.
+    // Empty: no item is idle, and the caller must make an item. That item is counted already, and
+    // there is room to give it back. Throws: std::bad_alloc.
     std::optional<T> take_idle() {
         std::optional<T> item;
         typename detail::lifo_store<T>::room more; // allocated with the lock free
@@ -185,7 +186,7 @@ private:
     permits permits_; // one for each item in use; a caller with a permit may make a missing item
 };
 
-// An item in use. Moves, does not copy. Must not outlive its pool.
+// An item in use. A lease can be moved, not copied. It must not outlive its pool.
 template <typename T>
 class pool<T>::lease {
 public:
@@ -200,7 +201,7 @@ public:
             from_->give_back(std::move(item_)); // before the permit goes back
     }
 
-    // To use a lease that was moved from or discarded is a bug, and is caught.
+    // Using a lease that was moved from or discarded is a bug, and is caught.
     [[nodiscard]] T& operator*() noexcept {
         CREEL_ASSERT(from_ != nullptr, "this lease of a pool was moved from, or discarded");
         return item_;

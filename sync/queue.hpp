@@ -16,7 +16,7 @@
 // with the primitive's lock held, so they must neither wait nor touch the queue. Memory is taken as
 // the queue fills, so a large capacity costs nothing by itself, and is kept for later items; about
 // 8 KB or less is allocated at the beginning. Growth moves no item, and allocates with the lock
-// free. To destroy a queue at which a caller waits is a bug, and is caught.
+// free. Destroying a queue at which a caller waits is a bug, and is caught.
 #pragma once
 
 #include <creel/sync/detail/basic_queue.hpp>

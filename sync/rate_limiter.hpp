@@ -21,7 +21,7 @@ namespace creel::sync {
 struct rate {
     std::int64_t tokens = 1;                           // this many tokens come
     saturating_duration per = std::chrono::seconds{1}; // in this time
-    std::int64_t burst = 1; // the most that is saved; at the beginning so many are there
+    std::int64_t burst = 1; // the most that is saved, and the number at the beginning
 };
 
 struct rate_limiter_statistics {
@@ -50,7 +50,8 @@ public:
     [[nodiscard]] bool try_acquire(std::int64_t count = 1) noexcept;
 
     // Another rate from now on. Saved tokens stay, up to the new burst, and so does the part of a
-    // token that has come. Waiters are served at the new rate. Parks: never. Threads: any.
+    // token that has come. Waiters are served at the new rate.
+    // Parks: never. Threads: any.
     void set_rate(rate limit) noexcept;
 
     // Threads: any.
@@ -63,8 +64,8 @@ private:
     void check(const rate& limit) const noexcept;
     void wait_as_first(std::int64_t count);
 
-    // All of these with the lock held. A product of two 64-bit numbers is less than 2^126, and
-    // saved_ is never more than such a product, so the sum of two fits into wide.
+    // All of these are called with the lock held. A product of two 64-bit numbers is less than
+    // 2^126, and saved_ is never more than such a product, so the sum of two fits into wide.
     [[nodiscard]] wide price(std::int64_t count) const noexcept;
     [[nodiscard]] wide earned(time_point t) const noexcept;
     void accrue(time_point t) noexcept;

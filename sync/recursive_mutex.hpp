@@ -1,4 +1,4 @@
-// A mutex that its owner may lock again; it is free once it was unlocked as often.
+// A mutex that its owner may lock again; it is free once it was unlocked as often as it was locked.
 //
 // For code that calls itself back. Prefer a mutex, and a function that is called with it held: a
 // recursive mutex hides which code protects which data, and a condition_variable releases one level
@@ -28,7 +28,7 @@ public:
     // Parks: never. Threads: any.
     [[nodiscard]] bool try_lock() noexcept;
 
-    // By the owner; an unlock by another party is a bug, and is caught.
+    // For the owner; an unlock by another party is a bug, and is caught.
     // Parks: never. Threads: any. Cost: the primitive's lock, twice.
     void unlock() noexcept;
 

@@ -29,8 +29,8 @@ namespace creel::sync {
 
 class semaphore;
 
-// Permits that are held; they go back when this is destroyed. Moves, does not copy. Must not
-// outlive its semaphore.
+// Permits that are held; they go back when this object is destroyed. It can be moved, not copied.
+// It must not outlive its semaphore.
 class permit {
 public:
     permit(permit&& other) noexcept
@@ -46,7 +46,7 @@ public:
     // Gives them back now; a second call does nothing. Parks: never.
     void release() noexcept;
 
-    // How many are held; 0 once they were given back.
+    // The number of permits held; 0 once they were given back.
     [[nodiscard]] std::ptrdiff_t count() const noexcept { return from_ != nullptr ? count_ : 0; }
 
 private:
@@ -75,7 +75,7 @@ public:
     // initial number that is negative or above the limit is a bug, and is caught.
     semaphore(std::ptrdiff_t initial, std::ptrdiff_t limit,
               std::source_location made_at = std::source_location::current());
-    // To destroy it while a caller waits is a bug, and is caught.
+    // Destroying it while a caller waits is a bug, and is caught.
     ~semaphore();
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
@@ -87,8 +87,8 @@ public:
 
     // Takes `count` permits; those of hold() go back by themselves. A caller that asks for more
     // than there are in all waits for a resize().
-    // Parks: until so many are free and its turn comes. Cancel: yes, no permit is held then.
-    // Threads: any. Throws: cancelled. Cost: the primitive's lock when they are free.
+    // Parks: until that many are free and the caller's turn comes. Cancel: yes, no permit is held
+    // then. Threads: any. Throws: cancelled. Cost: the primitive's lock when they are free.
     void acquire(std::ptrdiff_t count = 1);
     [[nodiscard]] permit hold(std::ptrdiff_t count = 1) {
         acquire(count);
@@ -102,7 +102,7 @@ public:
         return try_acquire(count) ? std::optional{permit{*this, count}} : std::nullopt;
     }
 
-    // Gives permits back; any party may have acquired them. To release more than were acquired, so
+    // Gives permits back; any party may have acquired them. Releasing more than were acquired, so
     // that there are more than the limit, is a bug, and is caught. A waiter that goes on may
     // destroy the semaphore.
     // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter that may
@@ -111,14 +111,15 @@ public:
 
     // From now on `permits` in all: the limit changes, and the available number changes by the same
     // difference. Permits that are held stay held: after a change to fewer, released permits become
-    // available only when the number is right again. Parks: never. Threads: any.
+    // available only when fewer than `permits` are held.
+    // Parks: never. Threads: any.
     void resize(std::ptrdiff_t permits) noexcept;
 
     // Threads: any.
     [[nodiscard]] semaphore_statistics statistics() const noexcept;
 
 protected:
-    // Under another name in messages. A string literal.
+    // With another name in messages: `what` is a string literal.
     semaphore(const char* what, std::ptrdiff_t initial, std::ptrdiff_t limit,
               std::source_location made_at);
 

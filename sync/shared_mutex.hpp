@@ -30,12 +30,12 @@ class shared_mutex {
 public:
     explicit shared_mutex(std::source_location made_at = std::source_location::current()) noexcept
         : lock_("shared_mutex", made_at) {}
-    // To destroy it while a party holds it is a bug, and is caught.
+    // Destroying it while a party holds it is a bug, and is caught.
     ~shared_mutex();
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 
-    // For a writer. A writer that locks it again, either way, is a bug, and is caught.
+    // For a writer. A second lock by the same writer, of either kind, is a bug, and is caught.
     // Parks: until its turn comes. Cancel: no. Threads: any. Cost: the primitive's lock when it is
     // free.
     void lock();
@@ -43,14 +43,14 @@ public:
     void lock_cancellable();
     // Parks: never. Threads: any.
     [[nodiscard]] bool try_lock() noexcept;
-    // By the writer that locked it; an unlock by another party is a bug, and is caught.
+    // For the writer that locked it; an unlock by another party is a bug, and is caught.
     // Parks: never. Threads: any. Cost: the primitive's lock, and a wake for each waiter that may
     // enter.
     void unlock() noexcept;
 
     // The same for readers. An unlock by a party that does not read is a bug, and is caught: at
-    // once if there is one reader, and with several when the last has left, before a writer enters.
-    // A reader that locks again while a writer waits, waits for itself.
+    // once if there is one reader; if there are several, when the last has left, before a writer
+    // enters. A reader that locks again while a writer waits waits for itself.
     void lock_shared();
     void lock_shared_cancellable();
     [[nodiscard]] bool try_lock_shared() noexcept;

@@ -6,7 +6,7 @@
 //
 // The first caller computes, on its own fiber. The others wait, and get a copy of its value, or its
 // error. If it is cancelled, the caller that has waited longest computes instead, with its own
-// function. No value is kept: a caller that asks while no other computes, computes.
+// function. No value is kept: a caller that asks while no other caller computes must compute.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
@@ -29,12 +29,13 @@ public:
     explicit single_flight(std::source_location made_at = std::source_location::current())
         : core_(made_at) {}
 
-    // The value of f() for `key`, run by this caller or by another that asks for the key now. To
-    // ask for the same key inside f is a bug, and is caught; in a child of f, such a call waits for
-    // itself until a cancel, and debug mode says so. Equal is called with the primitive's lock
+    // The value of f() for `key`, run by this caller or by another that asks for the key now.
+    // Asking for the same key inside f is a bug, and is caught. In a child of f such a call waits
+    // for itself until a cancel, and debug mode says so. Equal is called with the primitive's lock
     // held, so it must not wait.
-    // Parks: until there is a value, or as f does. Cancel: yes; a caller that waits leaves alone,
-    // and when the caller that computes is cancelled, another takes over. Threads: any.
+    // Parks: until there is a value, or as f does. Cancel: yes; when a waiting caller is cancelled,
+    // only that caller leaves, and when the computing caller is cancelled, another takes over.
+    // Threads: any.
     // Throws: cancelled; the error of the f that was run; std::bad_alloc. Cost: the primitive's
     // lock, twice, and an allocation for the value; if many keys are in flight, 8 to 16 bytes for
     // each, until none is.

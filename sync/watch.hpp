@@ -1,5 +1,5 @@
 // A value that changes, and the observers that want to see each change. Only the newest value
-// counts: a slow observer sees just that. For settings, states, the head of a log.
+// counts: a slow observer sees only that value. For settings, states, the head of a log.
 //
 //     sync::watch<config> settings{load()};
 //     n.spawn([o = settings.observe()]() mutable { while (auto c = o.next()) apply(*c); });
@@ -58,7 +58,8 @@ public:
     }
 
     // An observer sees the changes from now on. It must not outlive the watch, and one fiber uses
-    // it at a time. Parks: never. Threads: any.
+    // it at a time.
+    // Parks: never. Threads: any.
     [[nodiscard]] observer observe() {
         const std::lock_guard hold{core_.guard};
         return observer{*this, core_.newest};
@@ -81,10 +82,10 @@ private:
 template <typename T>
 class watch<T>::observer {
 public:
-    // A copy of the newest value, once this observer has not seen it yet. Empty once the watch is
-    // closed and this observer has seen the last value.
+    // A copy of the newest value, once there is a value that this observer has not seen. Empty once
+    // the watch is closed and this observer has seen the last value.
     // Parks: until then. Cancel: yes, and the next call sees the change. Threads: any.
-    // Throws: cancelled; the error of copying the value, and the next call gives it again.
+    // Throws: cancelled; the error of copying the value, and the next call gives that value again.
     [[nodiscard]] std::optional<T> next() {
         std::unique_lock hold = from_->core_.wait_for_more_than(seen_);
         if (from_->core_.newest == seen_)

@@ -32,11 +32,13 @@ public:
     basic_queue(const basic_queue&) = delete;
     basic_queue& operator=(const basic_queue&) = delete;
 
-    // False once the queue is closed. The argument is then not moved from, nor when push throws.
-    // Parks: while it is full, first come, first served; with capacity 0 until a pop takes it.
-    // Cancel: yes, the item is not in the queue then. Threads: any. Throws: cancelled; the error of
-    // moving the item in; std::bad_alloc when the queue must grow and cannot. The item is then not
-    // in the queue. Cost: the primitive's lock and a move, and a wake if a popper waits.
+    // False once the queue is closed. If push returns false or throws, the argument is not moved
+    // from.
+    // Parks: while the queue is full, first come, first served; with capacity 0 until a pop takes
+    // it. Cancel: yes, the item is not in the queue then. Threads: any. Throws: cancelled; the
+    // error of moving the item in; std::bad_alloc when the queue must grow and cannot. In each case
+    // the item is not in the queue. Cost: the primitive's lock and a move, and a wake if a popper
+    // waits.
     [[nodiscard]] bool push(T&& item) {
         check_cancel();
         exchange_.guard.lock();
@@ -53,10 +55,10 @@ public:
     }
 
     // Empty once the queue is closed and drained.
-    // Parks: while it is empty, first come, first served. Cancel: yes, and no item is lost: an item
-    // that was handed over in the same instant is returned. Threads: any. Throws: cancelled; the
-    // error of moving the item out, which is still in the queue then; with capacity 0 the push
-    // throws that error, and this pop still waits. Cost: as push.
+    // Parks: while the queue is empty, first come, first served. Cancel: yes, and no item is lost:
+    // an item that was handed over in the same instant is returned. Threads: any.
+    // Throws: cancelled; the error of moving the item out, which is still in the queue then; with
+    // capacity 0 the push throws that error, and this pop still waits. Cost: as push.
     [[nodiscard]] std::optional<T> pop() {
         std::optional<T> item; // this object is returned: its item is not moved again
         pop_into(item);
@@ -64,8 +66,9 @@ public:
     }
 
     // Assigns as many items as there are, but waits for the first. Returns their number; 0 once the
-    // queue is closed and drained (or if `items` is empty). The old value of an element ends with
-    // the lock free, unless moves of T may throw: then it must not touch the queue when it ends.
+    // queue is closed and drained (or if `items` is empty). The old value of an element is
+    // destroyed with the lock free, unless moves of T may throw: then its destructor must not touch
+    // the queue.
     // Parks, Cancel, Threads, Throws: as pop. Cost: the primitive's lock, once for all items; once
     // for each 16 if they are not trivially destructible.
     [[nodiscard]] std::size_t pop_some(std::span<T> items)
@@ -99,7 +102,7 @@ public:
     {
         return try_push(T(item));
     }
-    // Empty when there is no item; closed() tells whether one may come.
+    // Empty when there is no item; closed() tells whether an item may still come.
     // Parks: never. Cancel: no. Threads: any. Throws: the error of moving the item.
     [[nodiscard]] std::optional<T> try_pop() {
         wake_batch to_wake;
@@ -109,13 +112,15 @@ public:
         return item;
     }
 
-    // No item comes in any more: pushes that wait return false. Items in the queue can still be
-    // popped. To close a closed queue changes nothing. Parks: never. Threads: any.
+    // From now on no item comes in: pushes that wait return false. Items in the queue can still be
+    // popped. Closing a closed queue changes nothing.
+    // Parks: never. Threads: any.
     void close() noexcept { exchange_.close(); }
 
-    // The same; and the items in the queue are dropped and counted as done. Returns their number. A
+    // The same, and the items in the queue are dropped and counted as done. Returns their number. A
     // join() that waits returns after the dropped items have ended; a join() that begins meanwhile
-    // may return earlier. Parks: never. Threads: any.
+    // may return earlier.
+    // Parks: never. Threads: any.
     std::size_t close(discard_t) noexcept {
         wake_batch to_wake;
         Store dropped; // its items end after the unlock, and before join() returns
@@ -126,8 +131,9 @@ public:
         return dropped.size();
     }
 
-    // The work on a popped item is done. To call it more often than items were pushed is a bug, and
-    // is caught. Parks: never. Threads: any.
+    // Says that the work on a popped item is done. Calling it more often than items were pushed is
+    // a bug, and is caught.
+    // Parks: never. Threads: any.
     void task_done() noexcept { exchange_.task_done(); }
 
     // Waits until task_done() was called for every item that was pushed, as in asyncio.

@@ -1,18 +1,19 @@
-// A contender waits for what one or few can have at a time. Among the fibers of one thread it is
-// handed over, first come first served, which costs a switch that would be made anyway. Towards
-// another thread a hand-over would make each lock a context switch: no party could have it from the
-// hand-over until that thread has woken. There the first in line is only told that it may try (it
-// is `called`), and a quicker party has it meanwhile; a contender that has tried in vain and waited
-// for a millisecond is handed it. These are the normal and the starvation mode of Go's sync.Mutex
-// (Go 1.9, 2017).
+// A contender waits for a thing that one or a few callers can have at a time: a mutex, a permit.
+// Among the fibers of one thread the thing is handed over, first come, first served; that costs a
+// switch that would be made anyway. A hand-over to another thread would make each lock a context
+// switch: no party could have the thing from the hand-over until that thread has woken. So the
+// first contender in line, if it is on another thread, is only told that it may try (it is
+// `called`), and a quicker party may have the thing meanwhile. A contender that has tried in vain
+// and has waited for a millisecond is handed the thing. These are the normal and the starvation
+// mode of Go's sync.Mutex (Go 1.9, 2017).
 //
 // The states of a contender, and the function that makes each transition:
 //
-//   in line -- 1 unlock: is_handed_over() ----------> has it   `has_it` is written, then it is
-//   woken in line -- 2 unlock: not is_handed_over() ------> called   off the line, and woken called
-//   --- 3 try_when_called() succeeds --------> has it called --- 4 try_when_called() fails
-//   -----------> in line  at the head in line -- 5 a cancel -------------------------> (gone)    if
-//   its kind is cancellable
+//   in line -- 1 unlock: is_handed_over() ----------> has it   `has_it` is written before the wake
+//   in line -- 2 unlock: not is_handed_over() ------> called   off the line, and woken
+//   called --- 3 try_when_called() succeeds --------> has it
+//   called --- 4 try_when_called() fails -----------> in line  at the head
+//   in line -- 5 a cancel --------------------------> (gone)   if its kind is cancellable
 #pragma once
 
 #include <creel/fibers/this_fiber.hpp>
@@ -27,10 +28,10 @@ namespace creel::sync::detail {
 inline constexpr const char* destroyed_too_early = "destroyed while somebody waits on it";
 
 struct contender : list_waiter {
-    // `began`: when it began to wait, also if this is not its first try.
+    // `began`: when it began to wait, even if this is not its first try.
     contender(const wait_kind& kind, time_point began) noexcept : list_waiter(kind), since(began) {}
 
-    // With the lock held: is it handed over to it, or is it called?
+    // With the lock held: true if the thing is handed over to it, false if it is called.
     [[nodiscard]] bool is_handed_over() const noexcept { return is_here() || is_due(now()); }
 
     // Where the two threads have clocks of their own (virtual ones), `since` may seem to lie in the
@@ -43,7 +44,7 @@ struct contender : list_waiter {
     bool has_it = false; // it was handed over; written before the wake
 
 private:
-    // During this time others may have it before a contender of another thread.
+    // During this time others may have the thing before a contender of another thread.
     static constexpr std::chrono::milliseconds barging_limit{1};
 };
 
@@ -51,17 +52,17 @@ private:
 // `first` itself if there is none, or if it is due.
 [[nodiscard]] contender* next_behind(contender& first) noexcept;
 
-// The contender in line whose turn is next; null if there is none. That is the first. But while the
-// first is on another thread, and not due yet, it is one of this thread that stands close behind
-// it: so a thread with fibers in line goes on with them, and does not wake the other for each
-// lock.
+// The contender in line whose turn is next; null if there is none. That is the first contender. But
+// while the first is on another thread and not due yet, it is a contender of this thread that
+// stands close behind the first. So a thread with fibers in line goes on with them, and does not
+// wake the other thread for each lock.
 [[nodiscard]] inline contender* next_in(wait_list& line) noexcept {
     auto* const first = static_cast<contender*>(line.front());
     return first == nullptr || first->is_here() ? first : next_behind(*first);
 }
 
-// For a contender that was called: asks, with the lock held, whether it can be had, and else goes
-// back to the head of the line. In between no unlock can overlook it, for the lock is held.
+// For a contender that was called: tries, with the lock held, to have the thing, and else goes back
+// to the head of the line. No unlock can overlook it in between, because the lock is held.
 template <typename Make, typename Try>
 [[gnu::noinline]] void try_when_called(wait_list& line, time_point began, Make& make,
                                        Try& try_now) {
@@ -80,9 +81,10 @@ template <typename Make, typename Try>
     }
 }
 
-// Waits at the end of the line until `make(began)`, a contender, has it, which `try_now` takes when
-// it is called. Comes with the lock held, returns without; `at_first` is called once, in line,
-// without the lock. Throws: cancelled, if the contender's kind says so.
+// Waits at the end of the line until the contender `make(began)` has the thing. When the contender
+// is called, `try_now` takes the thing for it. Called with the lock held; returns without the lock.
+// `at_first` is called once, in line, without the lock. Throws: cancelled, if the contender's kind
+// says so.
 template <typename Make, typename AtFirst, typename Try>
 [[gnu::always_inline]] inline void wait_for_turn(wait_list& line, Make make, AtFirst at_first,
                                                  Try try_now) {

@@ -114,8 +114,9 @@ private:
     slab<T>* front_slab_ = nullptr;
     slab<T>* back_slab_ = nullptr;
     std::size_t count_ = 0;
-    // So many items always fit into the slabs, wherever in its slab the first item lies: all slabs
-    // except one, and one item more. (A single slab holds the whole capacity, and all of it fits.)
+    // This many items always fit into the slabs, wherever the first item lies in its slab: all
+    // slabs except one, and one item more. (A single slab holds the whole capacity, and all of it
+    // fits.)
     std::size_t ready_ = 0;
     std::size_t capacity_ = 0;
 };

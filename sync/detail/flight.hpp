@@ -118,8 +118,8 @@ private:
 };
 
 // One caller of run(). While it leads, it is in its key's chain and the others wait in its list.
-// Guarded by the core's lock; but value and error, which are written before a wake, are read after
-// that wake without the lock.
+// Guarded by the core's lock, except that value and error, which are written before a wake, are
+// read after that wake without the lock.
 struct flight {
     using equal_function = bool (*)(const void*, const void*);
 
@@ -131,7 +131,8 @@ struct flight {
           within(this_scope()),
           followers(core.lock_) {}
 
-    // std::hash of a number or a pointer is often the number itself, and low bits of many agree.
+    // std::hash of a number or a pointer is often the number itself, and many such numbers agree in
+    // their low bits.
     [[nodiscard]] static std::size_t spread(std::size_t h) noexcept {
         std::uint64_t z = h;
         z = (z ^ (z >> 32)) * 0x9e3779b97f4a7c15U;
@@ -149,7 +150,7 @@ struct flight {
     std::exception_ptr error{};
 };
 
-// Lands at the end of a C++ scope, however that is left.
+// Lands at the end of a C++ scope, however the scope is left.
 struct landing {
     flight_core& core;
     flight& leader;

@@ -59,7 +59,7 @@ public:
     void when_ready(std::unique_ptr<future_link> link);
     [[nodiscard]] bool is_ready() const noexcept { return stage_ == stage::ready; } // lock held
 
-    // Once it is ready: throws the exception if there is one.
+    // Throws the exception if there is one. Only once it is ready.
     void throw_error() const {
         if (failed_) [[unlikely]]
             throw_failure();
@@ -86,8 +86,8 @@ private:
     stage stage_ = stage::open; // guarded by guard, as are links_ and error_
     bool failed_ = false;       // written before `ready`, and never again
     std::unique_ptr<future_link> links_{};
-    // For a broken promise, null until a caller asks: to break a promise must need no memory. All
-    // callers are thrown the same exception.
+    // For a broken promise, null until a caller asks, because breaking a promise must need no
+    // memory. All callers get the same exception.
     mutable std::exception_ptr error_{};
 };
 

@@ -166,7 +166,7 @@ private:
     std::unique_ptr<T*[]> slots_{};
     std::unique_ptr<room[]> rooms_{};
     std::size_t count_ = 0;
-    std::size_t used_ = 0; // so many places have been given a slot
+    std::size_t used_ = 0; // this many places have been given a slot
     std::size_t ready_ = 0;
     std::size_t capacity_ = 0;
     std::uint64_t next_turn_ = 0;

@@ -1,8 +1,8 @@
 // How a queue's items move: from a push into the store, out of it to a pop, and from hand to hand.
 // basic_queue.hpp has the calls that users see; a select uses this too.
 //
-// Under the lock, at any time: poppers wait only while the store is empty and no pusher waits, and
-// pushers wait only while the store is full. What a push and a pop do then:
+// Under the lock these hold at any time: poppers wait only while the store is empty and no pusher
+// waits, and pushers wait only while the store is full. What a push and a pop do in each state:
 //
 //     the queue                       push                         pop
 //     poppers wait                    gives to the first popper    waits behind them
@@ -14,7 +14,7 @@
 //     pushers wait, capacity 0        waits behind them            takes the first pusher's item
 //     closed (no pusher waits)        returns false                takes what is in it; then empty
 //
-// So a pushed item goes straight to the popper that has waited longest, a pop lets the pusher in
+// So a pushed item goes straight to the popper that has waited longest, a pop lets in the pusher
 // that has waited longest, and no later call can get between them. (The nodes of a select break
 // this only where the select was claimed elsewhere: then no waiter that could go is behind them.)
 #pragma once
@@ -71,8 +71,8 @@ struct item_exchange : queue_core {
         return pop_at_once(slot, to_wake) || wait_for_item(slot, hold, to_wake);
     }
 
-    // There is no item: waits for one. Returns with the lock free, or held if the queue is closed.
-    // `to_wake` may have pushers: the moves of their items have thrown.
+    // There is no item: waits for an item. Returns with the lock free, or held if the queue is
+    // closed. `to_wake` may hold pushers: the moves of their items have thrown.
     bool wait_for_item(pop_slot<T> slot, std::unique_lock<wait_lock>& hold, wake_batch& to_wake) {
         if (closed)
             return false;
@@ -111,7 +111,7 @@ struct item_exchange : queue_core {
         return false;
     }
 
-    // Pops the items that are there without a wait, into place(0), place(1)... and returns their
+    // Pops the items that are there, without a wait, into place(0), place(1)... and returns their
     // number. Throws an error only before the first item: a later error comes again at the next
     // pop.
     template <typename Place>
@@ -186,7 +186,7 @@ private:
         return false;
     }
 
-    // There is room: the items of the first pushers come in.
+    // Lets the items of the first pushers in while there is room.
     void let_pushers_in(wake_batch& to_wake) noexcept {
         const auto put = [&](T& item) { store(item); };
         while (items.has_room()) {
@@ -197,8 +197,9 @@ private:
         }
     }
 
-    // Takes the item of a pusher that is off its list. When the move of the item throws, only its
-    // own push throws that: an item that no pop can take would block all items behind it.
+    // Takes the item of a pusher that is off its list. When the move of the item throws, only the
+    // pusher's own push throws that error: an item that no pop can take would block all items
+    // behind it.
     template <typename Put>
     static bool take_from(queue_node& pusher, Put& put, wake_batch& to_wake) noexcept {
         to_wake.add(pusher);

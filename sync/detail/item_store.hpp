@@ -1,15 +1,15 @@
-// Where a queue keeps its items: room that grows as the queue fills, up to its capacity, and that
-// stays. Three stores have the same functions and differ in the order: fifo_store, lifo_store and
+// Where a queue keeps its items. The room grows as the queue fills, up to its capacity, and stays.
+// Three stores have the same functions and differ in the order: fifo_store, lifo_store and
 // heap_store. None of them locks. A store moves each item once on its way in and once on its way
 // out; when that move or a comparison throws, nothing has changed. Growth moves no item, because a
 // move might throw.
 //
 // A store grows in three steps, so that the caller can allocate without its lock: growth() tells
-// for how many items there is to be room, make_room() allocates it, and add() takes it, or returns
+// for how many items to make room, make_room() allocates the room, and add() takes it, or returns
 // false because another caller has added room meanwhile. Room for a few items (`small_room`) is
 // there from the beginning: a queue with no more capacity than that never allocates later.
 //
-// This file has the memory that the stores are made of.
+// This file has the memory from which the stores are made.
 #pragma once
 
 #include <algorithm>

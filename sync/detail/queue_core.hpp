@@ -16,7 +16,7 @@ namespace creel::sync {
 struct queue_statistics {
     std::size_t capacity = 0;
     std::size_t size = 0;         // items in it now
-    std::uint64_t pushed = 0;     // ever, with the items handed straight to a popper
+    std::uint64_t pushed = 0;     // ever, including items handed straight to a popper
     std::uint64_t dropped = 0;    // by close(discard)
     std::uint64_t unfinished = 0; // pushed - dropped - task_done(); join() waits until it is 0
     std::size_t pushers = 0;      // pushes that wait now
@@ -35,8 +35,8 @@ namespace detail {
 
 // A waiter at a queue: a popper with room for an item, or a pusher with an item to give.
 struct queue_node : wait_node {
-    // What the wake means. `again`: the move of the item has thrown in the pusher, so nothing has
-    // happened; only for a popper of a select, which must be claimed before the move.
+    // The meaning of the wake. `again`: the move of the item has thrown in the pusher, so nothing
+    // has happened; only for a popper of a select, which must be claimed before the move.
     enum class outcome_type : std::uint8_t { closed, moved, failed, again };
 
     queue_node(waiter& who, void* what, wait_claim* claim = nullptr) noexcept

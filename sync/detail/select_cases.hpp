@@ -1,5 +1,6 @@
-// The cases of a select at an event, a timer, a future and a task. Each type has what the case does
-// at its primitive, and finish(), which calls the handler of the case that has happened.
+// The cases of a select at an event, a timer, a future and a task. Each type has the functions that
+// the case calls at its primitive, and finish(), which calls the handler of the case that has
+// happened.
 #pragma once
 
 #include <creel/fibers/cancel_scope.hpp>
@@ -73,7 +74,7 @@ struct future_access {
     static future_base& state(const future<T>& f) {
         return f.required();
     }
-    // Once it is ready. Not by future::get(), which checks for a cancel: the case has happened.
+    // Only once it is ready. future::get() would check for a cancel, but the case has happened.
     template <typename T>
     static const T& value(const future<T>& f) {
         return f.required().value();

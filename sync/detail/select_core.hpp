@@ -24,7 +24,7 @@
 //        push, happened() throws that error, which ends the select.)
 //     8  A cancel has claimed, by select_waiter::withdraw().
 //
-// Whenever it leaves `enrolling` or `parked`, `enrolled` takes every node off its list.
+// Whenever the select leaves `enrolling` or `parked`, `enrolled` takes every node off its list.
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -39,7 +39,7 @@ namespace creel::sync {
 
 enum class select_order : std::uint8_t {
     fair,    // of several cases that can happen, each is equally likely
-    ordered, // the first one in the order in which they are written
+    ordered, // the first case in the order in which they are written
 };
 
 namespace detail {

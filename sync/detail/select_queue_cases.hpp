@@ -21,7 +21,8 @@ struct queue_access {
     }
 };
 
-// Does a waiter other than `me` wait there? One select may push to and pop from the same queue.
+// True if a waiter other than `me` is in the list. One select may push to and pop from the same
+// queue.
 [[nodiscard]] inline bool others_wait(const wait_list& list, const select_waiter& me) noexcept {
     for (const wait_node* n = list.front(); n != nullptr; n = n->next())
         if (&n->who() != &me)

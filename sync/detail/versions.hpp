@@ -43,8 +43,8 @@ private:
     std::conditional_t<is_plain, T, std::shared_ptr<const T>> value_{};
 };
 
-// The last values that were published, up to a limit. The memory grows with their number, to twice
-// as much each time, and the values stay where they are. It grows in the three steps of a queue's
+// The last values that were published, up to a limit. The memory grows with their number, by
+// doubling each time, and the values stay where they are. It grows in the three steps of a queue's
 // store: see item_store.hpp.
 template <typename T>
 class kept_values {
@@ -88,8 +88,8 @@ class versions {
 public:
     versions(const char* what, std::source_location made_at) noexcept : guard(what, made_at) {}
 
-    // Waits until there is a version after `seen`, or until none will come. A cancellation point.
-    // Returns with the lock held. Throws: cancelled.
+    // Waits until there is a version after `seen`, or until no more will come. A cancellation
+    // point. Returns with the lock held. Throws: cancelled.
     std::unique_lock<wait_lock> wait_for_more_than(std::uint64_t seen);
 
     void close() noexcept;

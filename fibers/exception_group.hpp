@@ -18,8 +18,8 @@ class exception_group final : public std::exception {
 public:
     explicit exception_group(const std::vector<std::exception_ptr>& errors);
 
-    exception_group(const exception_group&) noexcept =
-        default; // a move is a copy: no group is ever empty
+    // A move is a copy: no group is ever empty.
+    exception_group(const exception_group&) noexcept = default;
     exception_group& operator=(const exception_group&) noexcept = default;
     ~exception_group() override;
 

@@ -118,8 +118,8 @@ private:
     void cool(warm_records& some, std::size_t count) noexcept;
 
     std::array<warm_records, node_pool::class_bytes.size()> warm_{};
-    std::size_t most_warm_ =
-        0; // per class; 0 under a sanitizer, where it would hide a use after free
+    // Per class; 0 under a sanitizer, where warm records would hide a use after free.
+    std::size_t most_warm_ = 0;
     std::size_t stack_bytes_ = 0; // see begin_run()
     std::size_t kept_ = 0;        // of async(), with a handle
     std::uint64_t next_number_ = 0;

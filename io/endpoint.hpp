@@ -64,7 +64,8 @@ public:
     [[nodiscard]] static endpoint parse(std::string_view text);
 
     // any_v4 and any_v6: every address of this machine. loopback_v4 and loopback_v6: the machine
-    // itself. The port is checked as above. Threads: any. Throws: std::invalid_argument.
+    // itself. The port is checked as above.
+    // Threads: any. Throws: std::invalid_argument.
     [[nodiscard]] static endpoint any_v4(int port);
     [[nodiscard]] static endpoint any_v6(int port);
     [[nodiscard]] static endpoint loopback_v4(int port);
@@ -128,8 +129,8 @@ private:
     std::uint8_t length_ = 0;    // the bytes of bytes_ in use: 4, 16, or the length of the path
     std::uint16_t port_ = 0;     // in host order
     std::uint32_t scope_id_ = 0; // in host order
-    std::array<std::byte, capacity_bytes>
-        bytes_{}; // in network order; sun_path without its terminator
+    // In network order; sun_path without its terminator.
+    std::array<std::byte, capacity_bytes> bytes_{};
 };
 
 } // namespace creel::io

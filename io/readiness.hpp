@@ -12,7 +12,7 @@
 namespace creel::io {
 
 // Returns when a read (a write) would not block: there is data or room, the peer has hung up, or
-// the descriptor has an error that the read (the write) will tell. The caller owns the descriptor
+// the descriptor has an error that the read (the write) will report. The caller owns the descriptor
 // and keeps it open until the call returns. Several fibers may wait for one descriptor. If it
 // belongs to a stream or listener that is closed on this thread meanwhile, the wait ends with
 // bad_file_descriptor, and then the descriptor is closed. A file is always ready, as for poll(2).

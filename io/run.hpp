@@ -28,18 +28,18 @@
 
 namespace creel::io {
 
-// What SIGINT and SIGTERM do to a run. Signals are the process's: a signal cancels all its runs,
-// and the last of them to drain raises it again. The handlers from before the runs are restored
-// first, and see the signal if it is raised again. A handler that the program installs during a run
-// stays, and gets the signals instead of the run.
+// What SIGINT and SIGTERM do to a run. Signals belong to the process: a signal cancels all of its
+// runs, and the last of them to drain raises it again. The handlers from before the runs are
+// restored first, and see the signal if it is raised again. A handler that the program installs
+// during a run stays, and gets the signals instead of the run.
 enum class signal_action : unsigned char {
     // Cancel the root, drain, and raise the signal again; an error of f is printed before. While
     // other runs still drain, and if a handler survives the signal: throw io::interrupted instead,
-    // also if f gave a value, so that the program does not go on after a run that a signal has cut
-    // short. If the program does not catch it, the thread waits for the other runs, and then the
-    // signal ends the process.
+    // even if f returned a value, so that the program does not go on after a run that a signal has
+    // cut short. If the program does not catch it, the thread waits for the other runs, and then
+    // the signal ends the process.
     raise_again,
-    throw_interrupted, // cancel the root, drain, throw io::interrupted, also if f gave a value
+    throw_interrupted, // cancel the root, drain, throw io::interrupted even if f returned a value
     ignore,            // leave signals alone
 };
 using enum signal_action;
@@ -78,7 +78,7 @@ struct run_options {
     bool measure_stacks = false; // for stack_uses(): how deep the stacks go, by spawn site
     // How long the thread looks for work before it sleeps: at most 25 us, and only while that has
     // lately paid. A reply or a wake from another thread that comes within this time is handled
-    // several times sooner. It is worth it if waits are short and a core is to spare.
+    // several times sooner. It pays if waits are short and there is a core to spare.
     saturating_duration idle_spin{};
     bool debug = false; // reports probable mistakes on stderr; so does CREEL_DEBUG=1
     // Raises the soft limit of descriptors (`ulimit -n`) to the hard one, for good, because each
@@ -99,7 +99,7 @@ struct run_options {
 namespace detail {
 
 // The untyped half of run(): makes the ring and the scheduler, calls main.run(entry), and takes
-// both down; throws what is to be thrown. `where`: the call of io::run.
+// both down; throws what run() throws. `where`: the call of io::run.
 void run_with_ring(const run_options& options, const std::source_location& where,
                    const std::function<void(entry_point&)>& main);
 
@@ -125,7 +125,7 @@ void run_with_ring(const run_options& options, const std::source_location& where
 //
 // Parks: it blocks the thread. Threads: any, from their own stack.
 // Throws: f's error; std::system_error, with the remedy, if io_uring is refused; interrupted as
-// on_signal says, instead of f's value, because the caller is to end. An error of f is thrown
+// on_signal says, instead of f's value, because the caller should end. An error of f is thrown
 // rather than interrupted. An uncaught error is named on stderr with the fiber it came from.
 // Cost: about 0.15 ms, or 0.1 ms if the thread has kept its ring.
 template <typename F>

@@ -35,7 +35,7 @@ struct serve_options {
     std::size_t max_connections = 0;
     // Gets the exceptions of handlers, each after its connection was closed, and the errors of
     // accepting: see serve(). A report() without a handler writes a line to stderr. The policy must
-    // be a report(): with another one a single peer would end the server.
+    // be a report(): with another policy a single peer would end the server.
     error_policy on_error = report();
     std::string_view name = "connection"; // of the handlers' fibers; must outlive the call
     std::size_t stack_bytes = 0;          // of each; 0: the scheduler's default
@@ -77,10 +77,10 @@ void serve(const serve_options& options, tcp_listener& listener, connection_hand
 // fail this way.
 //
 // Parks: until the listener is closed and every handler has returned. Cancel: yes; the handlers are
-// cancelled and awaited. Threads: that of the ring that accepts on the listener. Throws: cancelled;
-// std::system_error if the listener is closed already, and if its descriptor is not a listening
-// socket, and then the handlers are cancelled too; std::invalid_argument for stack_bytes above 1
-// GiB and for an on_error that is no report().
+// cancelled and awaited. Threads: the thread of the ring that accepts on the listener.
+// Throws: cancelled; std::system_error if the listener is closed already, and if its descriptor is
+// not a listening socket, and then the handlers are cancelled too; std::invalid_argument for
+// stack_bytes above 1 GiB and for an on_error that is not a report().
 template <typename Handler>
 void serve(const serve_options& options, tcp_listener& listener, Handler&& handler,
            std::source_location where = std::source_location::current()) {

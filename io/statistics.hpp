@@ -10,8 +10,8 @@ namespace creel::io {
 struct ring_statistics {
     // These three are zero when a run ends: no fiber resumed, and no buffer was freed, before the
     // kernel was done. Debug mode asserts it.
-    // Operations that have still a completion to come. After a run: of its fibers, at the time when
-    // the last fiber ended.
+    // Operations with a completion still to come. After a run: those of its fibers, at the time
+    // when the last fiber ended.
     std::uint64_t operations_in_flight = 0;
     std::uint64_t late_descriptors = 0; // that an operation has brought, and no fiber has taken
     std::uint64_t buffers_out = 0;      // provided buffers that have not come back
@@ -32,8 +32,8 @@ struct ring_statistics {
     std::uint64_t overflows = 0;  // rounds that found the completion queue overflown
 };
 
-// Those of the calling thread's ring. Outside of a run: those with which the thread's last ring
-// ended. Threads: any.
+// The counters of the calling thread's ring. Outside a run: the counters with which the thread's
+// last ring ended. Threads: any.
 [[nodiscard]] ring_statistics statistics() noexcept;
 
 } // namespace creel::io

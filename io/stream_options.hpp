@@ -21,10 +21,10 @@ namespace creel::io {
 // kernel asks the peer for an answer, and asks again after each `interval`. When `count` questions
 // in a row have no answer, the connection fails (std::errc::timed_out). Without keep-alive an idle
 // connection does not notice that the peer's machine, or the route to it, has failed. The kernel
-// counts whole seconds, up to 32,767: creel rounds fractions up, and larger times down to that.
+// counts whole seconds, up to 32,767: creel rounds fractions up, and cuts longer times to that.
 struct keep_alive_options {
     bool on = true;
-    // In each of these, 0 leaves the socket's value: for a new one the system's 2 h, 75 s and 9.
+    // In each of these, 0 leaves the socket's value; a new socket has the system's 2 h, 75 s and 9.
     saturating_duration idle{};
     saturating_duration interval{};
     int count = 0; // at most 127

@@ -46,9 +46,10 @@ public:
 
     // The next connection. Connections that failed before they were accepted are skipped. Without
     // descriptors or memory it throws, and the connection stays in the backlog: free a descriptor,
-    // or wait, before you accept again (io::serve does). Parks: until there is one. Cancel: yes,
-    // then none was taken. Threads: those inside io::run, one at a time. Throws: cancelled,
-    // std::system_error. Cost: an entry; no system call of its own.
+    // or wait, before you accept again (io::serve does).
+    // Parks: until there is a connection. Cancel: yes, and then no connection was taken.
+    // Threads: those inside io::run, one at a time. Throws: cancelled, std::system_error. Cost: an
+    // entry; no system call of its own.
     [[nodiscard]] tcp_stream accept();
 
     // The address that it is bound to; for an endpoint with port 0, with the port that was chosen.
@@ -64,9 +65,10 @@ public:
     // Throws: std::system_error.
     void close();
 
-    // The listener keeps the descriptor. Parks: only if the listener was last used on another
-    // thread, until that lets go of it. Cancel: only then. Threads: any before the first use and
-    // after its ring's end; else those inside io::run. Throws: cancelled, std::system_error.
+    // The listener keeps the descriptor.
+    // Parks: only if the listener was last used on another thread, until that thread lets go of it.
+    // Cancel: only then. Threads: any before the first use and after its ring's end; else those
+    // inside io::run. Throws: cancelled, std::system_error.
     [[nodiscard]] int native_handle() const;
 
 private:

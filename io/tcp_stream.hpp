@@ -7,7 +7,7 @@
 //
 // One fiber may receive and one may send at the same time. Two fibers that both receive, or both
 // send, are a bug that is caught. Buffers may be on the stack: no call returns before the kernel is
-// done with them, also if it is cancelled. `cancelled` means that no byte has moved. A peer that
+// done with them, even if it is cancelled. `cancelled` means that no byte has moved. A peer that
 // breaks off is an error (std::system_error that names it), never a signal. A deadline comes from a
 // scope around the call.
 //
@@ -35,14 +35,14 @@ class tcp_listener;
 
 class tcp_stream {
 public:
-    // Parks: until the peer has answered. Cancel: yes, then there is no connection.
+    // Parks: until the peer has answered. Cancel: yes, and then there is no connection.
     // Threads: those inside io::run. Throws: cancelled, std::system_error that names `to`.
     [[nodiscard]] static tcp_stream connect(const endpoint& to, const stream_options& options = {});
 
-    // Takes ownership of a connected stream socket, blocking or not, also if its peer has broken
+    // Takes ownership of a connected stream socket, blocking or not, even if its peer has broken
     // off. If it throws, the socket is closed, unless it is 0, 1 or 2, which are never closed.
     // Threads: any.
-    // Throws: std::system_error that says of which kind the descriptor is; std::bad_alloc.
+    // Throws: std::system_error that says what kind of descriptor it is; std::bad_alloc.
     // Cost: four system calls.
     [[nodiscard]] static tcp_stream adopt(int fd, const stream_options& options = {});
 
@@ -57,9 +57,9 @@ public:
           former_peer_(std::move(other.former_peer_)) {}
     tcp_stream& operator=(tcp_stream&& other) noexcept;
 
-    // Receives the bytes that are there, at least one. Returns 0 after the peer's last byte; for an
-    // empty buffer at once. Never returns 0 for a broken connection: that is an error here, also if
-    // a send was told of it first.
+    // Receives the bytes that are there, at least one. Returns 0 after the peer's last byte, and at
+    // once for an empty buffer. Never returns 0 for a broken connection: that is an error here,
+    // even if a send was told of it first.
     // Parks: until there is a byte, or the end. Cancel: yes, no byte is lost. Threads: those inside
     // io::run, one at a time; no other fiber may receive. Throws: cancelled, std::system_error.
     [[nodiscard]] std::size_t recv(std::span<std::byte> buffer);
@@ -69,10 +69,11 @@ public:
     // buffer. Threads: as recv. Throws: partial_cancelled, unexpected_eof, std::system_error.
     void recv_exact(std::span<std::byte> buffer);
 
-    // Hands bytes to the kernel, as many as it takes, at least one; returns how many. An empty
-    // buffer sends nothing. Parks: until the kernel has room. Cancel: yes, then nothing was sent.
-    // Threads: those inside io::run, one at a time; no other fiber may send. Throws: cancelled,
-    // std::system_error.
+    // Hands bytes to the kernel, as many as it takes, at least one; returns their number. An empty
+    // buffer sends nothing.
+    // Parks: until the kernel has room. Cancel: yes, and then nothing was sent. Threads: those
+    // inside io::run, one at a time; no other fiber may send.
+    // Throws: cancelled, std::system_error.
     [[nodiscard]] std::size_t send(std::span<const std::byte> bytes);
 
     // Hands all bytes to the kernel.
@@ -84,9 +85,10 @@ public:
     // Parks: no. Threads: as send. Throws: std::system_error.
     void shutdown_send();
 
-    // Options: <creel/io/stream_options.hpp> says what they mean. Options of TCP alone, keep-alive
-    // and the user timeout, throw operation_not_supported on a Unix stream; negative times throw
-    // invalid_argument. The getters ask the kernel, and so tell the value that it uses.
+    // Options: <creel/io/stream_options.hpp> says what they mean. The options that only TCP has,
+    // keep-alive and the user timeout, throw operation_not_supported on a Unix stream; negative
+    // times throw invalid_argument. The getters ask the kernel, and so return the value that it
+    // uses.
     // Parks: no. Throws: std::system_error that names option and peer. Cost: system calls.
 
     // TCP_NODELAY, on from the beginning. A Unix stream never delays, and accepts both values.
@@ -103,9 +105,9 @@ public:
     // Off (the default): the kernel goes on sending them, and no call tells how that ends.
     // 0: they are dropped, and the peer gets a reset. Use it for a transfer that failed half-way,
     // which the peer would otherwise take for a whole one.
-    // More, in seconds, rounded up: close(2) waits until they have arrived, at most for this time;
-    // then the kernel goes on as if it were off. A helper thread waits: neither close() nor the
-    // destructor does. On a Unix stream the option does nothing.
+    // A longer time, in seconds, rounded up: close(2) waits until they have arrived, at most for
+    // this time; then the kernel goes on as if it were off. A helper thread waits: neither close()
+    // nor the destructor does. On a Unix stream the option does nothing.
     void set_linger(std::optional<saturating_duration> limit);
     [[nodiscard]] std::optional<duration> linger() const;
     // SO_RCVBUF, SO_SNDBUF. Linux cuts the value to net.core.rmem_max and wmem_max, doubles it for
@@ -115,7 +117,8 @@ public:
     void set_send_buffer_bytes(std::size_t value);
     [[nodiscard]] std::size_t send_buffer_bytes() const;
 
-    // The addresses that the kernel knows. It knows that of the peer also after the peer broke off.
+    // The addresses that the kernel knows. It knows the peer's address even after the peer broke
+    // off.
     // Parks: no. Throws: std::system_error.
     [[nodiscard]] endpoint local_endpoint() const;
     [[nodiscard]] endpoint remote_endpoint() const;
@@ -124,21 +127,22 @@ public:
     [[nodiscard]] bool is_open() const noexcept { return record_ != nullptr; }
 
     // Closes, and waits until nothing of this stream is under way: calls of other fibers on it end
-    // with bad_file_descriptor. The stream is empty at once: each further call, also close(),
+    // with bad_file_descriptor. The stream is empty at once: each further call, including close(),
     // throws bad_file_descriptor and names the former peer. As with close(2), the peer gets a reset
-    // if there are bytes that were not received. With SO_LINGER a helper thread waits, and not
-    // this. Parks: while a call is under way. Cancel: no. Threads: as recv. Throws:
-    // std::system_error.
+    // if there are bytes that were not received. With SO_LINGER a helper thread waits, and not this
+    // call.
+    // Parks: while a call is under way. Cancel: no. Threads: as recv.
+    // Throws: std::system_error.
     void close();
 
     // The stream keeps the descriptor. The caller may read from it: the ring stops receiving short
     // messages ahead of recv, until recv has had eight of them again. Bytes that the ring has
-    // received before are pending(); poll(2) and io::wait_readable do not see them. So call this
+    // received already are pending(); poll(2) and io::wait_readable do not see them. So call this
     // again before you read from the descriptor after a recv. The descriptor is blocking, and
-    // closed on exec. The stream also works if you make it nonblocking. Parks: only if the stream
-    // was last used on another thread, until that lets go of it. Cancel: only then. Threads: any
-    // before the first use and after its ring's end; else those inside io::run. Throws: cancelled,
-    // std::system_error.
+    // closed on exec. The stream also works if you make it nonblocking.
+    // Parks: only if the stream was last used on another thread, until that thread lets go of it.
+    // Cancel: only then. Threads: any before the first use and after its ring's end; else those
+    // inside io::run. Throws: cancelled, std::system_error.
     [[nodiscard]] int native_handle() const;
 
     // Gives the descriptor up; the caller closes it. No call may be under way. Nothing that the

@@ -7,7 +7,7 @@ namespace creel::io::detail {
 
 class connection;
 
-// As tcp_stream::adopt().
+// Like tcp_stream::adopt().
 [[nodiscard]] connection* adopt_stream(int fd, const stream_options& options);
 
 } // namespace creel::io::detail

@@ -9,7 +9,7 @@
 //   2  when the last member has left the list: by the last member, or at once if there is none
 //   3  only while the list is empty
 //
-// Members of the list are the calls that are inside and the operations of the record's own. The
+// The members of the list are the calls that are inside, and the record's own operations. The
 // descriptor is closed after the last member has left. So no operation ever meets another client's
 // socket under the same number.
 //
@@ -77,7 +77,7 @@ private:
     descriptor* of_ = nullptr;
 };
 
-// The time that a call is inside.
+// Exists while a call is inside.
 class descriptor_call : public descriptor_use {
 public:
     explicit descriptor_call(descriptor& d) noexcept { join(d); }
@@ -93,7 +93,8 @@ public:
     [[nodiscard]] bool closing() const noexcept { return closing_; }
 
     // For the handle, which gives the record up with each of these three.
-    // Waits for all that is under way, then closes. Parks: yes. Cancel: no.
+    // Waits for all that is under way, then closes.
+    // Parks: yes. Cancel: no.
     static void close(descriptor& d);
     // Closes once nothing is under way, without waiting. Threads: any.
     static void drop(descriptor& d) noexcept;
@@ -101,13 +102,14 @@ public:
     static int release(descriptor& d) noexcept;
 
     // Moves the record to the calling thread's ring, if it has ever belonged to a ring. `call`
-    // names the caller if the process ends, since this thread has no ring and that ring still runs.
+    // names the caller if the process ends because this thread has no ring while that ring still
+    // runs.
     // Parks: while another thread's ring lets go of the record. Cancel: in that wait, if
     // `cancellable`. Throws: cancelled, std::bad_alloc; std::system_error if the record was dropped
     // meanwhile.
     void come_here(const char* call, bool cancellable = true);
-    // The same. If the calling thread has a ring, a record that has never belonged to one comes
-    // here, too. A wait for the readiness of the descriptor then finds the record.
+    // The same. If the calling thread has a ring, a record that has never belonged to a ring also
+    // comes here. A wait for the readiness of the descriptor then finds the record.
     void be_found_here(const char* call);
 
     // The program may have set SO_LINGER, so that close(2) may stop its thread.
@@ -130,7 +132,8 @@ protected:
         return *r;
     }
 
-    // That of the ring that the record belongs to, or leaves; null: it has never belonged to one.
+    // The inbox of the ring that the record belongs to, or is leaving; null: it has never belonged
+    // to a ring.
     [[nodiscard]] const ring_inbox* inbox() const noexcept;
 
     [[nodiscard]] bool is_used() const noexcept { return !uses_.empty(); }
@@ -165,7 +168,7 @@ private:
     bool may_linger_ = false;
     circle<descriptor_use> uses_{};
     close_waiter* closer_ = nullptr; // null while closing: the last member to leave closes
-    // Guards the next two, since a handle may be dropped on another thread. Only the thread that
+    // Guards the next two, because a handle may be dropped on another thread. Only the thread that
     // has the record, or asks for it, changes them; it reads them without the lock.
     wait_lock move_lock_{"move of a descriptor"};
     std::shared_ptr<ring_inbox> inbox_{};  // of its ring; null: it has none yet, or moves
@@ -186,10 +189,10 @@ void descriptor_use::leave() noexcept {
 // For a handle that was closed, released or moved from. Throws: std::system_error.
 [[noreturn]] void throw_not_open(const char* call);
 
-// The addresses that the kernel knows now. It knows that of the peer also after a reset.
+// The addresses that the kernel knows now. It knows the peer's address even after a reset.
 [[nodiscard]] endpoint local_address(int fd);
 [[nodiscard]] endpoint peer_address(int fd);
-// In words, for messages. They do not throw if there is no address.
+// The addresses in words, for messages. These do not throw if there is no address.
 [[nodiscard]] std::string local_name(int fd);
 [[nodiscard]] std::string peer_name(int fd);
 

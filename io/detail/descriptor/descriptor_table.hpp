@@ -1,5 +1,5 @@
-// Which record has a descriptor, by its number, on one ring. A wait for the readiness of a number
-// so joins the list of the record that will close it.
+// Finds the record that has a descriptor, by its number, on one ring. So a wait for the readiness
+// of a number joins the list of the record that will close it.
 #pragma once
 
 #include <bit>
@@ -28,7 +28,7 @@ public:
         if (find(fd) == &d)
             records_[static_cast<std::size_t>(fd)] = nullptr;
     }
-    // Null: the number is of no record that belongs to this ring.
+    // Null: no record of this ring has the number.
     [[nodiscard]] descriptor* find(int fd) const noexcept {
         const auto at = static_cast<std::size_t>(fd); // a negative number is beyond every table
         return at < records_.size() ? records_[at] : nullptr;

@@ -8,7 +8,7 @@
 
 namespace creel::io::detail {
 
-// Raises the soft limit to the hard one. Threads: any.
+// Raises the soft limit to the hard limit. Threads: any.
 void raise_descriptor_limit() noexcept;
 
 } // namespace creel::io::detail

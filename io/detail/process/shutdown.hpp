@@ -19,7 +19,8 @@
 // give_up() names the fibers that are left and aborts the process. A second signal takes its
 // default action at once.
 //
-// Signals are the process's: signalled_runs.hpp has what its runs share. What a drained run does:
+// Signals belong to the process: signalled_runs.hpp has the state that its runs share. What a
+// drained run does:
 //
 //                            raise_again                       throw_interrupted
 //     no signal came         f's value or error                f's value or error
@@ -42,7 +43,8 @@
 
 namespace creel::io::detail {
 
-// Of one run. Threads: the run's, from its main stack; attend() in the polls of its ring.
+// The shutdown of one run. Threads: the run's, from its main stack; attend() in the polls of its
+// ring.
 class run_shutdown : public supervisor {
 public:
     // `wake_descriptor`: the eventfd of the ring that a signal wakes. Throws: std::system_error.
@@ -75,8 +77,9 @@ private:
     stage stage_ = stage::running;
 };
 
-// Raises the signal again if that is due; first it prints an error that ends with the process. Then
-// throws interrupted if that is due and `error` is no real error. Otherwise returns.
+// Raises the signal again if that is due; before that it prints the error, which would be lost with
+// the process. Then throws interrupted if that is due and `error` is no real error. Otherwise
+// returns.
 // Threads: the run's.
 void end_by_signal(run_shutdown::outcome how, const std::exception_ptr& error);
 

@@ -42,7 +42,7 @@ public:
 
     struct departure {
         int received = 0; // as received(), now that no further signal can reach the run
-        int to_raise = 0; // not 0: the caller raises this one now, and calls signal_was_raised()
+        int to_raise = 0; // not 0: the caller raises it now, and calls signal_was_raised()
     };
     // Ends the part, once. In a forked child, which has a copy of its parent's run, both are 0.
     [[nodiscard]] departure leave() noexcept;

@@ -5,7 +5,7 @@
 //     if (watch.take() == SIGHUP) reload();
 //
 // A signal marks every watch of it and wakes the ring of each. The watchers decide what the signal
-// means; signalled_runs.hpp decides that for SIGINT and SIGTERM. Each signal by itself:
+// means; signalled_runs.hpp decides that for SIGINT and SIGTERM. The states of one signal:
 //
 //                  ┌──1──► watched: our handler ──3──┐
 //     unwatched ───┤                                 ├───► unwatched: the old action again
@@ -67,8 +67,8 @@ private:
 };
 
 // The handler of a watched signal asks its gate before it marks the watches. False: no watch is
-// marked, and the signal takes its default action at once. A gate is async-signal-safe. Null: the
-// signals have no gate. Threads: any.
+// marked, and the signal takes its default action at once. A gate must be async-signal-safe. Null:
+// the signals have no gate. Threads: any.
 using signal_gate = bool (*)(int number) noexcept;
 void set_signal_gate(signal_set numbers, signal_gate gate) noexcept;
 

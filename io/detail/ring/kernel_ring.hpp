@@ -10,9 +10,9 @@
 //   3  the kernel refused a call, so the ring is not trusted (ring::give_up_kernel()); or keep()
 //      finds that idle threads keep enough rings
 //
-// The set-up of a ring takes longer than all else in a run. The kernel gives the locked memory of a
-// closed ring back only some milliseconds later: a user who may lock 8 MiB had no ring left after
-// 15 short runs.
+// The set-up of a ring takes longer than everything else in a run. The kernel gives the locked
+// memory of a closed ring back only some milliseconds later: a user who may lock 8 MiB had no ring
+// left after 15 short runs.
 //
 // In a forked child it is still the parent's: there the descriptors are closed at once, and the
 // queues are not in the child's memory. Threads: the thread that made it.
@@ -41,19 +41,21 @@ public:
     [[nodiscard]] int wake_descriptor() const noexcept { return wake_descriptor_; }
     [[nodiscard]] registered_files& files() noexcept { return files_; }
 
-    // Asks the kernel for them the first time; receive_buffers::usable() tells whether it agreed.
+    // Asks the kernel for the buffers the first time; receive_buffers::usable() tells whether it
+    // agreed.
     receive_buffers& make_buffers() noexcept;
     [[nodiscard]] receive_buffers& buffers() noexcept { return *buffers_; } // once made
     [[nodiscard]] unsigned buffers_out() const noexcept { return buffers_ ? buffers_->out() : 0; }
 
     // The ring that the calling thread has kept, if it was made for these sizes; else closes that
-    // one and makes a new one. A kept ring that is smaller than asked for, since memory was short,
-    // is replaced by a whole one as soon as there is memory. Throws: as the constructor.
+    // ring and makes a new one. A kept ring that is smaller than asked for, because memory was
+    // short, is replaced by a full-sized ring as soon as there is memory. Throws: as the
+    // constructor.
     [[nodiscard]] static std::unique_ptr<kernel_ring> take(ring_sizes wanted);
-    // Keeps it for the thread's next run, until the thread ends. Closes it if the rings that idle
-    // threads keep would take more than a quarter of the memory that the user may lock, or are 16.
-    // The kernel must hold nothing that a run has submitted: the caller has reaped the last
-    // completion of each entry.
+    // Keeps it for the thread's next run, until the thread ends. Closes it if idle threads keep 16
+    // rings already, or if their rings would take more than a quarter of the memory that the user
+    // may lock. The kernel must hold nothing that a run has submitted: the caller has reaped the
+    // last completion of each entry.
     static void keep(std::unique_ptr<kernel_ring> r) noexcept;
     // Closes the ring that the calling thread keeps, if there is one.
     static void close_kept() noexcept;
@@ -70,7 +72,7 @@ private:
     registered_files files_{uring_};
     std::optional<receive_buffers> buffers_{}; // from the first use on
 
-    // The list of all in the process, for forks.
+    // The list of all kernel_rings of the process, for forks.
     kernel_ring* previous_ = nullptr; // guarded by the registry's mutex, as the next
     kernel_ring* next_ = nullptr;
 };

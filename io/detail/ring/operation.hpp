@@ -1,4 +1,4 @@
-// One operation of the kernel's, on the stack of the fiber that parks for it.
+// One operation of the kernel, on the stack of the fiber that parks for it.
 //
 //     made ── 1 ──► queued ── 2 ──► with the kernel ── 3 ──► has its result ── 4 ──► over
 //
@@ -26,24 +26,24 @@ struct operation : waiter {
     operation(const waiter_kind& kind, ring& r, int descriptor) noexcept
         : waiter(kind), on(&r), fd(descriptor) {}
 
-    // True if a cancel of its fiber ended it, and not a close. Every other result stands, also
+    // True if a cancel of its fiber ended it, and not a close. Every other result stands, even
     // after a cancel.
     [[nodiscard]] bool was_cancelled() const noexcept;
-    // The descriptor that it has brought. Call it once.
+    // The descriptor that the operation has brought. Call it once.
     [[nodiscard]] int take_descriptor() noexcept;
 
     static constexpr int under_way = INT_MIN; // the kernel's results are -errno or more
 
     ring* on;               // submitted here
     int fd;                 // for describe()
-    int result = under_way; // of its first completion, as `flags`
+    int result = under_way; // of its first completion; so is `flags`
     unsigned flags = 0;
     bool brings_descriptor = false; // the result is a descriptor: a fiber must take or close it
     cancel_request cancel{};
 };
 
-// The withdraw of every operation: asks the kernel to cancel it, and says `pending`, since its last
-// completion is still to come.
+// The withdraw of every operation: asks the kernel to cancel it, and says `pending`, because its
+// last completion is still to come.
 withdrawal withdraw_operation(waiter& w, wake_reason why) noexcept;
 
 } // namespace creel::io::detail

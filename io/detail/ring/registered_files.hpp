@@ -1,5 +1,5 @@
 // The kernel's table of a ring's files: an operation that names a file by its slot
-// (IOSQE_FIXED_FILE) saves the kernel two atomic operations on it.
+// (IOSQE_FIXED_FILE) saves the kernel two atomic operations on the file.
 #pragma once
 
 #include <vector>

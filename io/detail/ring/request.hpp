@@ -9,7 +9,7 @@ struct io_uring_sqe;
 
 namespace creel::io::detail {
 
-// Needs one submission entry. Linked while it waits for it in the ring's queue.
+// Needs one submission entry. It is linked while it waits for the entry in the ring's queue.
 struct sqe_request : link {
     void (*prepare)(sqe_request&, io_uring_sqe&) noexcept = nullptr; // fills in the entry
 };
@@ -17,7 +17,7 @@ struct sqe_request : link {
 // Asks the kernel to cancel an operation or a standing receive.
 struct cancel_request : sqe_request {
     std::uint64_t target = 0; // the user_data of the entry that is to be cancelled
-    std::uint64_t number = 0; // of that entry: entries that were filled in before have lower ones
+    std::uint64_t number = 0; // of that entry: entries filled in earlier have lower numbers
 };
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept;
 

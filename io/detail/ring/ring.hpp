@@ -38,7 +38,7 @@
 
 namespace creel::io::detail {
 
-// Holds buffers of the ring: it has to let go of them when the ring ends.
+// A holder of buffers of the ring, which must let go of them when the ring ends.
 struct ring_member : link {
     void (*ring_ends)(ring_member&) noexcept = nullptr;
 };
@@ -54,7 +54,8 @@ public:
     void wait_until(time_point deadline) noexcept override;
     void wake() noexcept override { wake_signal_.send(); } // Threads: any.
 
-    // True when perform() can go ahead without waiting. If not, make_room() first, which parks.
+    // True when perform() can go ahead without waiting. If not, call make_room() first, which
+    // parks.
     [[nodiscard]] bool has_room() noexcept { return unsubmitted() < entries_ || flush(); }
     // Throws: cancelled.
     void make_room();
@@ -77,7 +78,7 @@ public:
     // all other requests.
     void request(sqe_request& r) noexcept { requests_.push(r); }
     void request(cancel_request& r) noexcept { cancels_.push(r); }
-    // Takes a request back that has no entry yet.
+    // Takes back a request that has no entry yet.
     static void retract(sqe_request& r) noexcept {
         if (r.linked())
             r.unlink();
@@ -126,15 +127,15 @@ public:
     // Cancels and reaps all that the kernel still holds. No fiber may wait here any more.
     void end() noexcept;
     [[nodiscard]] bool ending() const noexcept { return ending_; }
-    // For the thread's next run; null if the kernel has refused something. Only after end(), and
-    // before the destructor.
+    // The kernel's part, for the thread's next run; null if the kernel has refused something. Only
+    // after end(), and before the destructor.
     [[nodiscard]] std::unique_ptr<kernel_ring> give_up_kernel() noexcept;
 
     [[nodiscard]] ring_statistics statistics() const noexcept;
     // A fiber has taken the descriptor that its operation brought.
     void descriptor_taken() noexcept { --late_descriptors_; }
 
-    // The system call; tests put one here that refuses, or that spoils the entries.
+    // The system call; tests put a function here that refuses, or that spoils the entries.
     using enter_function = int (*)(unsigned ring, unsigned to_submit, unsigned wait_for,
                                    unsigned flags, sigset_t* argument, std::size_t argument_bytes);
     void set_enter(enter_function f) noexcept { enter_ = f; }

@@ -1,5 +1,5 @@
-// What a ring calls for the run that it serves: it looks for signals and for the limit of a
-// shutdown.
+// A function that a ring calls for the run that it serves. It looks for signals, and for the limit
+// of a shutdown.
 #pragma once
 
 #include <creel/fibers/time.hpp>

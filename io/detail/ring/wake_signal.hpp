@@ -23,7 +23,8 @@ public:
     wake_signal(const wake_signal&) = delete;
     wake_signal& operator=(const wake_signal&) = delete;
 
-    // Latched: without a wait it ends the next one. Not while the ring is destroyed. Keeps errno.
+    // Latched: if there is no wait, it ends the next wait. Must not be called while the ring is
+    // destroyed. Keeps errno.
     // Threads: any. Cost: a system call, or none if a message is under way.
     void send() noexcept;
 

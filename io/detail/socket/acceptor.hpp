@@ -3,8 +3,8 @@
 // accept would take the whole backlog, and a descriptor for each, before it could be stopped.)
 //
 // The kernel wakes one accept operation for each connection (EPOLLEXCLUSIVE, as io_uring's accept
-// polls). If that operation ends without a look at the backlog, since it was cancelled or there is
-// no descriptor, the connection stays there, and no other operation hears of it. So a call whose
+// polls). If that operation ends without a look at the backlog, because it was cancelled or there
+// is no descriptor, the connection stays there, and no other operation hears of it. So a call whose
 // operation has failed owes a look:
 //
 //     owes nothing ── 1 its operation fails ──► owes a look ── 2 ──► owes nothing
@@ -22,11 +22,12 @@ namespace creel::io::detail {
 
 class acceptor final : public descriptor {
 public:
-    // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
+    // Takes over the descriptor, even if it throws. Throws: std::bad_alloc.
     static acceptor* adopt(owned_fd fd);
 
-    // A connected descriptor. Parks: until there is one, first come first served. Cancel: yes, then
-    // none was taken. Threads: those of the ring. Throws: cancelled, std::system_error.
+    // A connected descriptor.
+    // Parks: until there is a connection; first come, first served. Cancel: yes, and then no
+    // connection was taken. Threads: those of the ring. Throws: cancelled, std::system_error.
     [[nodiscard]] owned_fd accept();
 
 private:

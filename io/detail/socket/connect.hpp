@@ -6,8 +6,9 @@
 
 namespace creel::io::detail {
 
-// The socket gets its options before it connects. Parks: until the peer has answered. Cancel: yes.
-// Threads: those with a ring. Throws: cancelled, std::system_error, std::bad_alloc.
+// The socket gets its options before it connects.
+// Parks: until the peer has answered. Cancel: yes. Threads: those with a ring. Throws: cancelled,
+// std::system_error, std::bad_alloc.
 [[nodiscard]] owned_fd connect(const endpoint& to, const stream_options& options);
 
 } // namespace creel::io::detail

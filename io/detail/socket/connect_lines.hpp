@@ -5,8 +5,8 @@
 // for it. A blocking connect waits in the kernel and costs one of its threads; because their number
 // is limited, connects would wait for one another, whatever server they are for, or be refused. So
 // here the first fiber in line tries, and pauses between its tries: 50 us, then twice as long each
-// time, up to 16 ms. So it is late by no more than it has waited before. The other fibers wait
-// behind it, and need neither a timer nor a descriptor.
+// time, up to 16 ms. So it is late by no more than the time that it has waited. The other fibers
+// wait behind it, and need neither a timer nor a descriptor.
 //
 //     (comes) ──1──► first ──5──► (leaves)
 //        │           ▲ │ ▲

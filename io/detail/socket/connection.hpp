@@ -15,10 +15,10 @@ namespace creel::io::detail {
 
 class connection final : public descriptor {
 public:
-    // Takes the descriptor over, also when it throws. Throws: std::bad_alloc.
+    // Takes over the descriptor, even if it throws. Throws: std::bad_alloc.
     static connection* adopt(owned_fd fd);
 
-    // As tcp_stream's.
+    // As the functions of tcp_stream.
     std::size_t recv(std::span<std::byte> buffer);
     void recv_exact(std::span<std::byte> buffer);
     std::size_t send(std::span<const std::byte> bytes);
@@ -28,11 +28,13 @@ public:
     [[nodiscard]] int slot() const noexcept { return slot_; }
 
     // Until the next recv the caller may receive from the descriptor; bytes that have been received
-    // already stay here. Parks: as come_here(). Threads: as recv, or any before its first use.
+    // already stay here.
+    // Parks: as come_here(). Threads: as recv, or any before its first use.
     void share(const char* call);
     // Bytes received that no recv has taken yet.
     [[nodiscard]] std::size_t pending() const noexcept { return standing_.pending(); }
-    // An error that the kernel has told and no recv has thrown yet; or 0. It is returned once.
+    // An error that the kernel has reported and no recv has thrown yet; else 0. It is returned
+    // once.
     [[nodiscard]] int take_error() noexcept { return standing_.take_error(); }
 
 private:
@@ -46,8 +48,8 @@ private:
         std::ptrdiff_t result; // bytes or -errno
         bool was_cancelled;    // by a cancel of the fiber, and not by a close
     };
-    // Inlined: after a switch the processor predicts no return right, so each frame costs.
-    // One operation of the kernel's. `flags` are recv(2)'s and send(2)'s.
+    // Inlined: after a switch the processor predicts no return correctly, so each frame costs.
+    // One operation of the kernel. `flags` are those of recv(2) and send(2).
     template <direction Way>
     [[gnu::always_inline]] inline outcome operate(ring& r, descriptor_use& here,
                                                   std::uintptr_t data, std::size_t size_bytes,
@@ -57,7 +59,7 @@ private:
     [[gnu::always_inline]] inline std::size_t transfer(ring& r, descriptor_use& here,
                                                        std::uintptr_t data, std::size_t size_bytes,
                                                        unsigned flags);
-    // As often as it takes, in one call.
+    // The same as often as it takes to move all, in one call.
     template <direction Way>
     [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
                                            unsigned flags);
@@ -77,8 +79,8 @@ private:
 
     bool busy_[2] = {false, false}; // by direction: a stream has at most one operation of each
     bool holds_data_ = false;       // the last receive left data in the socket
-    int broken_ =
-        0; // the error number by which the connection broke; 0: it has not, as far as is known
+    // The error number by which the connection broke; 0: it has not, as far as is known.
+    int broken_ = 0;
     unsigned operations_ = 0; // on its ring; not counted after the registration
     int slot_ = -1;           // in the file table of its ring
     standing_receive standing_;

@@ -28,8 +28,8 @@ struct ip_endpoint {
     }
 };
 
-// An address without brackets. Threads: any. Throws: std::invalid_argument. Cost: a system call for
-// an interface name.
+// An address without brackets.
+// Threads: any. Throws: std::invalid_argument. Cost: a system call for an interface name.
 [[nodiscard]] ip_endpoint ip_from(std::string_view address, int port);
 
 // "127.0.0.1:80" or "[::1]:80". Threads: any. Throws: std::invalid_argument. Cost: as ip_from.

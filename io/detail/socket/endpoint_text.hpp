@@ -16,8 +16,9 @@ namespace creel::io::detail {
 // Appends c as \xHH. Threads: any.
 void append_hex(std::string& out, char c);
 
-// `text` is the whole endpoint, for the message. Threads: any. Throws: std::invalid_argument for a
-// control character that is not escaped, and for a backslash that begins no escape.
+// `text` is the whole endpoint, for the message.
+// Threads: any. Throws: std::invalid_argument for a control character that is not escaped, and for
+// a backslash that begins no escape.
 [[nodiscard]] std::string unescaped(std::string_view path, std::string_view text);
 
 // In quotation marks and escaped, for messages; at most 120 bytes are shown. Threads: any.

@@ -8,8 +8,8 @@
 
 namespace creel::io::detail {
 
-// The peer's address of a stream, and a listener's own; null if there is no address or no memory
-// for it. Cost: a system call and an allocation: call it in close() and release(), not in a
+// The address of a stream's peer, and a listener's own address; null if there is no address or no
+// memory for it. Cost: a system call and an allocation: call it in close() and release(), not in a
 // destructor.
 [[nodiscard]] std::unique_ptr<const endpoint> former_peer(int fd) noexcept;
 [[nodiscard]] std::unique_ptr<const endpoint> former_address(int fd) noexcept;

@@ -7,7 +7,7 @@
 // Each part may be absent. A buffer goes back to its ring when all its bytes are taken. to_heap()
 // makes one block of all parts, so that the bytes need no ring.
 //
-// Threads: that of the ring, while there are buffers.
+// Threads: the ring's, while there are buffers.
 #pragma once
 
 #include <creel/io/detail/ring/receive_buffers.hpp>
@@ -30,11 +30,11 @@ public:
     [[nodiscard]] unsigned buffers() const noexcept { return buffers_; }
     [[nodiscard]] std::size_t size_bytes() const noexcept;
 
-    // Takes the buffer over. Its first `taken_bytes` have been copied already, which is possible
+    // Takes over the buffer. Its first `taken_bytes` have been copied already, which is possible
     // only if nothing is held. All buffers held at one time are of one pool.
     void add(receive_buffers& pool, unsigned id, std::size_t size_bytes,
              std::size_t taken_bytes) noexcept;
-    // Copies the oldest bytes and forgets them. Returns how many.
+    // Copies the oldest bytes and forgets them. Returns their number.
     std::size_t take(std::span<std::byte> buffer) noexcept;
     // False: there is no memory, and all stays where it is.
     [[nodiscard]] bool to_heap() noexcept;

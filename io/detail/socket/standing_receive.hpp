@@ -1,7 +1,8 @@
 // A receive that stays with the kernel from message to message (a multishot receive), for a stream
-// that carries short messages: it saves an entry for each, and the kernel the arming of a poll.
-// Long messages are better received one by one, straight into the caller's buffer. Only for byte
-// streams: a datagram would run into the next one, and one longer than a buffer would be cut.
+// that carries short messages. It saves an entry for each message, and saves the kernel the arming
+// of a poll. Long messages are better received one by one, straight into the caller's buffer. Only
+// for byte streams: a datagram would run into the next one, and a datagram longer than a buffer
+// would be cut.
 //
 // Its states, and the function that makes each transition:
 //
@@ -26,9 +27,9 @@
 // In `single` and `refused` a recv makes a receive of its own and does not come here. In all other
 // states it comes here first.
 //
-// What arrives goes to the fiber that waits, or is held for the next recv (held_bytes); behind it
-// comes how the receive ended. So the cancel of a recv that waits here costs the kernel nothing,
-// and loses no byte.
+// Bytes that arrive go to the fiber that waits, or are held for the next recv (held_bytes). The end
+// of the receive comes behind them. So the cancel of a recv that waits here costs the kernel
+// nothing, and loses no byte.
 #pragma once
 
 #include <creel/fibers/cancelled.hpp>
@@ -57,8 +58,9 @@ public:
     // True if the next recv must come here.
     [[nodiscard]] bool concerned() const noexcept { return state_ > state::refused; }
 
-    // Bytes, or 0 at the end, or a negative error number; none: a single receive is to be made, and
-    // concerned() is false. Parks: until something comes. Cancel: yes. Throws: cancelled.
+    // The number of bytes, 0 at the end, or a negative error number. Empty: the caller must make a
+    // single receive, and concerned() is false.
+    // Parks: until something comes. Cancel: yes. Throws: cancelled.
     [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
     receive(ring& r, descriptor_use& here, std::span<std::byte> buffer);
 
@@ -70,15 +72,14 @@ public:
             want();
     }
 
-    // Ends it, since the stream closes: before this returns, or soon if the ring is delivering
+    // Ends it because the stream closes: before this returns, or soon if the ring is delivering
     // completions. A fiber that waits is told. Must not switch.
     void end() noexcept;
-    // Ends it before this returns, since another reader will receive from the descriptor. Blocks
-    // until the kernel has cancelled it, which takes no time. Threads: that of the ring, if it
-    // stands.
+    // Ends it before this returns, because another reader will receive from the descriptor. Blocks
+    // until the kernel has cancelled it, which takes no time. Threads: the ring's, if it stands.
     void stop_now() noexcept;
-    // Lets go of its ring; then delivers `done`, perhaps at once. Threads: that of the ring, or any
-    // after its end.
+    // Lets go of its ring; then delivers `done`, perhaps at once. Threads: the ring's, or any after
+    // the ring's end.
     void let_go(inbox_node& done) noexcept;
 
     [[nodiscard]] bool is(const descriptor_use& u) const noexcept { return &u == &kept_; }
@@ -166,7 +167,7 @@ private:
     membership member_{};
 };
 
-// Inlined into the recv that calls it: after a switch the processor predicts no return right.
+// Inlined into the recv that calls it: after a switch the processor predicts no return correctly.
 std::optional<std::ptrdiff_t> standing_receive::receive(ring& r, descriptor_use& here,
                                                         std::span<std::byte> buffer) {
     for (;;) {

@@ -1,4 +1,4 @@
-// How the standing receive of a stream ended, until a recv is told.
+// The way in which the standing receive of a stream ended, kept until a recv is told.
 //
 //     none ── set() ──► once ── take() ──► none
 //       └────┬────────────┘

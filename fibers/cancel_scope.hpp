@@ -202,7 +202,7 @@ auto fail_in(cancel_scope& scope, const duration* limit, F& f, const std::source
 // so. A call takes 12 instructions more without it.)
 template <typename F>
 inline auto fail_after(saturating_duration d, F&& f,
-                std::source_location where = std::source_location::current()) {
+                       std::source_location where = std::source_location::current()) {
     cancel_scope scope{deadline_after(d)};
     return detail::fail_in(scope, &d, f, where);
 }

@@ -1,5 +1,6 @@
 #include <creel/fibers/entry_point.hpp>
 
+#include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 namespace creel {
@@ -9,6 +10,21 @@ entry_point::entry_point(std::source_location where, terminate_hook hook) noexce
 
 void entry_point::on_living_thread(const std::function<void()>& f) {
     detail::on_living_thread(f);
+}
+
+void entry_point::run(const std::function<void()>& main) {
+    CREEL_ASSERT(on_scheduler(), "entry_point::run() is called inside run_scheduler");
+    std::exception_ptr error;
+    try {
+        main();
+    } catch (...) {
+        error = std::current_exception();
+    }
+    drain(); // outside of the handler: it waits
+    if (error) {
+        passes(error);
+        std::rethrow_exception(error);
+    }
 }
 
 void entry_point::drain() {

@@ -5,10 +5,7 @@
 //     creel::entry_point entry{where};
 //     entry.on_living_thread([&] {
 //         my_poller outside;
-//         creel::run_scheduler(outside, options, [&] {
-//             main.run(entry); // its errors go to the caller when drain() has returned
-//             entry.drain();
-//         });
+//         creel::run_scheduler(outside, options, [&] { entry.run([&] { main.run(entry); }); });
 //     });
 //     return main.result();
 #pragma once
@@ -39,7 +36,7 @@ public:
     // Called first on the thread that is about to end the process by std::terminate.
     using terminate_hook = void (*)() noexcept;
     // Receives the scope that everything of the run is in: the root's scope when the root begins,
-    // and in drain() the scope of the Boost fibers that are left; null when either has ended. A
+    // and then the scope of the Boost fibers that are left; null when either has ended. A
     // signal or a shutdown cancels that scope. It must not throw.
     using scope_listener = std::function<void(cancel_scope*)>;
 
@@ -59,10 +56,11 @@ public:
     // Call it before root_main::run().
     void set_scope_listener(scope_listener listener) { listener_ = std::move(listener); }
 
-    // Waits, when the root nursery has ended, until no Boost fiber is inside a creel call any more.
-    // Their waits are cancelled as the root was, and have what is left of its grace.
+    // Calls main, which calls root_main::run(). Then waits until no Boost fiber is inside a creel
+    // call any more: their waits are cancelled as the root was, and have what is left of its grace.
+    // Throws main's error after that.
     // Parks: until then. Cancel: no. Threads: the main fiber, inside run_scheduler.
-    void drain();
+    void run(const std::function<void()>& main);
 
     // Notes that `error` (null: none) is about to leave the entry point. An error that comes from
     // no child comes from the function given to the entry point; stderr says so if nothing catches
@@ -73,6 +71,7 @@ private:
     template <typename F>
     friend class root_main;
 
+    void drain();
     void root_begins(nursery& root) noexcept;
     void root_ended(nursery& root) noexcept;
     void tell_listener(cancel_scope* everything) noexcept;

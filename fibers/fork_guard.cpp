@@ -1,48 +1,50 @@
 #include <creel/fibers/fork_guard.hpp>
 
-#include <creel/fibers/assert.hpp>
-
-#include <array>
-#include <cstddef>
-
 #include <pthread.h>
 
 namespace creel {
 
 namespace {
 
-struct guarded_mutex {
-    std::mutex* mutex;
-    void (*in_child)() noexcept;
-};
-
-// Written as the program starts, while there is one thread.
-constinit std::array<guarded_mutex, 16> guarded_mutexes{};
-constinit std::size_t guarded_count = 0;
-
-void lock_guarded() noexcept {
-    for (std::size_t i = guarded_count; i > 0; --i)
-        guarded_mutexes[i - 1].mutex->lock();
-}
-void unlock_guarded() noexcept {
-    for (std::size_t i = 0; i < guarded_count; ++i)
-        guarded_mutexes[i].mutex->unlock();
-}
-void begin_child() noexcept {
-    unlock_guarded();
-    for (std::size_t i = 0; i < guarded_count; ++i)
-        if (guarded_mutexes[i].in_child != nullptr)
-            guarded_mutexes[i].in_child();
-}
+// Also guards the links of the guards: one may be made while another thread forks.
+constinit std::mutex guards_mutex;
+constinit const fork_guard* oldest = nullptr;
+constinit const fork_guard* newest = nullptr;
 
 } // namespace
 
-fork_guard::fork_guard(std::mutex& guarded, void (*in_child)() noexcept) noexcept {
-    CREEL_ASSERT(guarded_count < guarded_mutexes.size(), "too many mutexes of the whole process");
-    // Fails only without memory, as the program starts.
-    if (guarded_count == 0)
-        static_cast<void>(::pthread_atfork(&lock_guarded, &unlock_guarded, &begin_child));
-    guarded_mutexes[guarded_count++] = {&guarded, in_child};
+struct fork_guard::handlers {
+    static void before() noexcept {
+        guards_mutex.lock();
+        for (const fork_guard* g = newest; g != nullptr; g = g->older_)
+            g->mutex_->lock();
+    }
+    static void in_parent() noexcept {
+        for (const fork_guard* g = oldest; g != nullptr; g = g->newer_)
+            g->mutex_->unlock();
+        guards_mutex.unlock();
+    }
+    static void in_child() noexcept {
+        in_parent();
+        for (const fork_guard* g = oldest; g != nullptr; g = g->newer_)
+            if (g->in_child_ != nullptr)
+                g->in_child_();
+    }
+};
+
+fork_guard::fork_guard(std::mutex& guarded, void (*in_child)() noexcept) noexcept
+    : mutex_(&guarded), in_child_(in_child) {
+    const std::lock_guard lock{guards_mutex};
+    // Registration fails only without memory, at the start of the program.
+    if (newest == nullptr)
+        static_cast<void>(
+            ::pthread_atfork(&handlers::before, &handlers::in_parent, &handlers::in_child));
+    older_ = newest;
+    if (older_ != nullptr)
+        older_->newer_ = this;
+    else
+        oldest = this;
+    newest = this;
 }
 
 } // namespace creel

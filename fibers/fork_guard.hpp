@@ -17,14 +17,24 @@
 
 namespace creel {
 
-// Each such mutex has one of these beside it: an object of static storage, made at the start of the
-// program, while there is one thread.
+// Each such mutex has one of these beside it: an object of static storage. It is not removed again:
+// a fork in an atexit function still needs it. So a library that is unloaded may have one only if
+// it contains creel itself.
 class fork_guard {
 public:
-    // `in_child` is called in the child, on its only thread. Null: nothing to do there.
+    // `in_child` is called in the child, on its only thread. Null: nothing to do there. It must not
+    // call creel: creel's own state may be that of the parent still.
     explicit fork_guard(std::mutex& guarded, void (*in_child)() noexcept = nullptr) noexcept;
     fork_guard(const fork_guard&) = delete;
     fork_guard& operator=(const fork_guard&) = delete;
+
+private:
+    struct handlers; // of pthread_atfork
+
+    std::mutex* mutex_;
+    void (*in_child_)() noexcept;
+    const fork_guard* older_ = nullptr;
+    mutable const fork_guard* newer_ = nullptr;
 };
 
 } // namespace creel

@@ -4,12 +4,10 @@
 
 #include <creel/fibers/wait_node.hpp>
 
-#include <cstddef>
 #include <optional>
 
 namespace creel {
 
-class cancel_scope;
 class list_waiter;
 class wake_batch;
 
@@ -74,7 +72,7 @@ using scope_id = const void*;
 // scope `within`, and has opened the nursery between the two since then. The line is also written
 // if the caller is a blocking call of `by`.
 // Threads: any. Cost: two loads outside debug mode.
-void name_wait_for_ancestor(const wait_label& what, party_number by, std::optional<scope_id> within,
+void warn_if_ancestor_waits(const wait_label& what, party_number by, std::optional<scope_id> within,
                             const char* remedy) noexcept;
 
 } // namespace creel

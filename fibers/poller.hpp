@@ -1,8 +1,8 @@
 // The outside world as a scheduler sees it: a clock, and a place where operations complete.
 //
-// io::ring implements it over io_uring, tests/support/manual_poller.hpp over a virtual clock. An
-// implementation makes fibers ready (by wake()) and never runs user code. KJ's EventPort is the
-// model for this seam.
+// io::detail::ring implements it over io_uring, tests/support/manual_poller.hpp over a virtual
+// clock. An implementation makes fibers ready (by wake()) and never runs user code. KJ's EventPort
+// is the model for this seam.
 #pragma once
 
 #include <creel/fibers/time.hpp>

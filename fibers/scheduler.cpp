@@ -79,6 +79,7 @@ bool on_scheduler() noexcept {
 }
 
 bool in_debug_mode() noexcept {
+    CREEL_ASSERT(on_scheduler(), "in_debug_mode() is called on a thread with a scheduler");
     return detail::scheduler::current()->debug();
 }
 

@@ -78,21 +78,15 @@ std::exception_ptr run_session::schedule(entry_point& entry,
         else
             shutdown.covers_nothing();
     });
-    std::exception_ptr error;
     try {
         run_scheduler(uring, scheduling, [&] {
             debug = in_debug_mode();
-            try {
-                main(entry);
-            } catch (...) {
-                error = std::current_exception();
-            }
-            entry.drain();
+            entry.run([&] { main(entry); });
         });
     } catch (...) {
-        error = std::current_exception();
+        return std::current_exception();
     }
-    return error;
+    return nullptr;
 }
 
 } // namespace

@@ -40,7 +40,7 @@ void mutex::wait_in_line(const wait_kind& kind, party_number me) {
         [&](time_point began) {
             return locker{kind, began, me};
         },
-        [&] { name_wait_for_ancestor(label, owner, {}, unlock_first); },
+        [&] { warn_if_ancestor_waits(label, owner, {}, unlock_first); },
         [&] {
             is_called_ = false;
             if (owner_ != 0)

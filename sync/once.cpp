@@ -44,7 +44,7 @@ bool once::begin() {
         within = within_;
         waiting_.push_back(me);
     }
-    name_wait_for_ancestor(
+    warn_if_ancestor_waits(
         label, runner, within,
         "do not call a once inside the function that it calls, nor in its children");
     me.wait();

@@ -108,7 +108,7 @@ void shared_mutex::enter(bool to_share, const wait_kind& kind) {
         [&] {
             if (!to_wake.empty()) [[unlikely]]
                 to_wake.wake_all();
-            name_wait_for_ancestor(label, writer, {},
+            warn_if_ancestor_waits(label, writer, {},
                                    "unlock before waiting for children that lock");
         },
         [&] {

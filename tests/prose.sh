@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Finds words in comments and in Markdown that a reader stumbles over, citations of files that the
-# repository does not have, and lines of Markdown over 120 columns. Prints each as file:line.
+# repository does not have, lines of Markdown over 120 columns, and comments in lines of C++ over
+# 100 columns. Prints each as file:line.
 # Usage: prose.sh [ROOT]
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
@@ -70,6 +71,9 @@ FNR == 1 { before = "" }
 {
     if (FILENAME ~ /^([^\/]*|docs\/[^\/]*)\.md$/ && columns_of($0) > 120)
         offence("a line of " columns_of($0) " columns")
+    # clang-format leaves comments alone, for it would break their tables.
+    if (FILENAME ~ /\.[ch]pp$/ && columns_of($0) > 100 && prose_of($0) != "")
+        offence("a comment in a line of " columns_of($0) " columns")
 
     prose = as_words(prose_of($0))
     if (prose == "  ") {

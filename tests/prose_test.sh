@@ -62,5 +62,6 @@ planted docs/guide.md "RECIPES is not in the repository" "(RECIPES 2)"
 
 clean README.md "${wide:1}" "A design, a style; a place for somebody_else; nobodys, here, solong."
 clean fibers/planted.cpp 'std::string user = "nobody"; // the user "guest"' "int shall = 1 / 2;"
-clean fibers/planted.cpp "// It is $wide"
+planted fibers/planted.cpp "a comment in a line of 124 columns" "// $wide"
+clean fibers/planted.cpp "// It is ${wide:30}" "int $wide;"
 exit $failed

@@ -143,7 +143,7 @@ bool flight_core::join(flight& mine) {
             grow(missing);
         return true;
     }
-    name_wait_for_ancestor(
+    warn_if_ancestor_waits(
         label, computes, within,
         "do not ask for a key inside the function that computes it, nor in its children");
     me.wait();

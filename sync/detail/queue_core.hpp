@@ -86,9 +86,6 @@ struct queue_core {
     [[nodiscard]] queue_node* first_popper() const noexcept {
         return static_cast<queue_node*>(poppers.front());
     }
-    [[nodiscard]] queue_node* first_pusher() const noexcept {
-        return static_cast<queue_node*>(pushers.front());
-    }
 
     mutable wait_lock guard;
     bool closed = false;

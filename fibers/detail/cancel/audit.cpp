@@ -161,7 +161,7 @@ scope_id this_scope() noexcept {
     return detail::this_parker().scope;
 }
 
-void name_wait_for_ancestor(const wait_label& what, party_number by, std::optional<scope_id> within,
+void warn_if_ancestor_waits(const wait_label& what, party_number by, std::optional<scope_id> within,
                             const char* remedy) noexcept {
     using namespace detail;
     scheduler* const s = this_scheduler;

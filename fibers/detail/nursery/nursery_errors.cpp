@@ -111,6 +111,8 @@ void nursery_core::keep(const std::exception_ptr& error) noexcept {
 }
 
 void nursery_core::cancel_siblings(const std::exception_ptr& error) noexcept {
+    if (core_of(scope).own.level == cancel_level::cancelled)
+        return; // by the first of many that fail: the others need no text and no clock
     try {
         core_of(scope).request(cancel_request::now(std::make_shared<const cancel_reason>(
             cancel_reason{cancel_cause::sibling_failed, describe_exception(error), 0})));

@@ -3,10 +3,10 @@
 //
 // The states of the dispatcher, and the function that makes each transition:
 //
-//   held ---- 1 pick_next_record(), loop_until_switch(), rest() --> running   the only such
-//   switches running - 2 pick_next_record(): null, first in a pass --------> asks suspend_until()
-//   comes asks ---- 3 suspend_until() polls or waits -------------------> running   it takes
-//   Boost's wakes in running - 4 pick_next_record(): the next fiber; awakened() ---> held
+//   held ---- 1 pick_next_record(), loop_until_switch(), rest() --> running  the only such switches
+//   running - 2 pick_next_record(): null, first in a pass --------> asks     suspend_until() comes
+//   asks ---- 3 suspend_until() polls or waits -------------------> running  with Boost's wakes
+//   running - 4 pick_next_record(): the next fiber; awakened() ---> held
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>

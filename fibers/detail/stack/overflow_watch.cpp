@@ -53,7 +53,10 @@ private:
 
 void report(const stack_overflow& o) noexcept {
     message text;
-    text << "creel: stack overflow in fiber \"" << o.name << "\" (#" << o.id;
+    text << "creel: stack overflow in fiber \"" << o.name;
+    if (o.number_of_name != 0)
+        text << " #" << std::uint64_t{o.number_of_name};
+    text << "\" (#" << o.id;
     if (o.spawned_in != nullptr)
         text << ", spawned at " << std::string_view{o.spawned_in} << ":"
              << std::uint64_t{o.spawned_on_line};
@@ -206,7 +209,11 @@ bool scheduler::explain_fault(const std::byte* address, const std::byte* stack_p
          (&f != current_ && stacks_->guarded_by(stack_pointer - red_zone).top != stack.top)))
         return false;
     if (const task_record* t = f.current) {
-        found.name = t->name();
+        found.name = t->given_name;
+        if (found.name.empty() && t->kind_of_closure->label.number != 0) {
+            found.name = t->kind_of_closure->label.call;
+            found.number_of_name = t->kind_of_closure->label.number;
+        }
         found.id = t->id;
         found.spawned_in = t->spawned_at.file_name();
         found.spawned_on_line = t->spawned_at.line();

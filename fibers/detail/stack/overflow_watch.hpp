@@ -49,6 +49,7 @@ private:
 // Which fiber overflowed its stack, and by how much.
 struct stack_overflow {
     std::string_view name{};
+    std::size_t number_of_name = 0; // "race #2"; 0: the name has no number
     std::uint64_t id = 0;
     const char* spawned_in = nullptr; // a file; null: no task
     std::uint32_t spawned_on_line = 0;

@@ -116,7 +116,7 @@ struct alignas(std::max_align_t) task_record : runnable {
 
     // The given name, or the label, which is made when it is first asked for: so the spawn of a
     // labelled task is as cheap as others. A label of 15 characters allocates nothing.
-    // Threads: own, also in a handler of SIGSEGV.
+    // Threads: own. Not in a handler of SIGSEGV: it may write.
     [[nodiscard]] std::string_view name() const noexcept {
         if (const task_label& l = kind_of_closure->label; l.number != 0 && given_name.empty())
             given_name.append(l.call).append(" #").append(std::to_string(l.number));

@@ -13,7 +13,7 @@ link* merged(link* a, link* b) noexcept {
     link* last = &head;
     while (a != nullptr && b != nullptr) {
         const bool b_is_newer =
-            static_cast<cancel_request*>(b)->number > static_cast<cancel_request*>(a)->number;
+            static_cast<cancel_entry*>(b)->number > static_cast<cancel_entry*>(a)->number;
         link*& newer = b_is_newer ? b : a;
         last->next = newer;
         last = newer;
@@ -40,7 +40,7 @@ void cancel_queue::sort() noexcept {
     for (link* const chain : bins) // the higher ones were pushed earlier
         all = merged(all, chain);
     while (all != nullptr) {
-        auto& r = static_cast<cancel_request&>(*all);
+        auto& r = static_cast<cancel_entry&>(*all);
         all = all->next;
         r.next = nullptr;
         waiting_.push(r);

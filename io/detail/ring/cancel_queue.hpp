@@ -17,7 +17,7 @@ public:
     [[nodiscard]] bool empty() const noexcept { return waiting_.empty(); }
 
     // While it waits here, the request may be unlinked.
-    void push(cancel_request& r) noexcept {
+    void push(cancel_entry& r) noexcept {
         waiting_.push(r);
         sorted_ = false;
     }
@@ -29,7 +29,7 @@ public:
         return waiting_.front().number;
     }
     // The request with the highest number; of equal numbers, the one that was pushed last.
-    [[nodiscard]] cancel_request& pop() noexcept {
+    [[nodiscard]] cancel_entry& pop() noexcept {
         if (!sorted_)
             sort();
         return waiting_.pop();
@@ -38,7 +38,7 @@ public:
 private:
     void sort() noexcept;
 
-    circle<cancel_request> waiting_{};
+    circle<cancel_entry> waiting_{};
     bool sorted_ = true; // newest first
 };
 

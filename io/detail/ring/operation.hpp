@@ -39,7 +39,7 @@ struct operation : waiter {
     int result = under_way; // of its first completion; so is `flags`
     unsigned flags = 0;
     bool brings_descriptor = false; // the result is a descriptor: a fiber must take or close it
-    cancel_request cancel{};
+    cancel_entry cancel{};
 };
 
 // The withdraw of every operation: asks the kernel to cancel it, and says `pending`, because its

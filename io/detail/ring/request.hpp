@@ -15,7 +15,7 @@ struct sqe_request : link {
 };
 
 // Asks the kernel to cancel an operation or a standing receive.
-struct cancel_request : sqe_request {
+struct cancel_entry : sqe_request {
     std::uint64_t target = 0; // the user_data of the entry that is to be cancelled
     std::uint64_t number = 0; // of that entry: entries filled in earlier have lower numbers
 };

@@ -77,7 +77,7 @@ public:
     // Queues a request. It gets its entry with the next poll or wait, in order; cancels come after
     // all other requests.
     void request(sqe_request& r) noexcept { requests_.push(r); }
-    void request(cancel_request& r) noexcept { cancels_.push(r); }
+    void request(cancel_entry& r) noexcept { cancels_.push(r); }
     // Takes back a request that has no entry yet.
     static void retract(sqe_request& r) noexcept {
         if (r.linked())
@@ -108,7 +108,7 @@ public:
     void receive_stands(bool begins) noexcept {
         counters_.receives_standing += begins ? 1U : ~0ULL;
     }
-    // The number of a standing receive whose entry is filled in now, for its cancel_request.
+    // The number of a standing receive whose entry is filled in now, for its cancel_entry.
     [[nodiscard]] std::uint64_t number_of_receive() noexcept {
         ++receives_numbered_;
         return ++numbered_;

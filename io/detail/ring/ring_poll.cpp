@@ -12,7 +12,7 @@
 namespace creel::io::detail {
 
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
-    io_uring_prep_cancel64(&entry, static_cast<cancel_request&>(r).target, 0);
+    io_uring_prep_cancel64(&entry, static_cast<cancel_entry&>(r).target, 0);
     entry.user_data = ring::ignored;
 }
 
@@ -52,7 +52,7 @@ unsigned ring::serve_cancels() noexcept {
     unsigned taken = 0;
     if (requests_.empty() && !cancels_.empty() && kernel_finds_cancelled())
         for (; !cancels_.empty() && unsubmitted() < entries_; ++taken) {
-            cancel_request& r = cancels_.pop();
+            cancel_entry& r = cancels_.pop();
             r.prepare(r, next_entry());
         }
     return taken;

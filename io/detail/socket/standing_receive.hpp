@@ -163,7 +163,7 @@ private:
     held_bytes held_{};
     inbox_node* letting_go_ = nullptr; // to be told at the last completion
     target target_{};
-    cancel_request cancel_{};
+    cancel_entry cancel_{};
     membership member_{};
 };
 

@@ -75,7 +75,7 @@ public:
     [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
     // The duration given to fail_after; empty for fail_at.
     [[nodiscard]] std::optional<duration> limit() const noexcept { return limit_; }
-    // The last deadline of the scope, also if set_deadline() has moved it.
+    // The last deadline of the scope, even if set_deadline() has moved it.
     [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
     // Its cause is cancel_cause::deadline.
     [[nodiscard]] const cancel_reason& reason() const noexcept { return *reason_; }

@@ -4,9 +4,9 @@
 //     constinit std::mutex registry_mutex;
 //     const creel::fork_guard registry_in_forks{registry_mutex};
 //
-// fork() takes all such mutexes, the one that was registered last first, and waits for each until
-// it is free. In the child they are released before the functions of `in_child` are called, in the
-// order in which they were registered.
+// fork() takes all such mutexes, in the reverse order of their registration, and waits for each
+// until it is free. In the child they are released before the functions of `in_child` are called,
+// in the order in which they were registered.
 // No thread may hold two of them, unless it takes them in that order: first the mutex that was
 // registered later. No thread may fork while it holds one.
 #pragma once

@@ -32,7 +32,7 @@ public:
     virtual void wait_until(time_point deadline) noexcept = 0;
 
     // Makes the current wait_until() return or, if there is none, the next. The wake is latched, so
-    // a wake before the wait is not lost. Threads: any, also while the owner runs.
+    // a wake before the wait is not lost. Threads: any, even while the owner runs.
     virtual void wake() noexcept = 0;
 
 protected:

@@ -35,7 +35,7 @@ struct scheduler_options {
     bool debug = false;
 };
 
-// The work of one scheduler since its run began, and what it holds now.
+// The work of one scheduler since its run began, and the things that it holds now.
 struct scheduler_statistics {
     std::uint64_t tasks_spawned = 0;
     std::uint64_t tasks_finished = 0;
@@ -47,8 +47,8 @@ struct scheduler_statistics {
     std::uint64_t polls = 0;           // rounds that asked the poller without blocking
     std::uint64_t waits = 0;           // rounds that blocked
     std::uint64_t spins = 0;           // rounds that looked for work before they would have blocked
-    std::uint64_t spins_paid = 0;      // those that found some
-    std::uint64_t spins_wasted = 0;    // those that found none; a timer's end counts as neither
+    std::uint64_t spins_paid = 0;      // spins that found some
+    std::uint64_t spins_wasted = 0;    // spins that found none; a timer's end counts as neither
     std::uint64_t timers_armed = 0;    // now
     std::uint64_t errors_reported = 0; // children's errors that went to a report() policy
     // Waits that threw `cancelled` once more in a fiber that had caught it and had not rethrown it.

@@ -161,7 +161,7 @@ public:
             to_wake.add(*taken);
     }
 
-    // Moves up to `most` waiters, first come first, behind those of `to`, a list with the same
+    // Moves up to `most` waiters, in their order, behind the waiters of `to`, a list with the same
     // lock; none of them is woken, and a cancel then finds them there.
     std::size_t requeue(wait_list& to, std::size_t most) noexcept;
 

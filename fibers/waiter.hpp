@@ -139,7 +139,7 @@ using party_number = std::uint64_t;
 // Threads: any. Cost: a push to a queue; another thread is woken by the kernel only if it sleeps.
 void wake(waiter&) noexcept;
 
-// The cancellation point: every cancellable call that may park begins with it, also when it need
+// The cancellation point: every cancellable call that may park begins with it, even when it need
 // not wait. Throws `cancelled` if the caller's scope is cancelled, and spends one unit of the
 // fiber's budget; at zero it yields, so that a queue that is never empty starves no other fiber.
 // Parks: when the budget is spent. Cancel: yes, before anything has happened. Threads: any.

@@ -46,7 +46,7 @@ public:
     // Cost: four system calls.
     [[nodiscard]] static tcp_stream adopt(int fd, const stream_options& options = {});
 
-    // Closes without waiting, also while an exception unwinds: the peer reads an end of file. (For
+    // Closes without waiting, even while an exception unwinds: the peer reads an end of file. (For
     // a reset call set_linger(0s) before.) Calls of other fibers on the stream end with
     // bad_file_descriptor. The descriptor is closed after the last of them; at once if there is
     // none. Copies of the descriptor (dup(2), a child process) stay open. But if a TCP stream has

@@ -30,7 +30,7 @@ public:
     condition_variable(const condition_variable&) = delete;
     condition_variable& operator=(const condition_variable&) = delete;
 
-    // Releases the lock, waits for a notification, and takes the lock again, also after a cancel. A
+    // Releases the lock, waits for a notification, and takes the lock again, even after a cancel. A
     // notification that comes in the same instant as a cancel is not lost: either wait() returns,
     // or the notification goes to the next waiter. wait() never returns without a notification, but
     // the condition may have changed between the notification and the moment the lock is held.

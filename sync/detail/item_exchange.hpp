@@ -143,7 +143,7 @@ private:
         hold.lock();
     }
 
-    // False also if the store must grow first.
+    // Also false if the store must grow first.
     bool push_at_once(T& item, wake_batch& to_wake) {
         if (closed)
             return false;

@@ -8,8 +8,8 @@
 
 namespace creel::detail {
 
-// The loaded object that defines another Boost.Fiber than the one creel calls; empty if there is
-// none. A copy with hidden symbols cannot be seen. Cost: 2 us with a handful of objects loaded.
+// The loaded object that defines a Boost.Fiber other than the one that creel calls; empty if there
+// is none. A copy with hidden symbols cannot be seen. Cost: 2 us with a handful of objects loaded.
 [[nodiscard]] std::string other_boost_fiber();
 
 // Names that object on stderr, with the remedy, once in a process. Looks only if an object has been

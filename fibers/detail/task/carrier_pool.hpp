@@ -88,7 +88,7 @@ private:
     std::size_t shallow_ = 0;  // the last in line of the idle ones: their stacks are shallow
     std::size_t alive_ = 0;    // without the reserve fiber
     std::size_t ending_ = 0;   // of these
-    std::size_t unneeded_ = 0; // of the ending ones, those that a trim has told to end
+    std::size_t unneeded_ = 0; // of the ending carriers, those that a trim has told to end
 };
 
 } // namespace creel::detail

@@ -37,8 +37,8 @@ struct descriptor_kind {
     // Ends the record's own operations, at once or soon. Must not switch.
     void (*end_own)(descriptor&) noexcept;
     // The record moves to another ring: makes its ring let go of it; then delivers the node,
-    // perhaps at once, and does not touch the record any more. No call is inside. Threads: that of
-    // its ring, or any after that ring's end.
+    // perhaps at once, and does not touch the record any more. No call is inside. Threads: its
+    // ring's, or any after that ring's end.
     void (*let_go)(descriptor&, inbox_node&) noexcept;
     // Frees the record. The descriptor itself is closed after this.
     void (*destroy)(descriptor&) noexcept;

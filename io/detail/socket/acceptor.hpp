@@ -27,7 +27,7 @@ public:
 
     // A connected descriptor.
     // Parks: until there is a connection; first come, first served. Cancel: yes, and then no
-    // connection was taken. Threads: those of the ring. Throws: cancelled, std::system_error.
+    // connection was taken. Threads: the ring's. Throws: cancelled, std::system_error.
     [[nodiscard]] owned_fd accept();
 
 private:

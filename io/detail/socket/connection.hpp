@@ -63,7 +63,7 @@ private:
     template <direction Way>
     [[gnu::always_inline]] inline void all(std::uintptr_t data, std::size_t size_bytes,
                                            unsigned flags);
-    // Throws the error in words; returns if the operation is to be made again.
+    // Throws the error in words; returns if the operation must be made again.
     template <direction Way>
     void explain(int result, bool was_cancelled);
     // For a recv that found the end. Throws: std::system_error if the connection broke.

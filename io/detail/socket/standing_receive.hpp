@@ -114,7 +114,7 @@ private:
     struct membership : ring_member {
         standing_receive* self = nullptr;
     };
-    // A fiber whose recv waits for what comes. The function that clears receiver_ has given it its
+    // A fiber whose recv waits for bytes. The function that clears receiver_ has given it its
     // result, or has told it to look again, and wakes it.
     struct receiver : waiter {
         receiver(standing_receive& r, std::span<std::byte> b) noexcept

@@ -14,7 +14,7 @@ class wake_batch;
 // One static table per kind of wait on a list.
 struct wait_kind : waiter_kind {
     // Called when a waiter has withdrawn and is off its list, with the lock still held. The waiters
-    // behind it may be able to go now (behind the large request to a semaphore): the function may
+    // behind it may be able to go now (behind a large request to a semaphore): the function may
     // take waiters into `to_wake`. Null: nothing to do.
     using left_function = void (*)(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
 
@@ -68,8 +68,8 @@ using scope_id = const void*;
 
 // For debug mode, before a wait that only `by` can end. Writes a line and the remedy to stderr if
 // `by` is a fiber above the caller that cannot go on before the caller has ended. There are two
-// such cases: the fiber waits for its children now; or it began what the caller waits for in the
-// scope `within`, and has opened the nursery between the two since then. The line is also written
+// such cases: the fiber waits for its children now; or in the scope `within` it began what the
+// caller waits for, and it has since opened the nursery between the two. The line is also written
 // if the caller is a blocking call of `by`.
 // Threads: any. Cost: two loads outside debug mode.
 void warn_if_ancestor_waits(const wait_label& what, party_number by, std::optional<scope_id> within,

@@ -114,9 +114,8 @@ public:
     // start keeps the nursery open and counts among max_children. f runs in a scope of its own, so
     // its current_token() is good before and after the move, and cancels f alone.
     // Parks: until set() or the end of f. Cancel: yes; f is cancelled and awaited. Threads: as
-    // spawn.
-    // Throws: what f throws before set(); std::logic_error if f ends without set(); task_cancelled
-    // in a cancelled nursery, where f does not run; cancelled if the caller is.
+    // spawn. Throws: what f throws before set(); std::logic_error if f ends without set();
+    // task_cancelled in a cancelled nursery, where f does not run; cancelled if the caller is.
     template <typename T = void, typename F>
     T start(F&& f, std::source_location where = std::source_location::current()) {
         return start<T>(spawn_options{}, std::forward<F>(f), where);
@@ -143,8 +142,7 @@ public:
     // Ends the nursery early: children and body see `cancelled`, and with_nursery absorbs it. With
     // a grace they see it only when the grace has passed (see cancel_scope::cancel); until then
     // spawn works as before. Idempotent. Does not switch.
-    // Threads: the nursery's.
-    // Throws: std::bad_alloc.
+    // Threads: the nursery's. Throws: std::bad_alloc.
     void cancel(std::string text = {}, saturating_duration grace = {}) {
         core_.scope.cancel(std::move(text), grace);
     }
@@ -251,8 +249,8 @@ struct nursery_access {
 // Parks: until all children have ended; that wait is not cancellable, the children are. Cancel: a
 // cancel of the nursery itself is absorbed here; if it cut a body with a value short, with_nursery
 // throws task_cancelled. A cancel from outside is thrown if it ended the body or a child, or kept a
-// child from running; if no wait has thrown it, with_nursery returns.
-// Threads: those with a scheduler. Throws: what body and children throw.
+// child from running; if no wait has thrown it, with_nursery returns. Threads: those with a
+// scheduler. Throws: what body and children throw.
 template <typename Body>
 auto with_nursery(nursery_options options, Body&& body,
                   std::source_location where = std::source_location::current())

@@ -42,8 +42,8 @@ public:
     // Takes ownership of a connected stream socket, blocking or not, even if its peer has broken
     // off. If it throws, the socket is closed, unless it is 0, 1 or 2, which are never closed.
     // Threads: any.
-    // Throws: std::system_error that says what kind of descriptor it is; std::bad_alloc.
-    // Cost: four system calls.
+    // Throws: std::system_error that says what kind of descriptor it is; std::bad_alloc. Cost: four
+    // system calls.
     [[nodiscard]] static tcp_stream adopt(int fd, const stream_options& options = {});
 
     // Closes without waiting, even while an exception unwinds: the peer reads an end of file. (For
@@ -72,8 +72,7 @@ public:
     // Hands bytes to the kernel, as many as it takes, at least one; returns their number. An empty
     // buffer sends nothing.
     // Parks: until the kernel has room. Cancel: yes, and then nothing was sent. Threads: those
-    // inside io::run, one at a time; no other fiber may send.
-    // Throws: cancelled, std::system_error.
+    // inside io::run, one at a time; no other fiber may send. Throws: cancelled, std::system_error.
     [[nodiscard]] std::size_t send(std::span<const std::byte> bytes);
 
     // Hands all bytes to the kernel.
@@ -131,8 +130,7 @@ public:
     // throws bad_file_descriptor and names the former peer. As with close(2), the peer gets a reset
     // if there are bytes that were not received. With SO_LINGER a helper thread waits, and not this
     // call.
-    // Parks: while a call is under way. Cancel: no. Threads: as recv.
-    // Throws: std::system_error.
+    // Parks: while a call is under way. Cancel: no. Threads: as recv. Throws: std::system_error.
     void close();
 
     // The stream keeps the descriptor. The caller may read from it: the ring stops receiving short

@@ -66,8 +66,8 @@ public:
 
     // False once it is closed.
     // Parks: never. Threads: any. Throws: std::bad_alloc (for a T that is not small and plain, and
-    // while fewer values were sent than are kept); the value is not sent then.
-    // Cost: the primitive's lock, and a wake for each waiter.
+    // while fewer values were sent than are kept); the value is not sent then. Cost: the
+    // primitive's lock, and a wake for each waiter.
     bool send(T value) {
         detail::kept_value<T> added{std::move(value)};
         typename detail::kept_values<T>::room more;

@@ -46,7 +46,8 @@ struct debugged_call {
 [[nodiscard]] debugged_call this_debugged_call() noexcept;
 
 // The token of the caller, if `scope` is the scope around an f that runs on this thread; else null.
-// Every question that f asks of its own scope, and every action on it, goes to the caller's scope.
+// Then every question that f asks about its own scope, and every action on it, goes to the caller's
+// scope.
 [[nodiscard]] const cancel_token* token_of_caller(const scope_core& scope) noexcept;
 
 // In a forked child. Another thread of the parent may have held the locks of the caller's tokens:

@@ -26,7 +26,7 @@
 //     `cancelled`, without a cancel          a_cancelled and cancelled_astray; cancels as an error
 //                                            does, or goes to the handler
 //     never ran                              a_child_never_ran
-// "cancels" is cancel_siblings(). Under report, too, the body's error is treated as with policy
+// "cancels" is cancel_siblings(). With policy report, the body's error is treated as with policy
 // cancel.
 #pragma once
 

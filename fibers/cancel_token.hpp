@@ -1,7 +1,7 @@
 // A cancel token: cancels from any thread, and outlives what it cancels.
 //
 //     creel::cancel_token stop = scope.token();       // copies are the same token
-//     std::thread{[stop] { stop.cancel("closed"); }}; // wakes whatever waits inside the scope
+//     std::jthread other{[stop] { stop.cancel("closed"); }}; // wakes all that waits inside
 //     bool done = stop.run([&] { serve(connection); }); // other work, cancelled together with it
 //
 // The token of a scope or nursery is cancelled together with it: by hand, by the deadline, or from

@@ -5,8 +5,8 @@
 //     const creel::fork_guard registry_in_forks{registry_mutex};
 //
 // fork() takes all such mutexes, in the reverse order of their registration, and waits for each
-// until it is free. In the child they are released before the functions of `in_child` are called,
-// in the order in which they were registered.
+// until it is free. In the child all are released first; then the functions `in_child` are called,
+// in the order of registration.
 // No thread may hold two of them, unless it takes them in that order: first the mutex that was
 // registered later. No thread may fork while it holds one.
 #pragma once

@@ -1,9 +1,10 @@
 // A handle with which any thread spawns into a nursery.
 //
-//     std::thread{[entry = n.remote()] {
+//     std::jthread other{[entry = n.remote()] {
 //         if (!entry.spawn([] { work(); }))
 //             log("too late");
-//     }}
+//     }};
+//
 // The handle does not keep the nursery open, and may outlive it, its run and its thread.
 #pragma once
 

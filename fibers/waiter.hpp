@@ -22,8 +22,11 @@
 //   published -- 1 park() --------------------> parked     on the waiter's thread
 //   published -- 2 wake() --------------------> woken      park() then returns at once
 //   parked ----- 3 wake() --------------------> woken      success
-//   parked ----- 4 cancel, withdrawn ---------> withdrawn  no wake will come
-//   parked ----- 5 cancel, pending -----------> parked     until 3; withdraw_requested() is true
+//   parked ----- 4 interrupted: withdrawn ----> withdrawn  no wake will come
+//   parked ----- 5 interrupted: pending ------> parked     until 3; withdraw_requested() is true
+//   published -- 6 park_until() --------------> withdrawn  no memory for its timer
+//
+//   4 and 5 come from a cancel or from the waiter's own timer.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>

@@ -22,6 +22,7 @@
 //   free, called    -- 6 the contender tries ----> locked
 //   locked, called  -- 7 the contender tries ----> locked           and it is in line again
 //   locked, called  -- 8 unlock() ---------------> free, called
+//   locked, called  -- 9 pass_on(): due ---------> locked, called   to the first in line
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>

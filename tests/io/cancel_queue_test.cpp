@@ -23,9 +23,9 @@ using namespace creel::test;
 TEST_CASE("cancels leave their queue newest operation first, and of those alike the last pushed") {
     const std::uint32_t seed = printed_seed("cancels leave their queue newest first");
     std::minstd_rand random{seed};
-    std::deque<io::detail::cancel_request> requests(1'000);
+    std::deque<io::detail::cancel_entry> requests(1'000);
     io::detail::cancel_queue queue;
-    std::vector<const io::detail::cancel_request*> expected;
+    std::vector<const io::detail::cancel_entry*> expected;
     for (auto& r : requests) {
         r.number = random() % 300;
         queue.push(r);
@@ -38,7 +38,7 @@ TEST_CASE("cancels leave their queue newest operation first, and of those alike 
     std::reverse(expected.begin(), expected.end());
     std::stable_sort(expected.begin(), expected.end(),
                      [](const auto* a, const auto* b) { return a->number > b->number; });
-    std::vector<const io::detail::cancel_request*> popped;
+    std::vector<const io::detail::cancel_entry*> popped;
     while (!queue.empty())
         popped.push_back(&queue.pop());
     CHECK(popped == expected);

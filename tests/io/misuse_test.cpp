@@ -55,6 +55,23 @@ TEST_CASE("two fibers that send on one stream are a bug that is caught") {
     });
 }
 
+TEST_CASE(
+    "two fibers that receive are named as such when native_handle() has stopped the receive") {
+    ends_with("two fibers receive on one stream at once", [] {
+        auto [a, b] = stream_pair();
+        for (int i = 0; i < 10; ++i) { // after eight the receive stands
+            b.send_all(bytes_of("x"));
+            CHECK(recv_text(a) == "x");
+        }
+        creel::with_nursery([&, &a = a](creel::nursery& n) {
+            n.spawn([&] { static_cast<void>(recv_text(a)); });
+            settle_and_poll();
+            static_cast<void>(a.native_handle()); // tells the first fiber to look again
+            static_cast<void>(recv_text(a));
+        });
+    });
+}
+
 TEST_CASE("two threads in one stream are a bug that is caught, also where the receive stands") {
     const int messages = GENERATE(1, 10); // after eight the receive stands
     ends_with("two threads use one stream", [&] {

@@ -3,10 +3,10 @@
 //
 // The life of a scope:
 //
-//              1                       2
-//     made ─────────► entered ──────────────────► left
-//       ▲ │ 4          (owner is set)
-//       └─┘
+//              1                       2           3
+//     made ─────────► entered ──────────────────► left ──► destroyed
+//     ▲ │ │ 4          (owner is set)                          ▲
+//     └─┘ └─────────────────────────── 3 ──────────────────────┘
 //     1  enter(): the calling fiber or plain thread becomes the owner; the scope becomes its
 //        innermost one, and the timer of the deadline is armed
 //     2  leave(), leave_absorbing(): in the reverse order of entering
@@ -22,8 +22,8 @@
 //                                                 timer of the grace also cancel(reason, grace)
 //     expire()        none, asked      cancelled  the timer; set_deadline() to the past; enter()
 //                                                 if the deadline has passed; a plain thread
-//                                                 that looks at its clock;
-//                                                 note_passed_deadline()
+//                                                 that looks at its clock; take(), if the
+//                                                 grace has passed; note_passed_deadline()
 // Both return true if this changes anything: then the caller spreads the change.
 //
 // Sight. `sight` is the outermost of the scopes in sight whose cancel has come furthest, this scope

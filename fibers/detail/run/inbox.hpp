@@ -75,8 +75,8 @@ public:
     // Relaxed: a poster that still sees the flag makes a needless kick, which is harmless.
     void end_sleep() noexcept { sleeping_.store(false, std::memory_order_relaxed); }
 
-    // In a forked child, on its only thread: the inbox is empty then, and if the inbox had a
-    // poller, the first post kicks `instead`.
+    // In a forked child, on its only thread. If the inbox had a poller, it is empty then, and its
+    // first post kicks `instead` (null: nothing).
     void leave_to_parent(poller* instead) noexcept;
 
 private:

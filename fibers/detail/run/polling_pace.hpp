@@ -13,7 +13,9 @@
 //   short   -- 1 a look: the marker is gone ----------> (poll, next round)
 //   short   -- 2 a look: the marker is queued --------> long     32 looks at most, or 10 ms
 //   long    -- 3 pop() meets the marker --------------> (poll at the next switch, next round)
-//   long    -- 4 a look: too many looks, or too long -> (poll, next round)
+//   long    -- 4 a look: too many looks, or too long -> (poll, next round)     from short, too,
+//                                                       if the first look finds 10 ms passed
+//   both    -- 5 poll_at_next_switch() ---------------> (poll at the next switch, next round)
 //
 //   short: looks_ == 0. long: looks_ > 0. begin_round() starts the next round, after each poll.
 //

@@ -2,10 +2,12 @@
 //
 // The states of a carrier, and the function that makes each transition:
 //
+//   (none)   -- 0 was_created() -----> running
 //   running  -- 1 put() -------------> idle      it has no next task
 //   idle     -- 2 take() ------------> running   it was given a task (scheduler::bind)
 //   idle     -- 3 end_idle() --------> ending    it is ready, without a task
-//   running  -- 4 will_end() --------> ending    there are enough idle ones, or it makes room
+//   running  -- 4 will_end() --------> ending    there are enough idle ones, it makes room,
+//                                                or its stack has a size of its own
 //   ending   -- 5 ended() -----------> (gone)    Boost has ended its context
 //
 // Idle carriers are used last in, first out. So the carriers that a period did not need are the

@@ -2,13 +2,14 @@
 //
 // Its `parent` is the nursery that it was spawned into, from submit() to child_ended(). The states:
 //
-//            1            2
-//     made ─────► queued ─────► running ─────► done
-//                  │  ▲             ▲      3    ▲
-//                4 │  │ 5           │           │
-//                  ▼  │             │ 2'        │ 3
-//                in line ───► dropped ──────────┘
-//                         6
+//     made ------------- 1 --> queued
+//     queued ----------- 2 --> running
+//     running ---------- 3 --> done
+//     queued ----------- 4 --> in line           5 goes back
+//     in line, queued -- 6 --> dropped
+//     dropped ---------- 3 --> done
+//     queued ----------- 7 --> awaiting memory   8 goes back
+//
 //     made      spawn() constructs the closure in it
 //     queued    in the scheduler's ready queue; it has no fiber (`runner` is null)
 //     in line   its turn has come, but there are max_fibers: in the scheduler's line until a fiber
@@ -20,11 +21,13 @@
 //     1  nursery_core::submit(), submit_warm(), adopt()
 //     2  scheduler::give(), from bind(), rest() and take_next_task()
 //     3  scheduler::end_task(), end_with(): the closure has ended, or a cancel has come before it
-//        began; a dropped task: end_dropped(), by the reserve fiber
+//        began; a dropped task: end_dropped(), by the reserve fiber or between two switches
 //     4  scheduler::wait_in_line()
 //     5  scheduler::call_from_line(): queued again, in front
 //     6  scheduler::drop(), from drop_from_line(): cancelled while in line; or directly from
-//        `queued`, when there is no memory for its stack
+//        `queued`: no memory for its stack, or no fiber is free and its nursery is cancelled
+//     7  scheduler::bind_new(): it waits for the stacks of carriers that are ending
+//     8  scheduler::carrier_ended()
 #pragma once
 
 #include <cstddef>

@@ -6,7 +6,8 @@
 //
 //   1  by close() or drop(): refuses new calls, and ends each member of the list. It cancels the
 //      member's operation. (A shutdown would reach each copy of the descriptor.)
-//   2  when the last member has left the list: by the last member, or at once if there is none
+//   2  when the last member has left the list, or at once if there is none: last_left() finishes,
+//      or wakes the fiber in close(), which finishes
 //   3  only while the list is empty
 //
 // The members of the list are the calls that are inside, and the record's own operations. The
@@ -70,7 +71,8 @@ public:
     // May destroy the record.
     inline void leave() noexcept;
 
-    // The wait that its fiber is parked on. Null: the fiber runs, or there is no fiber.
+    // The wait that a close ends. Null: there is no fiber, or it runs, or it waits for its turn or
+    // for room in the ring, and looks at closing() itself after that.
     waiter* waits = nullptr;
 
 private:

@@ -7,9 +7,9 @@
 //     ─────────────────  drained  ─────────────────
 //
 //     1  A signal came: signal_came() cancels the root with the grace. attend_run() calls it, after
-//        a wake of the ring, after a poll, and from covers(). stage_ is then `cut_short`, or it is
-//        `cancelled_before` if the program had cancelled the root itself before the signal came:
-//        the signal does not cut such a run short.
+//        a wake of the ring, after a poll or around a wait while `watching`, and from covers().
+//        stage_ is then `cut_short`, or it is `cancelled_before` if the program had cancelled the
+//        root itself before the signal came: the signal does not cut such a run short.
 //     2  The grace passes: waits throw. Until then only cancel_called() and the tokens tell of the
 //        signal. The cancel_scope does that, as for every cancel with a grace.
 //     3  f and all fibers have ended: drained(). end_by_signal() then acts on the outcome.

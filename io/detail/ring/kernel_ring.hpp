@@ -8,7 +8,7 @@
 //                  └──────────► closed ◄─────────┘
 //
 //   3  the kernel refused a call, so the ring is not trusted (ring::give_up_kernel()); or keep()
-//      finds that idle threads keep enough rings
+//      finds that idle threads keep enough rings, or that its thread is ending
 //
 // The set-up of a ring takes longer than everything else in a run. The kernel gives the locked
 // memory of a closed ring back only some milliseconds later: a user who may lock 8 MiB had no ring

@@ -10,7 +10,8 @@
 //   5 ring::cancel()   queues a cancel, once, before 3. It changes no state: the kernel still owns
 //                      the buffer, and the last completion comes all the same.
 //
-// So each buffer that it names may lie on the same stack.
+// Until 4 the kernel may use the buffers that it names, and until 4 the fiber stays parked. So the
+// buffers may lie on the same stack.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>

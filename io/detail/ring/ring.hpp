@@ -109,7 +109,7 @@ public:
         counters_.receives_standing += begins ? 1U : ~0ULL;
     }
     // The number of a standing receive whose entry is filled in now, for its cancel_entry.
-    [[nodiscard]] std::uint64_t number_of_receive() noexcept {
+    [[nodiscard]] std::uint64_t number_receive() noexcept {
         ++receives_numbered_;
         return ++numbered_;
     }

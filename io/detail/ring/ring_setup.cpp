@@ -27,7 +27,7 @@ constexpr unsigned largest_ring = 32768; // IORING_MAX_ENTRIES; completions: twi
 constexpr std::chrono::milliseconds first_memory_pause{1};
 constexpr std::chrono::milliseconds longest_memory_pause{64};
 
-std::atomic<unsigned> withheld{0}; // newer_features, ored
+std::atomic<unsigned> withheld{0}; // of newer_feature, combined by |
 
 // A ring may get the addresses of the queues of a closed ring. The kernel orders the two, but by
 // system calls of liburing's own that TSan does not see. This counter tells TSan: a release when a

@@ -16,7 +16,7 @@ wake_signal::wake_signal(kernel_ring& kernel) noexcept
 // A message is the cheapest. Measured in docs/rationale.md.
 //
 // The descriptors are those of no other ring: no thread calls this while the ring is destroyed (see
-// scheduler::kick_if_sleeping() and ring_inbox::post()).
+// inbox::kick() and ring_inbox::post()).
 void wake_signal::send() noexcept {
     const int saved = errno;
     if (takes_messages_) {

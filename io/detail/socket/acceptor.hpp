@@ -10,7 +10,7 @@
 //     owes nothing ── 1 its operation fails ──► owes a look ── 2 ──► owes nothing
 //                                                   └─────────── 3 ──► has handed on
 //
-//   1 accept()   by a cancel, by an error, or by 3 of another call
+//   1 accept()   by a cancel, an error, 3 of another call, or a close (then 3 does nothing)
 //   2 accept()   its next operation brings a connection
 //   3 hand_on()  the call ends without a connection. If there is one in the backlog, another call's
 //                operation is cancelled. That is 1 of the other call, which then operates anew.

@@ -115,7 +115,7 @@ std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t d
         if (closing()) [[unlikely]]
             throw_not_open(names[Way]);
         outcome done{0, false};
-        if (Way == receiving && standing_.concerned()) {
+        if (Way == receiving && standing_.takes_next_recv()) {
             const auto told =
                 standing_.receive(r, here, {reinterpret_cast<std::byte*>(data), size_bytes});
             if (!told) [[unlikely]]

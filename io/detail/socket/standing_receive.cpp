@@ -66,8 +66,8 @@ bool standing_receive::begin(ring& r) noexcept {
         request(r);
     else if (state_ == state::wanted)
         refuse();
-    else
-        return_to_single();
+    else if (takes_next_recv()) // else another recv of the program was quicker, and has ended it
+        forget();
     return is_with_ring();
 }
 
@@ -96,7 +96,7 @@ void standing_receive::stop_now() noexcept {
     short_ones_ = 0;
     tell_receiver({});
     if (state_ == state::wanted)
-        return_to_single();
+        forget();
     stop();
     while (is_with_ring())
         where_->wait_briefly();
@@ -147,7 +147,7 @@ void standing_receive::refuse() noexcept {
 void standing_receive::submitted() noexcept {
     CREEL_ASSERT(state_ == state::requested, "a receive gets an entry that is not requested");
     state_ = state::standing;
-    cancel_.number = where_->number_of_receive();
+    cancel_.number = where_->number_receive();
 }
 
 // 5
@@ -173,10 +173,10 @@ void standing_receive::last_completion(bool for_good) noexcept {
 }
 
 // 9
-void standing_receive::return_to_single() noexcept {
+void standing_receive::forget() noexcept {
     CREEL_ASSERT(state_ == state::wanted || state_ == state::ended ||
                      state_ == state::ended_for_good,
-                 "a receive is forgotten that is with its ring");
+                 "a receive is forgotten that is with its ring, or not there");
     state_ = state_ == state::ended_for_good ? state::refused : state::single;
 }
 

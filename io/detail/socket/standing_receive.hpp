@@ -17,12 +17,13 @@
 //   2 request()          the next recv puts the receive into the ring's queue
 //   3 refuse()           the next recv learns that the ring has no such receives
 //   4 submitted()        the ring has filled in the entry
-//   5 take_back()        stop(), before there is an entry
-//   6 cancel()           stop(): a long message, no buffer left, much that no recv takes, a move, a
-//                        close, another reader of the descriptor
+//   5 take_back()        stop(), for a cause of 6, before there is an entry
+//   6 cancel()           stop(): a message that fills a buffer, few buffers left, four buffers that
+//                        no recv takes, a move, a close, another reader of the descriptor, the end
+//                        of the ring
 //   7 last_completion()  of the receive: by 6, no buffer left, the peer's end, an error
 //   8 last_completion()  it said that the descriptor is nonblocking: such a receive cannot wait
-//   9 return_to_single() a recv finds nothing left here; from `wanted`: another reader
+//   9 forget()           a recv finds nothing left here; from `wanted`: another reader
 //
 // In `single` and `refused` a recv makes a receive of its own and does not come here. In all other
 // states it comes here first.
@@ -56,10 +57,10 @@ public:
     standing_receive& operator=(const standing_receive&) = delete;
 
     // True if the next recv must come here.
-    [[nodiscard]] bool concerned() const noexcept { return state_ > state::refused; }
+    [[nodiscard]] bool takes_next_recv() const noexcept { return state_ > state::refused; }
 
     // The number of bytes, 0 at the end, or a negative error number. Empty: the caller must make a
-    // single receive, and concerned() is false.
+    // single receive, and takes_next_recv() is false.
     // Parks: until something comes. Cancel: yes. Throws: cancelled.
     [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
     receive(ring& r, descriptor_use& here, std::span<std::byte> buffer);
@@ -96,7 +97,7 @@ private:
     // that floods must not fill the pool: further bytes go to the heap.
     static constexpr unsigned most_held = 4;
 
-    // In this order: concerned() and is_with_ring() compare.
+    // In this order: takes_next_recv() and is_with_ring() compare.
     enum class state : unsigned char {
         single,         // the stream's messages are not known to be short
         refused,        // single for good
@@ -114,8 +115,8 @@ private:
     struct membership : ring_member {
         standing_receive* self = nullptr;
     };
-    // A fiber whose recv waits for bytes. The function that clears receiver_ has given it its
-    // result, or has told it to look again, and wakes it.
+    // A fiber whose recv waits for bytes. tell_receiver() clears receiver_, gives the fiber its
+    // result or tells it to look again, and wakes it. withdraw() clears receiver_ for a cancel.
     struct receiver : waiter {
         receiver(standing_receive& r, std::span<std::byte> b) noexcept
             : waiter(kind), from(&r), buffer(b) {}
@@ -140,7 +141,7 @@ private:
     void take_back() noexcept;
     void cancel() noexcept;
     void last_completion(bool for_good) noexcept;
-    void return_to_single() noexcept;
+    void forget() noexcept;
     void leave_kernel(state next) noexcept;
 
     void completed(int result, unsigned flags) noexcept;

@@ -30,6 +30,7 @@
 // run of its own. f must not return in that child: the child is aborted if it does.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
 #include <creel/fibers/detail/blocking/blocking_pool.hpp>
 
 #include <functional>

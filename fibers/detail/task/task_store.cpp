@@ -98,9 +98,12 @@ void task_store::begin_period() noexcept {
         w.at_trim = w.count;
 }
 
+// Asked before each wait of the loop: the common answer for the records needs no branch.
 bool task_store::has_surplus() const noexcept {
-    return nodes_->has_surplus() || std::any_of(warm_.begin(), warm_.end(),
-                                                [](const warm_records& w) { return w.count != 0; });
+    std::size_t some = 0;
+    for (const warm_records& w : warm_)
+        some |= w.count;
+    return some != 0 || nodes_->has_surplus();
 }
 
 void task_store::leave_kept_behind() noexcept {

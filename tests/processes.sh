@@ -39,13 +39,17 @@ start() {
     fail "$name did not print: $text"
 }
 
-# terminate PID: sends SIGTERM when the process sleeps. TSan delays a signal that comes while a
-# fiber runs, and loses it when that fiber ends.
+# terminate PID: sends SIGTERM when the process has slept for a while. TSan delays a signal that comes
+# while a fiber runs, and loses it when that fiber ends.
 terminate() {
-    local i
-    for ((i = 0; i < 1000; ++i)); do
-        [[ $(sed 's/.*) //' "/proc/$1/stat") != S* ]] || break
-        sleep 0.01
+    local i switches before=
+    for ((i = 0; i < 500; ++i)); do
+        # A process that has left its sleep and sleeps again has counted another switch.
+        switches=$(sed -n 's/^State:\t[^S].*/awake/p; s/^voluntary_ctxt_switches:\t//p' \
+            "/proc/$1/status")
+        [[ $switches == *awake* || $switches != "$before" ]] || break
+        before=$switches
+        sleep 0.02
     done
     kill -TERM "$1"
 }

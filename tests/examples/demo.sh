@@ -325,12 +325,14 @@ load_fails 'wrong' --connections 2
 
 # A load also fails when it loses its server, when one or all of the backends are stuck, and when it
 # gets no reply. A slow server does not make it fail.
-start watched "$ready" "$demo" server --backends "$ports" --port 0
+# With the usual deadline of 50 ms a busy machine would make the other backends late as well.
+deadline=(--deadline-ms 1000)
+start watched "$ready" "$demo" server --backends "$ports" --port 0 "${deadline[@]}"
 watched=$pid
 kill -STOP "${backends[1]}"
-load_fails 'backend prices owed' --connections 4
+load_fails 'backend prices owed' --connections 4 "${deadline[@]}"
 kill -STOP "${backends[0]}" "${backends[2]}"
-load_fails "no backend's reply reached a page" --connections 4
+load_fails "no backend's reply reached a page" --connections 4 "${deadline[@]}"
 kill -CONT "${backends[@]}"
 start lost '  1 s ' "$demo" load --port "$port" --seconds 60 --connections 4
 kill -KILL "$watched"

@@ -1,6 +1,8 @@
 // Where a pop of a queue wants its item, and whether putting it there may throw.
 #pragma once
 
+#include <creel/fibers/build_check.hpp>
+
 #include <optional>
 #include <type_traits>
 #include <utility>

@@ -44,7 +44,6 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
-#include <exception>
 
 namespace creel::detail {
 
@@ -60,9 +59,8 @@ bool is_in_sight_of(const scope_core& scope, const scope_core& parent) noexcept 
 // ---- what a wait sees ---------------------------------------------------------------------------
 
 bool sees_innermost(const parker& p) noexcept {
-    const int count =
-        p.home != nullptr ? p.home->uncaught_exceptions_of(p) : std::uncaught_exceptions();
-    return count == (p.scope->owner == &p ? p.scope->entry_count : 0);
+    return scheduler::uncaught_exceptions_of(p) ==
+           (p.scope->owner == &p ? p.scope->entry_count : 0);
 }
 
 scope_core* visible_cancel(const parker& p) noexcept {

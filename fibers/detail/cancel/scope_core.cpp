@@ -8,7 +8,6 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <algorithm>
-#include <exception>
 #include <new>
 #include <string>
 
@@ -43,9 +42,7 @@ void scope_core::enter(duration span) {
     CREEL_ASSERT(!entered, "a cancel_scope is entered once; make a new one for each run()");
     parker& me = this_parker();
     parent = me.scope;
-    // std::uncaught_exceptions() gives the same on a fiber, for 16 instructions more.
-    entry_count =
-        me.home != nullptr ? me.home->uncaught_exceptions_of(me) : std::uncaught_exceptions();
+    entry_count = scheduler::uncaught_exceptions_of(me);
     if (links != nullptr) [[unlikely]]
         enter_links(me); // a token may have been cancelled already; the timer is armed below
     owner = &me;

@@ -37,6 +37,8 @@ public:
 
     // One switch passes. False if a look comes first.
     [[nodiscard]] bool pass_switch() noexcept { return --switches_left_ >= 0; }
+    // The same, if switch_is_left().
+    void pass_switch_left() noexcept { --switches_left_; }
     [[nodiscard]] bool switch_is_left() const noexcept { return switches_left_ > 0; }
     [[nodiscard]] bool look_is_due() const noexcept { return switches_left_ < 0; }
     void look_at_next_switch() noexcept { switches_left_ = 0; }

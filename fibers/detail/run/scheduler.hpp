@@ -50,6 +50,7 @@
 #include <boost/fiber/algo/algorithm.hpp>
 
 #include <atomic>
+#include <exception>
 #include <functional>
 #include <optional>
 
@@ -122,11 +123,15 @@ public:
     [[nodiscard]] fiber_record& running() noexcept { return *current_; }
     [[nodiscard]] time_point now() noexcept { return outside_->now(); }
     [[nodiscard]] time_point last_poll() const noexcept { return last_poll_; }
-    // Live for the fiber that runs, saved at the switch for the others.
-    [[nodiscard]] int uncaught_exceptions_of(const parker& p) const noexcept {
-        return static_cast<int>(
-            (&p == current_ ? *exceptions_ : static_cast<const fiber_record&>(p).exceptions)
-                .uncaught_exceptions);
+    // Of this thread, or of one of its fibers: live for the fiber that runs, saved at the switch
+    // for the others. (For the fiber that runs std::uncaught_exceptions() gives the same, for 16
+    // instructions more.)
+    [[nodiscard]] static int uncaught_exceptions_of(const parker& p) noexcept {
+        if (p.home == nullptr)
+            return std::uncaught_exceptions();
+        const auto& seen = &p == p.home->current_ ? *p.home->exceptions_
+                                                  : static_cast<const fiber_record&>(p).exceptions;
+        return static_cast<int>(seen.uncaught_exceptions);
     }
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
@@ -323,7 +328,7 @@ inline void scheduler::yield_or_poll() {
     const runnable* first = ready_.front();
     if (pace_.switch_is_left() && first != nullptr && first->kind == runnable::kind_type::fiber)
         [[likely]] {
-        static_cast<void>(pace_.pass_switch());
+        pace_.pass_switch_left();
         switch_to(*static_cast<fiber_record*>(ready_.exchange(*current_)));
     } else if (first != nullptr && !pace_.is_marker(*first)) {
         yield();

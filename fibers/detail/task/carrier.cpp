@@ -144,7 +144,7 @@ inline bool scheduler::take_next_task(fiber_record& self) noexcept {
     if (r == nullptr || r->kind != runnable::kind_type::task || !pace_.switch_is_left() ||
         !line_.empty() || !can_run(self, static_cast<task_record&>(*r)))
         return false;
-    static_cast<void>(pace_.pass_switch());
+    pace_.pass_switch_left();
     ready_.pop();
     give(self, static_cast<task_record&>(*r));
     renew_budget(self);

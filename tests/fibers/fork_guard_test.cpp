@@ -1,0 +1,74 @@
+#include <creel/fibers/fork_guard.hpp>
+
+#include "support/check.hpp"
+#include "support/child_process.hpp"
+#include "support/forked.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <mutex>
+#include <thread>
+
+using namespace creel::test;
+
+namespace {
+
+constinit std::mutex older;
+constinit std::mutex newer;
+constinit std::mutex without_function;
+
+// What the functions of the child saw, in the order of their calls.
+struct call {
+    int of = 0;
+    bool all_were_free = false;
+};
+std::array<call, 4> calls;
+std::size_t call_count = 0;
+
+bool is_free(std::mutex& m) {
+    const std::unique_lock lock{m, std::try_to_lock};
+    return lock.owns_lock();
+}
+
+void note(int of) noexcept {
+    calls[call_count++] = {of, is_free(older) && is_free(newer) && is_free(without_function)};
+}
+
+const creel::fork_guard guards[]{
+    creel::fork_guard{older, []() noexcept { note(1); }},
+    creel::fork_guard{newer, []() noexcept { note(2); }},
+    creel::fork_guard{without_function},
+};
+
+} // namespace
+
+TEST_CASE("fork_guard: in the child all mutexes are free before its functions, oldest first") {
+    CHECK(status_of_fork([] {
+              expect(call_count == 2);
+              expect(calls[0].of == 1 && calls[0].all_were_free);
+              expect(calls[1].of == 2 && calls[1].all_were_free);
+          }) == 0);
+    CHECK(call_count == 0); // in the parent none is called
+    CHECK((is_free(older) && is_free(newer) && is_free(without_function)));
+}
+
+TEST_CASE("fork_guard: a child finds whole what another thread was changing under the mutex") {
+    for (int round = 0; round < 20; ++round) {
+        int first = 0; // the two are equal whenever `older` is free
+        int second = 0;
+        std::atomic<bool> halfway{false};
+        std::thread other{[&] {
+            const std::lock_guard lock{older};
+            first = 1;
+            halfway = true;
+            for (int i = 0; i < 100; ++i)
+                std::this_thread::yield();
+            second = 1;
+        }};
+        while (!halfway)
+            std::this_thread::yield();
+        CHECK(status_of_fork([&] { expect(first == 1 && second == 1); }) == 0);
+        other.join();
+    }
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Counts the layers that a reader passes on three journeys through the library:
 #
-#   1  a recv that must wait: from the call of tcp_stream::recv, the first of its stream, to the
+#   1  a recv that must wait: from the call of tcp_stream::recv, not the first of its stream, to the
 #      switch to another fiber, which is ready
 #   2  a failing child: from its throw until the queue.pop of its sibling has thrown `cancelled`
 #   3  an unlock that wakes another thread, whose scheduler sleeps: from its call to its return

@@ -89,6 +89,9 @@ void recv_that_waits() {
         io::tcp_listener listener{io::endpoint{"127.0.0.1", 0}};
         io::tcp_stream client = io::tcp_stream::connect(listener.local_endpoint());
         io::tcp_stream server = listener.accept();
+        std::array<std::byte, 16> buffer{};
+        client.send_all(std::array<std::byte, 1>{});
+        static_cast<void>(server.recv(buffer)); // enters the stream into the table of the thread
         creel::with_nursery([&](creel::nursery& n) {
             n.spawn([&] {
                 creel::this_fiber::yield();
@@ -96,7 +99,6 @@ void recv_that_waits() {
                 client.send_all(std::array<std::byte, 1>{});
             });
             creel::this_fiber::yield(); // the child is now in its own yield
-            std::array<std::byte, 16> buffer{};
             start(contexts::this_one);
             static_cast<void>(server.recv(buffer));
         });

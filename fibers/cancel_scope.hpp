@@ -46,7 +46,7 @@ public:
 
     // Runs f, which may take the cancel_scope&, inside this scope. Call it once. Returns the value
     // of f in an optional (bool for void): empty or false if this scope absorbed a cancel.
-    // Parks: as f does. Throws: what f throws. Threads: any. Cost: a few ns and, with a deadline,
+    // Parks: as f does. Threads: any. Throws: what f throws. Cost: a few ns and, with a deadline,
     // two clock reads and a timer.
     template <typename F>
     auto run(F&& f);

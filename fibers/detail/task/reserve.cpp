@@ -2,10 +2,9 @@
 // not run. The states of such a task:
 //
 //   queued ---- max_fibers are there ---------> in line       at the back
-//   in line --- a carrier has ended ----------> queued        in front of all that is ready; if
-//   there
-//                                                             are max_fibers again all the same, it
-//                                                             goes to the front of the line
+//   in line --- a carrier has ended ----------> queued        in front of all that is ready, and at
+//                                                             the front of the line if there are
+//                                                             max_fibers again all the same
 //   in line --- its nursery is cancelled -----> dropped
 //   queued ---- no memory, carriers end ------> awaiting memory
 //   awaiting memory --- they have ended ------> queued

@@ -18,8 +18,8 @@ constinit std::mutex older;
 constinit std::mutex newer;
 constinit std::mutex without_function;
 
-// What the functions of the child saw, in the order of their calls. Other tests of this program fork
-// as well, and fork again in the child: then the first are overwritten.
+// What the functions of the child saw, in the order of their calls. Other tests of this program
+// fork as well, and fork again in the child: then the first are overwritten.
 struct call {
     int of = 0;
     bool all_were_free = false;
@@ -56,21 +56,25 @@ TEST_CASE("fork_guard: in the child all mutexes are free before its functions, o
 }
 
 TEST_CASE("fork_guard: a child finds whole what another thread was changing under the mutex") {
-    for (int round = 0; round < 20; ++round) {
-        int first = 0; // the two are equal whenever `older` is free
-        int second = 0;
-        std::atomic<bool> halfway{false};
-        std::thread other{[&] {
+    long first = 0; // the two are equal whenever `older` is free
+    long second = 0;
+    std::atomic<long> changes{0};
+    std::atomic<bool> enough{false};
+    std::thread other{[&] {
+        while (!enough) {
             const std::lock_guard lock{older};
-            first = 1;
-            halfway = true;
-            for (int i = 0; i < 100; ++i)
-                std::this_thread::yield();
-            second = 1;
-        }};
-        while (!halfway)
+            ++first;
             std::this_thread::yield();
-        CHECK(status_of_fork([&] { expect(first == 1 && second == 1); }) == 0);
-        other.join();
+            ++second;
+            ++changes;
+        }
+    }};
+    for (int i = 0; i < 20; ++i) {
+        const long seen = changes;
+        while (changes == seen)
+            std::this_thread::yield();
+        CHECK(status_of_fork([&] { expect(first == second); }) == 0);
     }
+    enough = true;
+    other.join();
 }

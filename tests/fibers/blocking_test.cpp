@@ -652,13 +652,19 @@ TEST_CASE("blocking works in a forked child, and in a child of that") {
 TEST_CASE("blocking works in a child that is forked while others use the pool") {
     const auto outcome = run_in_child([] {
         run_that_blocks();
+        std::atomic<int> begun{0};
         std::atomic<bool> enough{false};
         std::vector<std::thread> others;
         for (int i = 0; i < 2; ++i)
             others.emplace_back([&] {
+                ++begun;
                 while (!enough) // each holds the pool's lock most of the time
                     static_cast<void>(blocking_pool::shared().queued());
             });
+        // A thread that begins allocates, and GCC 12's ASan does not hold the locks of its
+        // allocator over a fork.
+        while (begun != 2)
+            std::this_thread::yield();
         for (int i = 0; i < 20; ++i)
             expect(status_of_fork(run_that_blocks) == 0);
         enough = true;

@@ -57,6 +57,19 @@ int refusing_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigne
     return io_uring_enter2(ring, to_submit, wait_for, flags, argument, argument_bytes);
 }
 
+// As refusing_enter. Notes whether the first call that may submit again, while `noting`, waits
+// without a limit.
+bool noting = false;
+bool waited_without_limit = false;
+int noting_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
+                 sigset_t* argument, std::size_t argument_bytes) {
+    if (noting && to_submit > 0 && refusals == 0) {
+        noting = false;
+        waited_without_limit = wait_for > 0 && argument == nullptr;
+    }
+    return refusing_enter(ring, to_submit, wait_for, flags, argument, argument_bytes);
+}
+
 int enter_that_lost_completions(unsigned, unsigned, unsigned, unsigned, sigset_t*, std::size_t) {
     return -EBADR;
 }
@@ -150,6 +163,34 @@ TEST_CASE("a kernel that refuses submissions for a while makes fibers wait, not 
         CHECK(woken == fibers);
         CHECK(refusals == 0);
         CHECK(io::statistics().room_waits > 0);
+    });
+}
+
+TEST_CASE("bug: the cancel of a receive that the kernel refused waits for no other completion") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        if (!receives_stand())
+            return;
+        for (int i = 0; i < 8; ++i) { // the next receive stands
+            b.send_all(bytes_of("x"));
+            CHECK(recv_text(a) == "x");
+        }
+        creel::with_nursery([&, &a = a, &b = b](creel::nursery& n) {
+            std::string received;
+            n.spawn([&] { received = recv_text(a); });
+            refusals = 1'000'000;
+            io::detail::current_ring()->set_enter(&noting_enter);
+            settle_and_poll(); // the receive has an entry, and the kernel has not taken it
+            refusals = 1;
+            noting = true;
+            static_cast<void>(a.native_handle()); // ends the receive
+            CHECK(refusals == 0);
+            CHECK_FALSE(noting);
+            CHECK_FALSE(waited_without_limit);
+            b.send_all(bytes_of("y"));
+            settle_and_poll();
+            CHECK(received == "y");
+        });
     });
 }
 

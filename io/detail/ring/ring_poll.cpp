@@ -33,8 +33,9 @@ bool ring::kernel_finds_cancelled() noexcept {
            (IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_TASKRUN) == 0;
 }
 
-// Enters the kernel until that is so. Gives up if the kernel takes no entries, or after 16 times,
-// if peers make work as fast as it is done. Returns how many completions it has delivered.
+// Enters the kernel until kernel_finds_cancelled(). Gives up if the kernel takes no entries, or
+// after 16 times, if peers make work as fast as it is done. Returns how many completions it has
+// delivered.
 unsigned ring::catch_up() noexcept {
     unsigned delivered = 0;
     for (int i = 0; i < 16 && !cancels_.empty() && !kernel_finds_cancelled(); ++i) {
@@ -47,7 +48,7 @@ unsigned ring::catch_up() noexcept {
 }
 
 // Gives entries to as many cancels as there is room for, and returns how many; it hands none over.
-// Not while other requests wait, since one of them may submit what is to be cancelled.
+// Other requests that wait for room go first.
 unsigned ring::serve_cancels() noexcept {
     unsigned taken = 0;
     if (requests_.empty() && !cancels_.empty() && kernel_finds_cancelled())
@@ -181,8 +182,11 @@ void ring::wait_briefly() noexcept {
     serve_requests();
     const unsigned delivered = catch_up();
     const unsigned cancels = serve_cancels();
-    if (reap() + delivered == 0) // each cancel has a completion of its own
-        enter(std::max(cancels, 1U), IORING_ENTER_GETEVENTS, nullptr, 0);
+    if (reap() + delivered != 0)
+        return;
+    // Each cancel has a completion of its own. A cancel that has no entry yet brings none: with one
+    // left, nothing might come for long, and the caller calls again.
+    enter(cancels_.empty() ? std::max(cancels, 1U) : 0U, IORING_ENTER_GETEVENTS, nullptr, 0);
 }
 
 // CLOCK_MONOTONIC_COARSE is the steady clock as of the last timer tick: 5 ns to read instead of 24.

@@ -137,7 +137,8 @@ public:
     // messages ahead of recv, until recv has had eight of them again. Bytes that the ring has
     // received already are pending(); poll(2) and io::wait_readable do not see them. So call this
     // again before you read from the descriptor after a recv. The descriptor is blocking, and
-    // closed on exec. The stream also works if you make it nonblocking.
+    // closed on exec, unless it was adopted otherwise. The stream also works if you make it
+    // nonblocking.
     // Parks: only if the stream was last used on another thread, until that thread lets go of it.
     // Cancel: only then. Threads: any before the first use and after its ring's end; else those
     // inside io::run. Throws: cancelled, std::system_error.
@@ -146,7 +147,8 @@ public:
     // Gives the descriptor up; the caller closes it. No call may be under way. Nothing that the
     // ring has received is lost: with pending() bytes it throws device_or_resource_busy, and recv
     // still gives them; it throws a reset that no recv has reported yet, once. The descriptor is
-    // blocking, and closed on exec. Parks, Cancel, Threads, Throws: as native_handle.
+    // blocking, and closed on exec, unless it was adopted otherwise.
+    // Parks, Cancel, Threads, Throws: as native_handle.
     [[nodiscard]] int release();
 
     // Bytes that the stream has received already: recv gives them without waiting.

@@ -13,6 +13,8 @@
 #include <thread>
 #include <utility>
 
+#include <unistd.h>
+
 namespace io = creel::io;
 using namespace creel::test;
 using namespace std::chrono_literals;
@@ -180,6 +182,60 @@ TEST_CASE("the first call on another thread is cancelled although the old thread
     io::run([&] {
         CHECK(recv_text(*left) == "late");
         left.reset();
+    });
+}
+
+namespace {
+
+// Calls f in a cancelled scope. Returns the number of bytes that its partial_cancelled names; empty
+// if it throws no such error.
+template <typename F>
+std::optional<std::size_t> moved_when_cancelled(F f) {
+    std::optional<std::size_t> moved;
+    creel::cancel_scope scope;
+    scope.cancel();
+    static_cast<void>(scope.run([&] {
+        try {
+            f();
+        } catch (const creel::partial_cancelled& why) {
+            moved = why.bytes_moved();
+            throw;
+        }
+    }));
+    return moved;
+}
+
+} // namespace
+
+TEST_CASE(
+    "bug: a cancelled send_all or recv_exact says that it moved nothing, as a first call too") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        CHECK(moved_when_cancelled([&a = a] { a.send_all(bytes_of("x")); }) == 0);
+        std::array<std::byte, 1> room{};
+        CHECK(moved_when_cancelled([&, &b = b] { b.recv_exact(room); }) == 0);
+        auto [c, d] = used_pair(false); // the next call comes from another thread
+        std::optional<std::size_t> moved;
+        std::thread{[&, &d = d] {
+            io::run([&] { moved = moved_when_cancelled([&] { d.recv_exact(room); }); });
+        }}.join();
+        CHECK(moved == 0);
+        c.send_all(bytes_of("late"));
+        CHECK(recv_text(d) == "late");
+    });
+}
+
+TEST_CASE("the first native_handle() of a stream is no cancellation point, nor is its release()") {
+    clean_run([] {
+        auto [a, b] = stream_pair();
+        creel::cancel_scope scope;
+        scope.cancel();
+        int released = -1;
+        CHECK(scope.run([&, &a = a, &b = b] {
+            static_cast<void>(a.native_handle());
+            released = b.release();
+        }));
+        CHECK(::close(released) == 0);
     });
 }
 

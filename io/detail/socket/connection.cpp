@@ -128,8 +128,8 @@ std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t d
                 r.make_room();
                 continue;
             }
-            // The kernel polls first if a try is known to be in vain: the socket holds no data. On
-            // a nonblocking descriptor it waits only if it polls first.
+            // The kernel polls first if the last receive left no data in the socket. On a
+            // nonblocking descriptor it waits only if it polls first.
             const bool poll_first = is_nonblocking || (Way == receiving && !holds_data_);
             done = operate<Way>(r, here, data, size_bytes, flags, poll_first);
             if (done.result > 0) [[likely]] {
@@ -187,10 +187,10 @@ void connection::check_whole() {
 // error.
 template <connection::direction Way>
 void connection::all(std::uintptr_t data, std::size_t size_bytes, unsigned flags) {
-    ring& r = use_here(names[Way]);
-    descriptor_call here{*this};
     std::size_t moved = 0;
     try {
+        ring& r = use_here(names[Way]); // may wait, if the stream was last used on another thread
+        descriptor_call here{*this};
         if (size_bytes == 0) [[unlikely]]
             check_cancel();
         while (moved < size_bytes) {

@@ -22,7 +22,7 @@ void entry_point::run(const std::function<void()>& main) {
     }
     drain(); // outside of the handler: it waits
     if (error) {
-        passes(error);
+        watch_.passes(error, where_);
         std::rethrow_exception(error);
     }
 }

@@ -58,14 +58,11 @@ public:
 
     // Calls main, which calls root_main::run(). Then waits until no Boost fiber is inside a creel
     // call any more: their waits are cancelled as the root was, and have what is left of its grace.
-    // Throws main's error after that.
-    // Parks: until then. Cancel: no. Threads: the main fiber, inside run_scheduler.
+    // If nothing catches the error of main, stderr names its origin: the child that it comes from,
+    // or else the function given to the entry point.
+    // Parks: until then. Cancel: no. Threads: the main fiber, inside run_scheduler. Throws: what
+    // main throws, after the wait.
     void run(const std::function<void()>& main);
-
-    // Notes that `error` (null: none) is about to leave the entry point. An error that comes from
-    // no child comes from the function given to the entry point; stderr says so if nothing catches
-    // the error.
-    void passes(const std::exception_ptr& error) noexcept { watch_.passes(error, where_); }
 
 private:
     template <typename F>

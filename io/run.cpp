@@ -104,7 +104,6 @@ void run_with_ring(const run_options& options, const std::source_location& where
         fill_standard_descriptors();
         auto session = std::make_unique<run_session>(options, last);
         const std::exception_ptr error = session->schedule(entry, main);
-        entry.passes(error);
         session->uring.set_supervisor(nullptr);
         const run_shutdown::outcome how = session->shutdown.drained();
         session.reset(); // before the signal is raised: it may end the process

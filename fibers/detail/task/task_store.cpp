@@ -1,7 +1,5 @@
 #include <creel/fibers/detail/task/task_store.hpp>
 
-#include <creel/fibers/detail/system/instrumented.hpp>
-
 #include <algorithm>
 #include <atomic>
 #include <utility>
@@ -10,9 +8,6 @@ namespace creel::detail {
 
 namespace {
 
-constexpr bool keeps_warm_tasks = CREEL_UNDER_ASAN + CREEL_UNDER_TSAN == 0;
-constexpr std::size_t most_warm_tasks = 1024;
-
 std::atomic<std::uint64_t> number_blocks_taken{0};
 
 } // namespace
@@ -20,7 +15,6 @@ std::atomic<std::uint64_t> number_blocks_taken{0};
 void task_store::begin_run(std::size_t stack_bytes) {
     nodes_.emplace();
     stack_bytes_ = stack_bytes;
-    most_warm_ = keeps_warm_tasks ? most_warm_tasks : 0;
 }
 
 // Never 0, which is the number of a thread without a scheduler. The blocks must only be distinct,
@@ -61,7 +55,7 @@ void task_store::free_unusual(task_record& t) noexcept {
     const std::uint32_t granted = t.node_bytes; // 0: from malloc
     if (granted != 0 && t.offset == sizeof(task_record)) {
         warm_records& its_class = warm_[node_pool::class_of(granted)];
-        if (its_class.count != most_warm_) {
+        if (its_class.count != most_warm) {
             keep_warm(t, its_class);
             return;
         }

@@ -50,7 +50,7 @@ public:
     void adopt(task_record& t, nursery_core& parent) noexcept;
     [[gnu::always_inline]] void free(task_record& t) noexcept {
         if (t.node_bytes == warm_task_bytes && t.offset == sizeof(task_record) &&
-            warm_[0].count != most_warm_) [[likely]]
+            warm_[0].count != most_warm) [[likely]]
             keep_warm(t, warm_[0]);
         else
             free_unusual(t);
@@ -74,13 +74,16 @@ public:
         return next_number_++;
     }
 
-    // Gives back the memory that was not needed since the last begin_period().
+    // Gives back what lies idle: of the warm records, as many as were there at the last
+    // begin_period() and are there now.
     void trim() noexcept;
     void begin_period() noexcept;
     [[nodiscard]] bool has_surplus() const noexcept;
 
 private:
     static constexpr std::uint64_t numbers_at_once = 4096;
+    // Per class. Under a sanitizer no node is of a class: warm records would hide a use after free.
+    static constexpr std::size_t most_warm = 1024;
 
     // Records whose nodes are of one class, with the closure at the usual place.
     struct warm_records {
@@ -118,8 +121,6 @@ private:
     void cool(warm_records& some, std::size_t count) noexcept;
 
     std::array<warm_records, node_pool::class_bytes.size()> warm_{};
-    // Per class; 0 under a sanitizer, where warm records would hide a use after free.
-    std::size_t most_warm_ = 0;
     std::size_t stack_bytes_ = 0; // see begin_run()
     std::size_t kept_ = 0;        // of async(), with a handle
     std::uint64_t next_number_ = 0;

@@ -39,8 +39,8 @@ start() {
     fail "$name did not print: $text"
 }
 
-# terminate PID: sends SIGTERM when the process has slept for a while. TSan delays a signal that comes
-# while a fiber runs, and loses it when that fiber ends.
+# terminate PID: sends SIGTERM when the process has slept for a while. TSan delays a signal that
+# comes while a fiber runs, and loses it when that fiber ends.
 terminate() {
     local i switches before=
     for ((i = 0; i < 500; ++i)); do

@@ -55,14 +55,18 @@ TEST_CASE("fork_guard: in the child all mutexes are free before its functions, o
     CHECK((is_free(older) && is_free(newer) && is_free(without_function)));
 }
 
-TEST_CASE("fork_guard: a child finds whole what another thread was changing under the mutex") {
-    long first = 0; // the two are equal whenever `older` is free
+// fork() takes the mutexes in the order in which the other thread takes them, or the two would wait
+// for each other.
+TEST_CASE("fork_guard: a child finds whole what another thread was changing under two mutexes") {
+    long first = 0; // the two are equal whenever a mutex is free
     long second = 0;
     std::atomic<long> changes{0};
     std::atomic<bool> enough{false};
     std::thread other{[&] {
         while (!enough) {
-            const std::lock_guard lock{older};
+            const std::lock_guard outer{newer};
+            std::this_thread::yield();
+            const std::lock_guard inner{older};
             ++first;
             std::this_thread::yield();
             ++second;

@@ -42,8 +42,8 @@ void spawn_all(nursery& n, Results& results, std::index_sequence<I...> /*numbers
 // without a result.
 // Parks: until all have ended. Cancel: yes, all functions are cancelled and awaited; if all succeed
 // nevertheless, their results are returned. Threads: those with a scheduler. Throws: what the
-// functions throw, several errors as an exception_group; cancelled. Cost: a nursery, and a spawn
-// for each.
+// functions throw, several errors as an exception_group; cancelled; task_cancelled if all() itself
+// was cancelled. Cost: a nursery, and a spawn for each.
 template <typename... F>
 auto all(F&&... f) -> std::tuple<detail::filled_result<F>...> {
     std::tuple<std::optional<detail::filled_result<F>>...> results;

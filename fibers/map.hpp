@@ -58,7 +58,8 @@ void spawn_each(nursery& n, Range& range, F& f, Call call, const std::source_loc
 // Returns a vector of the results, or nothing if f returns nothing.
 // Parks: until all calls have ended. Cancel: yes, all calls are cancelled and awaited; if all
 // succeed nevertheless, their results are returned. Threads: those with a scheduler. Throws: what f
-// throws, several errors as an exception_group; cancelled. Cost: a spawn for each element.
+// throws, several errors as an exception_group; cancelled; task_cancelled if map() itself was
+// cancelled. Cost: a spawn for each element.
 template <std::ranges::input_range Range, typename F>
 auto map(Range&& range, std::size_t limit, F&& f,
          std::source_location where = std::source_location::current())

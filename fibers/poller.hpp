@@ -22,9 +22,9 @@ public:
     virtual time_point coarse_now() noexcept { return now(); }
 
     // Submits the operations that are not submitted yet, and delivers those that have completed;
-    // never blocks. Called once in a round of the ready queue, at least 64 switches apart while
-    // fibers are ready, on the stack of any fiber that parks. So it must be cheap when there is
-    // nothing to do, and frugal with stack. Never re-entered. Threads: the scheduler's own.
+    // never blocks. Called once in a round of the ready queue, usually at least 64 switches apart
+    // while fibers are ready, on the stack of any fiber that parks. So it must be cheap when there
+    // is nothing to do, and frugal with stack. Never re-entered. Threads: the scheduler's own.
     virtual void poll() noexcept = 0;
 
     // Blocks until something was delivered, wake() was called, or the deadline has passed

@@ -86,8 +86,8 @@ void spawn_runners(nursery& n, race_core& race, std::optional<R>& winner,
 // Parks: until the first has a result and the others have ended. Cancel: yes, all functions are
 // cancelled and awaited; if there is a value nevertheless, it is returned. Threads: those with a
 // scheduler. Throws: if no function wins, what they threw, several errors as an exception_group;
-// instead of the value, a real error of a loser after the win; cancelled. Cost: a nursery, and a
-// spawn for each.
+// instead of the value, a real error of a loser after the win; cancelled; task_cancelled if race()
+// itself was cancelled. Cost: a nursery, and a spawn for each.
 template <typename... F>
     requires(sizeof...(F) > 0)
 auto race(F&&... f) -> std::common_type_t<detail::plain_result<F>...> {

@@ -28,7 +28,7 @@
 //     2'  the same, if the caller is cancelled already: the child stays, and no error comes of it
 //     3   pending_start::wait() returns; ~pending_start() calls end_start(), which lets the target
 //         end when the child has ended
-//     4   the child ends: wait() returns the value
+//     4   the child ends: wait() returns the value, or throws what the child ended with
 //     5   the child ends without set(): wait() throws what it threw, `cancelled` or logic_error
 #pragma once
 

@@ -39,12 +39,12 @@ extern constinit lock_sleepers all_lock_sleepers;
 // The two words of a lock:
 //   held_   0 free, 1 held. lock(), try_lock(): 0 -> 1. unlock(): 1 -> 0.
 //   late_   withdrawals on their way to the lock, after their waiter was taken. A taker adds one
-//           (wait_node::claim_unlinked), the withdrawal subtracts it (wait_node::leave_list), both
-//           with the lock held. The destructor waits until the word is 0.
+//           (wait_node::claim_unlinked), the withdrawal subtracts it (wait_node::leave_list, or
+//           unpin), both with the lock held. The destructor waits until the word is 0.
 //
-// Cost: an exchange to lock, a store and a load to unlock: 2.2 ns together, where a futex lock of
-// three states (Drepper, "Futexes are tricky", 2011) takes 4.7 for its two atomic operations.
-// Threads: any. No function that may switch is called while it is held.
+// No function that may switch is called while it is held. Threads: any. Cost: an exchange to lock,
+// a store and a load to unlock: 2.2 ns together, where a futex lock of three states (Drepper,
+// "Futexes are tricky", 2011) takes 4.7 for its two atomic operations.
 class wait_lock {
 public:
     // `what` is a string literal: "queue".

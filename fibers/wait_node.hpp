@@ -105,8 +105,8 @@ private:
     void leave_here() noexcept { place_.store(nowhere, std::memory_order_release); }
 
     // With the lock held, and the node off its list. True if the waiter is the caller's to wake;
-    // false if it was claimed through another list. Does not touch the node after it has returned
-    // false: a waiter that was claimed elsewhere may destroy its nodes.
+    // false if it was claimed through another list. If false, the caller must not touch the node:
+    // a waiter that was claimed elsewhere may destroy its nodes.
     [[nodiscard]] bool claim_unlinked(wait_lock& lock) noexcept;
 
     // Until `unpin` the lock is not destroyed, even if the node is taken. Null: it is in no list.

@@ -9,7 +9,7 @@ namespace creel::io {
 
 struct ring_statistics {
     // These three are zero when a run ends: no fiber resumed, and no buffer was freed, before the
-    // kernel was done. Debug mode asserts it.
+    // kernel was done. The end of a run asserts it, for the first in debug mode only.
     // Operations with a completion still to come. After a run: those of its fibers, at the time
     // when the last fiber ended.
     std::uint64_t operations_in_flight = 0;

@@ -17,12 +17,12 @@
 //   free            -- 1 lock(), try_lock() -----> locked
 //   locked          -- 2 unlock(): empty line ---> free
 //   locked          -- 3 pass_on(): handed over -> locked           the next owner is written
-//   locked          -- 4 pass_on(): not due -----> free, called     a contender is about to try
+//   locked          -- 4 pass_on(): not so ------> free, called     a contender is about to try
 //   free, called    -- 5 lock(), try_lock() -----> locked, called   another party was quicker
 //   free, called    -- 6 the contender tries ----> locked
 //   locked, called  -- 7 the contender tries ----> locked           and it is in line again
-//   locked, called  -- 8 unlock() ---------------> free, called
-//   locked, called  -- 9 pass_on(): due ---------> locked, called   to the first in line
+//   locked, called  -- 8 unlock(), pass_on() ----> free, called     not handed over
+//   locked, called  -- 9 pass_on(): handed over -> locked, called   the next owner is written
 #pragma once
 
 #include <creel/fibers/wait_list.hpp>

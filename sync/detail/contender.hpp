@@ -9,11 +9,14 @@
 //
 // The states of a contender, and the function that makes each transition:
 //
-//   in line -- 1 unlock: is_handed_over() ----------> has it   `has_it` is written before the wake
-//   in line -- 2 unlock: not is_handed_over() ------> called   off the line, and woken
+//   in line -- 1 an unlock: is_handed_over() -------> has it   `has_it` is written before the wake
+//   in line -- 2 an unlock: not is_handed_over() ---> called   off the line, and woken
 //   called --- 3 try_when_called() succeeds --------> has it
 //   called --- 4 try_when_called() fails -----------> in line  at the head
 //   in line -- 5 a cancel --------------------------> (gone)   if its kind is cancellable
+//
+// An unlock is mutex::pass_on(), semaphore::serve() or shared_mutex::admit(); the latter two also
+// run when a contender leaves the line. wait_for_turn() waits in line.
 #pragma once
 
 #include <creel/fibers/this_fiber.hpp>

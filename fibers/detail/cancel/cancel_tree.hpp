@@ -14,7 +14,7 @@ namespace creel::detail {
 
 // A necessary condition for visible_cancel, and cheap to ask.
 [[nodiscard]] inline bool may_be_cancelled(const parker& p) noexcept {
-    return p.scope != nullptr && p.scope->sight_level == cancel_level::cancelled;
+    return p.scope != nullptr && p.scope->sees_cancel();
 }
 // The cancel that a wait of `p` sees now: the outermost cancelled scope in sight, or null.
 [[nodiscard]] scope_core* visible_cancel(const parker& p) noexcept;
@@ -33,7 +33,8 @@ namespace creel::detail {
 // A plain thread has neither a timer queue nor an inbox. It notices deadlines and the cancels of
 // other threads when it looks itself.
 //
-// For waiter::park_thread(), before the thread may sleep: takes the locks of the tokens.
+// For waiter::park_thread(), before the thread may sleep, and for scope_core::leave_absorbing():
+// takes the locks of the tokens.
 void notice(parker& p) noexcept;
 // For a look in passing: takes no lock while no token is cancelled.
 void glance(parker& p) noexcept;

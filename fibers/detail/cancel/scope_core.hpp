@@ -117,7 +117,7 @@ struct scope_core {
     token_link* links = nullptr;     // to the tokens that know it; null for most scopes
     time_point deadline = time_point::max();
 
-    // Only spread_work::look() and leave() write these three.
+    // Only spread_work::look() writes these three, and leave() the last two.
     time_point sight_takes_effect = time_point::max(); // while the level is `asked`
     scope_core* sight = nullptr;
     cancel_level sight_level = cancel_level::none;

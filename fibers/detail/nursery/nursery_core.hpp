@@ -12,8 +12,8 @@
 //     2  settle(), from join() and race_core::finish(): the opener waits for the children
 //        (wait_for_children). Children may still come: from children, from start() and, through the
 //        remote_entry, from other threads
-//     3  settle() again, when no child, no pending start and no task handed in is left: `open`
-//        becomes false, the remote_entry is closed, and the scope is left
+//     3  the same call, when no child, no pending start and no task handed in is left: the
+//        remote_entry is closed, `open` becomes false, and the scope is left
 //     4  abandon(): no child has come, and an error of the caller is on its way
 //
 // What a member (a child or the body) ends with, and where it is kept until throw_errors() and
@@ -23,8 +23,8 @@
 //     returned                               nothing            nothing        nothing
 //     an error                               errors, cancels    errors         the handler
 //     `cancelled`, the nursery is cancelled  a_cancelled        a_cancelled    a_cancelled
-//     `cancelled`, without a cancel          a_cancelled and cancelled_astray; cancels as an error
-//                                            does, or goes to the handler
+//     `cancelled`, without a cancel          as an error does, but it is kept as a_cancelled, with
+//                                            cancelled_astray, and any error displaces it
 //     never ran                              a_child_never_ran
 // "cancels" is cancel_siblings(). With policy report, the body's error is treated as with policy
 // cancel.
@@ -151,7 +151,7 @@ struct nursery_core {
     slot_waiter* last_in_line = nullptr;
     waiter* joiner = nullptr;      // parked in wait_for_children()
     remote_entry* entry = nullptr; // if remote() was called
-    nursery* face = nullptr;       // for the handler of report(); null for other policies
+    nursery* face = nullptr;       // for the handler of report(); null without nursery_options
     std::vector<std::exception_ptr> errors{}; // in order; an error may be in it several times
     std::exception_ptr a_cancelled{};         // one `cancelled` that a member ended with
     error_policy policy;

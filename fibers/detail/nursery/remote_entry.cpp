@@ -1,8 +1,8 @@
 #include <creel/fibers/detail/nursery/remote_entry.hpp>
 
 #include <creel/fibers/detail/cancel/token.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/nursery.hpp>
 
 #include <new>
 #include <utility>

@@ -6,7 +6,7 @@
 // The states of an entry:
 //
 //     state     core_   refusing_   a task that is handed in
-//     open      set     false       is taken
+//     open      set     false       is taken, unless there are max_children
 //     refusing  set     true        is refused: the nursery is cancelled
 //     closed    null                is refused: the nursery has ended
 //     1  open <-> refusing   refuse(), when a cancel comes, or a shield takes it back

@@ -3,7 +3,7 @@
 //
 // The states of the dispatcher, and the function that makes each transition:
 //
-//   held ---- 1 pick_next_record(), loop_until_switch(), rest() --> running  the only such switches
+//   held ---- 1 pick_next_record(), loop_until_switch(), rest() --> running  or pick_next() itself
 //   running - 2 pick_next_record(): null, first in a pass --------> asks     suspend_until() comes
 //   asks ---- 3 suspend_until() polls or waits -------------------> running  with Boost's wakes
 //   running - 4 pick_next_record(): the next fiber; awakened() ---> held

@@ -1,12 +1,12 @@
 // How often a scheduler polls the outside world while something is always ready.
 //
 // It polls once in a round. A round ends when all that was ready at the last poll has run: a marker
-// in the ready queue shows that. But two polls are at least 64 switches apart, which keeps polling
-// cheap for a few fibers that yield, and at most 2,048, which bounds how long timers and
-// completions wait behind a long queue. A poll every 64 switches, however long the queue is, was
-// measured and rejected: completions then pile up in front of hundreds of ready fibers, their data
-// falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to 1.7 times the CPU of
-// an echo with one poll a round.
+// in the ready queue shows that. But two polls are at least 64 switches apart while slices are
+// short, which keeps polling cheap for a few fibers that yield, and at most 2,048, which bounds how
+// long timers and completions wait behind a long queue. A poll every 64 switches, however long the
+// queue is, was measured and rejected: completions then pile up in front of hundreds of ready
+// fibers, their data falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to
+// 1.7 times the CPU of an echo with one poll a round.
 //
 // So after every 64 switches the scheduler looks whether a poll is due. The states of a round:
 //

@@ -20,6 +20,9 @@
 //   looking ------ 8 it pops the fiber itself -----------> fiber runs         without a switch
 //   dispatcher runs -- 9 suspend_until() ----------------> looking            on its own stack
 //
+// A carrier whose task has ended looks in the same way in rest(), until it has another task. A
+// native that waits by Boost's own means goes through pick_next_record().
+//
 // The rooms: inbox (wakes of other threads), polling_pace (when to poll), carrier_pool and
 // task_store (fibers and records for tasks), natives (Boost's fibers).
 //
@@ -141,14 +144,12 @@ public:
         return run_number_.load(std::memory_order_relaxed);
     }
     void count_reported_error() noexcept { ++counters_.errors_reported; }
-
-    // audit.cpp: the audit of cancels, and of waits inside std::call_once.
     void count_swallowed_cancel() noexcept { ++counters_.cancels_swallowed; }
     void count_cancel(duration from_request_to_exit) noexcept {
         counters_.cancel_latency.add(from_request_to_exit);
     }
 
-    // audit.cpp. Threads: own.
+    // audit.cpp: the audit of waits inside std::call_once. Threads: own.
     void look_for_call_once() noexcept; // as the run begins, perhaps inside a call_once
     void name_wait_in_call_once() noexcept;
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }

@@ -2,8 +2,8 @@
 // not run. The states of such a task:
 //
 //   queued ---- max_fibers are there ---------> in line       at the back
-//   in line --- a carrier has ended ----------> queued        in front of all that is ready, and at
-//                                                             the front of the line if there are
+//   in line --- a carrier has ended, or ------> queued        in front of all that is ready, and at
+//               rests: rest()                                 the front of the line if there are
 //                                                             max_fibers again all the same
 //   in line --- its nursery is cancelled -----> dropped
 //   queued ---- no memory, carriers end ------> awaiting memory

@@ -1,6 +1,7 @@
 // The record of a task: a spawned closure in a recycled node. A fiber runs it when its turn comes.
 //
-// Its `parent` is the nursery that it was spawned into, from submit() to child_ended(). The states:
+// Its `parent` is the nursery that it was spawned into, from submit() to child_ended(); take_over()
+// moves it to another. The states:
 //
 //     made ------------- 1 --> queued
 //     queued ----------- 2 --> running
@@ -13,7 +14,9 @@
 //     made      spawn() constructs the closure in it
 //     queued    in the scheduler's ready queue; it has no fiber (`runner` is null)
 //     in line   its turn has come, but there are max_fibers: in the scheduler's line until a fiber
-//               ends
+//               ends or rests
+//     awaiting memory   there is no memory for its stack: until the carriers that are ending have
+//                       ended
 //     dropped   it will not run; among the scheduler's dropped tasks
 //     running   bound to `runner`, which calls the closure
 //     done      the closure is destroyed, the nursery told, and the node is a warm task or back in
@@ -99,14 +102,14 @@ struct spawned_closure {
 
 // Its size is a multiple of its alignment, so a closure of the usual alignment follows it directly.
 struct alignas(std::max_align_t) task_record : runnable {
-    // Makes a record in a node of at least node_size(). `granted`: the size that the pool gets
-    // back.
     static std::size_t node_size(std::size_t closure_bytes, std::size_t align) noexcept {
         // An alignment that operator new and the pool keep needs no slack; powers of two need no
         // division.
         const std::size_t slack = align > alignof(std::max_align_t) ? align : 0;
         return sizeof(task_record) + align - 1 + slack + closure_bytes;
     }
+    // Makes a record in a node of at least node_size(). `granted`: the size that the pool gets
+    // back.
     static task_record* place(void* node, std::uint32_t granted, std::size_t align,
                               std::source_location where) noexcept {
         task_record* t = ::new (node) task_record(where);

@@ -4,7 +4,6 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/run/fiber_record.hpp>
-#include <creel/fibers/nursery.hpp>
 
 #include <algorithm>
 #include <cstddef>

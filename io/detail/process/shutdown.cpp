@@ -3,7 +3,6 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/exception_group.hpp>
-#include <creel/fibers/fork_guard.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
 

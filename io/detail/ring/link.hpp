@@ -25,7 +25,8 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return head_.next == &head_; }
 
-    // GCC 12 warns of a member on the stack as if it stayed in the list; its destructor unlinks it.
+    // GCC 12 warns of a member on the stack as if it stayed in the list. It is unlinked before it
+    // ends.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdangling-pointer"

@@ -43,7 +43,7 @@ public:
     [[nodiscard]] note& on(unsigned id) noexcept { return notes_[id]; }
 
 private:
-    // 512 KiB in all, of which only the used pages become resident. Short messages use the first
+    // 528 KiB in all, of which only the used pages become resident. Short messages use the first
     // cache lines of a buffer. An odd number of lines from one buffer to the next spreads them over
     // the sets of the cache.
     static constexpr std::size_t stride_bytes = buffer_bytes + 64;

@@ -1,6 +1,6 @@
 // The ring of one thread: an io_uring, as the poller of that thread's scheduler.
 //
-// Six verbs. perform() submits an operation and parks its fiber: the only function that submits for
+// Its verbs: perform() submits an operation and parks its fiber: the only function that submits for
 // fibers. request() submits entries that no fiber waits for: a cancel, a standing receive.
 // reap() is the only loop that looks at completions; it makes fibers ready and runs no user code.
 // poll() and wait_until() are the scheduler's, wake() is for every thread. end() takes the ring

@@ -7,7 +7,8 @@
 namespace creel::io::detail {
 
 struct supervisor {
-    // After each wake by another thread; while `watching`, also after each poll. Runs no user code.
+    // After each wake by another thread; while `watching`, also around each poll and wait. Runs no
+    // user code.
     void (*attend)(supervisor&) noexcept = nullptr;
     bool watching = false;
     time_point deadline = time_point::max(); // a wait of the ring lasts no longer

@@ -1,0 +1,172 @@
+#pragma once
+
+// A bounded queue between coroutines of one loop. After close() a push gives false; a pop gives what
+// is left, and then nothing.
+
+#include "loop.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <utility>
+
+namespace same_job::coroutine {
+
+template <class T>
+class queue {
+public:
+    // With 0 places a push waits for its pop.
+    explicit queue(std::size_t places) : places_(places), items_(std::make_unique<T[]>(places)) {}
+    queue(const queue&) = delete;
+    queue& operator=(const queue&) = delete;
+
+    class push_awaiter;
+    class pop_awaiter;
+
+    // co_await: false, and the item is dropped, if the queue is closed.
+    [[nodiscard]] push_awaiter push(T item) { return {*this, std::move(item)}; }
+    // co_await: empty if the queue is closed and has no items.
+    [[nodiscard]] pop_awaiter pop() { return pop_awaiter{*this}; }
+
+    // False if it is full or closed; the item is then unchanged.
+    [[nodiscard]] bool try_push(T&& item) {
+        if (closed_)
+            return false;
+        if (!poppers_.empty()) {
+            waiter& w = poppers_.pop_front();
+            w.item.emplace(std::move(item));
+            w.wake();
+            return true;
+        }
+        if (size_ == places_)
+            return false;
+        items_[place(size_++)] = std::move(item);
+        return true;
+    }
+
+    [[nodiscard]] std::optional<T> try_pop() {
+        std::optional<T> item;
+        if (size_ > 0) {
+            item.emplace(std::move(items_[first_]));
+            first_ = place(1);
+            --size_;
+            if (!pushers_.empty())
+                items_[place(size_++)] = std::move(taken_from(pushers_.pop_front()));
+        } else if (!pushers_.empty()) {
+            item.emplace(std::move(taken_from(pushers_.pop_front())));
+        }
+        return item;
+    }
+
+    // Waiting pushes give false.
+    void close() {
+        closed_ = true;
+        while (!pushers_.empty())
+            pushers_.pop_front().wake();
+        while (!poppers_.empty())
+            poppers_.pop_front().wake();
+    }
+
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+private:
+    struct waiter : list_node<waiter>, cancel_entry {
+        waiter() noexcept : cancel_entry(&cancel_this) {}
+        static void cancel_this(cancel_entry& e) noexcept {
+            auto& self = static_cast<waiter&>(e);
+            self.list_node<waiter>::unlink();
+            self.cancelled = true;
+            loop::current().ready(self.coroutine);
+        }
+        template <class Promise>
+        void wait(std::coroutine_handle<Promise> waiting, list<waiter>& where) {
+            waiting.promise().scope->add(*this);
+            coroutine = waiting;
+            where.push_back(*this);
+        }
+        void wake() {
+            cancel_entry::unlink();
+            loop::current().ready(coroutine);
+        }
+        void check() const {
+            if (cancelled)
+                throw operation_cancelled{};
+        }
+
+        std::coroutine_handle<> coroutine = nullptr;
+        std::optional<T> item{};
+        bool cancelled = false;
+    };
+
+    [[nodiscard]] std::size_t place(std::size_t offset) const noexcept {
+        const std::size_t at = first_ + offset;
+        return at < places_ ? at : at - places_;
+    }
+    // A push that waits has got its place.
+    static T& taken_from(waiter& w) {
+        w.wake();
+        static_cast<push_awaiter&>(w).pushed_ = true;
+        return *w.item;
+    }
+
+    std::size_t places_;
+    std::unique_ptr<T[]> items_;
+    std::size_t first_ = 0;
+    std::size_t size_ = 0;
+    bool closed_ = false;
+    list<waiter> pushers_{};
+    list<waiter> poppers_{};
+};
+
+template <class T>
+class queue<T>::push_awaiter : waiter {
+public:
+    push_awaiter(queue& to, T item) : to_(to) { this->item.emplace(std::move(item)); }
+
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    template <task_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiting) {
+        waiting.promise().scope->check();
+        pushed_ = to_.try_push(std::move(*this->item));
+        if (pushed_ || to_.closed_)
+            return false;
+        this->wait(waiting, to_.pushers_);
+        return true;
+    }
+    [[nodiscard]] bool await_resume() const {
+        this->check();
+        return pushed_;
+    }
+
+private:
+    friend class queue;
+    queue& to_;
+    bool pushed_ = false;
+};
+
+template <class T>
+class queue<T>::pop_awaiter : waiter {
+public:
+    explicit pop_awaiter(queue& from) noexcept : from_(from) {}
+
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    template <task_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiting) {
+        waiting.promise().scope->check();
+        this->item = from_.try_pop();
+        if (this->item || from_.closed_)
+            return false;
+        this->wait(waiting, from_.poppers_);
+        return true;
+    }
+    [[nodiscard]] std::optional<T> await_resume() {
+        this->check();
+        return std::move(this->item);
+    }
+
+private:
+    friend class queue;
+    queue& from_;
+};
+
+} // namespace same_job::coroutine

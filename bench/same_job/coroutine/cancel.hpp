@@ -66,4 +66,23 @@ private:
     bool cancelled_ = false;
 };
 
+// While it exists, a cancel of one scope cancels another, which need not be inside it.
+class cancel_link : cancel_entry {
+public:
+    cancel_link(cancel_scope& from, cancel_scope& to) noexcept
+        : cancel_entry(&cancel_other), to_(to) {
+        if (from.cancelled())
+            to.cancel();
+        else
+            from.add(*this);
+    }
+
+private:
+    static void cancel_other(cancel_entry& e) noexcept {
+        static_cast<cancel_link&>(e).to_.cancel();
+    }
+
+    cancel_scope& to_;
+};
+
 } // namespace same_job::coroutine

@@ -13,6 +13,7 @@
 
 #include "task.hpp"
 
+#include <concepts>
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -114,6 +115,14 @@ task<> with_group(errors policy, Body body) {
 template <class Body>
 task<> with_group(Body body) {
     return with_group(errors::cancel_all, std::move(body));
+}
+
+// Runs them side by side, and ends when all have ended.
+template <std::same_as<task<>>... Tasks>
+task<> when_all(errors policy, Tasks... children) {
+    group all{co_await this_scope{}, policy};
+    (all.spawn(std::move(children)), ...);
+    co_await all.join();
 }
 
 } // namespace same_job::coroutine

@@ -1,14 +1,15 @@
 #pragma once
 
 // A bounded queue between coroutines of one loop. After close() a push gives false; a pop gives what
-// is left, and then nothing.
+// is left, and then nothing. Memory is taken as the queue fills.
 
 #include "loop.hpp"
 
+#include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace same_job::coroutine {
 
@@ -16,7 +17,7 @@ template <class T>
 class queue {
 public:
     // With 0 places a push waits for its pop.
-    explicit queue(std::size_t places) : places_(places), items_(std::make_unique<T[]>(places)) {}
+    explicit queue(std::size_t places) : places_(places) {}
     queue(const queue&) = delete;
     queue& operator=(const queue&) = delete;
 
@@ -40,7 +41,7 @@ public:
         }
         if (size_ == places_)
             return false;
-        items_[place(size_++)] = std::move(item);
+        append(std::move(item));
         return true;
     }
 
@@ -51,7 +52,7 @@ public:
             first_ = place(1);
             --size_;
             if (!pushers_.empty())
-                items_[place(size_++)] = std::move(taken_from(pushers_.pop_front()));
+                append(std::move(taken_from(pushers_.pop_front())));
         } else if (!pushers_.empty()) {
             item.emplace(std::move(taken_from(pushers_.pop_front())));
         }
@@ -99,8 +100,17 @@ private:
     };
 
     [[nodiscard]] std::size_t place(std::size_t offset) const noexcept {
-        const std::size_t at = first_ + offset;
-        return at < places_ ? at : at - places_;
+        return (first_ + offset) & (items_.size() - 1);
+    }
+    void append(T item) {
+        if (size_ == items_.size()) {
+            std::vector<T> larger(std::max<std::size_t>(2 * size_, 16));
+            for (std::size_t i = 0; i < size_; ++i)
+                larger[i] = std::move(items_[place(i)]);
+            items_.swap(larger);
+            first_ = 0;
+        }
+        items_[place(size_++)] = std::move(item);
     }
     // A push that waits has got its place.
     static T& taken_from(waiter& w) {
@@ -110,7 +120,7 @@ private:
     }
 
     std::size_t places_;
-    std::unique_ptr<T[]> items_;
+    std::vector<T> items_{}; // a ring, its size a power of two
     std::size_t first_ = 0;
     std::size_t size_ = 0;
     bool closed_ = false;
@@ -121,7 +131,7 @@ private:
 template <class T>
 class queue<T>::push_awaiter : waiter {
 public:
-    push_awaiter(queue& to, T item) : to_(to) { this->item.emplace(std::move(item)); }
+    push_awaiter(queue& to, T&& value) : to_(to) { this->item.emplace(std::move(value)); }
 
     [[nodiscard]] bool await_ready() const noexcept { return false; }
     template <task_promise Promise>

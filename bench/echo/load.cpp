@@ -66,6 +66,10 @@ private:
     void handle(const io_uring_cqe& cqe);
     void receive(std::uint32_t index, const io_uring_cqe& cqe);
     void check(std::uint32_t index, const unsigned char* data, std::uint32_t bytes) const;
+    void tell(moment now) const {
+        if (wanted_.at)
+            wanted_.at(now);
+    }
     [[nodiscard]] bool warm() const { return now_ >= warm_until_ && warm_connections_ == size_; }
 
     // Each message of a connection is another part of one random pattern, and connections with
@@ -283,6 +287,7 @@ void client::reap() {
 }
 
 load_result client::run() {
+    tell(moment::connected);
     now_ = nanoseconds(CLOCK_MONOTONIC);
     warm_until_ = now_ + static_cast<std::uint64_t>(wanted_.warm_up.count());
     start_watchdog();
@@ -295,6 +300,7 @@ load_result client::run() {
 
     measuring_ = true;
     latencies_.clear();
+    tell(moment::begins);
     const std::uint64_t server_start = nanoseconds(server_clock_);
     const std::uint64_t start = nanoseconds(CLOCK_MONOTONIC);
     const std::uint64_t end = start + static_cast<std::uint64_t>(wanted_.window.count());
@@ -310,11 +316,13 @@ load_result client::run() {
                              latencies_.percentile(0.5),
                              latencies_.percentile(0.99),
                              latencies_.percentile(0.999)};
+    tell(moment::ends);
     // Waits for the last reply of each connection: the window alone would not notice that one of
     // thousands of connections has lost a reply.
     draining_ = true;
     while (drained_connections_ < size_)
         reap();
+    tell(moment::answered);
     if (result.requests == 0)
         throw std::runtime_error("no reply within the measured window");
     return result;

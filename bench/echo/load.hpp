@@ -5,16 +5,26 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 
 #include <sys/types.h>
 
 namespace creel::bench::echo {
+
+// Moments of a load, in this order. All connections are open in each of them.
+enum class moment : unsigned char {
+    connected, // nothing has been sent
+    begins,    // the measured window
+    ends,
+    answered, // each message has its reply, and no further one is sent
+};
 
 struct load {
     unsigned connections;
     unsigned bytes;
     std::chrono::nanoseconds warm_up;
     std::chrono::nanoseconds window;
+    std::function<void(moment)> at = {}; // is told of each moment; may be empty
 };
 
 // The figures of the measured window. Plain data, because it is sent through a pipe.

@@ -43,6 +43,8 @@ public:
     [[nodiscard]] std::chrono::steady_clock::time_point started() const { return started_; }
 
 private:
+    program() = default; // starts nothing; what a constructor that throws has begun is undone
+
     pid_t pid_ = -1;
     int output_ = -1;  // the reading end of its stdout
     int process_ = -1; // a pidfd

@@ -1,0 +1,13 @@
+#pragma once
+
+// The jobs that can be checked and measured.
+
+#include "job.hpp"
+
+#include <array>
+
+namespace creel::bench::same_job {
+
+inline constexpr std::array jobs{&echo};
+
+} // namespace creel::bench::same_job

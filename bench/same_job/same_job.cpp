@@ -75,7 +75,7 @@ values measure(const std::string& style, const shape& wanted, const effort& effo
     const auto program = program_of(style, *wanted.of);
     load how{wanted.tasks, effort.quick ? 100ms : 300ms, effort.quick ? 300ms : 1000ms};
     const auto seen = drive(wanted, program, how);
-    how.window = effort.quick ? 100ms : 300ms;
+    how.window /= 2;
     how.count_allocations = true;
     const auto counted = drive(wanted, program, how);
     return {seen.cpu_seconds * 1e9 / seen.operations,

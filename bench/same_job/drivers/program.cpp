@@ -84,7 +84,7 @@ bool raise_limit() noexcept {
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
-// Each program begins with the same signals, whoever started the benchmark. exec() resets the
+// Each program begins with the same signals, however the benchmark was started. exec() resets the
 // handlers, but not what is ignored or blocked.
 bool reset_signals() noexcept {
     sigset_t none;

@@ -33,7 +33,12 @@ struct shape {
     unsigned tasks;
 };
 
-constexpr std::array shapes{shape{&echo, usual_tasks}, shape{&echo, 512}, shape{&echo, most_tasks}};
+constexpr std::array shapes{shape{&echo, usual_tasks},    shape{&echo, 512},
+                            shape{&echo, most_tasks},     shape{&fanout, usual_tasks},
+                            shape{&fanout, 512},          shape{&fanout, most_tasks},
+                            shape{&crawler, usual_tasks}, shape{&crawler, 512},
+                            shape{&crawler, most_tasks},  shape{&producer_consumer, usual_tasks},
+                            shape{&chat, usual_tasks}};
 
 std::string case_of(const shape& one) {
     std::string name = one.of->name;

@@ -51,7 +51,7 @@ uring=raw_uring_pollfirst,raw_uring_multishot
 eval "ids=(echo/{creel,$uring,raw_epoll}/{cpu,rps,p50,p99,p999}/connections:{1,64,512,2000}/bytes:{64,16384})"
 eval "ids+=(accept/{creel,raw_uring,raw_uring_single}/{rate,cpu}{,/accepts:8,/stream})"
 eval "ids+=(same_job/{creel,coroutine_uring,asio_coroutine,asio_coroutine_uring}/{cpu,rate,p50,p99,p999,\
-allocations,idle_memory,busy_memory,start}/echo{,:512,:2000})"
+allocations,idle_memory,busy_memory,start}/{{echo,fanout,crawler}{,:512,:2000},producer_consumer,chat})"
 ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/instructions}
     spawn/{creel,boost_fiber,coroutine}/{join,batch:100,join_wait,batch_wait:100}{,/instructions}
     spawn/std_thread/{join,batch:100,join_wait,batch_wait:100}

@@ -8,6 +8,6 @@
 
 namespace creel::bench::same_job {
 
-inline constexpr std::array jobs{&echo};
+inline constexpr std::array jobs{&echo, &fanout, &producer_consumer, &crawler, &chat};
 
 } // namespace creel::bench::same_job

@@ -252,16 +252,10 @@ void require_closed(io::tcp_stream& peer) {
 // What a producer may not send. Only that producer's connection ends, and what it had sent before
 // comes. Another producer breaks in the middle of a number.
 void survive_producers(const std::string& path) {
-    const std::array<std::string, 9> malformed{
-        "12x4\n",
-        "\n",
-        "-1\n",
-        " 1\n",
-        "1 \n",
-        "0x10\n",
-        std::to_string(std::numeric_limits<std::uint64_t>::max()) + "0\n",
-        std::string(longest_line, '0') + "\n",
-        std::string(longest_line, '0')};
+    std::vector<std::string> malformed{"12x4\n", "\n", "-1\n", " 1\n", "1 \n", "0x10\n"};
+    malformed.push_back(std::to_string(std::numeric_limits<std::uint64_t>::max()) + "0\n");
+    malformed.emplace_back(longest_line, '0');
+    malformed.push_back(malformed.back() + "\n");
     factory one{path, malformed.size() + 2};
     auto& steady = one.producers[malformed.size()];
     auto& broken = one.producers[malformed.size() + 1];
@@ -287,7 +281,9 @@ void survive_producers(const std::string& path) {
             within(at_once, "a producer that sent line " + std::to_string(i) + " of the bad ones",
                    [&] { require_closed(one.producers[i]); });
         // The longest line that is allowed.
-        send(steady, std::string(longest_line - 2, '0') + "6\n");
+        std::string longest(longest_line - 2, '0');
+        longest += "6\n";
+        send(steady, longest);
         certain.push_back(6);
         steady.shutdown_send();
         require_same(read.get(), certain, possible);

@@ -273,8 +273,7 @@ private:
             break;
         case fault::trickling:
             one.not_before += shortest_patience;
-            trickle(peer, one);
-            break;
+            trickle(peer, number, one);
         case fault::malformed:
             send(peer, malformed_head(number));
             break;
@@ -284,20 +283,25 @@ private:
     }
 
     // Ends when the program closes the connection.
-    static void trickle(io::tcp_stream& peer, const page& one) {
+    [[noreturn]] static void trickle(io::tcp_stream& peer, std::uint64_t number, const page& one) {
         const auto text = response(one.status, one.body);
         const auto end = clock::now() + longest_patience;
         for (std::size_t sent = 0; clock::now() < end; ++sent) {
             send(peer, std::string_view{text}.substr(sent, 1));
             this_fiber::sleep_for(100ms);
         }
+        throw_still_waits(number);
+    }
+
+    [[noreturn]] static void throw_still_waits(std::uint64_t number) {
+        throw std::runtime_error("the program still waits for page " + std::to_string(number));
     }
 
     static void expect_end(io::tcp_stream& peer, std::uint64_t number) {
         std::array<std::byte, 1> more{};
         const auto received = move_on_after(longest_patience, [&] { return peer.recv(more); });
         if (!received)
-            throw std::runtime_error("the program still waits for page " + std::to_string(number));
+            throw_still_waits(number);
         if (*received != 0)
             throw std::runtime_error("the program used a connection again on which page " +
                                      std::to_string(number) + " had failed");
@@ -551,8 +555,9 @@ public:
     [[nodiscard]] clock::time_point first_request() const { return first_request_; }
     [[nodiscard]] std::uint64_t pages() const { return pages_; }
 
-    // From the moment when a response is handed over for sending until the next request of the same
-    // connection is seen: the program reads the page, finds its new links and asks for another page.
+    // The latency of a page: from the hand-over of a response to the kernel until the next request
+    // on the same connection is seen. Meanwhile the program reads the page, looks up its links and
+    // asks for another page.
     [[nodiscard]] const latency_histogram& turnarounds() const { return turnarounds_; }
     void clear_turnarounds() { turnarounds_.clear(); }
 

@@ -58,7 +58,7 @@ enum class action : unsigned char {
     endless, // a line without an end
     // It finds out at the deadline.
     silent,
-    late, // answers after 80 ms
+    late, // answers after 300 ms
 };
 constexpr std::array<const char*, 12> action_names{
     "an answer", "an answer in pieces", "a slow answer", "an answer and a close",
@@ -226,7 +226,7 @@ private:
         case action::silent:
             break;
         case action::late:
-            this_fiber::sleep_for(80ms);
+            this_fiber::sleep_for(300ms);
             send(peer, line.view());
             break;
         }
@@ -449,13 +449,23 @@ private:
                       &examination::send_garbage, &examination::ask_in_pieces})
                     n.spawn([this, misbehave] { (this->*misbehave)(); });
         });
-        for (std::size_t i = 0; i < quickest_.size(); ++i) {
-            const auto most = waits(static_cast<action>(i)) ? quickest_late_reply : fanout_deadline;
-            if (quickest_[i] > most)
-                throw std::runtime_error("after " + std::string{action_names[i]} +
-                                         " of a backend the quickest reply took " +
-                                         milliseconds(quickest_[i]));
+        for (std::size_t i = 0; i < quickest_.size(); ++i)
+            check_quickest(static_cast<action>(i));
+    }
+
+    // On a busy machine all replies to a rare action may have come late, so it gets some more.
+    void check_quickest(action what) {
+        const auto most = waits(what) ? quickest_late_reply : fanout_deadline;
+        const auto& quickest = quickest_[index_of(what)];
+        client own{port_};
+        for (int i = 0; quickest > most && i < 20; ++i) {
+            const actions each{action::answer, what, action::answer};
+            note(each, own.ask(next_id(each)));
         }
+        if (quickest > most)
+            throw std::runtime_error("after " + std::string{action_names[index_of(what)]} +
+                                     " of a backend the quickest reply took " +
+                                     milliseconds(quickest));
     }
 
     // The quickest reply after each action tells that the program does not wait in vain.
@@ -551,9 +561,9 @@ private:
         all_[1].refuse();
         client own{port_};
         auto quickest = clock::duration::max();
-        for (int i = 0; i < 4; ++i)
+        for (int i = 0; quickest > fanout_deadline && i < 20; ++i)
             quickest = std::min(quickest, own.ask(next_id(all_answer), 0b010).took);
-        if (quickest >= fanout_deadline)
+        if (quickest > fanout_deadline)
             throw std::runtime_error("the quickest reply took " + milliseconds(quickest));
         all_[1].listen();
         all_[1].accept_into(connections_);

@@ -313,8 +313,8 @@ std::string long_text(int i) {
     return text;
 }
 
-// A member does not read while another one talks. It is dropped, and the others hear all. Returns how
-// many lines it got, which is how many the kernel buffers for it.
+// A member does not read while another one talks. It is dropped, and the others hear all. Returns
+// how many lines it got, which is how many the kernel buffers for it.
 int drop_slow(const program& server, std::uint16_t port) {
     const auto others = join(port, "busy", {"ann", "bob"});
     member& talking = *others[0];
@@ -386,9 +386,9 @@ void expect_refusal(std::uint16_t port) {
     }
 }
 
-// Two members do not read. The number of lines is what the kernel buffers for each and half a queue,
-// so they are not dropped. When the program has to end, one of them reads all that was queued, and
-// the other one still nothing.
+// Two members do not read. The number of lines is what the kernel buffers for each and half a
+// queue, so they are not dropped. When the program has to end, one of them reads all that was
+// queued, and the other one still nothing.
 void shut_down(program& server, std::uint16_t port, int count) {
     const auto calm = join(port, "calm", {"ann", "bob", "eve"});
     const auto busy = join(port, "busy", {"ann"});

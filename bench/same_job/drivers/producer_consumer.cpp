@@ -412,9 +412,10 @@ void check(const std::string& path) {
     });
 }
 
-// A producer of the measurement. It has at most `most_ahead` numbers that have not come to the sink,
-// which is more than the queues of the program hold. So the program always has work, but the
-// buffers of the kernel, which grow to megabytes, do not decide the latency.
+// A producer of the measurement. At most `most_ahead` of its numbers have not come to the sink,
+// which is more than the queues of the program hold. So the program always has work, and the
+// latency is that of full queues; but the buffers of the kernel, which grow to megabytes, do not
+// decide it.
 class measured_producer {
 public:
     measured_producer(std::size_t index, io::tcp_stream peer)

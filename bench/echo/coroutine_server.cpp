@@ -1,4 +1,4 @@
-// An echo server in C++20 coroutines, on the loop of bench/same_job: what the same style costs there.
+// An echo server in C++20 coroutines, on the loop of bench/same_job.
 
 #include "server.hpp"
 

@@ -61,8 +61,8 @@ inline std::optional<two_words> split(std::string_view line) noexcept {
     return two_words{line.substr(0, space), line.substr(space + 1)};
 }
 
-// Cuts a stream of bytes into lines. The caller receives into room(), tells how many bytes came, and
-// takes lines until there is none:
+// Cuts a stream of bytes into lines. The caller receives into room(), tells how many bytes came,
+// and takes lines until there is none:
 //
 //     line_reader lines;
 //     while (auto n = peer.recv(lines.room())) {

@@ -1,6 +1,6 @@
 #pragma once
 
-// Cancellation: each coroutine runs in a scope, which it inherits from the coroutine that awaits it.
+// Cancellation: each coroutine runs in a scope, which it inherits from the one that awaits it.
 // Whatever waits enters its scope's list. cancel() reaches all of them, and all that wait in scopes
 // inside; each of these awaits then throws operation_cancelled. A result that came before is kept.
 

@@ -50,8 +50,8 @@ public:
 
     // An empty entry of the ring, which will be submitted with the next turn.
     [[nodiscard]] io_uring_sqe& entry(completion& c);
-    // Asks the kernel to cancel. complete() is called once more, with `cancel_flag` and the outcome;
-    // before or after the operation's own completion.
+    // Asks the kernel to cancel. complete() is called once more, with `cancel_flag` and the
+    // outcome, before or after the operation's own completion.
     void cancel(completion& c);
     static constexpr unsigned cancel_flag = 1U << 31;
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// A bounded queue between coroutines of one loop. After close() a push gives false; a pop gives what
-// is left, and then nothing. Memory is taken as the queue fills.
+// A bounded queue between coroutines of one loop. After close() a push gives false; a pop gives
+// what is left, and then nothing. Memory is taken as the queue fills.
 
 #include "loop.hpp"
 

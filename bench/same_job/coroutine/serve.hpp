@@ -1,7 +1,8 @@
 #pragma once
 
 // co_await serve(from, handler): accepts, and runs handler(stream) for each connection, until it is
-// cancelled. It then cancels the connections and waits for them. A connection that fails ends alone.
+// cancelled. It then cancels the connections and waits for them. A connection that fails ends
+// alone.
 
 #include "group.hpp"
 #include "sleep.hpp"

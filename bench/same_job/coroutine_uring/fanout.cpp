@@ -38,9 +38,9 @@ class backend {
 public:
     explicit backend(std::uint16_t port) : port_(port) {}
 
-    // Sets the value for this ID, valid until the next call, if the backend keeps to the protocol. A
-    // connection is kept only if it has given a value: in every other case, a cancel too, it closes
-    // here.
+    // Sets the value for this ID, valid until the next call, if the backend keeps to the protocol.
+    // A connection is kept only if it has given a value: in every other case, a cancel too, it
+    // closes here.
     task<> ask(std::string_view id, std::string_view& value) {
         auto used = std::move(kept_);
         if (!used)

@@ -83,8 +83,8 @@ awaitable<> accept_all(tcp_listener& listener, Serve serve) {
 }
 
 // Tasks that one coroutine starts and waits for. The last one that ends cancels the timer on which
-// that coroutine waits, so a deadline costs nothing more. A parallel_group, or && and ||, would
-// need a group of cancellation signals, and a coroutine for the timer.
+// that coroutine waits, so a deadline costs nothing more. With && and || there would be a coroutine
+// for the timer too, and each task would have a cancellation signal, which costs each operation.
 class task_group {
 public:
     explicit task_group(const executor& where) : ended_(where) {}

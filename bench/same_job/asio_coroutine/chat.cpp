@@ -63,7 +63,8 @@ public:
             }
         }
         leave();
-        // The end waits for a place behind the lines. Asio's close() would discard them.
+        // The end waits for a place behind the lines: close() would discard them, see Asio's issue
+        // 1236.
         queue_.async_send(asio::error::eof, nullptr, asio::detached);
         co_await sending.join(steady_clock::now() + chat_grace);
         shut_down(peer_);
@@ -153,7 +154,7 @@ awaitable<> serve(tcp_stream peer, house& all) {
 awaitable<> close_at_signal(asio::signal_set& signals, tcp_listener& listener, house& all) {
     co_await signals.async_wait(nothrow);
     all.closing = true;
-    ::shutdown(listener.native_handle(), SHUT_RDWR);
+    ::shutdown(listener.native_handle(), SHUT_RDWR); // ends accept_all()
     for (client* one : all.clients)
         one->stop_receiving();
 }

@@ -23,8 +23,8 @@ namespace {
 template <class... T>
 using channel = asio::experimental::channel<executor, void(error_code, T...)>;
 
-// One waits until the next permit is due, and the others wait behind it. A permit is counted when it
-// is taken, so a late timer lets no more than the burst begin at once.
+// One waits until the next permit is due, and the others wait behind it. A permit counts from when
+// it is taken: after a late timer, too, no more than the burst begins at once.
 class rate_limit {
 public:
     rate_limit(asio::io_context& context, std::uint64_t per_second)
@@ -68,8 +68,8 @@ public:
     // Empty if the connection broke, or the page has not come in time. The connection is kept only
     // after a whole response.
     awaitable<std::optional<response>> get(std::uint64_t page) {
-        // The handler looks at the time because it may be late: it must not end the next request.
-        // A deadline by || would need two more coroutines for each request.
+        // The handler may be late, and must not end the next request: so it looks at the time. With
+        // || each request would need two more coroutines and their cancellation.
         deadline_.expires_after(fetch_deadline);
         deadline_.async_wait([this](error_code cancelled) {
             if (!cancelled && peer_ && deadline_.expiry() <= steady_clock::now())

@@ -23,7 +23,8 @@ using creel::sync::queue;
 
 namespace {
 
-using text = std::shared_ptr<const std::string>; // all members of a room share it
+using text = std::shared_ptr<const std::string>;                 // all members of a room share it
+constexpr std::size_t longest_told = 2 * same_job::longest_line; // a name and a text
 
 struct member {
     explicit member(std::string_view name) : prefix(std::string{name} + ": ") {
@@ -49,7 +50,8 @@ void tell(const room& members, const member& sender, std::string_view line) {
             one->sending.cancel("it does not read");
 }
 
-// A member is in its room while this object exists. Afterwards it may still take what is queued.
+// A member is in its room while this object exists. Afterwards it has a second to take what is
+// queued.
 class membership {
 public:
     membership(rooms& all, std::string_view name, member& who)
@@ -89,11 +91,9 @@ std::optional<std::string_view> next_line(io::tcp_stream& peer, same_job::line_r
 void send_lines(io::tcp_stream& peer, queue<text>& lines, const creel::cancel_token& stop) {
     std::string batch;
     while (auto line = lines.pop()) {
-        batch.clear();
-        do
+        batch = **line;
+        while (batch.size() + longest_told <= same_job::longest_batch && (line = lines.try_pop()))
             batch += **line;
-        while (batch.size() + 2 * same_job::longest_line <= same_job::longest_batch &&
-               (line = lines.try_pop()));
         peer.send_all(std::as_bytes(std::span{batch}));
     }
     if (stop.cancelled())
@@ -124,6 +124,7 @@ int main() {
     try {
         io::run({.on_signal = io::throw_interrupted}, [](creel::nursery& root) {
             rooms all;
+            const auto stop = root.token();
             const auto silent = creel::report([](std::exception_ptr, const creel::task_info&) {});
             creel::with_nursery({.on_error = silent}, [&](creel::nursery& clients) {
                 // The members are not children of serve: it ends at once, the listener closes, and
@@ -133,7 +134,7 @@ int main() {
                 std::fflush(stdout);
                 io::serve({.on_error = silent}, listener, [&](io::tcp_stream peer) {
                     clients.spawn(
-                        [&, peer = std::move(peer)]() mutable { attend(peer, all, root.token()); });
+                        [&, peer = std::move(peer)]() mutable { attend(peer, all, stop); });
                 });
             });
         });

@@ -252,10 +252,10 @@ void require_closed(io::tcp_stream& peer) {
 // What a producer may not send. Only that producer's connection ends, and what it had sent before
 // comes. Another producer breaks in the middle of a number.
 void survive_producers(const std::string& path) {
-    std::vector<std::string> malformed{"12x4\n", "\n", "-1\n", " 1\n", "1 \n", "0x10\n"};
-    malformed.push_back(std::to_string(std::numeric_limits<std::uint64_t>::max()) + "0\n");
-    malformed.emplace_back(longest_line, '0');
-    malformed.push_back(malformed.back() + "\n");
+    std::vector<std::string> malformed{
+        "12x4\n", "\n", "-1\n", " 1\n", "1 \n", "0x10\n", "18446744073709551616\n"};
+    malformed.emplace_back(longest_line, '0'); // without an end
+    malformed.push_back(malformed.back() + '\n');
     factory one{path, malformed.size() + 2};
     auto& steady = one.producers[malformed.size()];
     auto& broken = one.producers[malformed.size() + 1];
@@ -280,9 +280,8 @@ void survive_producers(const std::string& path) {
         for (std::size_t i = 0; i < malformed.size(); ++i)
             within(at_once, "a producer that sent line " + std::to_string(i) + " of the bad ones",
                    [&] { require_closed(one.producers[i]); });
-        // The longest line that is allowed.
-        std::string longest(longest_line - 2, '0');
-        longest += "6\n";
+        std::string longest(longest_line, '0'); // that is allowed
+        longest.replace(longest_line - 2, 2, "6\n");
         send(steady, longest);
         certain.push_back(6);
         steady.shutdown_send();

@@ -274,8 +274,9 @@ void come_and_go(std::uint16_t port) {
     with_nursery([&](nursery& n) {
         for (std::size_t k = 0; k < steady.size(); ++k)
             n.spawn([&, k] {
-                for (int i = 0; !over; ++i)
-                    append(logs[k], steady[k]->say_and_hear(std::to_string(i)));
+                int i = 0;
+                while (!over)
+                    append(logs[k], steady[k]->say_and_hear(std::to_string(i++)));
                 steady[k]->say("last");
                 for (std::size_t last = 0; last < steady.size();) {
                     const auto line = steady[k]->hear();

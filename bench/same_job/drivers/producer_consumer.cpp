@@ -338,12 +338,14 @@ void wait_for_sink(const std::string& path) {
     with_nursery([&](nursery& n) {
         for (std::size_t i = 0; i < count; ++i)
             n.spawn([&, i] {
-                for (block some; !stop; sent[i] += block::items) {
+                block some;
+                while (!stop) {
                     for (auto part = some.fill(i, sent[i]); !part.empty();) {
                         const std::size_t taken = one.producers[i].send(part);
                         bytes += taken;
                         part = part.subspan(taken);
                     }
+                    sent[i] += block::items;
                 }
                 one.producers[i].shutdown_send();
             });
@@ -391,7 +393,7 @@ int end_in_the_middle(const std::string& path, const std::function<void(factory&
 
 void check(const std::string& path) {
     io::run([&] {
-        for (const std::size_t count : {1, 3, 16})
+        for (const std::size_t count : {1UL, 3UL, 16UL})
             within(patience, std::to_string(count) + " producers",
                    [&] { answer_all(path, count); });
         within(patience, "a producer without a number", [&] { answer_none(path); });

@@ -11,9 +11,10 @@
 // breaks off is an error (std::system_error that names it), never a signal. A deadline comes from a
 // scope around the call.
 //
-// A stream that carries short messages (eight in a row of at most 1 KiB) leaves its receive with
-// the kernel, which puts the messages into buffers of the ring. The ring holds at most a few
-// messages that no recv has asked for yet. This shows only in native_handle, release and pending().
+// A stream that carries short messages (eight receives in a row of at most 1 KiB, which leave
+// nothing in the socket) leaves its receive with the kernel, which puts the messages into buffers
+// of the ring. The ring holds a few messages that no recv has asked for yet, and 512 KiB at most.
+// This shows only in native_handle, release and pending().
 #pragma once
 
 #include <creel/io/endpoint.hpp>

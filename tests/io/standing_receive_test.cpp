@@ -30,6 +30,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -232,6 +233,46 @@ TEST_CASE("a peer that floods a stream nobody reads fills neither memory nor the
         });
         CHECK((received == sent));
         CHECK(io::statistics().buffers_out == 0);
+    });
+}
+
+// The kernel finds the receive for its cancel only between two messages, and here there is no such
+// moment: with this many bytes to come, they filled memory, and each copied all those before it.
+TEST_CASE("a peer on another core that floods a stream nobody reads is held back") {
+    clean_run([] {
+        constexpr std::size_t total = 64'000'000;
+        standing_pair pair{tcp_pair()};
+        const auto part = numbered(1000);
+        std::atomic<bool> ended{false};
+        std::size_t sent = 0;
+        std::thread flood{[&, fd = pair.client.native_handle()] {
+            pollfd writable{fd, POLLOUT, 0};
+            while (sent < total && (sent == 0 || ::poll(&writable, 1, 200) > 0)) {
+                const auto n = ::send(fd, part.data(), part.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+                sent += n > 0 ? static_cast<std::size_t>(n) : 0;
+            }
+            ended = true;
+        }};
+        while (!ended)
+            creel::this_fiber::yield();
+        flood.join();
+        // No more than all buffers of the ring, and what was held before.
+        CHECK(pair.server.pending() <= 300 * 2048);
+        CHECK(standing() == 0);
+        std::vector<std::byte> received(sent);
+        pair.server.recv_exact(received);
+        CHECK(io::statistics().buffers_out == 0);
+    });
+}
+
+TEST_CASE("a stream that is read in small pieces of what its peer sends gets single receives") {
+    clean_run([] {
+        auto [client, server] = stream_pair();
+        client.send_all(numbered(1000));
+        std::array<std::byte, 50> piece;
+        for (int i = 0; i < 20; ++i)
+            server.recv_exact(piece);
+        CHECK(standing() == 0);
     });
 }
 

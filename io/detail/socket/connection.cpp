@@ -134,13 +134,13 @@ std::size_t connection::transfer(ring& r, descriptor_use& here, std::uintptr_t d
             done = operate<Way>(r, here, data, size_bytes, flags, poll_first);
             if (done.result > 0) [[likely]] {
                 if (Way == receiving)
-                    standing_.learn(static_cast<std::size_t>(done.result));
+                    standing_.learn(static_cast<std::size_t>(done.result), holds_data_);
                 return static_cast<std::size_t>(done.result);
             }
         }
         if (done.result == 0) {
             if (Way == receiving) {
-                standing_.learn(0);
+                standing_.learn(0, false);
                 check_whole();
             }
             return 0;

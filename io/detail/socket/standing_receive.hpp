@@ -13,7 +13,7 @@
 //       └───────────9────────────┼──────────────┘
 //                                └─9─ ended_for_good ◄── standing, stopping: 8
 //
-//   1 want()             eight short single receives in a row
+//   1 want()             eight short single receives in a row, which leave nothing in the socket
 //   2 request()          the next recv puts the receive into the ring's queue
 //   3 refuse()           the next recv learns that the ring has no such receives
 //   4 submitted()        the ring has filled in the entry
@@ -65,9 +65,10 @@ public:
     [[gnu::always_inline]] inline std::optional<std::ptrdiff_t>
     receive(ring& r, descriptor_use& here, std::span<std::byte> buffer);
 
-    // After a single receive of this many bytes.
-    void learn(std::size_t bytes) noexcept {
-        if (bytes > longest_short_bytes || bytes == 0)
+    // After a single receive of this many bytes. One that leaves bytes in the socket has not
+    // received a short message, but a part of what its peer has sent.
+    void learn(std::size_t bytes, bool leaves_bytes) noexcept {
+        if (bytes > longest_short_bytes || bytes == 0 || leaves_bytes)
             short_ones_ = 0;
         else if (++short_ones_ >= short_before_standing && state_ == state::single)
             want();

@@ -202,7 +202,7 @@ void socket::receive::completed(completion& c, int result, unsigned flags) {
         self.unlink();
         self.result_ = result;
         self.of_.holds_data_ = (flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
-        self.of_.learn(static_cast<std::size_t>(std::max(result, 0)));
+        self.of_.learn(self.of_.holds_data_ ? 0 : static_cast<std::size_t>(std::max(result, 0)));
     }
     if (!self.under_way_ && !self.cancelling_)
         self.waiting_.resume();

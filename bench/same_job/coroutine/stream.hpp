@@ -3,10 +3,10 @@
 // TCP streams and listeners. Errors are std::system_errors that name the call.
 //
 // A stream of short messages gets a multishot receive, as creel's streams do: after eight single
-// receives of at most 1 KiB in a row it stays with the kernel, and takes a buffer of the pool for
-// each message. It ends when a message fills a buffer, or when the stream holds four buffers that
-// nothing has taken. Other receives go straight into the caller's buffer; the kernel polls first if
-// the last one left no data in the socket.
+// receives in a row of at most 1 KiB, which leave nothing in the socket, it stays with the kernel,
+// and takes a buffer of the pool for each message. It ends when a message fills a buffer, or when
+// the stream holds four buffers that nothing has taken. Other receives go straight into the
+// caller's buffer; the kernel polls first if the last one left no data in the socket.
 
 #include "operation.hpp"
 

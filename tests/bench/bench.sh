@@ -57,6 +57,8 @@ ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/
     spawn/std_thread/{join,batch:100,join_wait,batch_wait:100}
     park/{creel,boost_fiber,coroutine}/{bytes,create}/fibers:{10000,100000,1000000}
     park/{creel,boost_fiber,coroutine}/create/fibers:10000/instructions
+    deep/{creel,coroutine,coroutine_malloc}/calls:{1,10,100}{,/wait}
+    deep/{creel,coroutine,coroutine_malloc}/calls:{1,10}{,/wait}/instructions
     timer/{creel,asio}/arm_cancel:100000 cancel/{creel,throw}/fibers:100000
     scope/creel/{fail_after:100000,async_get,all:3} scope/boost_fiber/async_get
     mutex/{creel,boost_fiber}/{free,handover} mutex/{std_thread,atomic}/free

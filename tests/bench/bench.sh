@@ -55,8 +55,9 @@ allocations,idle_memory,busy_memory,start}/{{echo,fanout,crawler}{,:512,:2000},p
 ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/instructions}
     spawn/{creel,boost_fiber,coroutine}/{join,batch:100,join_wait,batch_wait:100}{,/instructions}
     spawn/std_thread/{join,batch:100,join_wait,batch_wait:100}
-    park/{creel,boost_fiber,coroutine}/{bytes,create}/fibers:{10000,100000,1000000}
-    park/{creel,boost_fiber,coroutine}/create/fibers:10000/instructions
+    park/{creel,boost_fiber,coroutine}/{bytes,create}/{,calls:5/}fibers:{10000,100000}
+    park/{creel,boost_fiber,coroutine}/{bytes,create}/fibers:1000000
+    park/{creel,boost_fiber,coroutine}/create/{,calls:5/}fibers:10000/instructions
     deep/{creel,coroutine,coroutine_malloc}/calls:{1,10,100}{,/wait}
     deep/{creel,coroutine,coroutine_malloc}/calls:{1,10}{,/wait}/instructions
     timer/{creel,asio}/arm_cancel:100000 cancel/{creel,throw}/fibers:100000

@@ -2,12 +2,18 @@
 // nursery has ended. All fibers are in one nursery; or each is in a nursery that the fiber before
 // it opened, which shows the cost of a level of nesting at each depth. In the control an event
 // wakes the same number of fibers from the same wait; each then throws the same exception from the
-// same place on its own stack, and catches it. Each measurement has a process of its own, so that
+// same place on its own stack, and catches it. In the control `coroutine` as many coroutines of
+// same_job are in one group, which is cancelled. Each measurement has a process of its own, so that
 // all throw on equally fresh stacks.
 
 #include "alone.hpp"
 #include "micro.hpp"
 #include "report.hpp"
+
+#include "same_job/coroutine/cancel.hpp"
+#include "same_job/coroutine/group.hpp"
+#include "same_job/coroutine/list.hpp"
+#include "same_job/coroutine/loop.hpp"
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -15,6 +21,8 @@
 #include <creel/fibers/waiter.hpp>
 #include <creel/io/run.hpp>
 
+#include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
@@ -154,12 +162,80 @@ void throw_on_event(meter& meter) {
         throw std::runtime_error("not every fiber has caught its exception");
 }
 
+namespace coroutines = ::same_job::coroutine;
+
+// The same list for coroutines. Its waiter is in the frame, and in the list of its scope.
+class coroutine_gate {
+public:
+    class awaiter : coroutines::list_node<awaiter>, coroutines::cancel_entry {
+    public:
+        explicit awaiter(coroutine_gate& of) noexcept : cancel_entry(&cancel_this), gate_(of) {}
+        [[nodiscard]] bool await_ready() const noexcept { return false; }
+        template <coroutines::task_promise Promise>
+        void await_suspend(std::coroutine_handle<Promise> waiting) {
+            waiting.promise().scope->add(*this);
+            coroutine_ = waiting;
+            gate_.waiting_.push_back(*this);
+            ++gate_.parked;
+        }
+        void await_resume() const {
+            if (cancelled_)
+                throw coroutines::operation_cancelled{};
+        }
+
+    private:
+        friend class coroutines::list<awaiter>;
+        static void cancel_this(coroutines::cancel_entry& e) noexcept {
+            auto& self = static_cast<awaiter&>(e);
+            self.list_node<awaiter>::unlink();
+            self.cancelled_ = true;
+            coroutines::loop::current().ready(self.coroutine_);
+        }
+
+        coroutine_gate& gate_;
+        std::coroutine_handle<> coroutine_ = nullptr;
+        bool cancelled_ = false;
+    };
+
+    awaiter pass() noexcept { return awaiter{*this}; }
+
+    std::uint64_t parked = 0;
+
+private:
+    coroutines::list<awaiter> waiting_{};
+};
+
+coroutines::task<> pass(coroutine_gate& g, std::uint64_t& passed) {
+    co_await g.pass();
+    ++passed;
+}
+
+coroutines::task<> cancel_coroutines(meter& meter) {
+    coroutine_gate g;
+    std::uint64_t passed = 0;
+    co_await coroutines::with_group([&](coroutines::group& all) -> coroutines::task<> {
+        for (auto left = meter.rounds(); left > 0; --left)
+            all.spawn(pass(g, passed));
+        meter.start();
+        all.cancel();
+        co_return;
+    });
+    meter.stop();
+    if (g.parked != meter.rounds() || passed != 0)
+        throw std::runtime_error("not every coroutine was cancelled");
+}
+
+void coroutine_cancel(meter& meter) {
+    coroutines::run(cancel_coroutines(meter));
+}
+
 family make() {
     family result;
     result.name = "cancel";
     result.figures = {{"", "ns"}};
     for (const group& g : groups)
         result.cases.emplace_back(g.shape);
+    // Without `nested` it has only the flat case.
     const auto add = [&](const char* name, bool is_control, void (*flat)(meter&),
                          void (*nested)(meter&)) {
         result.candidates.push_back(
@@ -173,10 +249,12 @@ family make() {
                  (groups[which].nested ? nested : flat)(meter);
                  return {static_cast<double>(meter.elapsed().count()) /
                          static_cast<double>(rounds)};
-             }});
+             },
+             [nested](std::size_t which) { return nested != nullptr || !groups[which].nested; }});
     };
     add("creel", contender, creel_cancel, creel_cancel_nested);
     add("throw", control, throw_on_event, throw_on_event);
+    add("coroutine", control, coroutine_cancel, nullptr);
     return result;
 }
 

@@ -4,6 +4,10 @@
 
 #include "micro.hpp"
 
+#include "same_job/coroutine/group.hpp"
+#include "same_job/coroutine/loop.hpp"
+#include "same_job/coroutine/queue.hpp"
+
 #include <creel/fibers/nursery.hpp>
 #include <creel/io/run.hpp>
 #include <creel/sync/queue.hpp>
@@ -128,6 +132,59 @@ void boost_fiber_pingpong(meter& meter, std::size_t capacity) {
     }
 }
 
+// ---- the coroutines of same_job -----------------------------------------------------------------
+
+namespace coroutines = ::same_job::coroutine;
+using coroutine_queue = coroutines::queue<std::uint64_t>;
+
+coroutines::task<> coroutine_receive(coroutine_queue& messages, meter& meter, check_sum& seen) {
+    for (auto left = meter.rounds(); left > 0; --left)
+        seen.add((co_await messages.pop()).value());
+    meter.stop();
+}
+
+coroutines::task<> coroutine_serve(coroutine_queue& there, coroutine_queue& back) {
+    while (const auto message = co_await there.pop())
+        static_cast<void>(co_await back.push(*message));
+}
+
+coroutines::task<> coroutine_stream_all(meter& meter, std::size_t capacity, check_sum& seen) {
+    coroutine_queue messages{capacity};
+    co_await coroutines::with_group([&](coroutines::group& both) -> coroutines::task<> {
+        both.spawn(coroutine_receive(messages, meter, seen));
+        meter.start();
+        for (std::uint64_t i = 0; i < meter.rounds(); ++i)
+            static_cast<void>(co_await messages.push(i));
+    });
+}
+
+coroutines::task<> coroutine_return_all(meter& meter, std::size_t capacity, check_sum& seen) {
+    coroutine_queue there{capacity};
+    coroutine_queue back{capacity};
+    co_await coroutines::with_group([&](coroutines::group& both) -> coroutines::task<> {
+        both.spawn(coroutine_serve(there, back));
+        meter.start();
+        for (std::uint64_t i = 0; i < meter.rounds(); ++i) {
+            static_cast<void>(co_await there.push(i));
+            seen.add((co_await back.pop()).value());
+        }
+        meter.stop();
+        there.close();
+    });
+}
+
+void coroutine_stream(meter& meter, std::size_t capacity) {
+    check_sum seen;
+    coroutines::run(coroutine_stream_all(meter, capacity, seen));
+    seen.check(meter.rounds());
+}
+
+void coroutine_pingpong(meter& meter, std::size_t capacity) {
+    check_sum seen;
+    coroutines::run(coroutine_return_all(meter, capacity, seen));
+    seen.check(meter.rounds());
+}
+
 // ---- Asio ---------------------------------------------------------------------------------------
 
 namespace asio = boost::asio;
@@ -187,18 +244,19 @@ void asio_pingpong(meter& meter, std::size_t capacity) {
 micro make() {
     micro result{"queue"};
     const auto add = [&](const char* name, std::size_t capacity, auto creel, auto fiber,
-                         auto asio) {
+                         auto coroutine, auto asio) {
         const micro_case what{name + (":" + std::to_string(capacity)), 1};
         const auto with_capacity = [capacity](auto run) {
             return [=](meter& meter) { run(meter, capacity); };
         };
         result.add("creel", contender, what, with_capacity(creel));
         result.add("boost_fiber", control, what, with_capacity(fiber));
+        result.add("coroutine", control, what, with_capacity(coroutine));
         result.add("asio_channel", control, what, with_capacity(asio));
     };
-    add("stream", stream_capacity, creel_stream, boost_fiber_stream, asio_stream);
-    add("pingpong", 1, creel_pingpong, boost_fiber_pingpong, asio_pingpong);
-    add("pingpong", 0, creel_pingpong, boost_fiber_pingpong, asio_pingpong);
+    add("stream", stream_capacity, creel_stream, boost_fiber_stream, coroutine_stream, asio_stream);
+    add("pingpong", 1, creel_pingpong, boost_fiber_pingpong, coroutine_pingpong, asio_pingpong);
+    add("pingpong", 0, creel_pingpong, boost_fiber_pingpong, coroutine_pingpong, asio_pingpong);
     return result;
 }
 

@@ -60,11 +60,12 @@ ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/
     park/{creel,boost_fiber,coroutine}/create/{,calls:5/}fibers:10000/instructions
     deep/{creel,coroutine,coroutine_malloc}/calls:{1,10,100}{,/wait}
     deep/{creel,coroutine,coroutine_malloc}/calls:{1,10}{,/wait}/instructions
-    timer/{creel,asio}/arm_cancel:100000 cancel/{creel,throw}/fibers:100000
+    timer/{creel,asio}/arm_cancel:100000 cancel/{creel,throw,coroutine}/fibers:100000
     scope/creel/{fail_after:100000,async_get,all:3} scope/boost_fiber/async_get
+    scope/{coroutine,clock}/fail_after:100000
     mutex/{creel,boost_fiber}/{free,handover} mutex/{std_thread,atomic}/free
     semaphore/{creel,std_thread}/free event/{creel,boost_fiber,std_thread,asio_channel}/pingpong
-    queue/{creel,boost_fiber,asio_channel}/{stream:1024,pingpong:1,pingpong:0}
+    queue/{creel,boost_fiber,coroutine,asio_channel}/{stream:1024,pingpong:1,pingpong:0}
     queue/{creel,boost_fiber,std_thread}/{threads_stream,threads_pingpong}
     queue/creel/threads_pingpong_spin select/creel/ready:4)
 for id in "${ids[@]}"; do

@@ -1,7 +1,8 @@
 #pragma once
 
 // A bounded queue between coroutines of one loop. After close() a push gives false; a pop gives
-// what is left, and then nothing. Memory is taken as the queue fills.
+// what is left, and then nothing. Memory is taken as the queue fills. A push or pop that need not
+// wait does not suspend, and does not look whether its scope is cancelled.
 
 #include "loop.hpp"
 
@@ -133,15 +134,13 @@ class queue<T>::push_awaiter : waiter {
 public:
     push_awaiter(queue& to, T&& value) : to_(to) { this->item.emplace(std::move(value)); }
 
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    template <task_promise Promise>
-    bool await_suspend(std::coroutine_handle<Promise> waiting) {
-        waiting.promise().scope->check();
+    [[nodiscard]] bool await_ready() {
         pushed_ = to_.try_push(std::move(*this->item));
-        if (pushed_ || to_.closed_)
-            return false;
+        return pushed_ || to_.closed_;
+    }
+    template <task_promise Promise>
+    void await_suspend(std::coroutine_handle<Promise> waiting) {
         this->wait(waiting, to_.pushers_);
-        return true;
     }
     [[nodiscard]] bool await_resume() const {
         this->check();
@@ -159,15 +158,13 @@ class queue<T>::pop_awaiter : waiter {
 public:
     explicit pop_awaiter(queue& from) noexcept : from_(from) {}
 
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    template <task_promise Promise>
-    bool await_suspend(std::coroutine_handle<Promise> waiting) {
-        waiting.promise().scope->check();
+    [[nodiscard]] bool await_ready() {
         this->item = from_.try_pop();
-        if (this->item || from_.closed_)
-            return false;
+        return this->item || from_.closed_;
+    }
+    template <task_promise Promise>
+    void await_suspend(std::coroutine_handle<Promise> waiting) {
         this->wait(waiting, from_.poppers_);
-        return true;
     }
     [[nodiscard]] std::optional<T> await_resume() {
         this->check();

@@ -34,26 +34,48 @@ TEST_CASE("polling_pace: a short round ends at its first look") {
     CHECK(pace.round_is_over());
 }
 
-TEST_CASE("polling_pace: a long round ends at the switch after its marker") {
+TEST_CASE("polling_pace: a long round ends when what was ready, and what that woke, has run") {
     polling_pace pace;
     ready_queue ready;
-    std::array<runnable, 2> some{runnable{runnable::kind_type::fiber},
-                                 runnable{runnable::kind_type::fiber}};
+    constexpr auto fiber = runnable::kind_type::fiber;
+    std::array<runnable, 4> some{runnable{fiber}, runnable{fiber}, runnable{fiber},
+                                 runnable{fiber}};
     ready.push(some[0]);
     pace.begin_run(begin);
     pace.begin_round(begin, ready);
-    ready.push(some[1]);
     switches_until_look(pace);
     CHECK_FALSE(pace.round_is_over()); // the marker is still queued
     pace.put_off(begin);
 
-    CHECK(pace.pop(ready) == &some[0]);
+    CHECK(pace.pop(ready) == &some[0]); // it wakes two others
+    ready.push(some[1]);
+    ready.push(some[2]);
+    CHECK(pace.pop(ready) == &some[1]); // behind the marker; it wakes a third
+    ready.push(some[3]);
+    CHECK(pace.pop(ready) == &some[2]);
     CHECK(pace.switch_is_left());
     CHECK(pace.anything_in(ready)); // besides the marker
-    CHECK(pace.pop(ready) == &some[1]);
-    CHECK_FALSE(pace.switch_is_left()); // the marker was passed
+    CHECK(pace.pop(ready) == &some[3]); // the round ended before it
+    CHECK_FALSE(pace.switch_is_left());
     CHECK(pace.round_is_over());
     CHECK(pace.pop(ready) == nullptr);
+}
+
+TEST_CASE("polling_pace: a long round ends with what was ready if that wakes nothing") {
+    polling_pace pace;
+    ready_queue ready;
+    runnable one{runnable::kind_type::fiber};
+    ready.push(one);
+    pace.begin_run(begin);
+    pace.begin_round(begin, ready);
+    switches_until_look(pace);
+    CHECK_FALSE(pace.round_is_over());
+    pace.put_off(begin);
+    CHECK(pace.pop(ready) == &one);
+    CHECK(pace.switch_is_left());
+    CHECK(pace.pop(ready) == nullptr); // but for the marker
+    CHECK_FALSE(pace.switch_is_left());
+    CHECK(pace.round_is_over());
 }
 
 TEST_CASE("polling_pace: a round ends after 32 looks, or after 10 ms, while its marker is queued") {

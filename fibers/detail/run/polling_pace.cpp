@@ -28,10 +28,22 @@ void polling_pace::begin_round(time_point now, ready_queue& ready) noexcept {
     look(now);
     switches_left_ = switches_per_look_;
     looks_ = 0;
+    marker_passed_ = false;
     if (!marker_queued_ && !ready.empty()) {
         marker_queued_ = true;
         ready.push(marker_);
     }
+}
+
+void polling_pace::pass_marker(ready_queue& ready) noexcept {
+    if (!marker_passed_ && !ready.empty()) {
+        marker_passed_ = true;
+        ready.push(marker_);
+        return;
+    }
+    marker_queued_ = false;
+    if (looks_ > 0)
+        switches_left_ = 0; // the round was a long one: poll at the next switch
 }
 
 void polling_pace::remove_marker(ready_queue& ready) noexcept {

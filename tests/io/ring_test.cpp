@@ -9,6 +9,7 @@
 #include <creel/io/detail/ring/ring.hpp>
 #include <creel/io/readiness.hpp>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -20,6 +21,7 @@
 #include <thread>
 
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace io = creel::io;
@@ -190,6 +192,45 @@ TEST_CASE("bug: the cancel of a receive that the kernel refused waits for no oth
             b.send_all(bytes_of("y"));
             settle_and_poll();
             CHECK(received == "y");
+        });
+    });
+}
+
+// After each enter it sends a byte to a stream whose receive stands: so the ring has task work left
+// whenever it looks.
+int busy_fd = -1;
+int busy_enters = 0;
+int busy_enter(unsigned ring, unsigned to_submit, unsigned wait_for, unsigned flags,
+               sigset_t* argument, std::size_t bytes) {
+    const int result = io_uring_enter2(ring, to_submit, wait_for, flags, argument, bytes);
+    if (++busy_enters < 10'000)
+        static_cast<void>(::send(busy_fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL));
+    return result;
+}
+
+TEST_CASE("bug: a cancel does not wait until the ring has no task work left") {
+    clean_run([] {
+        auto [busy, sender] = stream_pair();
+        auto [silent, other] = stream_pair();
+        for (int i = 0; i < 10; ++i) { // its receive stands
+            sender.send_all(bytes_of("x"));
+            CHECK(recv_text(busy) == "x");
+        }
+        busy_fd = sender.native_handle();
+        busy_enters = 0;
+        bool ended = false;
+        creel::with_nursery([&, &busy = busy, &silent = silent](creel::nursery& n) {
+            n.spawn([&] {
+                while (!ended)
+                    static_cast<void>(recv_text(busy));
+            });
+            io::detail::current_ring()->set_enter(&busy_enter);
+            std::array<std::byte, 8> buffer;
+            CHECK_FALSE(creel::move_on_after(1ms, [&] { return silent.recv(buffer); }));
+            CHECK(busy_enters < 10'000);
+            ended = true;
+            io::detail::current_ring()->set_enter(&io_uring_enter2);
+            sender.send_all(bytes_of("x"));
         });
     });
 }

@@ -22,12 +22,6 @@ public:
         sorted_ = false;
     }
 
-    // The number of the newest operation. The queue must not be empty.
-    [[nodiscard]] std::uint64_t newest() noexcept {
-        if (!sorted_)
-            sort();
-        return waiting_.front().number;
-    }
     // The request with the highest number; of equal numbers, the one that was pushed last.
     [[nodiscard]] cancel_entry& pop() noexcept {
         if (!sorted_)

@@ -125,7 +125,7 @@ void ring::end() noexcept {
     request(everything);
     do
         wait_briefly();
-    while (held_ != 0 || !requests_.empty() || !cancels_.empty());
+    while (held_ != 0 || !requests_.empty() || !cancels_.empty() || !again_.empty());
     // Not before: until here a node may be about a record that this ring still works on.
     inbox_->owner_ends();
     inbox_->deliver();

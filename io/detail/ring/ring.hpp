@@ -94,6 +94,9 @@ public:
     [[nodiscard]] static std::uint64_t tagged(const completion_target& t) noexcept {
         return reinterpret_cast<std::uintptr_t>(&t) | target_tag;
     }
+    [[nodiscard]] static std::uint64_t tagged(const cancel_entry& c) noexcept {
+        return c.number << tag_bits | cancel_tag;
+    }
     static constexpr std::uint64_t ignored = 2; // of a completion that tells nothing
 
     void join(ring_member& m) noexcept { members_.push(m); }
@@ -142,8 +145,10 @@ public:
     [[nodiscard]] io_uring_sqe* entries() noexcept { return uring_.sq.sqes; }
 
 private:
+    static constexpr unsigned tag_bits = 3;
     static constexpr std::uint64_t tag_mask = 7;
     static constexpr std::uint64_t target_tag = 1; // 0: an operation
+    static constexpr std::uint64_t cancel_tag = 4;
 
     // An operation of the ring's own, which is under way until the ring ends.
     struct own_operation : completion_target, sqe_request {
@@ -173,9 +178,9 @@ private:
 
     unsigned reap() noexcept;
     void serve_requests() noexcept;
-    [[nodiscard]] bool kernel_finds_cancelled() noexcept;
-    unsigned catch_up() noexcept;
     [[nodiscard]] unsigned serve_cancels() noexcept;
+    void answered(std::uint64_t number, int result) noexcept;
+    void ask_again() noexcept;
     void attend() noexcept;
 
     std::unique_ptr<kernel_ring> kernel_;
@@ -185,14 +190,15 @@ private:
     unsigned enter_flags_ = 0;
     unsigned held_ = 0; // entries handed out less last completions reaped
     // Operations and standing receives have numbers, in the order in which their entries are filled
-    // in: an entry must be with the kernel before its cancel.
+    // in: for their cancels.
     std::uint64_t numbered_ = 0;
     std::uint64_t receives_numbered_ = 0; // standing receives among them
-    std::uint64_t handed_over_ = 0;       // all with this number or a lower one are with the kernel
     unsigned late_descriptors_ = 0;
     enter_function enter_;
     circle<sqe_request> requests_;
     cancel_queue cancels_{};
+    circle<cancel_entry> answering_; // with the kernel, which has not answered yet
+    circle<cancel_entry> again_;     // not found
     connect_lines connects_{};
     circle<room_waiter> room_waiters_;
     circle<ring_member> members_;

@@ -1,19 +1,36 @@
 // The rounds of a ring: requests and cancels go to the kernel, completions come back.
 //
-// The way of a cancel: it is queued (cancels_), waits until the kernel would find its operation
-// (kernel_finds_cancelled()), gets an entry (serve_cancels()), and is handed over. Its own
-// completion, 0, ENOENT or EALREADY, decides nothing, and often comes first.
+// The way of a cancel:
+//
+//     queued (cancels_) ── 1 ──► with the kernel (answering_) ── 2 ──► answered
+//          ▲                             │
+//          └───── 4 ── again_ ◄───── 3 ──┘
+//
+//   1 serve_cancels()  gives it an entry
+//   2 answered()       found (0), or running where it cannot be stopped (EALREADY)
+//   3 answered()       not found (ENOENT), while its operation has no result yet
+//   4 the next poll or wait
+//
+// Wherever it is, it is unlinked when its operation has a result.
+//
+// 3 happens because an operation whose descriptor was ready when the kernel armed its poll is in no
+// table until its task work has run (IO_APOLL_READY in io_uring/poll.c). That is in the same system
+// call, behind the cancel. If another operation has taken the data, the operation is then in a
+// table, and waits. To cancel only when no task work is left is no way out: a busy ring always has
+// some, and a deadline of 50 ms took nine seconds.
 #include <creel/io/detail/ring/ring.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <ctime>
 
 namespace creel::io::detail {
 
 void prepare_cancel(sqe_request& r, io_uring_sqe& entry) noexcept {
-    io_uring_prep_cancel64(&entry, static_cast<cancel_entry&>(r).target, 0);
-    entry.user_data = ring::ignored;
+    auto& cancel = static_cast<cancel_entry&>(r);
+    io_uring_prep_cancel64(&entry, cancel.target, 0);
+    entry.user_data = ring::tagged(cancel);
 }
 
 void ring::serve_requests() noexcept {
@@ -23,40 +40,32 @@ void ring::serve_requests() noexcept {
     }
 }
 
-// If the descriptor of an operation is ready when the kernel arms its poll, the operation is in no
-// table until its task work has run (IO_APOLL_READY in io_uring/poll.c). A cancel would not find
-// it; and if another operation took the data meanwhile, it would wait for good. When no task work
-// is left, each operation that was handed over is in a table or has completed. A wake that comes
-// after that leaves it in its table.
-bool ring::kernel_finds_cancelled() noexcept {
-    return cancels_.newest() <= handed_over_ &&
-           (IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_TASKRUN) == 0;
-}
-
-// Enters the kernel until kernel_finds_cancelled(). Gives up if the kernel takes no entries, or
-// after 16 times, if peers make work as fast as it is done. Returns how many completions it has
-// delivered.
-unsigned ring::catch_up() noexcept {
-    unsigned delivered = 0;
-    for (int i = 0; i < 16 && !cancels_.empty() && !kernel_finds_cancelled(); ++i) {
-        enter_for(std::max(unsubmitted(), 1U));
-        delivered += reap();
-        if (unsubmitted() != 0)
-            break;
-    }
-    return delivered;
-}
-
 // Gives entries to as many cancels as there is room for, and returns how many; it hands none over.
 // Other requests that wait for room go first.
 unsigned ring::serve_cancels() noexcept {
     unsigned taken = 0;
-    if (requests_.empty() && !cancels_.empty() && kernel_finds_cancelled())
+    if (requests_.empty())
         for (; !cancels_.empty() && unsubmitted() < entries_; ++taken) {
             cancel_entry& r = cancels_.pop();
             r.prepare(r, next_entry());
+            answering_.push(r);
         }
     return taken;
+}
+
+// The kernel answers in the order in which it got them. Those whose operation has completed are in
+// no list any more.
+void ring::answered(std::uint64_t number, int result) noexcept {
+    if (answering_.empty() || answering_.front().number != number)
+        return;
+    cancel_entry& r = answering_.pop();
+    if (result == -ENOENT)
+        again_.push(r);
+}
+
+void ring::ask_again() noexcept {
+    while (!again_.empty())
+        cancels_.push(again_.pop());
 }
 
 void ring::cancel(operation& op) noexcept {
@@ -85,25 +94,26 @@ unsigned ring::reap() noexcept {
             if (op.result == operation::under_way) [[likely]] {
                 op.result = done.res;
                 op.flags = done.flags;
+                if (op.cancel.linked()) [[unlikely]]
+                    op.cancel.unlink();
                 if (op.brings_descriptor && done.res >= 0) [[unlikely]]
                     ++late_descriptors_;
             } // else this is a notification, which comes behind the result (IORING_CQE_F_NOTIF)
             if ((done.flags & IORING_CQE_F_MORE) != 0)
                 continue;
             ++counters_.operations_completed;
-            if (op.cancel.linked()) [[unlikely]]
-                op.cancel.unlink(); // it lies on the stack that is about to go on
             creel::wake(op);
         } else if ((data & tag_mask) == target_tag) {
             auto& target = *reinterpret_cast<completion_target*>(
                 static_cast<std::uintptr_t>(data & ~tag_mask));
             target.complete(target, done.res, done.flags);
+        } else if ((data & tag_mask) == cancel_tag) {
+            answered(data >> tag_bits, done.res);
         } else if (data == wake_signal::message) {
             ++held_; // it is the completion of no entry
             wake_signal_.message_reaped();
             serve_other_threads();
         }
-        // Else this is a cancel's own completion.
     }
     if (first != end)
         io_uring_smp_store_release(cq.khead, end);
@@ -114,11 +124,11 @@ unsigned ring::reap() noexcept {
 
 void ring::poll() noexcept {
     serve_requests();
+    ask_again();
     // A cancelled operation leaves the kernel's table when its completion is made. It must be gone
     // before the kernel looks for the next ones.
     unsigned cancels = 0;
     do {
-        catch_up();
         cancels = serve_cancels();
         const unsigned kernel_wants =
             IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
@@ -147,7 +157,8 @@ void ring::wait_until(time_point deadline) noexcept {
     // It must not sleep if the wake read is not with the kernel, if fibers wait for room, or if
     // completions have overflown, which poll() takes in and counts.
     const unsigned overflown = IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
-    if (!requests_.empty() || !cancels_.empty() || !room_waiters_.empty() || overflown != 0) {
+    if (!requests_.empty() || !cancels_.empty() || !again_.empty() || !room_waiters_.empty() ||
+        overflown != 0) {
         poll();
         return;
     }
@@ -179,14 +190,16 @@ void ring::attend() noexcept {
 
 void ring::wait_briefly() noexcept {
     CREEL_ASSERT(!reaping_, "the ring waits while it delivers completions");
+    const bool left_over = unsubmitted() != 0; // perhaps because the kernel refused
     serve_requests();
-    const unsigned delivered = catch_up();
+    ask_again();
     const unsigned cancels = serve_cancels();
-    if (reap() + delivered != 0)
+    if (reap() != 0)
         return;
-    // Each cancel has a completion of its own. A cancel that has no entry yet brings none: with one
-    // left, nothing might come for long, and the caller calls again.
-    enter(cancels_.empty() ? std::max(cancels, 1U) : 0U, IORING_ENTER_GETEVENTS, nullptr, 0);
+    // Each cancel has a completion of its own. One that has no entry, or whose entry the kernel
+    // refuses, brings none, and nothing might come for long: the caller calls again.
+    const bool waits = !left_over && cancels_.empty();
+    enter(waits ? std::max(cancels, 1U) : 0U, IORING_ENTER_GETEVENTS, nullptr, 0);
 }
 
 // CLOCK_MONOTONIC_COARSE is the steady clock as of the last timer tick: 5 ns to read instead of 24.

@@ -56,8 +56,6 @@ int ring::enter(unsigned wait_for, unsigned flags, void* argument, std::size_t b
         refused_ = true;
     else if (result < 0 && result != -EINTR && result != -ETIME) [[unlikely]]
         enter_failed(-result);
-    if (unsubmitted() == 0) [[likely]]
-        handed_over_ = numbered_;
     return result;
 }
 

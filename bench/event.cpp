@@ -13,12 +13,13 @@
 #include <stdexcept>
 #include <thread>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/experimental/channel.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/fiber/condition_variable.hpp>
 #include <boost/fiber/fiber.hpp>
 #include <boost/fiber/mutex.hpp>
@@ -110,21 +111,27 @@ void std_thread_pingpong(meter& meter) {
 using executor = boost::asio::io_context::executor_type;
 using channel = boost::asio::experimental::channel<executor, void(boost::system::error_code)>;
 using awaitable = boost::asio::awaitable<void, executor>;
-constexpr boost::asio::use_awaitable_t<executor> use_awaitable;
+constexpr auto nothrow = boost::asio::as_tuple(boost::asio::deferred); // needs no frame of its own
+using boost::system::error_code;
+constexpr auto received = [](error_code) {};
 
 awaitable channel_answer(meter& meter, channel& there, channel& back, std::uint64_t& answered) {
     for (auto left = meter.rounds(); left > 0; --left) {
-        co_await there.async_receive(use_awaitable);
+        if (!there.try_receive(received))
+            co_await there.async_receive(nothrow);
         ++answered;
-        co_await back.async_send(boost::system::error_code{}, use_awaitable);
+        if (!back.try_send(error_code{}))
+            co_await back.async_send(error_code{}, nothrow);
     }
 }
 
 awaitable channel_ask(meter& meter, channel& there, channel& back) {
     meter.start();
     for (auto left = meter.rounds(); left > 0; --left) {
-        co_await there.async_send(boost::system::error_code{}, use_awaitable);
-        co_await back.async_receive(use_awaitable);
+        if (!there.try_send(error_code{}))
+            co_await there.async_send(error_code{}, nothrow);
+        if (!back.try_receive(received))
+            co_await back.async_receive(nothrow);
     }
     meter.stop();
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 // The memory of coroutine frames. A frame that ends is kept for the next of its size, so a steady
-// server allocates none. Sizes are in steps of 64 bytes; frames above 4 KiB go to the heap.
+// server allocates none. Sizes are in steps of 16 bytes; frames above 4 KiB go to the heap.
 
 #include <array>
 #include <cstddef>
@@ -45,12 +45,12 @@ private:
     struct free_frame {
         free_frame* next;
     };
-    static constexpr std::size_t step_bytes = 64;
+    static constexpr std::size_t step_bytes = 16;
     static constexpr std::size_t steps(std::size_t bytes) noexcept {
         return (bytes + step_bytes - 1) / step_bytes;
     }
 
-    static inline constinit thread_local std::array<free_frame*, 65> free_{};
+    static inline constinit thread_local std::array<free_frame*, 257> free_{};
 };
 
 } // namespace same_job::coroutine

@@ -85,7 +85,7 @@ public:
 private:
     static void fire(timer& t) noexcept {
         auto& self = static_cast<timeout&>(t);
-        self.expired_ = true;
+        self.expired_ = !self.scope_.cancelled(); // the outer scope may have been first
         self.scope_.cancel();
     }
 

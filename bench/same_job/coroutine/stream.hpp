@@ -6,7 +6,9 @@
 // receives in a row of at most 1 KiB, which leave nothing in the socket, it stays with the kernel,
 // and takes a buffer of the pool for each message. It ends when a message fills a buffer, or when
 // the stream holds four buffers that nothing has taken. Other receives go straight into the
-// caller's buffer; the kernel polls first if the last one left no data in the socket.
+// caller's buffer; the kernel polls first if the last one left no data in the socket. Unlike creel,
+// it makes no trial whether the kernel misses a hang-up right behind a message (liburing issue
+// 1549), and does not copy what it holds when few buffers are left.
 
 #include "operation.hpp"
 
@@ -122,20 +124,24 @@ public:
 
     template <task_promise Promise>
     void await_suspend(std::coroutine_handle<Promise> waiting) {
+        scope_ = waiting.promise().scope;
         to_.count_operation();
-        io_uring_sqe& e = begin(waiting, *waiting.promise().scope);
+        io_uring_sqe& e = begin(waiting, *scope_);
         // The kernel sends on after a part (MSG_WAITALL), so there is one completion.
         io_uring_prep_send(&e, to_.fd_, bytes_.data(), bytes_.size(), MSG_WAITALL | MSG_NOSIGNAL);
         to_.name_file(e);
     }
     void await_resume() const {
-        if (static_cast<std::size_t>(result("send")) != bytes_.size())
-            throw std::system_error{EPIPE, std::system_category(), "send"};
+        if (static_cast<std::size_t>(result("send")) == bytes_.size())
+            return;
+        scope_->check(); // a cancel gives the number of bytes that were sent
+        throw std::system_error{EPIPE, std::system_category(), "send"};
     }
 
 private:
     socket& to_;
     std::span<const std::byte> bytes_;
+    cancel_scope* scope_ = nullptr;
 };
 
 class stream {
@@ -157,7 +163,6 @@ public:
     [[nodiscard]] socket::transmit send_all(std::span<const std::byte> bytes) const noexcept {
         return {*socket_, bytes};
     }
-    void close() noexcept { socket_.reset(); }
 
 private:
     std::unique_ptr<socket, socket::closer> socket_{};

@@ -75,16 +75,15 @@ private:
     member& who_;
 };
 
-// The next line, valid until the next call. Empty at the end, and for a line that is too long.
-task<std::optional<std::string_view>> next_line(const stream& peer, same_job::line_reader& lines) {
-    for (;;) {
-        if (const auto line = lines.next())
-            co_return line;
-        const std::size_t n = lines.too_long() ? 0 : co_await peer.recv(lines.room());
-        if (n == 0)
-            co_return std::nullopt;
+// The first line, valid until more is received. Empty at the end, and for a line that is too long.
+task<std::optional<std::string_view>> first_line(const stream& peer, same_job::line_reader& lines) {
+    while (const std::size_t n = co_await peer.recv(lines.room())) {
         lines.received(n);
+        const auto line = lines.next();
+        if (line || lines.too_long())
+            co_return line;
     }
+    co_return std::nullopt;
 }
 
 task<> send_lines(const stream& peer, member& who, const server& s) {
@@ -102,13 +101,18 @@ task<> send_lines(const stream& peer, member& who, const server& s) {
     who.both->cancel(); // nothing is left to send
 }
 
-// Ends at the end of the stream, and when the server stops.
+// Ends at the end of the stream, at a line that is too long, and when the server stops.
 task<> receive_lines(const stream& peer, same_job::line_reader& lines, server& s,
                      std::string_view room_name, member& who) {
     membership place{s.all, room_name, who};
     try {
-        while (const auto line = co_await next_line(peer, lines))
-            tell(place.members(), who, *line);
+        for (std::size_t n = 0;; lines.received(n)) {
+            while (const auto line = lines.next())
+                tell(place.members(), who, *line);
+            n = lines.too_long() ? 0 : co_await peer.recv(lines.room());
+            if (n == 0)
+                co_return;
+        }
     } catch (const operation_cancelled&) {
         if (!s.stop.cancelled())
             throw;
@@ -119,7 +123,7 @@ task<> attend(stream peer, server& s) {
     cancel_scope receiving{co_await this_scope{}};
     const cancel_link stop{s.stop, receiving};
     same_job::line_reader lines;
-    const auto first = co_await next_line(peer, lines).in(receiving);
+    const auto first = co_await first_line(peer, lines).in(receiving);
     const auto words = first ? same_job::split(*first) : std::nullopt;
     if (!words || words->second.find(' ') != std::string_view::npos)
         co_return;

@@ -19,20 +19,6 @@ namespace {
 using namespace same_job;
 using namespace same_job::coroutine;
 
-// The next line, valid until the next call. Empty at the end, and for a line that is too long.
-task<std::optional<std::string_view>> next_line(const stream& peer, line_reader& lines) {
-    for (;;) {
-        if (const auto line = lines.next())
-            co_return line;
-        if (lines.too_long())
-            co_return std::nullopt;
-        const std::size_t count = co_await peer.recv(lines.room());
-        if (count == 0)
-            co_return std::nullopt;
-        lines.received(count);
-    }
-}
-
 // A client's side of one backend.
 class backend {
 public:
@@ -47,8 +33,16 @@ public:
             used = std::make_unique<connection>(co_await stream::connect(port_));
         const auto request = std::string{id} + '\n';
         co_await used->peer.send_all(std::as_bytes(std::span{request}));
-        const auto line = co_await next_line(used->peer, used->lines);
-        const auto answer = line ? split(*line) : std::nullopt;
+        auto line = used->lines.next();
+        while (!line) {
+            const std::size_t n =
+                used->lines.too_long() ? 0 : co_await used->peer.recv(used->lines.room());
+            if (n == 0)
+                co_return;
+            used->lines.received(n);
+            line = used->lines.next();
+        }
+        const auto answer = split(*line);
         if (!answer || answer->first != id)
             co_return;
         kept_ = std::move(used);
@@ -70,21 +64,26 @@ task<> serve_client(stream client, const std::array<std::uint16_t, backends>& po
     std::array all{backend{ports[0]}, backend{ports[1]}, backend{ports[2]}};
     line_reader lines;
     std::string reply;
-    while (const auto id = co_await next_line(client, lines)) {
-        if (!number(*id))
-            co_return;
-        std::array<std::string_view, backends> values{"-", "-", "-"};
-        try {
-            co_await timeout(fanout_deadline,
-                             when_all(errors::stay_alone, all[0].ask(*id, values[0]),
-                                      all[1].ask(*id, values[1]), all[2].ask(*id, values[2])));
-        } catch (const timed_out&) { // the values that have come are there
+    while (const std::size_t n = co_await client.recv(lines.room())) {
+        lines.received(n);
+        while (const auto id = lines.next()) {
+            if (!number(*id))
+                co_return;
+            std::array<std::string_view, backends> values{"-", "-", "-"};
+            try {
+                co_await timeout(fanout_deadline,
+                                 when_all(errors::stay_alone, all[0].ask(*id, values[0]),
+                                          all[1].ask(*id, values[1]), all[2].ask(*id, values[2])));
+            } catch (const timed_out&) { // the values that have come are there
+            }
+            reply.assign(*id);
+            for (const auto value : values)
+                reply.append(1, ' ').append(value);
+            reply += '\n';
+            co_await client.send_all(std::as_bytes(std::span{reply}));
         }
-        reply.assign(*id);
-        for (const auto value : values)
-            reply.append(1, ' ').append(value);
-        reply += '\n';
-        co_await client.send_all(std::as_bytes(std::span{reply}));
+        if (lines.too_long())
+            co_return;
     }
 }
 

@@ -1,5 +1,6 @@
 # The common settings of all tests of the tree: a time limit and the options of a sanitizer.
 
+set(creel_catch_definitions CATCH_CONFIG_NO_POSIX_SIGNALS CATCH_CONFIG_FAST_COMPILE)
 set(creel_test_timeout 60)
 set(creel_test_environment "")
 set(creel_test_launcher "")

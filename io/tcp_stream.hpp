@@ -13,7 +13,7 @@
 //
 // A stream that carries short messages (eight receives in a row of at most 1 KiB, which leave
 // nothing in the socket) leaves its receive with the kernel, which puts the messages into buffers
-// of the ring. The ring holds a few messages that no recv has asked for yet, and 512 KiB at most.
+// of the ring. So a stream holds a few messages that no recv has asked for yet, or at most 512 KiB.
 // This shows only in native_handle, release and pending().
 #pragma once
 

@@ -248,7 +248,8 @@ TEST_CASE("a peer on another core that floods a stream nobody reads is held back
         std::thread flood{[&, fd = pair.client.native_handle()] {
             pollfd writable{fd, POLLOUT, 0};
             while (sent < total && (sent == 0 || ::poll(&writable, 1, 200) > 0)) {
-                const auto n = ::send(fd, part.data(), part.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+                const auto rest = std::span{part}.subspan(sent % part.size());
+                const auto n = ::send(fd, rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
                 sent += n > 0 ? static_cast<std::size_t>(n) : 0;
             }
             ended = true;
@@ -256,18 +257,21 @@ TEST_CASE("a peer on another core that floods a stream nobody reads is held back
         while (!ended)
             creel::this_fiber::yield();
         flood.join();
+        CHECK(sent < total);
         // No more than all buffers of the ring, and what was held before.
         CHECK(pair.server.pending() <= 300 * 2048);
-        CHECK(standing() == 0);
         std::vector<std::byte> received(sent);
         pair.server.recv_exact(received);
-        CHECK(io::statistics().buffers_out == 0);
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < sent; ++i)
+            wrong += received[i] != part[i % part.size()];
+        CHECK(wrong == 0);
     });
 }
 
 TEST_CASE("a stream that is read in small pieces of what its peer sends gets single receives") {
     clean_run([] {
-        auto [client, server] = stream_pair();
+        auto [client, server] = tcp_pair(); // a Unix socket does not tell what it holds before 6.17
         client.send_all(numbered(1000));
         std::array<std::byte, 50> piece;
         for (int i = 0; i < 20; ++i)

@@ -1,7 +1,8 @@
 // How often a scheduler polls the outside world while something is always ready.
 //
 // It polls once in a round. A round ends when all that was ready at the last poll has run, and then
-// all that these have made ready: a marker goes through the ready queue twice to show that. So the
+// all that became ready meanwhile: a marker goes through the ready queue twice to show that (once,
+// if nothing became ready). So the
 // fibers that a batch of completions wakes, and those that these hand work to, submit their
 // operations together. With a poll between the two, a chat server sent fewer lines with each send,
 // and took 1.2 times the CPU. But two polls are at least 64 switches apart while slices are
@@ -15,7 +16,7 @@
 //
 //   short   -- 1 a look: the marker is gone ----------> (poll, next round)
 //   short   -- 2 a look: the marker is queued --------> long     32 looks at most, or 10 ms
-//   long    -- 3 pop() meets the marker again --------> (poll at the next switch, next round)
+//   long    -- 3 pop() takes the marker out ----------> (poll at the next switch, next round)
 //   long    -- 4 a look: too many looks, or too long -> (poll, next round)     from short, too,
 //                                                       if the first look finds 10 ms passed
 //   both    -- 5 poll_at_next_switch() ---------------> (poll at the next switch, next round)
@@ -103,7 +104,7 @@ private:
     int full_budget_ = budget_per_switch * most_switches_per_look;
     bool marker_queued_ = false;
     bool marker_passed_ = false; // once, in this round
-    time_point last_look_{}; // max(): the thread has been idle since
+    time_point last_look_{};     // max(): the thread has been idle since
     runnable marker_{runnable::kind_type::marker};
 };
 

@@ -94,8 +94,8 @@ public:
 private:
     static constexpr std::size_t longest_short_bytes = receive_buffers::buffer_bytes / 2;
     static constexpr unsigned short_before_standing = 8;
-    // Buffers that one stream may hold. A peer that sends some messages ahead is common. A peer
-    // that floods must not fill the pool: further bytes go to the heap.
+    // Buffers that one stream may hold. A peer that sends some messages ahead is common. With more
+    // the receive stops; until it has stopped, a peer that floods can fill the pool.
     static constexpr unsigned most_held = 4;
 
     // In this order: takes_next_recv() and is_with_ring() compare.

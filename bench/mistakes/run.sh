@@ -30,8 +30,9 @@ directory=$(mktemp -d)
 set -m
 clean_up() {
     local group
+    exec 2>/dev/null # bash would tell of each job that is killed
     for group in $(jobs -rp); do
-        kill -KILL -- "-$group" 2>/dev/null || true
+        kill -KILL -- "-$group" || true
     done
     rm -rf "$directory"
 }

@@ -33,9 +33,11 @@ namespace {
 using namespace ::same_job;
 using clock = std::chrono::steady_clock;
 
-constexpr auto patience = 10s;            // for each crawl of the check, and in the measurement
-constexpr auto shortest_patience = 900ms; // of the program, with a page that does not come
-constexpr auto longest_patience = 1800ms; // the same: on a busy machine it may be longer than 1 s
+constexpr auto patience = 20s; // for each crawl of the check, and in the measurement
+// How long the program waits for a page that does not come. That is 1 s, but on a busy machine the
+// site sees the request late, and so does the program the end of its wait.
+constexpr auto shortest_patience = 500ms;
+constexpr auto longest_patience = 3s;
 
 // Runs f. Its errors get its name.
 void within(clock::duration limit, const std::string& what, const std::function<void()>& f) {
@@ -77,6 +79,33 @@ std::optional<std::uint64_t> next_request(io::tcp_stream& peer) {
     }
     throw std::runtime_error("the program sent this instead of one request: " + std::string{text});
 }
+
+// Sees whether this process stood still. Each page has a deadline of the program's own, so a site
+// that stands still gets requests that it did not expect.
+class pulse {
+public:
+    // Beats until it is cancelled.
+    [[noreturn]] void run() {
+        for (;;) {
+            note();
+            this_fiber::sleep_for(20ms);
+        }
+    }
+    [[nodiscard]] bool stood_still() {
+        note();
+        return longest_ > 200ms;
+    }
+
+private:
+    void note() {
+        const auto now = clock::now();
+        longest_ = std::max(longest_, now - last_);
+        last_ = now;
+    }
+
+    clock::time_point last_ = clock::now();
+    clock::duration longest_{};
+};
 
 // Accepts until it is cancelled. Each connection runs serve(peer) as a child of the nursery.
 void accept_all(nursery& connections, io::tcp_listener& listener,
@@ -144,10 +173,9 @@ public:
 
     // Holds back all responses but that of page 0, until each worker waits for one.
     void hold_until_all_wait() {
-        move_on_after(500ms, [&] { all_wait_.wait(); });
+        move_on_after(patience / 2, [&] { all_wait_.wait(); });
         if (waiting_ < tasks_)
-            throw std::runtime_error("only " + std::to_string(waiting_) + " of " +
-                                     std::to_string(tasks_) + " workers asked at the same time");
+            throw_too_few_wait();
         this_fiber::sleep_for(20ms); // would one too many ask?
         all_may_go_.set();
     }
@@ -181,6 +209,11 @@ public:
     }
 
 private:
+    [[noreturn]] void throw_too_few_wait() const {
+        throw std::runtime_error("only " + std::to_string(waiting_) + " of " +
+                                 std::to_string(tasks_) + " workers asked at the same time");
+    }
+
     // False if the connection ends here. `fresh`: this is its first request.
     bool answer(io::tcp_stream& peer, std::uint64_t number, bool fresh) {
         const auto found = pages_.find(number);
@@ -188,21 +221,23 @@ private:
             throw std::runtime_error("the program asked for page " + std::to_string(number) +
                                      ", and no page links to it");
         page& one = found->second;
-        note_request(number, one, fresh);
+        const auto asked = clock::now();
+        note_request(number, one, fresh, asked);
         wait_in_line(number);
         const std::size_t index = one.requests - 1 + one.left_out;
         if (index < one.faults.size())
-            return fail(peer, number, one, one.faults[index]);
+            return fail(peer, number, one, one.faults[index], asked);
         if (one.fails)
-            return fail(peer, number, one, one.faults.back());
+            return fail(peer, number, one, one.faults.back(), asked);
         return deliver(peer, one);
     }
 
-    void note_request(std::uint64_t number, page& one, bool fresh) {
-        const auto now = clock::now();
+    void note_request(std::uint64_t number, page& one, bool fresh, clock::time_point now) {
         requests_.push_back(now);
         if (one.done)
             throw std::runtime_error("the program asked again for page " + std::to_string(number));
+        if (one.requests != 0 && !all_may_go_.is_set())
+            throw_too_few_wait(); // the program gave up a page that is held back
         if (one.requests == 0) {
             one.may_have_lost_try = fresh && closes_ != 0;
             one.left_out = one.may_have_lost_try && one.faults.size() == fetch_tries - 1 ? 1 : 0;
@@ -243,7 +278,8 @@ private:
         return !closes;
     }
 
-    bool fail(io::tcp_stream& peer, std::uint64_t number, page& one, fault what) {
+    bool fail(io::tcp_stream& peer, std::uint64_t number, page& one, fault what,
+              clock::time_point asked) {
         ++ended_connections_;
         const auto pause = first_backoff * (1U << (one.requests - 1));
         one.not_before = clock::now() + pause;
@@ -269,10 +305,10 @@ private:
             this_fiber::sleep_for(1ms);
             return false;
         case fault::silent:
-            one.not_before += shortest_patience;
+            one.not_before = asked + shortest_patience + pause;
             break;
         case fault::trickling:
-            one.not_before += shortest_patience;
+            one.not_before = asked + shortest_patience + pause;
             trickle(peer, number, one);
         case fault::malformed:
             send(peer, malformed_head(number));
@@ -453,7 +489,8 @@ std::vector<std::string> arguments(const io::tcp_listener& listener, unsigned ta
             std::to_string(rate)};
 }
 
-void crawl_once(const std::string& path, page_table pages, unsigned tasks, unsigned rate) {
+void crawl_once(const std::string& path, page_table pages, unsigned tasks, unsigned rate,
+                pulse& own) {
     const bool holds = pages.size() > tasks;
     site whole{std::move(pages), tasks, rate};
     io::tcp_listener listener{io::endpoint::loopback_v4(0)};
@@ -461,6 +498,7 @@ void crawl_once(const std::string& path, page_table pages, unsigned tasks, unsig
     std::string line;
     with_nursery([&](nursery& connections) {
         accept_all(connections, listener, [&](io::tcp_stream& peer) { whole.serve(peer); });
+        connections.spawn([&] { own.run(); });
         if (holds)
             whole.hold_until_all_wait();
         else
@@ -473,11 +511,26 @@ void crawl_once(const std::string& path, page_table pages, unsigned tasks, unsig
     whole.compare(line, crawler.started());
 }
 
+// A crawl in which the site stood still says nothing about the program, so it is made again.
+void crawl(const std::string& what, const std::string& path, const page_table& pages,
+           unsigned tasks, unsigned rate) {
+    constexpr int most_crawls = 3;
+    for (int crawls = 1;; ++crawls) {
+        pulse own;
+        try {
+            within(patience, what, [&] { crawl_once(path, pages, tasks, rate, own); });
+            return;
+        } catch (const std::runtime_error&) {
+            if (crawls == most_crawls || !own.stood_still())
+                throw;
+        }
+    }
+}
+
 void check(const std::string& path) {
     io::run([&] {
-        within(patience, "a site without a page",
-               [&] { crawl_once(path, site_without_pages(), 4, 1000); });
-        within(patience, "a site with faults", [&] { crawl_once(path, faulty_site(), 8, 400); });
+        crawl("a site without a page", path, site_without_pages(), 4, 1000);
+        crawl("a site with faults", path, faulty_site(), 8, 400);
     });
 }
 
@@ -555,9 +608,10 @@ public:
     [[nodiscard]] clock::time_point first_request() const { return first_request_; }
     [[nodiscard]] std::uint64_t pages() const { return pages_; }
 
-    // The latency of a page: from the hand-over of a response to the kernel until the next request
-    // on the same connection is seen. Meanwhile the program reads the page, looks up its links and
-    // asks for another page.
+    // The latency of a page: from the moment when a fiber of the site sends a response until the
+    // next request on the same connection is seen. Meanwhile the program reads the page, looks up
+    // its links and asks for another page. The site submits its sends in batches, so the time that
+    // a response waits for its batch counts, too.
     [[nodiscard]] const latency_histogram& turnarounds() const { return turnarounds_; }
     void clear_turnarounds() { turnarounds_.clear(); }
 

@@ -143,7 +143,7 @@ std::optional<std::string_view> next_line(io::tcp_stream& peer, line_reader& lin
 }
 
 // A free port of 127.0.0.1, bound by a socket that does not listen. A listener may come and go at
-// it (SO_REUSEADDR), and meanwhile nobody else gets it.
+// it (SO_REUSEADDR), and meanwhile no other process gets it.
 class held_port {
 public:
     held_port() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {

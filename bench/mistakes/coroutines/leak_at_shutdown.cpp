@@ -1,5 +1,6 @@
 // The program has done its work, and a task still waits for something that never comes. The task is
-// detached, as coroutines are without a group; in a group it would hold up the end as a fiber does.
+// detached, by a promise written by hand: the library detaches nothing. In a group it would hold up
+// the end as a fiber does.
 
 #include "coroutine/loop.hpp"
 #include "coroutine/task.hpp"

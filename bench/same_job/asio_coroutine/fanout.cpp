@@ -22,6 +22,7 @@ public:
     // Receives the value, unless the backend does not keep to the protocol, or give_up() comes.
     awaitable<> ask(const tcp::endpoint& address, std::string_view id, const std::string& request) {
         value_.reset();
+        given_up_ = false;
         if (!link_) {
             link_ = std::make_unique<link>(co_await asio::this_coro::executor);
             const auto [refused] = co_await link_->peer.async_connect(address, nothrow);
@@ -46,16 +47,19 @@ public:
     }
 
     void give_up() {
-        if (!value_ && link_)
+        given_up_ = !value_;
+        if (given_up_ && link_)
             shut_down(link_->peer);
     }
 
     // What ask() has received, or "-"; valid until the next ask(). Only a connection that has given
     // a value is kept.
     std::string_view value() {
-        if (!value_)
+        if (!value_ || given_up_) { // an answer may have been in the socket already
             link_.reset();
-        return value_.value_or("-");
+            return "-";
+        }
+        return *value_;
     }
 
 private:
@@ -67,6 +71,7 @@ private:
 
     std::unique_ptr<link> link_{};
     std::optional<std::string_view> value_{};
+    bool given_up_ = false;
 };
 
 awaitable<> serve(tcp_stream client, const addresses& where) {

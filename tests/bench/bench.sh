@@ -48,7 +48,7 @@ run 0 "$bench" --list --instructions
 cp "$directory/out" "$directory/list"
 [[ -z $(sort "$directory/list" | uniq -d) ]] || fail 'an id is listed twice'
 uring=raw_uring_pollfirst,raw_uring_multishot
-eval "ids=(echo/{creel,$uring,raw_epoll}/{cpu,rps,p50,p99,p999}/connections:{1,64,512,2000}/bytes:{64,16384})"
+eval "ids=(echo/{creel,coroutine_uring,asio_coroutine,$uring,raw_epoll}/{cpu,rps,p50,p99,p999}/connections:{1,64,512,2000}/bytes:{64,16384})"
 eval "ids+=(accept/{creel,raw_uring,raw_uring_single}/{rate,cpu}{,/accepts:8,/stream})"
 eval "ids+=(same_job/{creel,coroutine_uring,asio_coroutine,asio_coroutine_uring}/{cpu,rate,p50,p99,p999,\
 allocations,idle_memory,busy_memory,start}/{{echo,fanout,crawler}{,:512,:2000},producer_consumer,chat})"

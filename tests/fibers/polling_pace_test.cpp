@@ -54,7 +54,7 @@ TEST_CASE("polling_pace: a long round ends when what was ready, and what that wo
     ready.push(some[3]);
     CHECK(pace.pop(ready) == &some[2]);
     CHECK(pace.switch_is_left());
-    CHECK(pace.anything_in(ready)); // besides the marker
+    CHECK(pace.anything_in(ready));     // besides the marker
     CHECK(pace.pop(ready) == &some[3]); // the round ended before it
     CHECK_FALSE(pace.switch_is_left());
     CHECK(pace.round_is_over());

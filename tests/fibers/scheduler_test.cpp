@@ -92,8 +92,9 @@ TEST_CASE("a poll comes once in a round of the ready queue, not in the middle of
                         creel::this_fiber::yield();
                 });
         });
-        CHECK(outside.polls() >= 15);
-        CHECK(outside.polls() <= 30); // 157 if it came every 64 switches
+        // In a round each fiber runs once, and once more because it has yielded.
+        CHECK(outside.polls() >= 8);
+        CHECK(outside.polls() <= 15); // 157 if it came every 64 switches
     });
 }
 

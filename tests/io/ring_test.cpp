@@ -235,6 +235,60 @@ TEST_CASE("bug: a cancel does not wait until the ring has no task work left") {
     });
 }
 
+// Both receives are woken as they are armed, and are in no table when their cancels come. One then
+// takes the byte, and the other waits.
+TEST_CASE("bug: a cancel that does not find its operation is asked for again") {
+    for (const unsigned entries : {4U, 1024U}) {
+        INFO("entries: " << entries);
+        clean_run({.ring_entries = entries}, [] {
+            auto [sender, one] = stream_pair();
+            auto other = io::tcp_stream::adopt(::dup(one.native_handle()));
+            sender.send_all(bytes_of("x"));
+            int received = 0;
+            int was_cancelled = 0;
+            std::array<creel::cancel_scope, 2> scopes;
+            const auto receive = [&](io::tcp_stream& stream, creel::cancel_scope& scope) {
+                std::array<std::byte, 8> buffer;
+                ++(scope.run([&] { return stream.recv(buffer); }) ? received : was_cancelled);
+            };
+            creel::with_nursery([&, &one = one](creel::nursery& n) {
+                n.spawn([&] { receive(one, scopes[0]); });
+                n.spawn([&] { receive(other, scopes[1]); });
+                creel::this_fiber::yield(); // both have an entry that is not submitted
+                for (auto& scope : scopes)
+                    scope.cancel();
+            });
+            CHECK(received == 1);
+            CHECK(was_cancelled == 1);
+        });
+    }
+}
+
+TEST_CASE("bug: a cancel gets its turn although fibers fill the submission queue at each poll") {
+    clean_run({.ring_entries = 1}, [] {
+        auto [sender, receiver] = stream_pair();
+        auto [silent, other] = stream_pair();
+        bool ended = false;
+        creel::with_nursery(
+            [&, &sender = sender, &receiver = receiver, &silent = silent](creel::nursery& n) {
+                const std::array<std::byte, 2000> message{}; // too long for a standing receive
+                n.spawn([&] {
+                    while (!ended)
+                        sender.send_all(message);
+                    sender.shutdown_send();
+                });
+                n.spawn([&] {
+                    std::array<std::byte, 2000> buffer;
+                    while (receiver.recv(buffer) != 0) {
+                    }
+                });
+                std::array<std::byte, 8> buffer;
+                CHECK_FALSE(creel::move_on_after(1ms, [&] { return silent.recv(buffer); }));
+                ended = true;
+            });
+    });
+}
+
 TEST_CASE("a fiber that waits for room in the submission queue can be cancelled") {
     clean_run({.ring_entries = 4}, [] {
         io::detail::current_ring()->set_enter(&refusing_enter);

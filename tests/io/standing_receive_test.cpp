@@ -236,8 +236,8 @@ TEST_CASE("a peer that floods a stream nobody reads fills neither memory nor the
     });
 }
 
-// The kernel finds the receive for its cancel only between two messages, and here there is no such
-// moment: with this many bytes to come, they filled memory, and each copied all those before it.
+// While the cancel of the receive waited for a moment without messages, the bytes filled memory,
+// and each message copied all those before it.
 TEST_CASE("a peer on another core that floods a stream nobody reads is held back") {
     clean_run([] {
         constexpr std::size_t total = 64'000'000;

@@ -9,7 +9,8 @@ struct io_uring_sqe;
 
 namespace creel::io::detail {
 
-// Needs one submission entry. It is linked while it waits for the entry in the ring's queue.
+// Needs one submission entry. It is linked while it waits for the entry in the ring's queue. (A
+// cancel is linked until its answer has come.)
 struct sqe_request : link {
     void (*prepare)(sqe_request&, io_uring_sqe&) noexcept = nullptr; // fills in the entry
 };

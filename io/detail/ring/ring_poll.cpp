@@ -7,17 +7,17 @@
 //          └───── 4 ── again_ ◄───── 3 ──┘
 //
 //   1 serve_cancels()  gives it an entry
-//   2 answered()       found (0), or running where it cannot be stopped (EALREADY)
+//   2 answered()       found (0), or running and told to stop (EALREADY)
 //   3 answered()       not found (ENOENT), while its operation has no result yet
 //   4 the next poll or wait
 //
 // Wherever it is, it is unlinked when its operation has a result.
 //
 // 3 happens because an operation whose descriptor was ready when the kernel armed its poll is in no
-// table until its task work has run (IO_APOLL_READY in io_uring/poll.c). That is in the same system
-// call, behind the cancel. If another operation has taken the data, the operation is then in a
-// table, and waits. To cancel only when no task work is left is no way out: a busy ring always has
-// some, and a deadline of 50 ms took nine seconds.
+// table until its task work has run (IO_APOLL_READY in io_uring/poll.c), behind the cancel. If
+// another operation has taken the data by then, the operation waits, and can be found. To cancel
+// only when no task work is left is no way out: a busy ring always has some, and a deadline of 50
+// ms took nine seconds.
 #include <creel/io/detail/ring/ring.hpp>
 
 #include <algorithm>
@@ -123,13 +123,13 @@ unsigned ring::reap() noexcept {
 }
 
 void ring::poll() noexcept {
-    serve_requests();
     ask_again();
     // A cancelled operation leaves the kernel's table when its completion is made. It must be gone
-    // before the kernel looks for the next ones.
-    unsigned cancels = 0;
+    // before the kernel looks for the next ones. If fibers have filled the queue, the first round
+    // makes room for cancels. It ends: a round with room takes a cancel from their queue.
     do {
-        cancels = serve_cancels();
+        serve_requests();
+        const unsigned cancels = serve_cancels();
         const unsigned kernel_wants =
             IO_URING_READ_ONCE(*uring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
         if (unsubmitted() != 0 || kernel_wants != 0) {
@@ -141,7 +141,7 @@ void ring::poll() noexcept {
             enter_for(cancels);
         }
         reap();
-    } while (cancels != 0 && !cancels_.empty());
+    } while (!cancels_.empty() && requests_.empty() && unsubmitted() < entries_);
     if (!room_waiters_.empty()) [[unlikely]]
         serve_room_waiters();
     attend();
@@ -149,16 +149,21 @@ void ring::poll() noexcept {
 
 void ring::wait_until(time_point deadline) noexcept {
     attend(); // also before the wait: what ran since the last poll may have begun a shutdown
+    // Requests and cancels are served although something has completed: on a small ring something
+    // always has, and the scheduler does not poll between two waits.
+    serve_requests();
+    if (!cancels_.empty() || !again_.empty()) {
+        poll();
+        return;
+    }
     if (reap() != 0)
         return;
-    serve_requests();
     if (supervisor_ != nullptr)
         deadline = std::min(deadline, supervisor_->deadline);
     // It must not sleep if the wake read is not with the kernel, if fibers wait for room, or if
     // completions have overflown, which poll() takes in and counts.
     const unsigned overflown = IO_URING_READ_ONCE(*uring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
-    if (!requests_.empty() || !cancels_.empty() || !again_.empty() || !room_waiters_.empty() ||
-        overflown != 0) {
+    if (!requests_.empty() || !room_waiters_.empty() || overflown != 0) {
         poll();
         return;
     }

@@ -263,10 +263,10 @@ void standing_receive::tell_receiver(std::optional<std::ptrdiff_t> result) noexc
     wake(r);
 }
 
-// While it is stopping it keeps its buffers. The kernel may not find it for the cancel as long as
-// messages come. Then it takes buffer after buffer, and ends when it finds none (ENOBUFS); so do
-// those of other streams, which make single receives for a while. Copied to the heap, the messages
-// of a peer that never pauses would fill memory.
+// While it is stopping it keeps its buffers. Until its cancel is submitted, the kernel may take
+// buffer after buffer for a peer that never pauses. Then it ends when it finds none (ENOBUFS); so
+// do those of other streams, which make single receives for a while. Copied to the heap, the
+// messages would fill memory.
 void standing_receive::hold(unsigned id, std::size_t size_bytes, std::size_t taken_bytes) noexcept {
     receive_buffers& pool = where_->buffers();
     held_.add(pool, id, size_bytes, taken_bytes);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -28,8 +29,7 @@ struct plan {
     struct item {
         std::size_t candidate;
         std::size_t case_index;
-        std::vector<values> rounds{}; // each holds one value per figure
-        int failed = 0;               // rounds that gave none
+        std::vector<values> rounds{}; // each holds one value per figure, or none if it failed
     };
     family of;
     std::vector<std::vector<item>> cases; // only cases that have something to measure
@@ -80,7 +80,7 @@ bool measure(const family& of, plan::item& item, const options& wanted) {
         item.rounds.push_back(std::move(measured));
         return true;
     } catch (const std::exception& error) {
-        ++item.failed;
+        item.rounds.emplace_back();
         std::cerr << "\n"
                   << id_of(of.name, candidate.name, "", of.cases[item.case_index])
                   << " failed: " << error.what() << std::endl;
@@ -114,17 +114,23 @@ family_results results_of(const plan& done) {
         for (const auto& item : items) {
             const auto& candidate = done.of.candidates[item.candidate];
             const auto& case_name = done.of.cases[item.case_index];
-            if (item.rounds.empty()) {
+            result one{candidate.name, case_name, {}, {}, candidate.control, 0, 0};
+            for (const auto& round : item.rounds)
+                ++(round.empty() ? one.failed : one.rounds);
+            if (one.rounds == 0) {
                 all.failed.push_back(id_of(done.of.name, candidate.name, "", case_name));
                 continue;
             }
-            result one{candidate.name,    case_name,          {},
-                       candidate.control, item.rounds.size(), item.failed};
             for (std::size_t f = 0; f < done.of.figures.size(); ++f) {
-                std::vector<double> column;
-                for (const auto& round : item.rounds)
-                    column.push_back(round[f]);
-                one.figures.push_back(summarise(std::move(column)));
+                std::vector<double> given;
+                std::vector<double> by_round;
+                for (const auto& round : item.rounds) {
+                    if (!round.empty())
+                        given.push_back(round[f]);
+                    by_round.push_back(round.empty() ? std::nan("") : round[f]);
+                }
+                one.figures.push_back(summarise(std::move(given)));
+                one.by_round.push_back(std::move(by_round));
             }
             all.results.push_back(std::move(one));
         }

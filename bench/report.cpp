@@ -67,7 +67,7 @@ std::string failure_text(const result& one) {
     if (one.failed == 0)
         return "";
     return "  FAILED in " + std::to_string(one.failed) + " of " +
-           std::to_string(one.rounds + static_cast<std::size_t>(one.failed)) + " rounds";
+           std::to_string(one.rounds + one.failed) + " rounds";
 }
 
 void print_every_id(std::ostream& out, const family_results& results) {
@@ -126,6 +126,19 @@ void print_ratios(std::ostream& out, const family_results& results) {
     });
 }
 
+// "[1.5, null, 2]": JSON has no NaN.
+std::string json_list(const std::vector<double>& values) {
+    std::string text = "[";
+    for (const double value : values) {
+        std::array<char, 32> number{"null"};
+        if (std::isfinite(value))
+            std::snprintf(number.data(), number.size(), "%.6g", value);
+        text += text.size() > 1 ? ", " : "";
+        text += number.data();
+    }
+    return text + ']';
+}
+
 } // namespace
 
 std::string id_of(const std::string& family, const std::string& candidate,
@@ -158,6 +171,22 @@ void print_tables(std::ostream& out, const family_results& results) {
             results.of.conclude(out, results);
     }
     out << std::flush;
+}
+
+void print_verdict(std::ostream& out, const family_results& results, const result& mine,
+                   const result& other, std::size_t figure, double most) {
+    const auto ratios = summarise_ratios(mine.by_round[figure], other.by_round[figure]);
+    if (!ratios)
+        return;
+    const auto what =
+        id_of(results.of.name, mine.candidate, results.of.figures[figure].name, mine.case_name);
+    std::array<char, 256> line{};
+    std::snprintf(line.data(), line.size(),
+                  "%-44s %.3fx %-20s (%.2f to %.2f; of medians %.3f) wanted %.2f: %s\n",
+                  what.c_str(), ratios->median, other.candidate.c_str(), ratios->min, ratios->max,
+                  mine.figures[figure].median / other.figures[figure].median, most,
+                  ratios->median <= most ? "holds" : "MISSED");
+    out << line.data();
 }
 
 std::string json_quoted(const std::string& text) {
@@ -197,7 +226,8 @@ void write_json(std::ostream& out, const context& about, const std::vector<famil
                            id_of(results.of.name, one.candidate, figure.name, one.case_name))
                     << ", \"unit\": " << json_quoted(figure.unit) << ", \"median\": " << median
                     << ", \"min\": " << min << ", \"max\": " << max
-                    << ", \"rounds\": " << one.rounds << ", \"failed\": " << one.failed << '}';
+                    << ", \"rounds\": " << one.rounds << ", \"failed\": " << one.failed
+                    << ", \"values\": " << json_list(one.by_round[f]) << '}';
                 separator = ",\n";
             }
     out << "\n  ]\n}\n" << std::flush;

@@ -16,10 +16,11 @@ namespace creel::bench {
 struct result {
     std::string candidate;
     std::string case_name;
-    std::vector<summary> figures; // in the family's order
+    std::vector<summary> figures;              // in the family's order
+    std::vector<std::vector<double>> by_round; // of each figure; NaN: the round failed
     bool control = false;
-    std::size_t rounds = 0; // rounds that gave values
-    int failed = 0;         // rounds that failed
+    int rounds = 0; // rounds that gave values
+    int failed = 0; // rounds that failed
 };
 
 struct family_results {
@@ -38,6 +39,12 @@ std::string short_value(double value, const std::string& unit);
 // Prints each id with median, min and max, then each case with the ratios to its best control. Both
 // tables mark failures.
 void print_tables(std::ostream& out, const family_results& results);
+
+// Prints a line that says whether a figure of `mine` is at most `most` times that of `other`, by the
+// median of the ratios within a round. It also has the range of these ratios, and the ratio of the
+// medians.
+void print_verdict(std::ostream& out, const family_results& results, const result& mine,
+                   const result& other, std::size_t figure, double most);
 
 // Keys and JSON values (text is quoted already), in the order in which they are written.
 using context = std::vector<std::pair<std::string, std::string>>;

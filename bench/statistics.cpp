@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 namespace creel::bench {
 
@@ -14,6 +15,17 @@ summary summarise(std::vector<double> values) {
     const double median =
         values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
     return {median, values.front(), values.back()};
+}
+
+std::optional<summary> summarise_ratios(const std::vector<double>& mine,
+                                        const std::vector<double>& other) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < mine.size() && i < other.size(); ++i)
+        if (const double ratio = mine[i] / other[i]; std::isfinite(ratio))
+            ratios.push_back(ratio);
+    if (ratios.empty())
+        return std::nullopt;
+    return summarise(std::move(ratios));
 }
 
 void latency_histogram::clear() noexcept {

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace creel::bench {
@@ -20,6 +21,12 @@ struct summary {
 // The median of an even number of values is the mean of the middle two. Throws: std::logic_error
 // when there is no value.
 summary summarise(std::vector<double> values);
+
+// The summary of mine[i] / other[i] over the rounds that gave both values; NaN stands for a round that
+// gave none. What slows the machine for some seconds slows both of a pair, so the median of the
+// ratios is steadier than the ratio of two medians. Empty when no round gave both.
+std::optional<summary> summarise_ratios(const std::vector<double>& mine,
+                                        const std::vector<double>& other);
 
 // Counts nanoseconds in log-linear buckets: 128 per power of two, exact below 256 ns. A bucket is
 // at most 1/128 of its value wide, and its middle stands for it, so the error of a percentile is

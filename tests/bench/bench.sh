@@ -29,7 +29,8 @@ says() { # FILE TEXT
 check_json() {
     local number='-?[0-9.e+-]+' text='"([^"\\]|\\["\\])*"'
     local result='^    \{"id": "([^"]*)", "unit": '$text', "median": '$number', "min": '$number
-    result+=', "max": '$number', "rounds": [0-9]+, "failed": [0-9]+\},?$'
+    result+=', "max": '$number', "rounds": [0-9]+, "failed": [0-9]+'
+    result+=', "values": \[('"($number|null)(, |]))*\\},?\$"
     sed -E "s#$result#id \1#; s#^    $text: ($text|[0-9]+),?\$#pair#" "$directory/out.json" \
         >"$directory/seen"
     grep -v '^id ' "$directory/seen" | uniq >"$directory/frame"
@@ -106,7 +107,7 @@ says out 'planted/fails/one  FAILED in every round'
 printf 'planted/%s\n' sound/{first,second}/{one,other} fails_once/{first,second}/other \
     >"$directory/asked"
 check_json "$directory/asked"
-says out.json '"median": 4, "min": 4, "max": 4, "rounds": 2, "failed": 1}'
+says out.json '"median": 4, "min": 4, "max": 4, "rounds": 2, "failed": 1, "values": [null, 4, 4]}'
 
 # A wrong byte in a reply is a failure.
 run 1 "$planted" echo/wrong --only connections:1/bytes:64 --rounds 1 --quick

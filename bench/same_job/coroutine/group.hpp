@@ -39,7 +39,6 @@ public:
         begun.resume();
     }
 
-    [[nodiscard]] std::size_t children() const noexcept { return children_; }
     [[nodiscard]] cancel_scope& scope() noexcept { return scope_; }
     // Cancels the children and the body. What they then throw for it is no error.
     void cancel() noexcept {

@@ -29,7 +29,6 @@ protected:
         return loop::current().entry(*this);
     }
 
-    [[nodiscard]] unsigned flags() const noexcept { return flags_; }
     // Throws: operation_cancelled; std::system_error that names the call.
     int result(const char* call) const {
         if (result_ == -ECANCELED)
@@ -52,7 +51,6 @@ private:
             self.under_way_ = false;
             self.unlink();
             self.result_ = result;
-            self.flags_ = flags;
         }
         if (!self.under_way_ && !self.cancelling_)
             self.waiting_.resume();
@@ -66,7 +64,6 @@ private:
 
     std::coroutine_handle<> waiting_ = nullptr;
     int result_ = 0;
-    unsigned flags_ = 0;
     bool under_way_ = false;
     bool cancelling_ = false;
 };

@@ -72,8 +72,10 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
 private:
+    // An awaiter makes one only when it has to wait.
     struct waiter : list_node<waiter>, cancel_entry {
-        waiter() noexcept : cancel_entry(&cancel_this) {}
+        explicit waiter(std::optional<T>& place) noexcept
+            : cancel_entry(&cancel_this), item(place) {}
         static void cancel_this(cancel_entry& e) noexcept {
             auto& self = static_cast<waiter&>(e);
             self.list_node<waiter>::unlink();
@@ -90,13 +92,10 @@ private:
             cancel_entry::unlink();
             loop::current().ready(coroutine);
         }
-        void check() const {
-            if (cancelled)
-                throw operation_cancelled{};
-        }
 
+        std::optional<T>& item; // to be pushed, or the place of the item that will come
         std::coroutine_handle<> coroutine = nullptr;
-        std::optional<T> item{};
+        bool pushed = false;
         bool cancelled = false;
     };
 
@@ -116,7 +115,7 @@ private:
     // A push that waits has got its place.
     static T& taken_from(waiter& w) {
         w.wake();
-        static_cast<push_awaiter&>(w).pushed_ = true;
+        w.pushed = true;
         return *w.item;
     }
 
@@ -130,50 +129,56 @@ private:
 };
 
 template <class T>
-class queue<T>::push_awaiter : waiter {
+class queue<T>::push_awaiter {
 public:
-    push_awaiter(queue& to, T&& value) : to_(to) { this->item.emplace(std::move(value)); }
+    push_awaiter(queue& to, T&& item) : to_(to), item_(std::move(item)) {}
 
     [[nodiscard]] bool await_ready() {
-        pushed_ = to_.try_push(std::move(*this->item));
+        pushed_ = to_.try_push(std::move(*item_));
         return pushed_ || to_.closed_;
     }
     template <task_promise Promise>
     void await_suspend(std::coroutine_handle<Promise> waiting) {
-        this->wait(waiting, to_.pushers_);
+        waiter_.emplace(item_).wait(waiting, to_.pushers_);
     }
     [[nodiscard]] bool await_resume() const {
-        this->check();
-        return pushed_;
+        if (!waiter_)
+            return pushed_;
+        if (waiter_->cancelled)
+            throw operation_cancelled{};
+        return waiter_->pushed;
     }
 
 private:
-    friend class queue;
     queue& to_;
+    std::optional<T> item_;
+    std::optional<waiter> waiter_{};
     bool pushed_ = false;
 };
 
 template <class T>
-class queue<T>::pop_awaiter : waiter {
+class queue<T>::pop_awaiter {
 public:
     explicit pop_awaiter(queue& from) noexcept : from_(from) {}
 
     [[nodiscard]] bool await_ready() {
-        this->item = from_.try_pop();
-        return this->item || from_.closed_;
+        item_ = from_.try_pop();
+        return item_ || from_.closed_;
     }
     template <task_promise Promise>
     void await_suspend(std::coroutine_handle<Promise> waiting) {
-        this->wait(waiting, from_.poppers_);
+        waiter_.emplace(item_).wait(waiting, from_.poppers_);
     }
     [[nodiscard]] std::optional<T> await_resume() {
-        this->check();
-        return std::move(this->item);
+        if (waiter_ && waiter_->cancelled)
+            throw operation_cancelled{};
+        return std::move(item_);
     }
 
 private:
-    friend class queue;
     queue& from_;
+    std::optional<T> item_{};
+    std::optional<waiter> waiter_{};
 };
 
 } // namespace same_job::coroutine

@@ -140,6 +140,7 @@ wake_reason park(waiter& w) {
     detail::scheduler& home = *w.home_;
     detail::fiber_record& self = home.running();
     self.waiting_on = &w;
+    self.parked_at = static_cast<const char*>(__builtin_frame_address(0));
     if (home.debug()) [[unlikely]]
         home.name_wait_in_call_once();
     if (detail::may_be_cancelled(self) && w.kind_->cancellable &&

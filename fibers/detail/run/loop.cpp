@@ -23,7 +23,9 @@ void scheduler::wake_arrived(waiter& w) noexcept {
     if (who.waiting_on == &w) { // else it has not parked yet, and will see woken_
         who.waiting_on = nullptr;
         who.reason = wake_reason::signalled;
-        make_ready(static_cast<fiber_record&>(who));
+        auto& fiber = static_cast<fiber_record&>(who);
+        prefetch_registers(fiber);
+        make_ready(fiber);
     }
 }
 

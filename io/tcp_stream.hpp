@@ -13,8 +13,8 @@
 //
 // A stream that carries short messages (eight receives in a row of at most 1 KiB, which leave
 // nothing in the socket) leaves its receive with the kernel, which puts the messages into buffers
-// of the ring. So a stream holds a few messages that no recv has asked for yet, or at most 512 KiB.
-// This shows only in native_handle, release and pending().
+// of the ring. So a stream holds a few messages that no recv has asked for yet, or about 512 KiB at
+// most. This shows only in native_handle, release and pending().
 #pragma once
 
 #include <creel/io/endpoint.hpp>

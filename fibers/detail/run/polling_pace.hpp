@@ -2,15 +2,16 @@
 //
 // It polls once in a round. A round ends when all that was ready at the last poll has run, and then
 // all that became ready meanwhile: a marker goes through the ready queue twice to show that (once,
-// if nothing became ready). So the
-// fibers that a batch of completions wakes, and those that these hand work to, submit their
-// operations together. With a poll between the two, a chat server sent fewer lines with each send,
-// and took 1.2 times the CPU. But two polls are at least 64 switches apart while slices are
-// short, which keeps polling cheap for a few fibers that yield, and at most 2,048, which bounds how
-// long timers and completions wait behind a long queue. A poll every 64 switches, however long the
-// queue is, was measured and rejected: completions then pile up in front of hundreds of ready
-// fibers, their data falls out of the cache, and an echo of 16 KiB on 512 connections cost 1.4 to
-// 1.7 times the CPU of an echo with one poll a round.
+// if nothing became ready). So the fibers that a batch of completions wakes, and those that these
+// hand work to, submit their operations together. With a poll between the two, a chat server sent
+// fewer lines with each send, and took 1.2 times the CPU.
+//
+// Two polls are at least 64 switches apart while slices are short, which keeps polling cheap for a
+// few fibers that yield; and at most 2,048, which bounds how long timers and completions wait
+// behind a long queue. A poll every 64 switches, however long the queue is, was measured and
+// rejected: completions then pile up in front of hundreds of ready fibers, their data falls out of
+// the cache, and an echo of 16 KiB on 512 connections cost 1.4 to 1.7 times the CPU of an echo with
+// one poll a round.
 //
 // So after every 64 switches the scheduler looks whether a poll is due. The states of a round:
 //

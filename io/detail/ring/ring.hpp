@@ -78,7 +78,8 @@ public:
     // all other requests.
     void request(sqe_request& r) noexcept { requests_.push(r); }
     void request(cancel_entry& r) noexcept { cancels_.push(r); }
-    // Takes back a request that has no entry yet.
+    // Takes a request off the list that it is on, if any. A cancel may wait there for the kernel's
+    // answer, which is then ignored.
     static void retract(sqe_request& r) noexcept {
         if (r.linked())
             r.unlink();

@@ -17,7 +17,7 @@ cpu_set_t allowed_cores() {
 
 } // namespace
 
-int pin_to_allowed_core(unsigned index) {
+int allowed_core(unsigned index) {
     const cpu_set_t allowed = allowed_cores();
     int chosen = -1;
     for (int core = 0; core < CPU_SETSIZE; ++core)
@@ -26,12 +26,21 @@ int pin_to_allowed_core(unsigned index) {
             if (index-- == 0)
                 break;
         }
+    return chosen;
+}
+
+bool pin_to(int core) noexcept {
     cpu_set_t one;
     CPU_ZERO(&one);
-    CPU_SET(static_cast<unsigned>(chosen), &one);
-    if (sched_setaffinity(0, sizeof one, &one) != 0)
+    CPU_SET(static_cast<unsigned>(core), &one);
+    return sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+int pin_to_allowed_core(unsigned index) {
+    const int core = allowed_core(index);
+    if (!pin_to(core))
         fail(errno, "sched_setaffinity");
-    return chosen;
+    return core;
 }
 
 pinned::pinned(unsigned index) : before_(allowed_cores()) {

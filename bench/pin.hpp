@@ -6,8 +6,14 @@
 
 namespace creel::bench {
 
-// Moves the calling thread to the `index`-th core that it may use, or the last one if there are
-// fewer. Returns the number of that core. Throws: std::system_error.
+// The number of the `index`-th core that the calling thread may use, or of the last one if there
+// are fewer. Throws: std::system_error.
+int allowed_core(unsigned index);
+
+// Moves the calling thread to this core. False, with errno, if it cannot. It is async-signal-safe.
+bool pin_to(int core) noexcept;
+
+// Moves the calling thread to allowed_core(index), and returns that. Throws: std::system_error.
 int pin_to_allowed_core(unsigned index);
 
 // Does the same until the end of the scope. Threads that start during it inherit the core.

@@ -1,5 +1,6 @@
 #include "program.hpp"
 
+#include "../../pin.hpp"
 #include "../../system_call.hpp"
 
 #include <creel/io/readiness.hpp>
@@ -17,7 +18,6 @@
 #include <system_error>
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -31,18 +31,8 @@ namespace {
 constexpr std::size_t longest_line = 4096; // that a program may print
 constexpr std::string_view preload = "LD_PRELOAD=";
 
-unsigned first_allowed_core() noexcept {
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    sched_getaffinity(0, sizeof cores, &cores);
-    unsigned core = 0;
-    while (core + 1 < CPU_SETSIZE && !CPU_ISSET(core, &cores))
-        ++core;
-    return core;
-}
-
 // It is found before main, because a driver may be pinned to another core later.
-const unsigned program_core = first_allowed_core();
+const int program_core = allowed_core(0);
 
 std::vector<std::string> environment_of_this_process() {
     std::vector<std::string> all;
@@ -68,13 +58,6 @@ struct start {
     int output; // the writing end of its stdout
     pid_t parent;
 };
-
-bool pin() noexcept {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(program_core, &one);
-    return sched_setaffinity(0, sizeof one, &one) == 0;
-}
 
 bool raise_limit() noexcept {
     rlimit limit{};
@@ -104,8 +87,8 @@ bool redirect(int output) noexcept {
 // child that was forked inside io::run, and another thread may hold any lock of the parent. If the
 // parent has ended before prctl() the kernel sends no signal, but getppid() then tells.
 [[noreturn]] void become_program(const start& wanted) noexcept {
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == wanted.parent && pin() &&
-        raise_limit() && reset_signals() && redirect(wanted.output))
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == wanted.parent &&
+        pin_to(program_core) && raise_limit() && reset_signals() && redirect(wanted.output))
         execve(wanted.path, wanted.arguments, wanted.environment);
     _exit(127);
 }

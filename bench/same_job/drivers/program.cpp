@@ -126,6 +126,17 @@ std::string library_beside(const std::string& program) {
     return library;
 }
 
+// The number behind the word in this file of /proc/PID.
+std::uint64_t read_number(pid_t process, const char* file, std::string_view wanted) {
+    std::ifstream words{"/proc/" + std::to_string(process) + '/' + file};
+    std::uint64_t number = 0;
+    for (std::string word; words >> word;)
+        if (word == wanted && words >> number)
+            return number;
+    throw std::runtime_error(std::string{file} + " of the program does not tell " +
+                             std::string{wanted});
+}
+
 } // namespace
 
 program::program(const std::string& path, const options& wanted) : program() {
@@ -223,13 +234,10 @@ std::chrono::nanoseconds program::cpu_time() const {
     return std::chrono::nanoseconds{nanoseconds(cpu_clock_of(pid_))};
 }
 
+// Not from statm: since Linux 6.2 its counters lack what each core has not added up yet. The kernel
+// counts for smaps_rollup page by page.
 std::uint64_t program::resident_bytes() const {
-    std::ifstream file{"/proc/" + std::to_string(pid_) + "/statm"};
-    std::uint64_t all = 0;
-    std::uint64_t resident = 0;
-    if (!(file >> all >> resident))
-        throw std::runtime_error("cannot read the memory of the program");
-    return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    return 1024 * read_number(pid_, "smaps_rollup", "Rss:");
 }
 
 std::uint64_t program::allocations() const {

@@ -1,7 +1,7 @@
 // Checks a program of any style from outside: same_job_check JOB PROGRAM. The exit status is 0, or
 // 1 after a line that says what the program did wrong.
 
-#include "drivers/jobs.hpp"
+#include "drivers/job.hpp"
 
 #include <cstdio>
 #include <exception>

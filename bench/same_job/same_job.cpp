@@ -2,7 +2,7 @@
 // runs on the first allowed core and its driver on the second. This process starts the driver and
 // waits. The figures are explained in bench/README.md.
 
-#include "drivers/jobs.hpp"
+#include "drivers/job.hpp"
 
 #include "../child.hpp"
 #include "../harness.hpp"
@@ -33,12 +33,13 @@ struct shape {
     unsigned tasks;
 };
 
-constexpr std::array shapes{shape{&echo, usual_tasks},    shape{&echo, 512},
-                            shape{&echo, most_tasks},     shape{&fanout, usual_tasks},
-                            shape{&fanout, 512},          shape{&fanout, most_tasks},
-                            shape{&crawler, usual_tasks}, shape{&crawler, 512},
-                            shape{&crawler, most_tasks},  shape{&producer_consumer, usual_tasks},
-                            shape{&chat, usual_tasks}};
+constexpr std::array shapes{
+    shape{&echo_job, usual_tasks},    shape{&echo_job, 512},
+    shape{&echo_job, most_tasks},     shape{&fanout_job, usual_tasks},
+    shape{&fanout_job, 512},          shape{&fanout_job, most_tasks},
+    shape{&crawler_job, usual_tasks}, shape{&crawler_job, 512},
+    shape{&crawler_job, most_tasks},  shape{&producer_consumer_job, usual_tasks},
+    shape{&chat_job, usual_tasks}};
 
 std::string case_of(const shape& one) {
     std::string name = one.of->name;

@@ -71,7 +71,10 @@ inline std::optional<two_words> split(std::string_view line) noexcept {
 //             handle(*line);
 //         if (lines.too_long()) break;
 //     }
-class line_reader {
+//
+// A line has at most `Bytes`, with its '\n'.
+template <std::size_t Bytes>
+class basic_line_reader {
 public:
     // Never empty, unless too_long().
     [[nodiscard]] std::span<std::byte> room() noexcept {
@@ -95,13 +98,16 @@ public:
         return std::string_view{from, static_cast<std::size_t>(newline - from)};
     }
     // After next() gave none: the line that has begun fills the buffer.
-    [[nodiscard]] bool too_long() const noexcept { return end_ - begin_ == bytes_.size(); }
+    [[nodiscard]] bool too_long() const noexcept { return pending() == Bytes; }
+    // The bytes of that line that have come.
+    [[nodiscard]] std::size_t pending() const noexcept { return end_ - begin_; }
 
 private:
-    std::array<char, longest_line> bytes_; // not initialised: a connection would pay for it
+    std::array<char, Bytes> bytes_; // not initialised: a connection would pay for it
     std::size_t begin_ = 0;
     std::size_t end_ = 0;
 };
+using line_reader = basic_line_reader<longest_line>;
 
 // The head of an HTTP/1.1 response with a Content-Length.
 struct page_head {

@@ -3,6 +3,7 @@
 #include "../../pin.hpp"
 #include "../../system_call.hpp"
 
+#include <creel/fibers/this_fiber.hpp>
 #include <creel/io/readiness.hpp>
 
 #include <array>
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <string_view>
@@ -27,6 +29,8 @@
 
 namespace creel::bench::same_job {
 namespace {
+
+using namespace std::chrono_literals;
 
 constexpr std::size_t longest_line = 4096; // that a program may print
 constexpr std::string_view preload = "LD_PRELOAD=";
@@ -236,8 +240,25 @@ std::chrono::nanoseconds program::cpu_time() const {
 
 // Not from statm: since Linux 6.2 its counters lack what each core has not added up yet. The kernel
 // counts for smaps_rollup page by page.
-std::uint64_t program::resident_bytes() const {
-    return 1024 * read_number(pid_, "smaps_rollup", "Rss:");
+double program::resident_bytes() const {
+    return 1024 * static_cast<double>(read_number(pid_, "smaps_rollup", "Rss:"));
+}
+
+double program::idle_bytes() const {
+    for (auto before = -1ns; before != cpu_time();) {
+        before = cpu_time();
+        this_fiber::sleep_for(40ms);
+    }
+    return resident_bytes();
+}
+
+std::uint64_t program::waits() const {
+    return read_number(pid_, "status", "voluntary_ctxt_switches:");
+}
+
+std::ptrdiff_t program::descriptors() const {
+    const std::filesystem::directory_iterator all{"/proc/" + std::to_string(pid_) + "/fd"};
+    return std::distance(begin(all), end(all));
 }
 
 std::uint64_t program::allocations() const {

@@ -3,6 +3,7 @@
 // A program of a style, which the driver starts, watches and ends. Its destructor kills it.
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -38,7 +39,13 @@ public:
     int wait();
 
     [[nodiscard]] std::chrono::nanoseconds cpu_time() const;
-    [[nodiscard]] std::uint64_t resident_bytes() const;
+    // The resident memory. It is a double because figures are made of it.
+    [[nodiscard]] double resident_bytes() const;
+    // The same when it has done what it was given: when it uses no CPU time for 40 ms. Parks until
+    // then, under a deadline of the caller.
+    [[nodiscard]] double idle_bytes() const;
+    [[nodiscard]] std::uint64_t waits() const; // how often it has given up its core to wait
+    [[nodiscard]] std::ptrdiff_t descriptors() const;
     [[nodiscard]] std::uint64_t allocations() const; // so far; only with count_allocations
     [[nodiscard]] std::chrono::steady_clock::time_point started() const { return started_; }
 

@@ -40,9 +40,9 @@ std::string short_value(double value, const std::string& unit);
 // tables mark failures.
 void print_tables(std::ostream& out, const family_results& results);
 
-// Prints a line that says whether a figure of `mine` is at most `most` times that of `other`, by the
-// median of the ratios within a round. It also has the range of these ratios, and the ratio of the
-// medians.
+// Prints a line that says whether a figure of `mine` is at most `most` times that of `other`, by
+// the median of the ratios within a round. It also has the range of these ratios, and the ratio of
+// the medians.
 void print_verdict(std::ostream& out, const family_results& results, const result& mine,
                    const result& other, std::size_t figure, double most);
 

@@ -22,9 +22,9 @@ struct summary {
 // when there is no value.
 summary summarise(std::vector<double> values);
 
-// The summary of mine[i] / other[i] over the rounds that gave both values; NaN stands for a round that
-// gave none. What slows the machine for some seconds slows both of a pair, so the median of the
-// ratios is steadier than the ratio of two medians. Empty when no round gave both.
+// The summary of mine[i] / other[i] over the rounds that gave both values; NaN stands for a round
+// that gave none. What slows the machine for some seconds slows both of a pair, so the median of
+// the ratios is steadier than the ratio of two medians. Empty when no round gave both.
 std::optional<summary> summarise_ratios(const std::vector<double>& mine,
                                         const std::vector<double>& other);
 

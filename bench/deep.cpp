@@ -2,7 +2,8 @@
 // fiber each is a plain call. A coroutine that may wait is a task with a frame of its own, and so
 // must be each that awaits it; caller and called transfer control to each other. In the cases with
 // `wait` the deepest call does wait, once. There two tasks take turns, so that each wait lets the
-// other run; a loop resumes the innermost coroutine, and not those that await it.
+// other run; a loop resumes the innermost coroutine, and not those that await it. In the cases with
+// `throw` the deepest call throws, and the first caller catches.
 
 #include "micro.hpp"
 
@@ -29,6 +30,7 @@ namespace coroutines = ::same_job::coroutine;
 
 constexpr std::array<unsigned, 3> depths{1, 10, 100};
 constexpr std::array<unsigned, 2> counted_depths{1, 10}; // valgrind would take minutes for 100
+constexpr std::array<unsigned, 2> thrown_depths{1, 10};
 constexpr int warm_up_values = 4; // the first of them touch the stacks and allocate the frames
 
 std::string case_of(unsigned calls) {
@@ -66,6 +68,20 @@ private:
         for (unsigned level = calls - 1; level > 0; --level)
             value = mixed(value, argument + level - 1);
         return value;
+    }
+};
+
+// What the deepest call throws.
+struct deep_error {};
+
+// The sum of what came back keeps the compiler from leaving the calls out.
+struct errors_caught {
+    std::uint64_t errors = 0;
+    std::uint64_t sum = 0;
+
+    void check(const meter& meter) const {
+        if (errors != meter.rounds() || sum != 0)
+            throw std::runtime_error("an error has not come back through all calls");
     }
 };
 
@@ -107,6 +123,25 @@ void creel_calls_that_wait(meter& meter, unsigned calls) {
             root.spawn([&all, i] { take_values(all, i == 0, [] { this_fiber::yield(); }); });
     });
     all.check();
+}
+
+void creel_calls_that_throw(meter& meter, unsigned calls) {
+    errors_caught all;
+    const auto fail = [&meter] { // GCC warns of calls that it knows never to return
+        if (meter.rounds() != 0)
+            throw deep_error{};
+    };
+    io::run([&] {
+        meter.start();
+        for (std::uint64_t round = 0; round < meter.rounds(); ++round)
+            try {
+                all.sum += call(calls, round, fail);
+            } catch (const deep_error&) {
+                ++all.errors;
+            }
+        meter.stop();
+    });
+    all.check(meter);
 }
 
 // ---- coroutines ---------------------------------------------------------------------------------
@@ -220,6 +255,30 @@ void coroutine_calls(meter& meter, unsigned calls) {
     all.check();
 }
 
+struct no_turn_but_an_error {
+    [[nodiscard]] static std::suspend_never wait() { throw deep_error{}; }
+};
+
+coroutines::task<> catch_errors(meter& meter, unsigned calls, errors_caught& all) {
+    no_turn_but_an_error loop;
+    meter.start();
+    for (std::uint64_t round = 0; round < meter.rounds(); ++round)
+        try {
+            all.sum += co_await call<coroutines::task<std::uint64_t>>(calls, round, loop);
+        } catch (const deep_error&) {
+            ++all.errors;
+        }
+    meter.stop();
+}
+
+void coroutine_calls_that_throw(meter& meter, unsigned calls) {
+    errors_caught all;
+    coroutines::cancel_scope root;
+    coroutines::group children{root, coroutines::errors::cancel_all};
+    children.spawn(catch_errors(meter, calls, all));
+    all.check(meter);
+}
+
 micro make(std::span<const unsigned> all_calls) {
     using pooled_task = coroutines::task<std::uint64_t>;
     micro result{"deep"};
@@ -241,7 +300,19 @@ micro make(std::span<const unsigned> all_calls) {
     return result;
 }
 
-const registration times{[] { return make(depths).family(); }};
+micro make_with_errors() {
+    micro result = make(depths);
+    for (const unsigned calls : thrown_depths) {
+        const micro_case what{case_of(calls) + "/throw", 1};
+        result.add("creel", contender, what,
+                   [calls](meter& meter) { creel_calls_that_throw(meter, calls); });
+        result.add("coroutine", control, what,
+                   [calls](meter& meter) { coroutine_calls_that_throw(meter, calls); });
+    }
+    return result;
+}
+
+const registration times{[] { return make_with_errors().family(); }};
 const registration instructions{[] { return make(counted_depths).instruction_family(); }};
 
 } // namespace

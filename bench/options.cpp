@@ -12,7 +12,8 @@ const char* const usage =
     "usage: ./dev bench [FAMILY[/CANDIDATE[,CANDIDATE...]] ...] [options]\n"
     "\n"
     "  --only TEXT[,TEXT...]  measure only ids (family/candidate/case) that contain one of the\n"
-    "                         texts; if it is repeated, each --only must match\n"
+    "                         texts; if it is repeated, each --only must match. A text with a\n"
+    "                         $ at its end stands for the end of an id: --only 'fibers:100$'\n"
     "  --rounds N             rounds per family (default: the family's own, mostly 9)\n"
     "  --quick                fewer and shorter rounds: a first look, not a figure\n"
     "  --instructions         count instructions too, which needs valgrind; with\n"
@@ -108,7 +109,8 @@ bool options::wants(const std::string& family, const std::string& candidate,
     const auto matches = [&](const std::string& alternatives) {
         const auto parts = split(alternatives);
         return std::any_of(parts.begin(), parts.end(), [&](const std::string& part) {
-            return id.find(part) != std::string::npos;
+            return part.ends_with('$') ? id.ends_with(part.substr(0, part.size() - 1))
+                                       : id.find(part) != std::string::npos;
         });
     };
     return (selections.empty() || std::any_of(selections.begin(), selections.end(), selected)) &&

@@ -60,6 +60,7 @@ ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/
     park/{creel,boost_fiber,coroutine}/{bytes,create}/fibers:1000000
     park/{creel,boost_fiber,coroutine}/create/{,calls:5/}fibers:10000/instructions
     deep/{creel,coroutine,coroutine_malloc}/calls:{1,10,100}{,/wait}
+    deep/{creel,coroutine}/calls:{1,10}/throw
     deep/{creel,coroutine,coroutine_malloc}/calls:{1,10}{,/wait}/instructions
     timer/{creel,asio}/arm_cancel:100000 cancel/{creel,throw,coroutine}/fibers:100000
     scope/creel/{fail_after:100000,async_get,all:3} scope/boost_fiber/async_get
@@ -72,6 +73,10 @@ ids+=(switch/{creel,boost_fiber,boost_context,coroutine}/fibers:{2,100,10000}{,/
 for id in "${ids[@]}"; do
     grep -qxF "$id" "$directory/list" || fail "no such id: $id"
 done
+
+# A text with a $ selects by the end of the id.
+run 0 "$bench" switch/creel --only 'fibers:100$' --list
+printf 'switch/creel/fibers:100\n' | cmp -s - "$directory/out" || fail 'it selects other ends too'
 
 # The ids that are listed are measured and written.
 what=(semaphore --only /free --rounds 2 --quick)

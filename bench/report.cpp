@@ -132,7 +132,7 @@ std::string json_list(const std::vector<double>& values) {
     for (const double value : values) {
         std::array<char, 32> number{"null"};
         if (std::isfinite(value))
-            std::snprintf(number.data(), number.size(), "%.6g", value);
+            std::snprintf(number.data(), number.size(), "%.10g", value);
         text += text.size() > 1 ? ", " : "";
         text += number.data();
     }
@@ -173,13 +173,20 @@ void print_tables(std::ostream& out, const family_results& results) {
     out << std::flush;
 }
 
+void print_verdict_heading(std::ostream& out) {
+    out << "\nWhat creel is to reach: its ratio to another candidate, the median over the "
+           "rounds\n\n";
+}
+
 void print_verdict(std::ostream& out, const family_results& results, const result& mine,
                    const result& other, std::size_t figure, double most) {
-    const auto ratios = summarise_ratios(mine.by_round[figure], other.by_round[figure]);
-    if (!ratios)
-        return;
     const auto what =
         id_of(results.of.name, mine.candidate, results.of.figures[figure].name, mine.case_name);
+    const auto ratios = summarise_ratios(mine.by_round[figure], other.by_round[figure]);
+    if (!ratios) {
+        out << what << " has no round in common with " << other.candidate << ": MISSED\n";
+        return;
+    }
     std::array<char, 256> line{};
     std::snprintf(line.data(), line.size(),
                   "%-44s %.3fx %-20s (%.2f to %.2f; of medians %.3f) wanted %.2f: %s\n",

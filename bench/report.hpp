@@ -40,6 +40,10 @@ std::string short_value(double value, const std::string& unit);
 // tables mark failures.
 void print_tables(std::ostream& out, const family_results& results);
 
+void print_verdict_heading(std::ostream& out);
+
+void print_verdict_heading(std::ostream& out);
+
 // Prints a line that says whether a figure of `mine` is at most `most` times that of `other`, by
 // the median of the ratios within a round. It also has the range of these ratios, and the ratio of
 // the medians.

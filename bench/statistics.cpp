@@ -21,7 +21,7 @@ std::optional<summary> summarise_ratios(const std::vector<double>& mine,
                                         const std::vector<double>& other) {
     std::vector<double> ratios;
     for (std::size_t i = 0; i < mine.size() && i < other.size(); ++i)
-        if (const double ratio = mine[i] / other[i]; std::isfinite(ratio))
+        if (const double ratio = mine[i] / other[i]; !std::isnan(ratio))
             ratios.push_back(ratio);
     if (ratios.empty())
         return std::nullopt;

@@ -70,8 +70,7 @@ void print_case(std::ostream& out, const family_results& results, unsigned conne
 } // namespace
 
 void print_verdicts(std::ostream& out, const family_results& results) {
-    out << "\nWhat creel is to reach: its ratio to another candidate, the median over the "
-           "rounds\n\n";
+    print_verdict_heading(out);
     for (const unsigned bytes : {64U, most_bytes})
         for (const unsigned connections : {64U, 512U, most_connections})
             print_case(out, results, connections, bytes);

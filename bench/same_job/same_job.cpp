@@ -137,8 +137,7 @@ void print_wishes(std::ostream& out, const family_results& all, const shape& of)
 }
 
 void print_verdicts(std::ostream& out, const family_results& all) {
-    out << "\nWhat creel is to reach: its ratio to another candidate, the median over the "
-           "rounds\n\n";
+    print_verdict_heading(out);
     for (const auto& one : shapes)
         print_wishes(out, all, one);
 }

@@ -30,7 +30,7 @@ check_json() {
     local number='-?[0-9.e+-]+' text='"([^"\\]|\\["\\])*"'
     local result='^    \{"id": "([^"]*)", "unit": '$text', "median": '$number', "min": '$number
     result+=', "max": '$number', "rounds": [0-9]+, "failed": [0-9]+'
-    result+=', "values": \[('"($number|null)(, |]))*\\},?\$"
+    result+=', "values": \[('"$number|null)(, ($number|null))*\]\\},?\$"
     sed -E "s#$result#id \1#; s#^    $text: ($text|[0-9]+),?\$#pair#" "$directory/out.json" \
         >"$directory/seen"
     grep -v '^id ' "$directory/seen" | uniq >"$directory/frame"
@@ -113,6 +113,13 @@ printf 'planted/%s\n' sound/{first,second}/{one,other} fails_once/{first,second}
     >"$directory/asked"
 check_json "$directory/asked"
 says out.json '"median": 4, "min": 4, "max": 4, "rounds": 2, "failed": 1, "values": [null, 4, 4]}'
+
+# The median of the ratios within a round decides, and not the ratio of the medians.
+run 1 "$planted" judged
+sed -n 's/  */ /g; s/^judged\/mine //p' "$directory/out" >"$directory/verdicts"
+says verdicts '0.500x base (0.40 to 3.00; of medians 0.400) wanted 0.45: MISSED'
+says verdicts '0.500x base (0.40 to 3.00; of medians 0.400) wanted 0.50: holds'
+says out 'judged/first_round has no round in common with later_rounds: MISSED'
 
 # A wrong byte in a reply is a failure.
 run 1 "$planted" echo/wrong --only connections:1/bytes:64 --rounds 1 --quick

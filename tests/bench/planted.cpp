@@ -1,5 +1,6 @@
 // Families with faults, for the test of the benchmarks.
 #include "harness.hpp"
+#include "report.hpp"
 
 #include "echo/server.hpp"
 
@@ -37,6 +38,38 @@ const bench::registration planted{[] {
         {"fails", false, [](std::size_t, const bench::effort&) -> bench::values {
              throw std::runtime_error("planted too");
          }});
+    return family;
+}};
+
+// Gives these values in turn; 0 stands for a failure.
+auto in_turn(std::array<double, 3> values) {
+    return [values, round = 0U](std::size_t, const bench::effort&) mutable -> bench::values {
+        const double value = values.at(round++);
+        if (value == 0)
+            throw std::runtime_error("planted");
+        return {value};
+    };
+}
+
+void judge(std::ostream& out, const bench::family_results& all) {
+    const auto& mine = all.results.at(0);
+    const auto& base = all.results.at(1);
+    print_verdict(out, all, mine, base, 0, 0.45);
+    print_verdict(out, all, mine, base, 0, 0.5);
+    print_verdict(out, all, all.results.at(2), all.results.at(3), 0, 1);
+}
+
+const bench::registration judged{[] {
+    bench::family family;
+    family.name = "judged";
+    family.figures = {{"", "ns"}};
+    family.cases = {""};
+    family.rounds = 3;
+    family.candidates.push_back({"mine", false, in_turn({3, 4, 50})});
+    family.candidates.push_back({"base", true, in_turn({1, 10, 100})});
+    family.candidates.push_back({"first_round", false, in_turn({1, 0, 0})});
+    family.candidates.push_back({"later_rounds", true, in_turn({0, 1, 1})});
+    family.conclude = judge;
     return family;
 }};
 

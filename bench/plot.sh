@@ -42,14 +42,15 @@ declare -A context # of a key: its text
 declare -A figures # of an id: "median min max"
 declare -A units   # of an id
 declare -A failed  # of an id: the number of rounds in which its measurement failed
+declare -A rounds  # of an id: the value of each round
 
 # read_file FILE: fills the above. A result is one line of the file.
 read_file() {
     local line key pair result text='"(([^"\\]|\\.)*)"' number='(-?[0-9.]+(e[-+]?[0-9]+)?)'
     pair="^    $text: ($text|[0-9]+),?\$"
     result="^    \{\"id\": $text, \"unit\": $text, \"median\": $number, \"min\": $number, "
-    result+="\"max\": $number, \"rounds\": [0-9]+, \"failed\": ([0-9]+), \"values\": \[[^]]*\]\},?\$"
-    context=() figures=() units=() failed=()
+    result+="\"max\": $number, \"rounds\": [0-9]+, \"failed\": ([0-9]+), \"values\": \[([^]]*)\]\},?\$"
+    context=() figures=() units=() failed=() rounds=()
     [[ -f $1 && -r $1 ]] || fail "cannot read $1"
     while IFS= read -r line; do
         if [[ $line =~ $result ]]; then
@@ -57,6 +58,7 @@ read_file() {
             figures[$key]="${BASH_REMATCH[5]} ${BASH_REMATCH[7]} ${BASH_REMATCH[9]}"
             units[$key]=${BASH_REMATCH[3]}
             failed[$key]=${BASH_REMATCH[11]}
+            rounds[$key]=${BASH_REMATCH[12]//,/}
         elif [[ $line =~ $pair ]]; then
             key=${BASH_REMATCH[1]}
             context[$key]=${BASH_REMATCH[4]:-${BASH_REMATCH[3]}}

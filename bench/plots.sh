@@ -66,7 +66,7 @@ time_text(ns) = ns < 1e3 ? digits(ns).' ns' : ns < 1e6 ? digits(ns / 1e3).' µs'
     digits(ns / 1e6).' ms'
 tic_text(ns) = ns < 1e3 ? sprintf('%g ns', ns) : ns < 1e6 ? sprintf('%g µs', ns / 1e3) : \
     sprintf('%g ms', ns / 1e6)
-bytes_text(b) = b < 1000 ? sprintf('%.0f', b) : sprintf('%d,%03d', int(b) / 1000, int(b) % 1000)
+bytes_text(b) = b < 1000 ? sprintf('%.0f', b) : sprintf('%d,%03d', int(b + 0.5) / 1000, int(b + 0.5) % 1000)
 GNUPLOT
 }
 
@@ -96,6 +96,30 @@ block() {
                 problems+=("$id is $least $2")
             fi
             echo "${figures[$id]}"
+        done
+        printf '\n\n'
+    done
+    echo end
+}
+
+# ratios NAME BASE FAMILY FIGURE/CASE...: as block() prints figures, the ratios of each candidate to
+# the candidate BASE within a round. The figures must have passed block().
+ratios() {
+    local one last
+    echo "\$$1 << end"
+    for one in "${candidates[@]}"; do
+        for last in "${@:4}"; do
+            printf '%s\n' "${rounds[$3/$one/$last]:-}" "${rounds[$3/$2/$last]:-}" | awk '
+                NR == 1 { count = split($0, mine) }
+                NR == 2 { for (i = 1; i <= count; ++i) ratio[i] = mine[i] / $i }
+                END {
+                    for (i = 2; i <= count; ++i)
+                        for (j = i; j > 1 && ratio[j - 1] > ratio[j]; --j) {
+                            other = ratio[j]; ratio[j] = ratio[j - 1]; ratio[j - 1] = other
+                        }
+                    middle = int((count + 1) / 2)
+                    print (ratio[middle] + ratio[count + 1 - middle]) / 2, ratio[1], ratio[count]
+                }'
         done
         printf '\n\n'
     done
@@ -198,29 +222,29 @@ cases=({echo,fanout,crawler}{,:512,:2000} producer_consumer chat)
 case_groups=({echo,fanout,crawler}/{64,512,2000} {producer_consumer,chat}/64)
 
 plot_same_job_cpu() {
-    page 514 'CPU time per operation, as a multiple of coroutine_uring (lower is better)' \
+    page 514 'CPU time per operation, as a multiple of that of coroutine_uring (lower is better)' \
         "${styles[@]}"
     legend $bar
     groups 3.6 "${case_groups[@]}"
     block data ns same_job "${cases[@]/#/cpu/}"
+    ((${#problems[@]})) || ratios ratio coroutine_uring same_job "${cases[@]/#/cpu/}"
     text_below 1 tasks
     text_below 2.1 '1 ='
     y_text 'multiple of coroutine_uring'
     cat <<'GNUPLOT'
+set label 'ratios within a round: their median, and whiskers from the least to the greatest' \
+    at screen 0.988,y_at(26) right font ',10' textcolor rgb '#555555'
 bases = ''
 stats $data index 1 using (bases = bases.sprintf('%.10g ', $1), 0) nooutput
-base(row) = real(word(bases, int(row) + 1))
 do for [i = 1:words(xs)] {
-    set label time_text(base(i - 1)) at word(xs, i),graph 0 offset 0,-2.1 center font ',11'
+    set label time_text(real(word(bases, i))) at word(xs, i),graph 0 offset 0,-2.1 center font ',11'
 }
 set arrow from graph 0,first 1 to graph 1,first 1 nohead front lc rgb '#444444' dt 2
 set bmargin at screen y_at(154)
 set yrange [0:*]
-ratio_text(row, ns) = sprintf('%.2f', ns / base(row))
 GNUPLOT
     # shellcheck disable=SC2016 # these are gnuplot's
-    bars data 'base($0)' '$data index 0 \
-    using (x_of($0, 1) + width / 2):($3 / base($0)):(ratio_text($0, $1)) \
+    bars ratio 1 '$ratio index 0 using (x_of($0, 1) + width / 2):3:(sprintf("%.2f", $1)) \
     with labels right offset 0,0.5 font ",10" textcolor rgb colour(1)'
 }
 

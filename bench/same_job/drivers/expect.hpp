@@ -16,7 +16,7 @@
 
 namespace creel::bench::same_job {
 
-using namespace ::same_job; // the limits of the jobs
+using namespace ::same_job; // wire.hpp: the limits and the texts of the jobs
 
 inline constexpr auto patience = 20s;         // for each part of a driver
 inline constexpr auto at_once = patience / 2; // what is not done at once is never done

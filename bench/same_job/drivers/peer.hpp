@@ -4,6 +4,7 @@
 
 #include <creel/io/tcp_stream.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>

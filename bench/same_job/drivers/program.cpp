@@ -36,7 +36,7 @@ constexpr std::size_t longest_line = 4096; // that a program may print
 constexpr std::string_view preload = "LD_PRELOAD=";
 
 // It is found before main, because a driver may be pinned to another core later.
-const int program_core = allowed_core(0);
+const int program_core = allowed_core(0); // if it throws, the process ends: it could pin nothing
 
 std::vector<std::string> environment_of_this_process() {
     std::vector<std::string> all;

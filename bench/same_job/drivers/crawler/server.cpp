@@ -17,7 +17,7 @@ void accept_all(nursery& connections, io::tcp_listener& listener,
                 const std::function<void(io::tcp_stream&)>& serve) {
     connections.spawn([&connections, &listener, serve] {
         for (;;)
-            connections.spawn([&serve, peer = listener.accept()]() mutable {
+            connections.spawn([serve, peer = listener.accept()]() mutable {
                 peer.set_linger(0s); // a close is a reset: the ports of thousands would stay in use
                 try {
                     serve(peer);

@@ -107,7 +107,7 @@ private:
         try {
             std::optional<http_client> client;
             creel::fail_after(reply_limit, [&] { client.emplace(server_); });
-            while (creel::now() < end) {
+            do {
                 std::uint64_t id = ++last_id_;
                 auto asked = creel::now();
                 http_response response = creel::fail_after(
@@ -121,7 +121,7 @@ private:
                     to.complain(to.wrong, "page " + std::to_string(id) + " came with status " +
                                               std::to_string(response.status) + " as:\n" +
                                               response.body);
-            }
+            } while (creel::now() < end);
         } catch (const std::exception& error) {
             to.complain(to.lost, error.what());
         }
@@ -185,7 +185,7 @@ void print_report(const load_options& options, const results& of, std::string_vi
 // if it misses more than half of the pages that it owed: a stuck backend misses all of them, a
 // healthy one about 1 in 1,000.
 std::string verdict(const load_options& options, const results& of) {
-    // Each client asks at least once, however slow the server is.
+    // Each client asks at least once, however slow the server and the clients are.
     if (of.replies < options.connections)
         return "idle: only " + std::to_string(of.replies) + " replies for " +
                std::to_string(options.connections) + " connections" +

@@ -17,7 +17,7 @@ constexpr std::string_view help =
     Starts three slow backends and an HTTP server that asks all of them for every page, drives it
     with a load generator, prints a report, and goes on serving until Ctrl-C.
     --once           end after the report; the exit status tells whether every reply was right
-    --seconds N      how long the load lasts (5)
+    --seconds N      how long the load lasts (5); with 0 each connection asks once
     --connections N  of the load generator (64)
     --port N         of the server; without it 8080 or, if that is taken, a free one
     --deadline-ms N  how long a page waits for its backends (50)
@@ -54,7 +54,7 @@ public:
         return *at_++;
     }
     int port() { return number(next(), 0, 65535); }
-    unsigned seconds() { return static_cast<unsigned>(number(next(), 1, 24 * 3600)); }
+    unsigned seconds() { return static_cast<unsigned>(number(next(), 0, 24 * 3600)); }
     unsigned connections() { return static_cast<unsigned>(number(next(), 1, 4000)); }
     std::chrono::milliseconds milliseconds() {
         return std::chrono::milliseconds{number(next(), 0, 3600 * 1000)};

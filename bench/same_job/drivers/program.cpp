@@ -261,6 +261,11 @@ std::ptrdiff_t program::descriptors() const {
     return std::distance(begin(all), end(all));
 }
 
+void program::wait_for_descriptors(std::ptrdiff_t count) const {
+    while (descriptors() != count)
+        this_fiber::sleep_for(5ms);
+}
+
 std::uint64_t program::allocations() const {
     return allocations_ == nullptr ? 0 : __atomic_load_n(allocations_, __ATOMIC_RELAXED);
 }

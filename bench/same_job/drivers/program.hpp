@@ -46,6 +46,9 @@ public:
     [[nodiscard]] double idle_bytes() const;
     [[nodiscard]] std::uint64_t waits() const; // how often it has given up its core to wait
     [[nodiscard]] std::ptrdiff_t descriptors() const;
+    // Until it has so many: until it has closed the connections of clients that have left. Parks,
+    // under a deadline of the caller.
+    void wait_for_descriptors(std::ptrdiff_t count) const;
     [[nodiscard]] std::uint64_t allocations() const; // so far; only with count_allocations
     [[nodiscard]] std::chrono::steady_clock::time_point started() const { return started_; }
 

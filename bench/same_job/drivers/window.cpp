@@ -1,7 +1,5 @@
 #include "window.hpp"
 
-#include "expect.hpp"
-
 #include <creel/fibers/this_fiber.hpp>
 
 namespace creel::bench::same_job {

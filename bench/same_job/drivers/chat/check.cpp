@@ -15,12 +15,6 @@ namespace {
 
 constexpr auto most_grace = 2500ms; // the grace is 1 s, and the machine may be busy
 
-// Until the program has closed the connections of clients that have left.
-void wait_for_descriptors(const program& server, std::ptrdiff_t count) {
-    while (server.descriptors() != count)
-        this_fiber::sleep_for(5ms);
-}
-
 // Says the texts, all at once, which are fewer than a queue has places. All hear them.
 void say_and_hear(member& talking, std::initializer_list<member*> hearing,
                   std::span<const std::string> texts) {
@@ -200,7 +194,7 @@ int drop_slow(const program& server, std::uint16_t port, std::ptrdiff_t before) 
     slow.say("here");
     for (auto* one : {&talking, &listening, &slow})
         require(one->hear() == "slow: here", "a member did not hear another one join");
-    wait_for_descriptors(server, before + 3); // those of the parts before are gone
+    server.wait_for_descriptors(before + 3); // those of the parts before are gone
     const auto memory = server.resident_bytes();
     int said = 0;
     while (server.descriptors() == before + 3) {
@@ -359,7 +353,7 @@ std::ptrdiff_t own_descriptors(const program& server, std::uint16_t port) {
         one.say_and_hear("hello");
         own = server.descriptors() - 1;
     }
-    wait_for_descriptors(server, own);
+    server.wait_for_descriptors(own);
     return own;
 }
 
@@ -377,7 +371,7 @@ void check(const std::string& path) {
                                     [&] { return drop_slow(server, port, before); });
         within(patience, "clients that break the rules", [&] { refuse_malformed(port); });
         within(patience, "the close of all its connections",
-               [&] { wait_for_descriptors(server, before); });
+               [&] { server.wait_for_descriptors(before); });
         within(3 * patience, "SIGTERM", [&] {
             shut_down_in_time(path, server, port, buffered + static_cast<int>(queue_places / 2));
         });

@@ -173,8 +173,7 @@ measurement measure(const std::string& path, const load& wanted) {
         const auto one = within(patience, "a crawl with one worker", [&] {
             return crawl_without_end(path, wanted, 1, [](auto&, auto&) {});
         });
-        const auto limit = patience + wanted.warm_up + wanted.window;
-        const auto all = within(limit, "the measured crawl", [&] {
+        const auto all = within_measurement(wanted, [&] {
             return crawl_without_end(path, wanted, wanted.tasks, [&](auto& crawler, auto& pages) {
                 measure_window(crawler, wanted, pages.made(), seen);
                 seen.start_nanoseconds = in_nanoseconds(pages.first_request() - crawler.started());

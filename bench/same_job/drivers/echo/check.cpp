@@ -152,10 +152,8 @@ void check(const std::string& path) {
         within(patience, "a peer that reads slowly", [&] { read_slowly(port); });
         within(patience, "200 connections", [&] { serve_many(port); });
         within(patience, "idle connections", [&] { stay_idle(server, port); });
-        within(patience, "the close of all its connections", [&] {
-            while (server.descriptors() > before)
-                this_fiber::sleep_for(10ms);
-        });
+        within(patience, "the close of all its connections",
+               [&] { server.wait_for_descriptors(before); });
         within(patience, "a last message", [&] { send_many_sizes(port); });
     });
 }

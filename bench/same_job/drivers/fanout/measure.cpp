@@ -105,8 +105,8 @@ measurement measure(const std::string& path, const load& wanted) {
         with_nursery([&](nursery& connections) {
             for (auto& one : all)
                 one.accept_into(connections);
-            seen = within(patience + wanted.warm_up + wanted.window, "the measurement",
-                          [&] { return measure_clients(server, port, wanted); });
+            seen =
+                within_measurement(wanted, [&] { return measure_clients(server, port, wanted); });
             connections.cancel();
         });
         seen.start_nanoseconds = in_nanoseconds(start);

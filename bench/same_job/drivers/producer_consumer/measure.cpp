@@ -130,8 +130,8 @@ private:
 
 measurement measure(const std::string& path, const load& wanted) {
     return io::run([&] {
-        return within(wanted.warm_up + wanted.window + patience, "the measurement",
-                      [&] { return std::make_unique<measuring>(path, wanted)->run(); });
+        return within_measurement(wanted,
+                                  [&] { return std::make_unique<measuring>(path, wanted)->run(); });
     });
 }
 

@@ -49,7 +49,8 @@ read_file() {
     local line key pair result text='"(([^"\\]|\\.)*)"' number='(-?[0-9.]+(e[-+]?[0-9]+)?)'
     pair="^    $text: ($text|[0-9]+),?\$"
     result="^    \{\"id\": $text, \"unit\": $text, \"median\": $number, \"min\": $number, "
-    result+="\"max\": $number, \"rounds\": [0-9]+, \"failed\": ([0-9]+), \"values\": \[([^]]*)\]\},?\$"
+    result+="\"max\": $number, \"rounds\": [0-9]+, \"failed\": ([0-9]+), "
+    result+="\"values\": \[([^]]*)\]\},?\$"
     context=() figures=() units=() failed=() rounds=()
     [[ -f $1 && -r $1 ]] || fail "cannot read $1"
     while IFS= read -r line; do

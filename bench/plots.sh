@@ -66,7 +66,9 @@ time_text(ns) = ns < 1e3 ? digits(ns).' ns' : ns < 1e6 ? digits(ns / 1e3).' µs'
     digits(ns / 1e6).' ms'
 tic_text(ns) = ns < 1e3 ? sprintf('%g ns', ns) : ns < 1e6 ? sprintf('%g µs', ns / 1e3) : \
     sprintf('%g ms', ns / 1e6)
-bytes_text(b) = b < 1000 ? sprintf('%.0f', b) : sprintf('%d,%03d', int(b + 0.5) / 1000, int(b + 0.5) % 1000)
+whole(b) = int(b + 0.5)
+bytes_text(b) = b < 1000 ? sprintf('%.0f', b) : \
+    sprintf('%d,%03d', whole(b) / 1000, whole(b) % 1000)
 GNUPLOT
 }
 
@@ -109,17 +111,12 @@ ratios() {
     echo "\$$1 << end"
     for one in "${candidates[@]}"; do
         for last in "${@:4}"; do
-            printf '%s\n' "${rounds[$3/$one/$last]:-}" "${rounds[$3/$2/$last]:-}" | awk '
-                NR == 1 { count = split($0, mine) }
-                NR == 2 { for (i = 1; i <= count; ++i) ratio[i] = mine[i] / $i }
-                END {
-                    for (i = 2; i <= count; ++i)
-                        for (j = i; j > 1 && ratio[j - 1] > ratio[j]; --j) {
-                            other = ratio[j]; ratio[j] = ratio[j - 1]; ratio[j - 1] = other
-                        }
-                    middle = int((count + 1) / 2)
-                    print (ratio[middle] + ratio[count + 1 - middle]) / 2, ratio[1], ratio[count]
-                }'
+            printf '%s\n' "${rounds[$3/$one/$last]:-}" "${rounds[$3/$2/$last]:-}" |
+                awk 'NR == 1 { split($0, mine) }
+                    NR == 2 { for (i = 1; i <= NF; ++i) print mine[i] / $i }' | sort -g |
+                awk '{ ratio[NR] = $1 }
+                    END { m = int((NR + 1) / 2); print (ratio[m] + ratio[NR + 1 - m]) / 2,
+                        ratio[1], ratio[NR] }'
         done
         printf '\n\n'
     done

@@ -70,6 +70,21 @@ says 'without a control, which would show the noise: 1 of 2'
 says '2 of 2 figures of creel are within the limit'
 says_not undecided
 
+# The median of an even number is between two.
+again
+plant old ns switch/creel/fibers:2 10 10
+plant new ns switch/creel/fibers:2 10 12
+compare 0
+says ' switch/creel/fibers:2 10.00 11.00 ns 1.100x (1.000 to 1.200) 2'
+
+# A limit judges something, or is not kept.
+again
+plant old ns switch/boost_fiber/fibers:2 1
+plant new ns switch/boost_fiber/fibers:2 1
+compare 0
+compare 1 --limit 1.02
+says '0 of 0 figures of creel are within the limit'
+
 # A limit is passed, and kept at its very value.
 again
 plant old instructions spawn/creel/join/instructions 100
@@ -80,6 +95,13 @@ says 'spawn/creel/join/instructions is 1.020x: ABOVE the limit'
 says '0 of 1 figures of creel are within the limit'
 says_not 'without a control'
 compare 0 --limit 1.02
+
+# What was measured and not asked for is left out.
+cp "$planted/old.ids" "$directory/ids"
+plant old instructions spawn/creel/not_wanted 1
+cp "$directory/ids" "$planted/old.ids"
+compare 0
+says_not not_wanted
 
 # Of a rate more is better.
 again

@@ -60,7 +60,7 @@ function summarise(values, count,    i, j, value) {
     most = values[count]
 }
 
-function value_text(value) { return sprintf(value < 100 ? "%.2f" : "%.0f", value) }
+function value_text(value) { return sprintf(value < 1000 ? "%.2f" : "%.0f", value) }
 function ratio_text(ratio) { return ratio == infinite ? "inf" : sprintf("%.3f", ratio) }
 function ratio_json(ratio) { return ratio == infinite ? "null" : sprintf("%.6g", ratio) }
 

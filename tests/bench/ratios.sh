@@ -108,7 +108,7 @@ again
 plant old 1/s accept/creel/rate 100 100 100
 plant new 1/s accept/creel/rate 80 80 80
 compare 1 --limit 1.02
-says ' accept/creel/rate 100 80.00 1/s 0.800x (0.800 to 0.800) 3'
+says ' accept/creel/rate 100.00 80.00 1/s 0.800x (0.800 to 0.800) 3'
 says 'accept/creel/rate is 1.250x (old/new: more is better): ABOVE the limit'
 again
 plant old 1/s accept/creel/rate 80

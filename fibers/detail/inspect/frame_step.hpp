@@ -1,0 +1,35 @@
+// One step of a walk up a stack: from the registers of a function to those of its caller, by the
+// function's call frame information (DWARF 5, 6.4).
+#pragma once
+
+#include <creel/fibers/detail/inspect/frame_table.hpp>
+#include <creel/fibers/detail/inspect/machine.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace creel::detail {
+
+// Reads words of this process at any address.
+class checked_memory {
+public:
+    // What is known to be readable need not be checked.
+    explicit checked_memory(std::span<const std::byte> readable) noexcept : readable_(readable) {}
+
+    // Returns false if the word is not readable or not aligned. Cost: unless it is
+    // known to be readable, a system call when it lies in another page than the word before.
+    [[nodiscard]] bool read(std::uintptr_t address, std::uintptr_t& word) noexcept;
+
+private:
+    std::span<const std::byte> readable_;
+    std::uintptr_t page_ = 0; // that was read last
+};
+
+// Sets the registers to those of the caller. Returns false if there is no caller, or if the
+// information is of a kind that compilers do not write. `inside` is an address in the instruction
+// that the function executes: one less than its return address, if it has called.
+[[nodiscard]] bool step_to_caller(const frame_information& function, std::uintptr_t inside,
+                                  register_values& registers, checked_memory& memory) noexcept;
+
+} // namespace creel::detail

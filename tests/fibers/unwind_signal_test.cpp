@@ -65,11 +65,6 @@ void note_interrupted(int, siginfo_t*, void* context) {
     asm volatile("" ::: "memory");
 }
 
-[[gnu::noinline]] void function_that_switches() {
-    creel::this_fiber::yield();
-    asm volatile("" ::: "memory");
-}
-
 } // namespace
 
 TEST_CASE("a handler sees the frames of what its signal interrupted, and not its own") {
@@ -86,7 +81,9 @@ TEST_CASE("a handler sees the frames of what its signal interrupted, and not its
     CHECK(!frames.front().is_return);
 }
 
-#if defined(__x86_64__)
+// TSan is told of a switch before it happens. A handler that is instrumented, as this test's, and
+// runs in between looks to it like a race.
+#if defined(__x86_64__) && !defined(CREEL_TEST_TSAN)
 
 namespace {
 
@@ -128,6 +125,11 @@ void compare_walks(int, siginfo_t*, void* context) {
     const auto* const mine = seen.frames.data();
     if (!same_length || !std::equal(mine, mine + count, reference.found.frames.data()))
         ++counts.differing;
+}
+
+[[gnu::noinline]] void function_that_switches() {
+    creel::this_fiber::yield();
+    asm volatile("" ::: "memory");
 }
 
 // Whether the processor traps after each instruction.
@@ -210,7 +212,8 @@ TEST_CASE("fibers switch and throw while signals walk up their stacks", "[stress
             creel::with_nursery([&](creel::nursery& n) {
                 for (long fiber = 0; fiber < 4; ++fiber)
                     n.spawn([&, fiber] {
-                        for (long round = 0; !ends; ++round) {
+                        long round = 0;
+                        do {
                             try {
                                 throws_after((fiber + round) % 5);
                                 ++wrong;
@@ -218,7 +221,8 @@ TEST_CASE("fibers switch and throw while signals walk up their stacks", "[stress
                                 ++caught;
                             }
                             creel::this_fiber::yield();
-                        }
+                            ++round;
+                        } while (!ends);
                     });
             });
         });

@@ -1,18 +1,11 @@
 #include <creel/fibers/detail/inspect/debug_information.hpp>
 
+#include <creel/fibers/detail/inspect/libdw.hpp>
+
 #include <cstdlib>
-#include <cstring>
-#include <optional>
 
 #include <cxxabi.h>
-#include <dlfcn.h>
 #include <unistd.h>
-
-#if CREEL_KNOWS_LIBDW
-#include <dwarf.h>
-#include <elfutils/libdw.h>
-#include <elfutils/libdwfl.h>
-#endif
 
 namespace creel::detail {
 
@@ -33,91 +26,7 @@ std::string demangled(const char* name) {
 
 #if CREEL_KNOWS_LIBDW
 
-// The functions of libdw that are called. They have the types of libdw's headers, and are found by
-// name when libdw is loaded.
-struct libdw_functions {
-    decltype(&::dwfl_begin) begin;
-    decltype(&::dwfl_end) end;
-    decltype(&::dwfl_report_begin) report_begin;
-    decltype(&::dwfl_report_end) report_end;
-    decltype(&::dwfl_linux_proc_report) linux_proc_report;
-    decltype(&::dwfl_addrmodule) addrmodule;
-    decltype(&::dwfl_module_addrinfo) module_addrinfo;
-    decltype(&::dwfl_module_addrdie) module_addrdie;
-    decltype(&::dwfl_module_getdwarf) module_getdwarf;
-    decltype(&::dwfl_module_nextcu) module_nextcu;
-    decltype(&::dwarf_attr) attr;
-    decltype(&::dwarf_attr_integrate) attr_integrate;
-    decltype(&::dwarf_diename) diename;
-    decltype(&::dwarf_dieoffset) dieoffset;
-    decltype(&::dwarf_filesrc) filesrc;
-    decltype(&::dwarf_formref_die) formref_die;
-    decltype(&::dwarf_formstring) formstring;
-    decltype(&::dwarf_formudata) formudata;
-    decltype(&::dwarf_getscopes) getscopes;
-    decltype(&::dwarf_getscopes_die) getscopes_die;
-    decltype(&::dwarf_getsrc_die) getsrc_die;
-    decltype(&::dwarf_getsrcfiles) getsrcfiles;
-    decltype(&::dwarf_haspc) haspc;
-    decltype(&::dwarf_lineno) lineno;
-    decltype(&::dwarf_linesrc) linesrc;
-    decltype(&::dwarf_offdie) offdie;
-    decltype(&::dwarf_tag) tag;
-    ::Dwfl_Callbacks callbacks;
-};
-
 namespace {
-
-std::optional<libdw_functions> load_libdw() {
-    // Not unloaded: it may have loaded libraries itself.
-    void* const library = ::dlopen("libdw.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr)
-        return std::nullopt;
-    libdw_functions dw{};
-    bool has_all = true;
-    auto find = [&](auto& function, const char* name) {
-        void* const symbol = ::dlsym(library, name);
-        has_all = has_all && symbol != nullptr;
-        std::memcpy(&function, &symbol, sizeof function);
-    };
-    find(dw.begin, "dwfl_begin");
-    find(dw.end, "dwfl_end");
-    find(dw.report_begin, "dwfl_report_begin");
-    find(dw.report_end, "dwfl_report_end");
-    find(dw.linux_proc_report, "dwfl_linux_proc_report");
-    find(dw.addrmodule, "dwfl_addrmodule");
-    find(dw.module_addrinfo, "dwfl_module_addrinfo");
-    find(dw.module_addrdie, "dwfl_module_addrdie");
-    find(dw.module_getdwarf, "dwfl_module_getdwarf");
-    find(dw.module_nextcu, "dwfl_module_nextcu");
-    find(dw.attr, "dwarf_attr");
-    find(dw.attr_integrate, "dwarf_attr_integrate");
-    find(dw.diename, "dwarf_diename");
-    find(dw.dieoffset, "dwarf_dieoffset");
-    find(dw.filesrc, "dwarf_filesrc");
-    find(dw.formref_die, "dwarf_formref_die");
-    find(dw.formstring, "dwarf_formstring");
-    find(dw.formudata, "dwarf_formudata");
-    find(dw.getscopes, "dwarf_getscopes");
-    find(dw.getscopes_die, "dwarf_getscopes_die");
-    find(dw.getsrc_die, "dwarf_getsrc_die");
-    find(dw.getsrcfiles, "dwarf_getsrcfiles");
-    find(dw.haspc, "dwarf_haspc");
-    find(dw.lineno, "dwarf_lineno");
-    find(dw.linesrc, "dwarf_linesrc");
-    find(dw.offdie, "dwarf_offdie");
-    find(dw.tag, "dwarf_tag");
-    find(dw.callbacks.find_elf, "dwfl_linux_proc_find_elf");
-    // By the build id, in /usr/lib/debug. The usual choice, dwfl_standard_find_debuginfo, asks the
-    // servers of DEBUGINFOD_URLS for what is not there.
-    find(dw.callbacks.find_debuginfo, "dwfl_build_id_find_debuginfo");
-    return has_all ? std::optional{dw} : std::nullopt;
-}
-
-const libdw_functions* libdw() {
-    static const std::optional<libdw_functions> loaded = load_libdw();
-    return loaded ? &*loaded : nullptr;
-}
 
 // The scopes that contain something, from the inside.
 class scope_list {
@@ -303,19 +212,18 @@ std::unique_ptr<code_names::debug_information> code_names::debug_information::op
 }
 
 code_names::debug_information::~debug_information() {
-    dw_.end(static_cast<::Dwfl*>(session_));
+    dw_.end(session_);
 }
 
 void code_names::debug_information::update() {
-    auto* const session = static_cast<::Dwfl*>(session_);
-    dw_.report_begin(session); // keeps what it has read of modules that are still there
-    dw_.linux_proc_report(session, ::getpid());
-    dw_.report_end(session, nullptr, nullptr);
+    dw_.report_begin(session_); // keeps what it has read of modules that are still there
+    dw_.linux_proc_report(session_, ::getpid());
+    dw_.report_end(session_, nullptr, nullptr);
 }
 
 void code_names::debug_information::add(std::uintptr_t address,
                                         std::vector<code_place>& places) const {
-    if (::Dwfl_Module* module = dw_.addrmodule(static_cast<::Dwfl*>(session_), address))
+    if (::Dwfl_Module* module = dw_.addrmodule(session_, address))
         address_lookup{dw_, *module, address}.add_to(places);
 }
 

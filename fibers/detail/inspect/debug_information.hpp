@@ -1,19 +1,10 @@
 // The part of code_names that calls libdw.
 #pragma once
 
+#include <creel/fibers/detail/inspect/libdw.hpp>
 #include <creel/fibers/detail/inspect/symbols.hpp>
 
-#if __has_include(<elfutils/libdwfl.h>) && __has_include(<dwarf.h>)
-#define CREEL_KNOWS_LIBDW 1
-#else
-#define CREEL_KNOWS_LIBDW 0
-#endif
-
 namespace creel::detail {
-
-#if CREEL_KNOWS_LIBDW
-struct libdw_functions;
-#endif
 
 // The name as people write it: `creel::park()`. Any other text stays as it is.
 [[nodiscard]] std::string demangled(const char* name);
@@ -35,11 +26,11 @@ public:
 
 private:
 #if CREEL_KNOWS_LIBDW
-    debug_information(const libdw_functions& functions, void* session) noexcept
+    debug_information(const libdw_functions& functions, ::Dwfl* session) noexcept
         : dw_(functions), session_(session) {}
 
     const libdw_functions& dw_;
-    void* session_; // a Dwfl
+    ::Dwfl* session_;
 #endif
 };
 

@@ -54,7 +54,7 @@ private:
 };
 
 constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left) noexcept
-    : waiter_kind{&list_waiter::withdraw, &list_waiter::describe, is_cancellable},
+    : waiter_kind{&list_waiter::withdraw, &list_waiter::describe, is_cancellable, true},
       left(when_left) {}
 
 // The kind for waits on which no other wait depends.

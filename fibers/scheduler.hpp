@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <source_location>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -33,6 +34,7 @@ struct scheduler_options {
     saturating_duration idle_spin{};
     // Reports probable mistakes on stderr. CREEL_DEBUG=1 in the environment does the same.
     bool debug = false;
+    std::source_location began_at{}; // for dumps: the call of the program that begins the run
 };
 
 // The work of one scheduler since its run began, and the things that it holds now.

@@ -142,6 +142,7 @@ time_point recent_time() noexcept {
     detail::fiber_record& self = home.running();
     self.waiting_on = &w;
     self.parked_at = static_cast<const char*>(__builtin_frame_address(0));
+    self.parked_since = home.last_poll();
     if (home.debug()) [[unlikely]]
         home.name_wait_in_call_once();
     if (detail::may_be_cancelled(self) && w.kind_->cancellable &&

@@ -74,6 +74,10 @@ struct waiter_kind {
 
     // False for the few waits that no cancel may end: close(), the wait for children, plain lock().
     bool cancellable = true;
+
+    // True if fibers that wait for the same thing, such as a mutex, have the same text. A dump of
+    // many fibers puts them together by it; false: by the kind.
+    bool is_told_by_text = false;
 };
 
 // The object that one park waits on. It lives on the stack of the fiber that parks, and belongs to

@@ -3,6 +3,7 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/entry_point.hpp>
 #include <creel/io/detail/process/descriptor_limit.hpp>
+#include <creel/io/detail/process/dump_signal.hpp>
 #include <creel/io/detail/process/shutdown.hpp>
 #include <creel/io/detail/process/signals.hpp>
 #include <creel/io/detail/process/standard_descriptors.hpp>
@@ -10,6 +11,8 @@
 
 #include <exception>
 #include <memory>
+#include <optional>
+#include <source_location>
 #include <string>
 #include <utility>
 
@@ -25,8 +28,9 @@ namespace {
 
 // One run, on the thread that it is on: its ring and its shutdown.
 struct run_session {
-    run_session(const run_options& o, ring_statistics& l)
+    run_session(const run_options& o, const std::source_location& w, ring_statistics& l)
         : options(o),
+          where(w),
           last(l),
           uring(kernel_ring::take({o.ring_entries, o.completion_entries})),
           shutdown(options, uring.wake_descriptor()) {
@@ -56,7 +60,8 @@ struct run_session {
     std::exception_ptr schedule(entry_point& entry, const std::function<void(entry_point&)>& main);
 
     const run_options options;
-    ring_statistics& last; // gets the ring's counters when it has ended
+    const std::source_location where; // the call of io::run
+    ring_statistics& last;            // gets the ring's counters when it has ended
     ring uring;
     run_shutdown shutdown;
     bool debug = false;
@@ -71,6 +76,7 @@ std::exception_ptr run_session::schedule(entry_point& entry,
     scheduling.measure_stacks = options.measure_stacks;
     scheduling.idle_spin = options.idle_spin;
     scheduling.debug = options.debug;
+    scheduling.began_at = where;
     // Signals, and the limit of the shutdown, reach whatever runs.
     entry.set_scope_listener([this](cancel_scope* everything) {
         if (everything != nullptr)
@@ -102,10 +108,12 @@ void run_with_ring(const run_options& options, const std::source_location& where
         if (options.raise_descriptor_limit)
             raise_descriptor_limit();
         fill_standard_descriptors();
-        auto session = std::make_unique<run_session>(options, last);
+        std::optional<dump_on_signal> dumps{options};
+        auto session = std::make_unique<run_session>(options, where, last);
         const std::exception_ptr error = session->schedule(entry, main);
         session->uring.set_supervisor(nullptr);
         const run_shutdown::outcome how = session->shutdown.drained();
+        dumps.reset();
         session.reset(); // before the signal is raised: it may end the process
         end_by_signal(how, error);
         if (error)

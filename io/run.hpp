@@ -66,6 +66,11 @@ struct run_options {
     // When all fibers have ended the run is over, however much of the grace is left. A second
     // signal ends the process at once. The grace must be shorter than the shutdown_timeout.
     saturating_duration shutdown_grace{};
+    // This signal writes all fibers of the process to stderr, as creel::dump_fibers() does, and the
+    // process goes on: SIGQUIT, which Ctrl-\ sends, with on_signal = ignore none. 0: none. If the
+    // program has an action of its own for the signal when the run begins, that stays. While such
+    // a run is on, the process has a thread, "creel-dump", that waits for the signal.
+    int dump_signal = -1;
     // Counts from the signal, or from the program's cancel of the root. When it has passed, the
     // fibers that are left are listed on stderr and the process aborts.
     saturating_duration shutdown_timeout = duration::max();

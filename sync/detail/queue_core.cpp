@@ -6,7 +6,7 @@
 
 namespace creel::sync::detail {
 
-const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::describe};
+const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::describe, true, true};
 
 // If the node is off its list, the party that took it has moved the item or has closed the queue.
 // Its wake is on the way, and the push or pop is not cancelled.

@@ -2,7 +2,7 @@
 #include "support/check.hpp"
 #include "support/named_frames.hpp"
 
-#include <creel/fibers/detail/inspect/symbols.hpp>
+#include <creel/fibers/detail/unwind/symbols.hpp>
 
 #include <cstdint>
 #include <cstdlib>

@@ -7,7 +7,7 @@
 #include "support/seed.hpp"
 #include "support/time_limit.hpp"
 
-#include <creel/fibers/detail/inspect/unwind.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 

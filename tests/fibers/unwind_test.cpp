@@ -4,8 +4,8 @@
 #include "support/fixture.hpp"
 #include "support/named_frames.hpp"
 
-#include <creel/fibers/detail/inspect/saved_registers.hpp>
-#include <creel/fibers/detail/inspect/unwind.hpp>
+#include <creel/fibers/detail/unwind/saved_registers.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/started.hpp>
 #include <creel/fibers/this_fiber.hpp>

@@ -1,7 +1,7 @@
 // Looks for functions in a backtrace.
 #pragma once
 
-#include <creel/fibers/detail/inspect/symbols.hpp>
+#include <creel/fibers/detail/unwind/symbols.hpp>
 
 #include <span>
 #include <string>

@@ -1,6 +1,7 @@
 // The tools of tests/support that touch the kernel: each sees the fault that it is there to find.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
+#include "support/json.hpp"
 #include "support/memory.hpp"
 #include "support/open_descriptors.hpp"
 #include "support/seccomp.hpp"
@@ -306,4 +307,13 @@ TEST_CASE("memory counts as resident when it was touched, and until it is given 
     const auto after = test::resident_bytes();
     CHECK(touched > before + area_bytes - megabyte);
     CHECK(after + area_bytes - megabyte < touched);
+}
+
+TEST_CASE("the JSON check tells JSON from text that only looks like it") {
+    for (const char* good :
+         {"{}", "[]", " [1,-2.5e+3,\"a\\n\\u00e9\",null,true,{\"k\":[{}]}] ", "\"\""})
+        CHECK(test::is_json(good));
+    for (const char* bad : {"", "{", "[1,]", "{\"a\"}", "{\"a\":}", "[{1]", "\"\n\"", "\"\\x\"",
+                            "01", "1.", "nul", "[1] 2", "{\"a\":1,}", "'a'"})
+        CHECK_FALSE(test::is_json(bad));
 }

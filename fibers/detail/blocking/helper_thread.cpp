@@ -40,18 +40,21 @@ sigset_t helper_signals() noexcept {
 
 // The new thread inherits the mask of the calling thread, so it has the right mask from its first
 // instruction on.
-int start_helper_thread(void* (*body)(void*), void* argument) noexcept {
-    pthread_attr_t detached;
-    if (const int error = ::pthread_attr_init(&detached); error != 0)
-        return error;
-    ::pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+int start_joinable_helper_thread(pthread_t& started, void* (*body)(void*),
+                                 void* argument) noexcept {
     const sigset_t blocked = helper_signals();
     sigset_t before;
     ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    pthread_t started{};
-    const int error = ::pthread_create(&started, &detached, body, argument);
+    const int error = ::pthread_create(&started, nullptr, body, argument);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    ::pthread_attr_destroy(&detached);
+    return error;
+}
+
+int start_helper_thread(void* (*body)(void*), void* argument) noexcept {
+    pthread_t started{};
+    const int error = start_joinable_helper_thread(started, body, argument);
+    if (error == 0)
+        ::pthread_detach(started);
     return error;
 }
 

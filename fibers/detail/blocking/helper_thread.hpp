@@ -1,8 +1,9 @@
-// How a helper thread of blocking() starts: with its own signal mask and with all cores of the
+// How a thread of creel's own starts, such as a helper thread of blocking(): with its own signal mask and with all cores of the
 // process, whichever thread starts it.
 #pragma once
 
 #include <csignal>
+#include <pthread.h>
 
 namespace creel::detail {
 
@@ -11,6 +12,10 @@ namespace creel::detail {
 // kernel ends the process at the fault and calls no handler. Returns 0 or an error number; after
 // EAGAIN a later call may succeed. Threads: any.
 [[nodiscard]] int start_helper_thread(void* (*body)(void*), void* argument) noexcept;
+
+// The same, for a thread that is to be joined.
+[[nodiscard]] int start_joinable_helper_thread(pthread_t& started, void* (*body)(void*),
+                                               void* argument) noexcept;
 
 // The signal mask with which such a thread begins.
 [[nodiscard]] sigset_t helper_signals() noexcept;

@@ -104,9 +104,11 @@ void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadl
     boost_deadline_ = deadline;
     dispatcher_due_ = false; // else the dispatcher would be chosen again and again
     natives_.forget_ended();
+    if (inspections_ != nullptr) [[unlikely]]
+        inspect();
     if (incoming_.answer_bell())
         return; // the dispatcher takes Boost's wakes in at once
-    if (anything_ready())
+    if (anything_ready() || inspections_ != nullptr)
         poll_round();
     else
         idle_round();

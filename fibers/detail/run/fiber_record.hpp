@@ -63,7 +63,10 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     bool has_default_stack = true;     // carriers: worth keeping when idle
     std::byte* stack_bottom = nullptr; // for the sanitizers; a guess for natives
     std::size_t stack_bytes = 0;
-    const char* parked_at = nullptr; // the frame of its last park()
+    const char* parked_at = nullptr;   // the frame of its last park()
+    time_point parked_since{};         // the last poll before that park
+    fiber_record* next_made = nullptr; // carriers: in the list of all of them
+    fiber_record* previous_made = nullptr;
     void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber. Valgrind: of natives
                                      // and the dispatcher, one more than the stack's number
 };

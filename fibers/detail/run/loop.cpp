@@ -130,7 +130,10 @@ void scheduler::take_in() noexcept {
     if (last_poll_ >= next_trim_) [[unlikely]]
         trim();
     pace_.begin_round(last_poll_, ready_);
+    live.tell(tasks_alive_, carriers_.alive(), carriers_.idle());
     look_at_boost();
+    if (inspections_ != nullptr) [[unlikely]]
+        call_dispatcher();
 }
 
 // Nothing is ready. Why no wake of another thread is lost meanwhile: see inbox.hpp.

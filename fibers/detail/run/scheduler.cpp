@@ -3,8 +3,10 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/inspect/live_runs.hpp>
 #include <creel/fibers/detail/run/boost_copies.hpp>
 #include <creel/fibers/detail/system/thread_end.hpp>
+#include <creel/fibers/detail/unwind/saved_registers.hpp>
 #include <creel/fibers/fork_guard.hpp>
 
 #include <boost/fiber/algo/round_robin.hpp>
@@ -105,6 +107,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     options_.debug = options.debug || debug_is_in_environment();
     if (options_.debug)
         look_for_call_once();
+    static_cast<void>(learn_saved_registers()); // now, for a debugger that looks at a core
     counters_ = {};
     tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);
@@ -143,6 +146,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     // Boost hands over all that is ready: always the dispatcher, and natives if there are any.
     main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
     call_dispatcher(); // natives that slept while no run was on must be looked at once
+    list_run(*this);
 }
 
 // All tasks have ended, except for those of Boost fibers inside a creel call, which are awaited.
@@ -160,7 +164,9 @@ void scheduler::drain() noexcept {
 // The stock algorithm takes over the natives that are left.
 void scheduler::leave() noexcept {
     drain();
+    unlist_run(*this); // so nobody posts an inspection any more
     incoming_.deliver_all();
+    end_inspections();
     pace_.remove_marker(ready_); // what is left in the queue, Boost's natives, goes to Boost
     leaving_ = true;
     main_->context->get_scheduler()->set_algo(between_runs);

@@ -33,6 +33,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/cancel/cancel_tree.hpp>
+#include <creel/fibers/detail/inspect/live_run.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/report/uncaught.hpp>
 #include <creel/fibers/detail/run/fiber_record.hpp>
@@ -56,8 +57,11 @@
 #include <exception>
 #include <functional>
 #include <optional>
+#include <source_location>
 
 namespace creel::detail {
+
+class inspection;
 
 // Threads: its own, except for incoming() and run_number().
 class scheduler final : public boost::fibers::algo::algorithm {
@@ -139,6 +143,9 @@ public:
     [[nodiscard]] scheduler_statistics statistics() const noexcept;
     [[nodiscard]] fiber_record& main() noexcept { return *main_; }
     [[nodiscard]] std::size_t max_fibers() const noexcept { return options_.max_fibers; }
+    [[nodiscard]] const std::source_location& began_at() const noexcept {
+        return options_.began_at;
+    }
     // Differs for each run of this object.
     [[nodiscard]] std::uint64_t run_number() const noexcept {
         return run_number_.load(std::memory_order_relaxed);
@@ -168,6 +175,14 @@ public:
     // handler of SIGSEGV on the scheduler's own thread: it only reads.
     [[nodiscard]] bool explain_fault(const std::byte* address, const std::byte* stack_pointer,
                                      stack_overflow& found) const noexcept;
+
+    // Inspections: see inspect/inspection.hpp. Threads: own.
+    void add_inspection(inspection& i) noexcept;
+    [[nodiscard]] const runnable* first_ready() const noexcept { return ready_.front(); }
+    [[nodiscard]] const task_record* first_in_line() const noexcept { return line_.front(); }
+    [[nodiscard]] const fiber_record* first_carrier() const noexcept { return carriers_.newest(); }
+
+    live_run live; // what other threads may read of the run
 
     // boost::fibers::algo::algorithm, called by Boost only.
     void awakened(boost::fibers::context* c) noexcept override;
@@ -243,6 +258,11 @@ private:
     void run_reserve(fiber_record& self) noexcept;
     void reserve_ended() noexcept;
 
+    // inspections.cpp
+    void inspect() noexcept;
+    void end_inspections() noexcept;
+    void carrier_leaves(const fiber_record& f) noexcept;
+
     // boost_side.cpp
     fiber_record* pick_next_record() noexcept;
     fiber_record& record_of(boost::fibers::context* c) noexcept;
@@ -293,7 +313,8 @@ private:
     bool reserve_may_wait_ = false;    // it is inside a handler of report()
     scheduler_options options_{};
     scheduler_statistics counters_{};
-    inbox incoming_; // shared with other threads
+    inspection* inspections_ = nullptr; // that have begun or will begin; the oldest first
+    inbox incoming_;                    // shared with other threads
     // Relaxed: a thread that may ask has synchronised with the end of the run before.
     std::atomic<std::uint64_t> run_number_{0};
 

@@ -35,7 +35,7 @@ fiber_record* scheduler::create_carrier(std::size_t stack_bytes) {
     try {
         fiber_record& f = start_context(stacks_->allocate(stack_bytes), &scheduler::run_carrier);
         f.has_default_stack = stack_bytes == options_.stack_bytes;
-        carriers_.was_created();
+        carriers_.was_created(f);
         ++counters_.fibers_created;
         return &f;
     } catch (const std::bad_alloc&) {
@@ -157,6 +157,8 @@ void scheduler::run_carrier(fiber_record& self) noexcept {
         if (!take_next_task(self))
             rest(self);
     }
+    carriers_.leaves(self);
+    carrier_leaves(self);
 }
 
 // Between two tasks a carrier takes the next unstarted one in place, without a switch, or lets

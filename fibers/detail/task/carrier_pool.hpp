@@ -8,6 +8,7 @@
 //   idle     -- 3 end_idle() --------> ending    it is ready, without a task
 //   running  -- 4 will_end() --------> ending    there are enough idle ones, it makes room,
 //                                                or its stack has a size of its own
+//   ending   -- leaves() ------------> ending    off the list of all carriers
 //   ending   -- 5 ended() -----------> (gone)    Boost has ended its context
 //
 // Idle carriers are used last in, first out. So the carriers that a period did not need are the
@@ -43,7 +44,21 @@ public:
         return idle_count_ >= most_idle || !f.has_default_stack;
     }
 
-    void was_created() noexcept { ++alive_; }
+    void was_created(fiber_record& f) noexcept {
+        ++alive_;
+        f.next_made = newest_;
+        if (newest_ != nullptr)
+            newest_->previous_made = &f;
+        newest_ = &f;
+    }
+    // As the last thing that it does.
+    void leaves(fiber_record& f) noexcept {
+        (f.previous_made != nullptr ? f.previous_made->next_made : newest_) = f.next_made;
+        if (f.next_made != nullptr)
+            f.next_made->previous_made = f.previous_made;
+    }
+    // The newest of all carriers that have not left; fiber_record::next_made goes on from there.
+    [[nodiscard]] const fiber_record* newest() const noexcept { return newest_; }
     void will_end() noexcept { ++ending_; }
     // Makes up to `count` idle carriers ready, so that they end.
     void end_idle(std::size_t count, ready_queue& ready) noexcept;
@@ -84,6 +99,7 @@ private:
     // One portion of a trim: well below a millisecond where stacks are a page or two deep.
     static constexpr std::size_t most_at_once = 256;
 
+    fiber_record* newest_ = nullptr;
     fiber_record* idle_ = nullptr; // with the default stack
     std::size_t idle_count_ = 0;
     std::size_t low_ = 0;      // the least idle_count_ of this period

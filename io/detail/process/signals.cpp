@@ -24,7 +24,7 @@ struct slot {
     std::atomic<signal_set> numbers{0};
     std::atomic<signal_set> received{0};
 };
-constexpr std::size_t most_watches = 1024;
+constexpr std::size_t most_watches = 2048; // of 1024 runs, with one for dumps each
 std::array<slot, most_watches> slots;
 std::atomic<std::size_t> slots_used{0}; // no slot at or beyond it was ever taken
 std::atomic<int> handlers_running{0};   // a wake descriptor is closed only when this was 0
@@ -212,6 +212,13 @@ void signal_watch::end() noexcept {
     uninstall(numbers_); // first: a signal that comes now takes the old action and is not lost
     leave_slot(slots[slot_]);
     untaken_ |= slots[slot_].received.load();
+}
+
+bool is_free(int number) noexcept {
+    const std::lock_guard lock{registry_mutex};
+    struct sigaction now {};
+    return ::sigaction(number, nullptr, &now) == 0 &&
+           (now.sa_handler == SIG_DFL || now.sa_handler == &on_signal);
 }
 
 void set_signal_gate(signal_set numbers, signal_gate gate) noexcept {

@@ -66,6 +66,10 @@ private:
     bool watching_ = true;
 };
 
+// True if the signal is watched already, or has its default action: the program has none of its
+// own. Threads: any.
+[[nodiscard]] bool is_free(int number) noexcept;
+
 // The handler of a watched signal asks its gate before it marks the watches. False: no watch is
 // marked, and the signal takes its default action at once. A gate must be async-signal-safe. Null:
 // the signals have no gate. Threads: any.

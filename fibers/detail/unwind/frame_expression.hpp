@@ -2,8 +2,8 @@
 // stack, of the linker's stubs, and of the code to which a signal handler returns.
 #pragma once
 
-#include <creel/fibers/detail/inspect/dwarf_reader.hpp>
-#include <creel/fibers/detail/inspect/frame_step.hpp>
+#include <creel/fibers/detail/unwind/dwarf_reader.hpp>
+#include <creel/fibers/detail/unwind/frame_step.hpp>
 
 namespace creel::detail {
 

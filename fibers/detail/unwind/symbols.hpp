@@ -11,7 +11,7 @@
 // and never starts a process.
 #pragma once
 
-#include <creel/fibers/detail/inspect/unwind.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
 
 #include <cstdint>
 #include <memory>

@@ -1,4 +1,4 @@
-#include <creel/fibers/detail/inspect/symbols.hpp>
+#include <creel/fibers/detail/unwind/symbols.hpp>
 
 #include <algorithm>
 #include <array>

@@ -3,7 +3,7 @@
 // .eh_frame_hdr: Linux Standard Base, "Exception Frames").
 #pragma once
 
-#include <creel/fibers/detail/inspect/dwarf_reader.hpp>
+#include <creel/fibers/detail/unwind/dwarf_reader.hpp>
 
 #include <cstdint>
 

@@ -1,8 +1,8 @@
 // What the call frame information of a function says for one of its instructions (DWARF 5, 6.4.2).
 #pragma once
 
-#include <creel/fibers/detail/inspect/frame_table.hpp>
-#include <creel/fibers/detail/inspect/machine.hpp>
+#include <creel/fibers/detail/unwind/frame_table.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
 
 #include <array>
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include <creel/fibers/detail/inspect/machine.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
 
 namespace creel::detail {
 

@@ -1,6 +1,6 @@
-#include <creel/fibers/detail/inspect/saved_registers.hpp>
+#include <creel/fibers/detail/unwind/saved_registers.hpp>
 
-#include <creel/fibers/detail/inspect/machine.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
 
 #include <boost/context/detail/fcontext.hpp>
 #include <boost/context/fiber.hpp>

@@ -1,4 +1,4 @@
-#include <creel/fibers/detail/inspect/libdw.hpp>
+#include <creel/fibers/detail/unwind/libdw.hpp>
 
 #if CREEL_KNOWS_LIBDW
 

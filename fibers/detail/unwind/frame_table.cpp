@@ -1,8 +1,8 @@
 // Not instrumented: it runs in signal handlers.
 #define CREEL_NEVER_INSTRUMENTED
-#include <creel/fibers/detail/inspect/frame_table.hpp>
+#include <creel/fibers/detail/unwind/frame_table.hpp>
 
-#include <creel/fibers/detail/inspect/machine.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
 
 namespace creel::detail {
 

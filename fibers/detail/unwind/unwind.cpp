@@ -1,11 +1,11 @@
 // Not instrumented: it reads the stacks of others, and runs in signal handlers.
 #define CREEL_NEVER_INSTRUMENTED
-#include <creel/fibers/detail/inspect/unwind.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
 
-#include <creel/fibers/detail/inspect/frame_step.hpp>
-#include <creel/fibers/detail/inspect/frame_table.hpp>
-#include <creel/fibers/detail/inspect/machine.hpp>
-#include <creel/fibers/detail/inspect/saved_registers.hpp>
+#include <creel/fibers/detail/unwind/frame_step.hpp>
+#include <creel/fibers/detail/unwind/frame_table.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
+#include <creel/fibers/detail/unwind/saved_registers.hpp>
 
 #include <cerrno>
 

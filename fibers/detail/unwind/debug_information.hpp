@@ -1,8 +1,8 @@
 // The part of code_names that calls libdw.
 #pragma once
 
-#include <creel/fibers/detail/inspect/libdw.hpp>
-#include <creel/fibers/detail/inspect/symbols.hpp>
+#include <creel/fibers/detail/unwind/libdw.hpp>
+#include <creel/fibers/detail/unwind/symbols.hpp>
 
 namespace creel::detail {
 

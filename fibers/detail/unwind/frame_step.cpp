@@ -1,9 +1,9 @@
 // Not instrumented: it reads the stacks of others, and runs in signal handlers.
 #define CREEL_NEVER_INSTRUMENTED
-#include <creel/fibers/detail/inspect/frame_step.hpp>
+#include <creel/fibers/detail/unwind/frame_step.hpp>
 
-#include <creel/fibers/detail/inspect/frame_expression.hpp>
-#include <creel/fibers/detail/inspect/frame_rules.hpp>
+#include <creel/fibers/detail/unwind/frame_expression.hpp>
+#include <creel/fibers/detail/unwind/frame_rules.hpp>
 
 #include <cerrno>
 

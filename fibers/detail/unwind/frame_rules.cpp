@@ -1,6 +1,6 @@
 // Not instrumented: it runs in signal handlers.
 #define CREEL_NEVER_INSTRUMENTED
-#include <creel/fibers/detail/inspect/frame_rules.hpp>
+#include <creel/fibers/detail/unwind/frame_rules.hpp>
 
 namespace creel::detail {
 

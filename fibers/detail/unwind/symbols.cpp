@@ -1,6 +1,6 @@
-#include <creel/fibers/detail/inspect/symbols.hpp>
+#include <creel/fibers/detail/unwind/symbols.hpp>
 
-#include <creel/fibers/detail/inspect/debug_information.hpp>
+#include <creel/fibers/detail/unwind/debug_information.hpp>
 
 #include <dlfcn.h>
 #include <link.h>

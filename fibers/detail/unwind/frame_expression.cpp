@@ -1,6 +1,6 @@
 // Not instrumented: it runs in signal handlers.
 #define CREEL_NEVER_INSTRUMENTED
-#include <creel/fibers/detail/inspect/frame_expression.hpp>
+#include <creel/fibers/detail/unwind/frame_expression.hpp>
 
 namespace creel::detail {
 

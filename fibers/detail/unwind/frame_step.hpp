@@ -2,8 +2,8 @@
 // function's call frame information (DWARF 5, 6.4).
 #pragma once
 
-#include <creel/fibers/detail/inspect/frame_table.hpp>
-#include <creel/fibers/detail/inspect/machine.hpp>
+#include <creel/fibers/detail/unwind/frame_table.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
 
 #include <cstddef>
 #include <cstdint>

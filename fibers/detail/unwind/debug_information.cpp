@@ -1,6 +1,6 @@
-#include <creel/fibers/detail/inspect/debug_information.hpp>
+#include <creel/fibers/detail/unwind/debug_information.hpp>
 
-#include <creel/fibers/detail/inspect/libdw.hpp>
+#include <creel/fibers/detail/unwind/libdw.hpp>
 
 #include <cstdlib>
 

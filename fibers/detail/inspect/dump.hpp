@@ -1,0 +1,32 @@
+// A dump of all runs: it asks them, and writes what they answer.
+#pragma once
+
+#include <creel/fibers/detail/inspect/snapshot.hpp>
+#include <creel/fibers/dump.hpp>
+
+#include <string>
+#include <vector>
+
+namespace creel::detail {
+
+class scheduler;
+
+// Blocks the thread while the runs answer. `own`: a run that cannot answer, and its copy; else null.
+// Threads: any without a run. Throws: std::bad_alloc.
+[[nodiscard]] std::string make_dump(const dump_options& options, const scheduler* own = nullptr,
+                                    const run_snapshot& own_copy = {});
+
+// The same for a thread that may have a run: it blocks, and its fibers stand still meanwhile. The
+// work is done on a thread made for it, because the caller's stack may be small. A run needs about
+// 8 KiB of it.
+// Threads: any. Throws: std::bad_alloc.
+[[nodiscard]] std::string make_dump_at_once(const dump_options& options);
+
+// The text of runs that have answered. Threads: one at a time. Throws: std::bad_alloc.
+class code_names;
+[[nodiscard]] std::string dump_as_text(const std::vector<run_snapshot>& runs, code_names& names,
+                                       bool all_frames);
+[[nodiscard]] std::string dump_as_json(const std::vector<run_snapshot>& runs, code_names& names,
+                                       bool all_frames);
+
+} // namespace creel::detail

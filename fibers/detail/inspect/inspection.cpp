@@ -1,0 +1,373 @@
+#include <creel/fibers/detail/inspect/inspection.hpp>
+
+#include <creel/fibers/detail/cancel/cancel_tree.hpp>
+#include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/system/futex.hpp>
+#include <creel/fibers/detail/task/task_tree.hpp>
+#include <creel/fibers/detail/unwind/saved_registers.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace creel::detail {
+
+namespace {
+
+// A run is held up for no longer at a time: the clock is looked at after each backtrace, and after
+// some fibers without one.
+constexpr duration longest_slice = std::chrono::milliseconds{5};
+constexpr unsigned fibers_per_look = 64;
+
+// Of the tasks that have not started, so many are grouped.
+constexpr std::size_t most_not_started = 4096;
+
+// What sees_cancel() and a wait of this fiber see.
+cancel_request request_seen_by(const fiber_record& f) noexcept {
+    return f.scope != nullptr && sees_innermost(f) ? f.scope->request_in_sight() : cancel_request{};
+}
+
+// From the saved stack pointer up. Empty for a fiber that runs.
+std::span<const std::byte> used_stack(const fiber_record& f) noexcept {
+    const auto* const from = static_cast<const std::byte*>(saved_stack_pointer(*f.context));
+    const std::byte* const top = f.stack_bottom + f.stack_bytes;
+    return from != nullptr ? std::span{from, top} : std::span<const std::byte>{};
+}
+
+std::string text_of_cancel(const cancel_request& seen) {
+    if (seen.level == cancel_level::none)
+        return {};
+    if (seen.reason == nullptr)
+        return "no reason was given";
+    if (!seen.reason->text.empty())
+        return seen.reason->text;
+    switch (seen.reason->cause) {
+    case cancel_cause::deadline:
+        return "its deadline has passed";
+    case cancel_cause::sibling_failed:
+        return "a sibling failed";
+    case cancel_cause::signal:
+        return "a signal";
+    case cancel_cause::shutdown:
+        return "shutdown";
+    case cancel_cause::requested:
+        break;
+    }
+    return "cancel() was called";
+}
+
+} // namespace
+
+// ---- the requester ------------------------------------------------------------------------------
+
+inspection::inspection(scheduler& of, const inspection_limits& limits) noexcept
+    : home_(of),
+      limits_{std::min(limits.most_fibers, most_fibers),
+              std::min(limits.most_frames, most_frames)} {
+    deliver = [](inbox_node& node) noexcept {
+        auto& self = static_cast<inspection&>(node);
+        self.home_.add_inspection(self);
+    };
+}
+
+inspection* inspection::post(scheduler& to, const inspection_limits& limits) {
+    auto* const posted = new inspection{to, limits};
+    to.incoming().post(*posted);
+    return posted;
+}
+
+std::optional<run_snapshot> inspection::await(inspection* posted, duration patience) {
+    const struct letting_go {
+        inspection* mine;
+        ~letting_go() { give_up(mine); }
+    } at_end{posted};
+    std::uint32_t seen = 0;
+    while (posted->state_.load(std::memory_order_acquire) == pending) { // pairs with finish()
+        futex_wait(posted->progress_, seen, clock::now() + patience);
+        const std::uint32_t now = posted->progress_.load(std::memory_order_acquire);
+        if (std::exchange(seen, now) != now)
+            continue;
+        run_snapshot stalled;
+        stalled.how = run_snapshot::ending::stalled;
+        posted->home_.live.copy_to(stalled);
+        return stalled;
+    }
+    if (posted->state_.load(std::memory_order_relaxed) == ended)
+        return std::nullopt;
+    return std::move(posted->found_);
+}
+
+void inspection::give_up(inspection* posted) noexcept {
+    posted->given_up_.store(true, std::memory_order_relaxed); // the run need not see it soon
+    posted->release();
+}
+
+run_snapshot inspection::of_own_run(scheduler& s, const inspection_limits& limits) {
+    const auto delete_it = [](inspection* i) { delete i; };
+    const std::unique_ptr<inspection, decltype(delete_it)> own{new inspection{s, limits},
+                                                               delete_it};
+    own->copy_slice(); // without an end of the slice, so it is the only one
+    return std::move(own->found_);
+}
+
+void inspection::release() noexcept {
+    if (holders_.fetch_sub(1) == 1)
+        delete this;
+}
+
+// ---- the run ------------------------------------------------------------------------------------
+
+bool inspection::work() noexcept {
+    if (given_up_.load(std::memory_order_relaxed)) {
+        finish(ended);
+        return true;
+    }
+    slice_ends_ = clock::now() + longest_slice;
+    try {
+        copy_slice();
+    } catch (const std::bad_alloc&) {
+        found_.how = run_snapshot::ending::cut_short;
+        without_frames_.clear();
+        next_carrier_ = nullptr;
+    }
+    if (without_frames_.empty() && next_carrier_ == nullptr) {
+        finish(done);
+        return true;
+    }
+    progress_.fetch_add(1, std::memory_order_release);
+    futex_wake_all(progress_);
+    return false;
+}
+
+// After the last store the requester may delete its half, so `this` is let go of last.
+void inspection::finish(state how) noexcept {
+    state_.store(how, std::memory_order_release);
+    progress_.fetch_add(1, std::memory_order_release);
+    futex_wake_all(progress_);
+    release();
+}
+
+void inspection::leaves(const fiber_record& f) noexcept {
+    if (next_carrier_ == &f)
+        next_carrier_ = f.next_made;
+}
+
+void inspection::copy_slice() {
+    now_ = home_.now();
+    if (!began_)
+        begin();
+    if (whole_list_)
+        list_all();
+    else
+        group_some();
+    began_ = true;
+}
+
+void inspection::begin() {
+    home_.live.copy_to(found_);
+    const scheduler_statistics now = home_.statistics();
+    found_.tasks = now.tasks_spawned - now.tasks_finished;
+    found_.fibers = now.fibers_alive;
+    found_.idle_fibers = now.fibers_idle;
+    found_.began_at = home_.began_at();
+    whole_list_ = found_.tasks <= limits_.most_fibers;
+}
+
+bool inspection::slice_is_over() noexcept {
+    return clock::now() >= slice_ends_;
+}
+
+// ---- every fiber --------------------------------------------------------------------------------
+
+// The first slice lists all fibers. If it has no time for all backtraces, the next ones walk the
+// same tree again, and look at the fibers that have none: afresh, because they have run meanwhile.
+void inspection::list_all() {
+    ready_.clear();
+    for (const runnable* r = home_.first_ready(); r != nullptr; r = r->next_ready)
+        ready_.insert(r);
+    const auto list_task = [this](const task_record& t, std::size_t depth) {
+        list(&t, t.runner, depth + 1);
+    };
+    list(nullptr, &home_.main(), 0);
+    for_each_task(home_.main(), list_task);
+    home_.for_each_native([&](const fiber_record& f) {
+        list(nullptr, &f, 0);
+        for_each_task(f, list_task);
+    });
+    if (slice_is_over())
+        return;
+    for (const std::uint64_t gone : without_frames_)
+        found_.tree[places_.at(gone)].state = fiber_state::ended;
+    without_frames_.clear();
+}
+
+void inspection::list(const task_record* t, const fiber_record* f, std::size_t depth) {
+    const std::uint64_t number = t != nullptr ? t->id : f->id;
+    if (began_ && without_frames_.erase(number) == 0)
+        return;
+    const auto [place, is_new] = places_.try_emplace(number, found_.tree.size());
+    if (is_new)
+        found_.tree.emplace_back();
+    fiber_snapshot& to = found_.tree[place->second];
+    const std::size_t same_depth = is_new ? depth : to.depth;
+    to = {};
+    to.depth = same_depth;
+    fill(to, t, f);
+    if (f == nullptr || limits_.most_frames == 0)
+        return;
+    if (slice_is_over())
+        without_frames_.insert(number);
+    else
+        take_frames(to, *f);
+}
+
+void inspection::fill(fiber_snapshot& to, const task_record* t, const fiber_record* f) const {
+    if (t != nullptr) {
+        to.kind = fiber_snapshot::kind_type::task;
+        to.who = {t->id, std::string{t->name()}, t->spawned_at};
+        to.nursery = t->parent->name;
+        to.nursery_opened_at = t->parent->where;
+    } else {
+        to.kind = f == &home_.main() ? fiber_snapshot::kind_type::main
+                                     : fiber_snapshot::kind_type::native;
+        to.who.id = f->id;
+    }
+    if (f != nullptr)
+        fill_fiber(to, *f);
+    else
+        to.state = t->in_line ? fiber_state::in_line : fiber_state::not_started;
+}
+
+void inspection::fill_fiber(fiber_snapshot& to, const fiber_record& f) const {
+    if (const waiter* w = f.waiting_on) {
+        to.state = fiber_state::parked;
+        w->kind().describe(*w, to.waits_for);
+        to.waited = now_ - f.parked_since;
+    } else if (!whole_list_) {
+        to.state = fiber_state::not_parked;
+    } else {
+        to.state = ready_.contains(&f) || &f == &home_.running() ? fiber_state::ready
+                                                                 : fiber_state::elsewhere;
+    }
+    if (const time_point deadline = visible_deadline(f);
+        deadline != time_point::max() && deadline != time_point::min())
+        to.left = deadline - now_;
+    const cancel_request seen = request_seen_by(f);
+    to.cancel = text_of_cancel(seen);
+    to.cancel_is_in_effect = seen.level == cancel_level::cancelled;
+    to.stack_bytes = f.stack_bytes;
+    to.stack_used_bytes = used_stack(f).size();
+}
+
+void inspection::take_frames(fiber_snapshot& to, const fiber_record& f) const {
+    std::array<code_address, most_frames> frames{};
+    const auto room = std::span{frames}.first(limits_.most_frames);
+    std::size_t count = 0;
+    if (&f == &home_.running())
+        count = unwind_here(room);
+    else if (f.what == fiber_record::fiber_kind::carrier)
+        count = unwind_parked(*f.context, room, used_stack(f));
+    else // the bounds of its stack are a guess, or not all of it is mapped
+        count = unwind_parked(*f.context, room);
+    to.frames.assign(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+// ---- groups -------------------------------------------------------------------------------------
+
+// The carriers are in a list of their own, which a slice can leave and the next can enter again at
+// the same place: leaves() moves the place on if that carrier ends. A tree could not be entered
+// again so cheaply.
+void inspection::group_some() {
+    if (!began_) {
+        next_carrier_ = home_.first_carrier();
+        group(nullptr, &home_.main());
+        home_.for_each_native([this](const fiber_record& f) { group(nullptr, &f); });
+    }
+    while (next_carrier_ != nullptr) {
+        const fiber_record& f = *next_carrier_;
+        next_carrier_ = f.next_made;
+        if (f.current != nullptr) {
+            ++started_;
+            group(f.current, &f);
+        }
+        if (++grouped_ % fibers_per_look == 0 && next_carrier_ != nullptr && slice_is_over())
+            return;
+    }
+    // Of the tasks that have not started only the first are looked at: nothing holds a place in
+    // their queues.
+    std::uint64_t seen = started_;
+    seen += group_not_started(home_.first_ready());
+    seen += group_not_started(home_.first_in_line());
+    const scheduler_statistics now = home_.statistics();
+    const std::uint64_t tasks = now.tasks_spawned - now.tasks_finished;
+    found_.not_looked_at = tasks - std::min(tasks, seen);
+    std::stable_sort(
+        found_.groups.begin(), found_.groups.end(),
+        [](const fiber_group& a, const fiber_group& b) { return a.fibers > b.fibers; });
+}
+
+std::size_t inspection::group_not_started(const runnable* first) {
+    std::size_t found = 0;
+    std::size_t looks = 0;
+    for (const runnable* r = first; r != nullptr && looks < most_not_started; r = r->next_ready) {
+        ++looks;
+        if (r->kind != runnable::kind_type::task)
+            continue;
+        group(static_cast<const task_record*>(r), nullptr);
+        ++found;
+    }
+    return found;
+}
+
+// The key is the line that spawned the fiber and what it waits for: the text, if fibers that wait
+// for the same thing have the same text; else the kind of wait.
+void inspection::group(const task_record* t, const fiber_record* f) {
+    key_.clear();
+    if (t != nullptr)
+        key_.append(t->spawned_at.file_name()).append(std::to_string(t->spawned_at.line()));
+    else
+        key_ += f == &home_.main() ? "main" : "native";
+    key_ += ' ';
+    const waiter* w = f != nullptr ? f->waiting_on : nullptr;
+    if (w != nullptr && w->kind().is_told_by_text)
+        w->kind().describe(*w, key_);
+    else if (w != nullptr)
+        key_ += std::to_string(reinterpret_cast<std::uintptr_t>(&w->kind()));
+    else
+        key_ += f != nullptr ? "" : t->in_line ? "in line" : "not started";
+    const auto known = groups_.find(key_);
+    if (known == groups_.end() && groups_.size() == most_groups) {
+        ++found_.ungrouped;
+        return;
+    }
+    if (known == groups_.end()) {
+        groups_.emplace(key_, found_.groups.size());
+        fiber_group& made = found_.groups.emplace_back();
+        fill(made.first, t, f);
+        made.fibers = 1;
+        made.shortest = made.longest = made.first.waited;
+        made.waits_longest = made.first.who.id;
+        if (f != nullptr)
+            take_frames(made.first, *f);
+        return;
+    }
+    fiber_group& same = found_.groups[known->second];
+    ++same.fibers;
+    if (w == nullptr)
+        return;
+    const duration waited = now_ - f->parked_since;
+    same.shortest = std::min(same.shortest, waited);
+    if (waited > same.longest) {
+        same.longest = waited;
+        same.waits_longest = number_of(*f);
+    }
+}
+
+} // namespace creel::detail

@@ -1,0 +1,22 @@
+// The runs of the process, for a thread that asks all of them.
+//
+// A run is listed from the end of scheduler::enter() to the beginning of scheduler::leave(). A node
+// that is posted to a listed run is delivered: the run unlists itself under the mutex, and delivers
+// all that was posted until then.
+#pragma once
+
+#include <functional>
+
+namespace creel::detail {
+
+class scheduler;
+
+// Threads: the run's.
+void list_run(scheduler& s) noexcept;
+void unlist_run(scheduler& s) noexcept;
+
+// Calls visit for each listed run, with the mutex held: no run can end meanwhile. `visit` may post
+// to the run's inbox and read what the run shows to other threads. Threads: any.
+void for_each_run(const std::function<void(scheduler&)>& visit);
+
+} // namespace creel::detail

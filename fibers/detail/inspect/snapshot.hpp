@@ -1,0 +1,80 @@
+// What a run looks like at one moment: the data of a dump, copied on the run's own thread.
+#pragma once
+
+#include <creel/fibers/detail/unwind/unwind.hpp>
+#include <creel/fibers/task_info.hpp>
+#include <creel/fibers/time.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <vector>
+
+namespace creel::detail {
+
+enum class fiber_state : std::uint8_t {
+    parked, // in a call of creel
+    ready,
+    elsewhere,   // it waits by Boost's own means
+    not_parked,  // ready or elsewhere: a group does not tell
+    in_line,     // a task that has no fiber yet: max_fibers exist
+    not_started, // a task whose turn has not come
+    ended        // it ended while the others were listed
+};
+
+struct fiber_snapshot {
+    enum class kind_type : std::uint8_t { main, task, native };
+
+    kind_type kind = kind_type::task;
+    fiber_state state = fiber_state::ready;
+    std::size_t depth = 0; // below main, or below the native that it hangs under
+    task_info who{};       // of main and natives only the number
+    std::string nursery{}; // the name of the nursery that it is a child of
+    std::source_location nursery_opened_at{};
+
+    std::string waits_for{}; // if it is parked, as the next
+    duration waited{};
+    std::optional<duration> left{};   // until the deadline that its waits see
+    std::string cancel{};             // why it is cancelled, or asked to end; empty: it is not
+    bool cancel_is_in_effect = false; // false: a grace runs
+
+    std::size_t stack_used_bytes = 0; // 0: not known
+    std::size_t stack_bytes = 0;
+    std::vector<code_address> frames{}; // innermost first
+};
+
+// Fibers that were spawned by one line and wait for the same kind of thing.
+struct fiber_group {
+    fiber_snapshot first{}; // the first that was found
+    std::size_t fibers = 0;
+    duration shortest{}; // waits
+    duration longest{};
+    std::uint64_t waits_longest = 0; // the number of that fiber
+};
+
+struct run_snapshot {
+    enum class ending : std::uint8_t {
+        whole,
+        stalled,  // the thread has not answered: only the counts are known
+        cut_short // there was no memory for the rest
+    };
+
+    ending how = ending::whole;
+    int thread_id = 0; // as top -H shows it
+    std::string thread_name{};
+    std::source_location began_at{}; // line 0: not known
+    std::uint64_t tasks = 0;         // children alive, started or not
+    std::uint64_t fibers = 0;        // carriers, idle ones included
+    std::uint64_t idle_fibers = 0;
+    // One of these is empty.
+    std::vector<fiber_snapshot> tree{};  // parents before their children
+    std::vector<fiber_group> groups{};   // the largest first
+    std::size_t ungrouped = 0;           // fibers of further groups
+    std::size_t not_looked_at = 0;       // further tasks that have not started
+    std::vector<code_address> running{}; // of a stalled thread, innermost first
+    std::string stalled_in{};            // what the kernel says that the thread does
+};
+
+} // namespace creel::detail

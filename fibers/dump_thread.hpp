@@ -1,0 +1,35 @@
+// What an entry point needs of dumps: one on stderr before it ends the process, and one on a signal.
+//
+// dump_thread: a thread that dumps the fibers of the process to stderr when a descriptor is written to. For an
+// entry point that lets a signal ask for a dump: a handler may write to a descriptor, and may do
+// little else. The thread has to be there before the signal comes, because every other thread of a
+// program that hangs may be stuck.
+#pragma once
+
+#include <creel/fibers/build_check.hpp>
+
+namespace creel {
+
+// While at least one of these exists, the process has that one thread. It is named "creel-dump",
+// sleeps until it is woken, and takes no signal. A forked child does not have it; what the parent
+// had made does nothing there.
+class dump_thread {
+public:
+    // Threads: any. Throws: std::system_error if there is no descriptor or thread left. Cost: the
+    // first one starts the thread, some 20 us.
+    dump_thread();
+    // The last one waits until the thread has ended, and with it a dump that has begun.
+    ~dump_thread();
+    dump_thread(const dump_thread&) = delete;
+    dump_thread& operator=(const dump_thread&) = delete;
+
+    // An eventfd(2). A write to it makes a dump, as dump_fibers() does, and writes it to stderr.
+    [[nodiscard]] int wake_descriptor() const noexcept;
+};
+
+// Writes the heading, and a dump as dump_fibers() makes it, to stderr. The thread blocks meanwhile,
+// and its fibers stand still: for a run that cannot go on.
+// Parks: it blocks the thread. Threads: any; on a fiber, with 8 KiB left of its stack.
+void dump_to_stderr(const char* heading) noexcept;
+
+} // namespace creel

@@ -1,0 +1,300 @@
+#include "support/becomes_true.hpp"
+#include "support/clock_poller.hpp"
+#include "support/fixture.hpp"
+#include "support/gate.hpp"
+#include "support/json.hpp"
+#include "support/settle.hpp"
+
+#include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/dump.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/scheduler.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <boost/fiber/fiber.hpp>
+#include <boost/fiber/mutex.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <ostream>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+using namespace creel::test;
+using namespace std::chrono_literals;
+using Catch::Contains;
+
+namespace {
+
+std::string dump(const creel::dump_options& options = {}) {
+    std::ostringstream out;
+    creel::dump_fibers(out, options);
+    return out.str();
+}
+
+// A run in which other threads may wake fibers: the thread that makes a dump does so.
+void run_with_dumps(test_body<manual_poller> f, creel::scheduler_options options = {}) {
+    CHECK(run_virtually(std::move(f), options, manual_poller::other_threads::yes) == nothing);
+}
+
+bool matches(const std::string& text, const char* pattern) {
+    return std::regex_search(text, std::regex{pattern});
+}
+
+} // namespace
+
+TEST_CASE("a dump shows each fiber below its parent, with its name, spawn site, nursery and wait") {
+    std::string text;
+    run_with_dumps([&] {
+        gate never;
+        creel::with_nursery({.name = "workers"}, [&](creel::nursery& n) {
+            n.spawn({.name = "parent"}, [&] {
+                creel::with_nursery([&](creel::nursery& inner) {
+                    inner.spawn({.name = "child"}, [&] { never.pass(); });
+                });
+            });
+            settle();
+            n.spawn({.name = "young"}, [] {});
+            text = dump();
+            n.cancel();
+        });
+    });
+    INFO(text);
+    CHECK(matches(text, "^run 1: thread [0-9]+ \"[^\"]+\"; [0-9]+ tasks, [0-9]+ fibers"));
+    CHECK(matches(text, "\n  main \\(#[0-9]+\\) waits for a dump of all fibers, for "));
+    CHECK(matches(text,
+                  "\n    parent \\(#[0-9]+, spawned at [^ ]*dump_test.cpp:[0-9]+\\) in workers "
+                  "waits for its child, for "));
+    CHECK(matches(text, "\n      child \\(#[0-9]+, spawned at [^ ]*dump_test.cpp:[0-9]+\\) waits "
+                        "for a gate, for "));
+}
+
+TEST_CASE("a dump tells how long a fiber has waited, and until when it may") {
+    std::string text;
+    clock_poller outside; // a virtual clock would go on to the deadline during the dump
+    creel::run_scheduler(outside, {}, [&] {
+        gate never;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn({.name = "patient"},
+                    [&] { static_cast<void>(creel::move_on_after(1h, [&] { never.pass(); })); });
+            settle();
+            text = dump();
+            n.cancel();
+        });
+    });
+    INFO(text);
+    CHECK(matches(text, "patient .* waits for a gate, for [0-9.]+[num]?s, deadline in 3[0-9.]+s"));
+}
+
+TEST_CASE("a dump tells of a cancel that is asked for, and of one that is in effect") {
+    std::string asked;
+    std::string in_effect;
+    clock_poller outside;
+    creel::run_scheduler(outside, {}, [&] {
+        gate g;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn({.name = "asked"}, [&] { g.pass(); });
+            n.spawn({.name = "shielded"}, [&] { creel::shield([&] { g.pass(); }); });
+            n.spawn({.name = "nested"}, [&] {
+                creel::with_nursery([&](creel::nursery& inner) {
+                    inner.spawn([&] { creel::shield([&] { g.pass(); }); });
+                });
+            });
+            settle();
+            n.cancel("maintenance", 1h);
+            asked = dump();
+            n.cancel();
+            in_effect = dump();
+            g.open();
+        });
+    });
+    INFO(asked);
+    CHECK(matches(asked, "asked .* waits for a gate, for [^,]*, deadline in 3[0-9.]+s, asked to "
+                         "end: maintenance"));
+    CHECK_FALSE(matches(asked, "shielded .*maintenance"));
+    INFO(in_effect);
+    CHECK(matches(in_effect, "nested .* waits for its child, for [^,]*, cancelled: maintenance"));
+    CHECK_FALSE(matches(in_effect, "shielded .*maintenance"));
+}
+
+TEST_CASE("a dump shows tasks that have no fiber yet") {
+    std::string text;
+    run_with_dumps(
+        [&] {
+            gate g;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn({.name = "first"}, [&] { g.pass(); });
+                n.spawn({.name = "second"}, [&] { g.pass(); });
+                settle();
+                text = dump();
+                g.open();
+            });
+        },
+        {.max_fibers = 1});
+    INFO(text);
+    CHECK(matches(text, "second .* has not started: it waits for one of max_fibers to end"));
+}
+
+TEST_CASE("a dump shows Boost's fibers, also those that wait by Boost's own means") {
+    std::string text;
+    run_with_dumps([&] {
+        gate g;
+        boost::fibers::mutex boosts;
+        boosts.lock();
+        boost::fibers::fiber in_creel{[&] { g.pass(); }};
+        boost::fibers::fiber in_boost{[&] { const std::lock_guard hold{boosts}; }};
+        settle();
+        text = dump();
+        boosts.unlock();
+        g.open();
+        in_creel.join();
+        in_boost.join();
+    });
+    INFO(text);
+    CHECK(matches(text, "\n  Boost fiber #[0-9]+ waits for a gate"));
+    CHECK(matches(text, "\n  Boost fiber #[0-9]+ waits outside creel"));
+}
+
+TEST_CASE("a dump of many fibers groups them by spawn site and wait") {
+    std::string text;
+    std::string json;
+    run_with_dumps([&] {
+        gate g;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 2'000; ++i)
+                n.spawn({.name = "waits"}, [&] { g.pass(); });
+            for (int i = 0; i < 300; ++i)
+                n.spawn([&] { g.pass(); });
+            settle();
+            for (int i = 0; i < 5; ++i)
+                n.spawn([] {});
+            text = dump({.most_fibers = 100});
+            json = dump({.format = creel::dump_format::json, .most_fibers = 100});
+            g.open();
+        });
+    });
+    INFO(text);
+    CHECK(matches(text,
+                  "\n  2,000 fibers spawned at [^ ]*dump_test.cpp:[0-9]+ wait for a gate, for "
+                  "[^ ]* to [^ ]* \\(#[0-9]+\\); one of them is waits \\(#"));
+    CHECK(matches(text, "\n  300 fibers spawned at "));
+    CHECK(matches(text, "\n  main \\(#[0-9]+\\) waits for a dump"));
+    CHECK(is_json(json));
+    CHECK_THAT(json, Contains("{\"count\":2000,"));
+}
+
+TEST_CASE("a dump as JSON is JSON, whatever the names are") {
+    std::string json;
+    run_with_dumps([&] {
+        gate g;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn({.name = "quote \" backslash \\ line\n bell\a"}, [&] { g.pass(); });
+            settle();
+            json = dump({.format = creel::dump_format::json});
+            g.open();
+        });
+    });
+    INFO(json);
+    CHECK(is_json(json));
+    CHECK_THAT(json, Contains(R"("name":"quote \" backslash \\ line\u000a bell\u0007")"));
+    CHECK_THAT(json, Contains(R"("waits_for":"a gate")"));
+}
+
+TEST_CASE("a dump on a process without a run says so") {
+    CHECK(dump() == "no run of creel is on\n");
+    CHECK(is_json(dump({.format = creel::dump_format::json})));
+}
+
+TEST_CASE("a plain thread dumps the fibers of all runs") {
+    std::atomic<int> parked{0};
+    gate end;
+    const auto server = [&](const char* name) {
+        run_with_dumps([&, name] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn({.name = name}, [&] {
+                    ++parked;
+                    end.pass();
+                });
+            });
+        });
+    };
+    std::thread first{server, "on the first"};
+    std::thread second{server, "on the second"};
+    while (parked != 2)
+        std::this_thread::yield();
+    const std::string text = dump();
+    end.open();
+    first.join();
+    second.join();
+    INFO(text);
+    CHECK_THAT(text, Contains("run 1: ") && Contains("run 2: "));
+    CHECK_THAT(text, Contains("on the first") && Contains("on the second"));
+}
+
+TEST_CASE("a thread that does not answer is shown as stalled, and takes the request later") {
+    std::atomic<bool> computes{false};
+    std::atomic<bool> stop{false};
+    std::thread busy{[&] {
+        run_with_dumps([&] {
+            gate never;
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] { never.pass(); });
+                settle_and_poll();
+                computes = true;
+                while (!stop) {
+                }
+                n.cancel();
+            });
+        });
+    }};
+    while (!computes)
+        std::this_thread::yield();
+    const std::string text = dump();
+    const std::string json = dump({.format = creel::dump_format::json});
+    stop = true;
+    busy.join();
+    INFO(text);
+    CHECK(matches(text, "; 1 task, 1 fiber, 0 of them idle, at its last poll\n  stalled: it has "
+                        "not answered for 100ms"));
+    CHECK(is_json(json));
+    CHECK_THAT(json, Contains("\"stalled\":true"));
+}
+
+TEST_CASE("dumps while fibers come and go, and runs begin and end [stress]", "[stress]") {
+    std::atomic<bool> stop{false};
+    const auto churn = [&](int fibers) {
+        while (!stop)
+            run_with_dumps([&] {
+                for (int round = 0; round < 20 && !stop; ++round)
+                    creel::with_nursery([&](creel::nursery& n) {
+                        for (int i = 0; i < fibers; ++i)
+                            n.spawn([] {
+                                creel::this_fiber::yield();
+                                creel::with_nursery([](creel::nursery& inner) {
+                                    inner.spawn([] { creel::this_fiber::yield(); });
+                                });
+                            });
+                    });
+            });
+    };
+    std::thread few{churn, 10};
+    std::thread many{churn, 2'000};
+    int of_both = 0;
+    unsigned dumps = 0;
+    CHECK(becomes_true([&] {
+        const std::string json = dump(
+            {.format = creel::dump_format::json, .most_fibers = ++dumps % 2 == 0 ? 10u : 10'000u});
+        CHECK(is_json(json));
+        const std::string_view run = "{\"thread\":";
+        of_both += json.find(run) != json.rfind(run) ? 1 : 0;
+        return of_both == 40;
+    }));
+    stop = true;
+    few.join();
+    many.join();
+}

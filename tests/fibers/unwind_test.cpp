@@ -160,13 +160,11 @@ TEST_CASE("a running fiber shows its own functions, from its caller on") {
     std::vector<code_address> frames;
     std::size_t as_if_parked = 1;
     run_virtually([&] {
-        creel::with_nursery([&](creel::nursery& n) {
-            auto look = [&] {
-                frames = frames_here();
-                as_if_parked = parked_frames(*boost::fibers::context::active()).size();
-            };
-            n.spawn([&] { unwind_test_outer(look); });
-        });
+        auto look = [&] {
+            frames = frames_here();
+            as_if_parked = parked_frames(*boost::fibers::context::active()).size();
+        };
+        creel::with_nursery([&](creel::nursery& n) { n.spawn([&] { unwind_test_outer(look); }); });
     });
     std::vector<std::string> expected{"frames_here"};
     expected.insert(expected.end(), chain.begin(), chain.end());

@@ -51,7 +51,8 @@ TEST_CASE("a function of the program has its name, file and line") {
         CHECK(places[0].function.find("function_with_a_name") != std::string::npos);
         CHECK(places[0].function.find("_Z") == std::string::npos);
         CHECK(places[0].file.ends_with("tests/fibers/symbols_test.cpp"));
-        CHECK(places[0].line == line_of_function);
+        CHECK(places[0].line >= line_of_function);
+        CHECK(places[0].line <= line_of_function + 1); // its first instruction may be its body's
     }
 }
 

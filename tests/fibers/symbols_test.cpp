@@ -101,8 +101,9 @@ TEST_CASE("no server is asked for debug information") {
     ::setenv("DEBUGINFOD_URLS", url.c_str(), 1);
     ::setenv("DEBUGINFOD_TIMEOUT", "1", 1);
     code_names names;
-    const auto& places = names.of(exactly(reinterpret_cast<void*>(&::getppid)));
-    CHECK(!places.empty());
+    // The debug information of the C library is more often installed than that of this one.
+    const auto& places = names.of(exactly(::dlsym(RTLD_DEFAULT, "_ZSt9terminatev")));
+    CHECK(places.back().function.find("terminate") != std::string::npos);
     const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     CHECK(connection == -1);
     ::close(listener);

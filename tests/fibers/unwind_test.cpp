@@ -263,6 +263,8 @@ TEST_CASE("the offsets for a debugger lead to the saved stack pointer") {
     CHECK(same);
 }
 
+#if defined(__x86_64__)
+
 TEST_CASE("a walk over memory that is not readable ends there") {
     void* const wall = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(wall != MAP_FAILED);
@@ -278,3 +280,5 @@ TEST_CASE("a walk over memory that is not readable ends there") {
     CHECK(creel::detail::unwind_interrupted(broken, frames) == 1);
     ::munmap(wall, 4096);
 }
+
+#endif

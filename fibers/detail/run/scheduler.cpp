@@ -3,6 +3,7 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/inspect/debugger_table.hpp>
 #include <creel/fibers/detail/inspect/live_runs.hpp>
 #include <creel/fibers/detail/run/boost_copies.hpp>
 #include <creel/fibers/detail/system/thread_end.hpp>
@@ -57,6 +58,8 @@ scheduler& scheduler::acquire() {
         free_schedulers = s->next_free_;
         return *s;
     }
+    keep_debugger_table();
+    static_cast<void>(learn_saved_registers()); // also for a debugger, which cannot ask for it
     auto* s = new scheduler;
     s->next_made_ = std::exchange(all_, s);
     intrusive_ptr_add_ref(s); // so that Boost never deletes it
@@ -107,7 +110,6 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     options_.debug = options.debug || debug_is_in_environment();
     if (options_.debug)
         look_for_call_once();
-    static_cast<void>(learn_saved_registers()); // now, for a debugger that looks at a core
     counters_ = {};
     tasks_alive_ = 0;
     spinning_.limit(options.idle_spin);
@@ -128,6 +130,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
     main_->home = this;
+    thread_ = pthread_self();
     thread_locals_ = &this_thread_parker().locals;
     find_thread_stack(*main_);
     adopt_sanitizer_state(*main_);

@@ -59,6 +59,8 @@
 #include <optional>
 #include <source_location>
 
+#include <pthread.h>
+
 namespace creel::detail {
 
 class inspection;
@@ -290,6 +292,7 @@ private:
     bool told_of_call_once_ = false;
     const std::byte* call_once_around_run_ = nullptr;
     poller* outside_ = nullptr;
+    pthread_t thread_{};                      // of this run; gdb tells threads apart by it
     local_binding** thread_locals_ = nullptr; // the main fiber goes on with its thread's
     timer_queue timers_;
     carrier_pool carriers_;

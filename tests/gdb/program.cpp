@@ -109,7 +109,8 @@ char state_of_thread(pid_t thread) {
 
 int main(int argc, char** argv) {
     const int crowd = argc > 1 ? std::atoi(argv[1]) : 0;
-    std::thread other{[] { io::run([] { annex(); }); }};
-    io::run({.stack_bytes = 16 * 1024}, [&] { house(crowd); });
-    other.join();
+    io::run({.stack_bytes = 16 * 1024}, [&] {
+        const std::jthread other{[] { io::run([] { annex(); }); }}; // the second, on each machine
+        house(crowd);
+    });
 }

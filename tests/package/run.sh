@@ -15,6 +15,7 @@ fail() {
 }
 
 cmake --install "$build" --prefix "$work/prefix" >"$work/install.log"
+[[ -s $work/prefix/share/creel/gdb/creel-gdb.py ]] || fail "the script for gdb is not installed"
 # A copy cannot find a file of the tree by a relative path.
 cp "$source/CMakeLists.txt" "$source/main.cpp" "$work"
 cmake -S "$work" -B "$work/build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" \

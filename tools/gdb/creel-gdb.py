@@ -3,6 +3,7 @@
 # needs two symbols and no debug information: creel_debugger_table has the offsets of the members
 # that are read here, creel_saved_registers says where a parked fiber's registers lie.
 
+import itertools
 import re
 import struct
 
@@ -28,8 +29,6 @@ WAITS = {
     "room": "room in the ring",
     "receiver": "recv",
     "connecting": "connect",
-    "readable": "a readable descriptor",
-    "writable": "a writable descriptor",
     "mover": "a move to another thread",
     "end": "the end of serve",
 }
@@ -94,6 +93,10 @@ class Table:
         self.values = {}
         for name, value in struct.iter_unpack("<24sQ", read(entries, 32 * count)):
             self.values[name.split(b"\0")[0].decode()] = value
+        self.withdraw_operation, self.operation_fd = 0, 0
+        at = address_of("creel_debugger_operation")
+        if at != 0:
+            self.withdraw_operation, self.operation_fd = struct.unpack("<QQ", read(at, 16))
         self.kinds = {}
         self.sites = {}
         self.labels = {}
@@ -123,11 +126,13 @@ class Table:
         return self.labels[kind]
 
     def wait(self, kind):
-        """What a wait of this waiter_kind is for, from the name of its function `describe`."""
+        """What a wait of this waiter_kind is for, from the name of its function `describe`; and
+        True for an operation of the ring."""
         if kind not in self.kinds:
             function = read_word(kind + self["waiter_kind.describe"])
             symbol = gdb.execute("info symbol %d" % function, to_string=True)
-            self.kinds[kind] = wait_of(symbol)
+            withdraw = read_word(kind + self["waiter_kind.withdraw"])
+            self.kinds[kind] = wait_of(symbol), withdraw == self.withdraw_operation
         return self.kinds[kind]
 
 
@@ -195,6 +200,7 @@ class Scheduler:
         self.at = at
         self.current = read_word(at + table["scheduler.current"])
         self.thread = read_word(at + table["scheduler.thread"])
+        self.nursery_names = {}
 
     def fibers(self):
         """All of them, parents before their children: as list_fibers() does."""
@@ -277,8 +283,10 @@ class Scheduler:
     def nursery_name(self, nursery):
         if nursery == 0 or not self.table["libstdcxx"]:
             return ""
-        size, at = struct.unpack("<QQ", read(nursery + self.table["nursery.name"], 16))
-        return read_text(at, size)
+        if nursery not in self.nursery_names:
+            size, at = struct.unpack("<QQ", read(nursery + self.table["nursery.name"], 16))
+            self.nursery_names[nursery] = read_text(at, size)
+        return self.nursery_names[nursery]
 
     def look(self, fiber, block):
         """The state of a fiber that has started."""
@@ -295,9 +303,10 @@ class Scheduler:
 
     def wait(self, waiter, record):
         t = self.table
+        block = read(waiter, t["list_waiter.who"] + 8)
         # A waiter in a list is its own node, and the node says so.
-        if read_word(waiter + t["list_waiter.who"]) == waiter:
-            lock = read_word(waiter + t["list_waiter.place"]) & ~3
+        if word_at(block, t["list_waiter.who"]) == waiter:
+            lock = word_at(block, t["list_waiter.place"]) & ~3
             if lock == 0:
                 return "its turn, which has come"
             what = read_c_string(read_word(lock + t["lock.what"]))
@@ -311,7 +320,12 @@ class Scheduler:
                 children = read_word(nursery + t["nursery.children"])
                 return "its child" if children == 1 else "its %d children" % children
             scope = read_word(scope + t["scope.inner"])
-        return t.wait(read_word(waiter + t["waiter.kind"]))
+        name, is_operation = t.wait(word_at(block, t["waiter.kind"]))
+        if is_operation:
+            (fd,) = struct.unpack("<i", read(waiter + t.operation_fd, 4))
+            between = " descriptor " if name in ("readable", "writable") else " on descriptor "
+            return name + between + str(fd)
+        return name
 
 
 def schedulers():
@@ -472,7 +486,8 @@ def source_folders():
 def function_of(frame):
     """The function in the text of a frame, without its arguments and those of templates."""
     text = re.sub(r"^#\d+\s+(0x[0-9a-f]+ in )?", "", frame.split("\n")[0])
-    text = text.replace("(anonymous namespace)", "{}").replace("operator()", "operator").replace(") const", ")")
+    for old, new in (("(anonymous namespace)", "{}"), ("operator()", "operator"), (") const", ")")):
+        text = text.replace(old, new)
     text = re.sub(r"operator ?[-<>=!+*/|&^~%\[\],]+", "operator", text)
     kept = []
     depth = 0
@@ -574,10 +589,6 @@ def print_groups(fibers):
         print("  %s%s" % ("" if count == 1 else "%d like " % count, first.line()))
 
 
-def plural(count, what):
-    return "%d %s%s" % (count, what, "" if count == 1 else "s")
-
-
 def list_fibers(most):
     look = Look()
     running = schedulers()
@@ -599,14 +610,14 @@ def list_fibers(most):
 
 
 def all_fibers():
-    return [fiber for scheduler in schedulers() for fiber in scheduler.fibers()]
+    for scheduler in schedulers():
+        yield from scheduler.fibers()
 
 
 def find(number):
-    for scheduler in schedulers():
-        for fiber in scheduler.fibers():
-            if fiber.number == number:
-                return fiber
+    for fiber in all_fibers():
+        if fiber.number == number:
+            return fiber
     raise Refused("there is no fiber #%d: `creel fibers` lists them" % number)
 
 
@@ -742,25 +753,29 @@ class Backtraces(CreelCommand):
         if rest[0].isdecimal() and limit is None:
             backtraces([find(int(rest[0]))], full)
         elif rest[0] == "all":
-            self.show_all(all_fibers(), full, limit)
+            self.show_all(full, limit)
         else:
             raise Refused(usage)
 
-    def show_all(self, fibers, full, limit):
-        if limit is None and len(fibers) > LISTED:
-            groups = {}
-            for fiber in fibers:
-                groups.setdefault((fiber.scheduler.at, fiber.group()), []).append(fiber)
-            for group in groups.values():
-                if len(group) > 1:
-                    group[0].state += " (%d more like it)" % (len(group) - 1)
-            backtraces([group[0] for group in groups.values()], full)
-            print("(one of each group: `creel bt all -limit 0` shows all %d)" % len(fibers))
+    def show_all(self, full, limit):
+        if limit:
+            fibers = all_fibers()
+            backtraces(list(itertools.islice(fibers, limit)), full)
+            if next(fibers, None) is not None:
+                print("(there are more: -limit 0 shows all)")
             return
-        most = limit or len(fibers)
-        backtraces(fibers[:most], full)
-        if most < len(fibers):
-            print("(%d more: -limit 0 shows all)" % (len(fibers) - most))
+        fibers = list(all_fibers())
+        if limit == 0 or len(fibers) <= LISTED:
+            backtraces(fibers, full)
+            return
+        groups = {}
+        for fiber in fibers:
+            groups.setdefault((fiber.scheduler.at, fiber.group()), []).append(fiber)
+        for group in groups.values():
+            if len(group) > 1:
+                group[0].state += " (%d more like it)" % (len(group) - 1)
+        backtraces([group[0] for group in groups.values()], full)
+        print("(one of each group: `creel bt all -limit 0` shows all %d)" % len(fibers))
 
 
 gdb.events.cont.connect(forget_selection)

@@ -10,14 +10,12 @@
 // gdb executes the text of this section, which is a part of the program's file and of no process,
 // if its auto-load safe-path allows it (gdb's manual, "The .debug_gdb_scripts section"). The linker
 // keeps one copy. `strip -g` drops it.
-#ifdef CREEL_GDB_SCRIPT
 asm(".pushsection \".debug_gdb_scripts\", \"MS\", %progbits, 1\n"
     ".byte 4\n" // a Python script follows
     ".ascii \"gdb.inlined-script.creel\\n\"\n"
     ".incbin \"" CREEL_GDB_SCRIPT "\"\n"
     ".byte 0\n"
     ".popsection\n");
-#endif
 
 // GCC and clang know these offsets also where the standard leaves them open: in classes with bases,
 // none of which is virtual.
@@ -30,50 +28,51 @@ namespace creel::detail {
 
 namespace {
 
-using entry = debugger_table::entry;
+using table_entry = debugger_table::entry;
 
-struct entry_name {
+struct entry_text {
     template <std::size_t Bytes>
-    consteval entry_name(const char (&literal)[Bytes]) { // NOLINT
+    consteval entry_text(const char (&literal)[Bytes]) { // NOLINT
         static_assert(Bytes <= sizeof text);
         std::copy_n(literal, Bytes, text);
     }
-    char text[sizeof entry::name]{};
+    char text[sizeof table_entry::name]{};
 };
 
 // The names in an explicit instantiation are not checked for access ([temp.spec.general]/6). So it
 // may name private members, and no class needs to know that a debugger looks at it.
-template <entry_name Name>
-struct named {
-    friend constexpr auto found(named) noexcept;
+template <entry_text Name>
+struct debugger_name {
+    friend constexpr auto found_for(debugger_name) noexcept;
 };
-template <entry_name Name, auto Found>
-struct private_member {
-    friend constexpr auto found(named<Name>) noexcept { return Found; }
+template <entry_text Name, auto Found>
+struct debugger_member {
+    friend constexpr auto found_for(debugger_name<Name>) noexcept { return Found; }
 };
 
-template struct private_member<"scheduler.all", &scheduler::all_>;
-template struct private_member<"scheduler.next_made", offsetof(scheduler, next_made_)>;
-template struct private_member<"scheduler.current", offsetof(scheduler, current_)>;
-template struct private_member<"scheduler.main", offsetof(scheduler, main_)>;
-template struct private_member<"scheduler.thread", offsetof(scheduler, thread_)>;
-template struct private_member<"scheduler.natives", offsetof(scheduler, natives_.records_.living_)>;
-template struct private_member<"scheduler.max_fibers", offsetof(scheduler, options_.max_fibers)>;
-template struct private_member<"waiter.kind", offsetof(waiter, kind_)>;
-template struct private_member<"list_waiter.place", offsetof(list_waiter, place_)>;
-template struct private_member<"list_waiter.who", offsetof(list_waiter, who_)>;
-template struct private_member<"lock.what", offsetof(wait_lock, label_.what)>;
-template struct private_member<"lock.made_at", offsetof(wait_lock, label_.made_at)>;
+template struct debugger_member<"scheduler.all", &scheduler::all_>;
+template struct debugger_member<"scheduler.next_made", offsetof(scheduler, next_made_)>;
+template struct debugger_member<"scheduler.current", offsetof(scheduler, current_)>;
+template struct debugger_member<"scheduler.main", offsetof(scheduler, main_)>;
+template struct debugger_member<"scheduler.thread", offsetof(scheduler, thread_)>;
+template struct debugger_member<"scheduler.natives",
+                                offsetof(scheduler, natives_.records_.living_)>;
+template struct debugger_member<"scheduler.max_fibers", offsetof(scheduler, options_.max_fibers)>;
+template struct debugger_member<"waiter.kind", offsetof(waiter, kind_)>;
+template struct debugger_member<"list_waiter.place", offsetof(list_waiter, place_)>;
+template struct debugger_member<"list_waiter.who", offsetof(list_waiter, who_)>;
+template struct debugger_member<"lock.what", offsetof(wait_lock, label_.what)>;
+template struct debugger_member<"lock.made_at", offsetof(wait_lock, label_.made_at)>;
 
-template <entry_name Name>
-consteval entry with(std::uint64_t value) {
-    entry made{{}, value};
+template <entry_text Name>
+consteval table_entry entry_with(std::uint64_t value) {
+    table_entry made{{}, value};
     std::copy_n(Name.text, sizeof Name.text, made.name);
     return made;
 }
-template <entry_name Name>
-consteval entry private_entry() {
-    return with<Name>(found(named<Name>{}));
+template <entry_text Name>
+consteval table_entry private_entry() {
+    return entry_with<Name>(found_for(debugger_name<Name>{}));
 }
 
 // The script knows the members of std::string, std::string_view and std::unordered_map in this
@@ -84,39 +83,39 @@ constexpr bool is_plain_libstdcxx = true;
 constexpr bool is_plain_libstdcxx = false;
 #endif
 
-constexpr entry entries[] = {
-    with<"libstdcxx">(is_plain_libstdcxx),
+constexpr table_entry debugger_entries[] = {
+    entry_with<"libstdcxx">(is_plain_libstdcxx),
     private_entry<"scheduler.next_made">(),
     private_entry<"scheduler.current">(),
     private_entry<"scheduler.main">(),
     private_entry<"scheduler.thread">(),
     private_entry<"scheduler.natives">(),
     private_entry<"scheduler.max_fibers">(),
-    with<"fiber.bytes">(sizeof(fiber_record)),
-    with<"fiber.id">(offsetof(fiber_record, id)),
-    with<"fiber.context">(offsetof(fiber_record, context)),
-    with<"fiber.task">(offsetof(fiber_record, current)),
-    with<"fiber.waiting_on">(offsetof(fiber_record, waiting_on)),
-    with<"fiber.outermost">(offsetof(fiber_record, outermost)),
-    with<"task.bytes">(sizeof(task_record)),
-    with<"task.next">(offsetof(task_record, next)),
-    with<"task.parent">(offsetof(task_record, parent)),
-    with<"task.runner">(offsetof(task_record, runner)),
-    with<"task.kind">(offsetof(task_record, kind_of_closure)),
-    with<"task.id">(offsetof(task_record, id)),
-    with<"task.spawned_at">(offsetof(task_record, spawned_at)),
-    with<"task.name">(offsetof(task_record, given_name)),
-    with<"task.in_line">(offsetof(task_record, in_line)),
-    with<"task_kind.label">(offsetof(closure_kind, label.call)),
-    with<"task_kind.number">(offsetof(closure_kind, label.number)),
-    with<"scope.inner">(offsetof(scope_core, inner)),
-    with<"scope.nursery">(offsetof(scope_core, nursery)),
-    with<"nursery.first_child">(offsetof(nursery_core, first_child)),
-    with<"nursery.children">(offsetof(nursery_core, children)),
-    with<"nursery.joiner">(offsetof(nursery_core, joiner)),
-    with<"nursery.name">(offsetof(nursery_core, name)),
+    entry_with<"fiber.bytes">(sizeof(fiber_record)),
+    entry_with<"fiber.id">(offsetof(fiber_record, id)),
+    entry_with<"fiber.context">(offsetof(fiber_record, context)),
+    entry_with<"fiber.waiting_on">(offsetof(fiber_record, waiting_on)),
+    entry_with<"fiber.outermost">(offsetof(fiber_record, outermost)),
+    entry_with<"task.bytes">(sizeof(task_record)),
+    entry_with<"task.next">(offsetof(task_record, next)),
+    entry_with<"task.parent">(offsetof(task_record, parent)),
+    entry_with<"task.runner">(offsetof(task_record, runner)),
+    entry_with<"task.kind">(offsetof(task_record, kind_of_closure)),
+    entry_with<"task.id">(offsetof(task_record, id)),
+    entry_with<"task.spawned_at">(offsetof(task_record, spawned_at)),
+    entry_with<"task.name">(offsetof(task_record, given_name)),
+    entry_with<"task.in_line">(offsetof(task_record, in_line)),
+    entry_with<"task_kind.label">(offsetof(closure_kind, label.call)),
+    entry_with<"task_kind.number">(offsetof(closure_kind, label.number)),
+    entry_with<"scope.inner">(offsetof(scope_core, inner)),
+    entry_with<"scope.nursery">(offsetof(scope_core, nursery)),
+    entry_with<"nursery.first_child">(offsetof(nursery_core, first_child)),
+    entry_with<"nursery.children">(offsetof(nursery_core, children)),
+    entry_with<"nursery.joiner">(offsetof(nursery_core, joiner)),
+    entry_with<"nursery.name">(offsetof(nursery_core, name)),
     private_entry<"waiter.kind">(),
-    with<"waiter_kind.describe">(offsetof(waiter_kind, describe)),
+    entry_with<"waiter_kind.describe">(offsetof(waiter_kind, describe)),
+    entry_with<"waiter_kind.withdraw">(offsetof(waiter_kind, withdraw)),
     private_entry<"list_waiter.place">(),
     private_entry<"list_waiter.who">(),
     private_entry<"lock.what">(),
@@ -128,5 +127,5 @@ constexpr entry entries[] = {
 } // namespace creel::detail
 
 constinit const creel::detail::debugger_table creel_debugger_table{
-    creel::detail::debugger_table::this_version, std::size(creel::detail::entries),
-    creel::detail::entries, found(creel::detail::named<"scheduler.all">{})};
+    creel::detail::debugger_table::this_version, std::size(creel::detail::debugger_entries),
+    creel::detail::debugger_entries, found_for(creel::detail::debugger_name<"scheduler.all">{})};

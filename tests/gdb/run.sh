@@ -65,7 +65,7 @@ unwound=(
     '#*creel::io::tcp_listener::accept*'
     '#*greet*'
     'watcher (#*) in outer runs'
-    '#0 *look_here*'
+    '#*look_here*'
     '#*watch*'
     'Boost fiber (#*) waits for a sleep'
     '#*creel::this_fiber::sleep_for*'

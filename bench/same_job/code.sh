@@ -213,7 +213,8 @@ capture() { # style
     printf '#!/usr/bin/env bash\nexport CODE_ROOT=%q CODE_FOLDER=%q CODE_FRAMES=%q\n' \
         "$root" "$(folder_of "$1")" "$work/$1.frames" >"$wrapper"
     # Descriptor 3 keeps the pipe open on which the check waits for a line.
-    printf 'exec gdb -nx -batch -x %q --args %q "$@" 3>&1 >%q 2>&1\n' \
+    # Without creel's own script, or gdb would say that it does not trust it.
+    printf 'exec gdb -nx -batch -iex "set auto-load python-scripts off" -x %q --args %q "$@" 3>&1 >%q 2>&1\n' \
         "$work/script.gdb" "${program[$1/crawler]}" "$out" >>"$wrapper"
     chmod +x "$wrapper"
     rm -f "$work/$1.frames" "$out"

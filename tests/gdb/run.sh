@@ -94,30 +94,30 @@ else
 fi
 # gdb 13 writes no memory behind a guard page of Linux 6.13, and says so. Stacks of threads are
 # there.
-text=$(in_gdb "$program" "core-file $work/core.gdb" "${all[@]}")
-expect "in gdb's core" "$text" 'thread 1 (LWP *):' '  main (#*) waits for its 4 children' \
-    '    sleeper (#*, spawned at *gdb/program.cpp:*) in outer *' 'main (#*' '#*house*' '#*main*'
+text=$(in_gdb "$program" "core-file $work/core.gdb" 'creel fibers' 'creel bt 1')
+expect "in gdb's core" "$text" 'thread 1 (LWP *):' '  main (#1) waits for its 4 children' \
+    '    sleeper (#*, spawned at *gdb/program.cpp:*) in outer *' 'main (#1)*' '#*house*' '#*main*'
 
-# A selected fiber is what gdb's own commands mean, until it is left or the program goes on.
+# Many fibers are grouped. A selected fiber is what gdb's own commands mean, until it is left or the
+# program goes on.
+alike='task (#*, spawned at *gdb/program.cpp:*) in outer waits for a sleep'
 number_of() { sed -n "s/^ *$1 (#\([0-9]*\),.*/\1/p" <<<"$live" | head -n 1; }
 sleeper=$(number_of sleeper)
-text=$(in_gdb "$program" "${stop[@]}" "creel fiber $sleeper" 'echo selected\n' 'bt' 'echo frame\n' \
-    'frame' 'echo up\n' 'up' 'creel fiber off' 'echo off\n' 'bt 1' "creel fiber $sleeper" \
-    "creel fiber $(number_of watcher)" 'echo runs\n' 'bt 1' "creel fiber $sleeper" 'echo next\n' \
+watcher=$(($(number_of watcher) + 300))
+text=$(in_gdb "$program" "set args 300" "${stop[@]}" 'creel fibers' 'creel bt all' 'creel fibers 5' \
+    "creel fiber $sleeper" 'echo selected\n' 'bt' 'echo frame\n' 'frame' 'echo up\n' 'up' 'creel fiber off' 'echo off\n' 'bt 1' "creel fiber $sleeper" \
+    "creel fiber $watcher" 'echo runs\n' 'bt 1' "creel fiber $sleeper" 'echo next\n' \
     'next' 'bt 1' "creel bt $sleeper -full" 'creel fiber 999999' 'creel bt nonsense')
-expect 'selected' "$text" 'sleeper (#*) in outer waits for a sleep' '#*sleep_for*' '#*take_a_nap*' \
+expect '300 more' "$text" "  300 like $alike" '  (308, grouped: `creel fibers all` lists each)' \
+    "$alike (299 more like it)" '#*take_a_nap*' \
+    '(one of each group: `creel bt all -limit 0` shows all 310)' \
+    '  main (#1)*' '  (303 more: `creel fibers all` lists each)'
+expect 'selected' "$text" '  (303 more: *' \
+    'sleeper (#*) in outer waits for a sleep' '#*sleep_for*' '#*take_a_nap*' \
     selected '#*creel::park*' '#*take_a_nap*' frame '#*sleep_for*' up '#*nap*' \
     off '#0 *look_here*' 'watcher (#*) in outer runs' runs '#0 *look_here*' next '#0 *watch*' \
     '#*creel::park*' '#*take_a_nap*' \
     'creel: there is no fiber #999999: `creel fibers` lists them' 'creel: usage: creel bt all *'
-
-# Many fibers are grouped.
-text=$(in_gdb "$program" 'set args 300' "${stop[@]}" "${all[@]}" 'creel fibers 5')
-alike='task (#*, spawned at *gdb/program.cpp:*) in outer waits for a sleep'
-expect '300 more' "$text" "  300 like $alike" '  (308, grouped: `creel fibers all` lists each)' \
-    "$alike (299 more like it)" '#*take_a_nap*' \
-    '(one of each group: `creel bt all -limit 0` shows all 310)' \
-    '  main (#*)*' '  (303 more: `creel fibers all` lists each)'
 
 # Without debug information the symbols are enough.
 objcopy --strip-debug "$program" "$work/symbols_only"

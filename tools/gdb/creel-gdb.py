@@ -77,8 +77,7 @@ class Table:
         if at == 0:
             raise Refused(
                 "no symbol creel_debugger_table: the program has no creel that runs, or it is "
-                "stripped. Give gdb a copy with symbols, as `symbol-file COPY` (for a program that "
-                "is loaded elsewhere, `add-symbol-file COPY -o OFFSET`)."
+                "stripped. Give gdb a copy that has symbols: `symbol-file COPY`"
             )
         version, count, entries, schedulers = struct.unpack("<IIQQ", read(at, 24))
         if version != TABLE_VERSION:

@@ -32,5 +32,6 @@ withdrawal withdraw_operation(waiter& w, wake_reason) noexcept {
 
 #pragma GCC diagnostic ignored "-Winvalid-offsetof" // its bases are not virtual
 extern "C" const creel::io::detail::debugger_operation creel_debugger_operation;
-constinit const creel::io::detail::debugger_operation creel_debugger_operation{
+[[gnu::used,
+  gnu::retain]] constinit const creel::io::detail::debugger_operation creel_debugger_operation{
     &creel::io::detail::withdraw_operation, offsetof(creel::io::detail::operation, fd)};

@@ -1,4 +1,6 @@
 // The names of code.
+#include "support/open_descriptors.hpp"
+
 #include "support/check.hpp"
 #include "support/named_frames.hpp"
 
@@ -72,6 +74,18 @@ TEST_CASE("an address that is no code has no name") {
     CHECK(places[0].offset == 15);
 }
 
+TEST_CASE("names that are closed hold no file, know what they have found, and find more") {
+    const std::size_t before = open_descriptor_count();
+    code_names names;
+    const auto function = exactly(reinterpret_cast<void*>(&function_with_a_name));
+    const auto found = names.of(function);
+    names.close();
+    CHECK(open_descriptor_count() == before);
+    CHECK(names.of(function).back().file == found.back().file);
+    CHECK_THAT(names.of(exactly(reinterpret_cast<void*>(&is_plumbing_named))).back().function,
+               Catch::Contains("is_plumbing_named"));
+}
+
 TEST_CASE("a library that is loaded later is found") {
     code_names names;
     const auto before = names.of(exactly(reinterpret_cast<void*>(&::getppid)));
@@ -118,6 +132,27 @@ TEST_CASE("the inner functions of creel, Boost and the standard library are plum
     CHECK(is_plumbing_named("decltype(auto) std::apply<f, std::tuple<> >(f&&, std::tuple<>&&)"));
     CHECK(is_plumbing_named("std::_Function_handler<void (), g()>::_M_invoke(int)"));
     CHECK(is_plumbing_named("jump_fcontext"));
+    CHECK(is_plumbing_named("creel::list_waiter::wait()"));
+    CHECK(is_plumbing_named("creel::(anonymous namespace)::sleep(creel::time_point)"));
+    CHECK(is_plumbing_named("__libc_start_main@@GLIBC_2.34"));
+}
+
+TEST_CASE("a function without namespaces is known as plumbing by its file") {
+    const auto is_plumbing_in = [](const char* function, const char* file) {
+        code_place place;
+        place.function = function;
+        place.file = file;
+        return is_plumbing(place);
+    };
+    CHECK(is_plumbing_in("invoke<f()::<lambda()>&>", "/usr/include/c++/12/functional"));
+    CHECK(is_plumbing_in("operator()", "/usr/include/creel/fibers/detail/task/task_record.hpp"));
+    CHECK(is_plumbing_in("operator()", "fibers/detail/run/start_context.cpp"));
+    CHECK(is_plumbing_in("run<f()::<lambda()> >", "/usr/include/creel/io/run.hpp"));
+    CHECK(is_plumbing_in("schedule::(anonymous class)::operator()", "/src/creel/io/run.cpp"));
+    CHECK(!is_plumbing_in("creel::io::tcp_listener::accept()", "io/tcp_listener.cpp"));
+    CHECK(!is_plumbing_in("void creel::io::run<f>(f&&)", "/usr/include/creel/io/run.hpp"));
+    CHECK(!is_plumbing_in("operator()", "server.cpp"));
+    CHECK(!is_plumbing_in("operator()", "/src/server/io/reader.cpp"));
 }
 
 TEST_CASE("what a program calls, and its own functions, are no plumbing") {

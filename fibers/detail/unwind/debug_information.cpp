@@ -3,6 +3,7 @@
 #include <creel/fibers/detail/unwind/libdw.hpp>
 
 #include <cstdlib>
+#include <unordered_map>
 
 #include <cxxabi.h>
 #include <unistd.h>
@@ -45,9 +46,11 @@ private:
 // Looks up one address.
 class address_lookup {
 public:
-    address_lookup(const libdw_functions& dw, ::Dwfl_Module& module,
+    using ranges_of_modules = std::unordered_map<const ::Dwfl_Module*, unit_ranges>;
+
+    address_lookup(const libdw_functions& dw, ::Dwfl_Module& module, ranges_of_modules& ranges,
                    std::uintptr_t address) noexcept
-        : dw_(dw), module_(module), address_(address) {}
+        : dw_(dw), module_(module), ranges_(ranges), address_(address) {}
 
     void add_to(std::vector<code_place>& places) const {
         const std::size_t first = places.size();
@@ -80,16 +83,12 @@ private:
         return name != nullptr && (symbol.st_size == 0 || offset < symbol.st_size) ? name : nullptr;
     }
 
-    // The source file, as it was compiled. clang writes no table of addresses (.debug_aranges), and
-    // libdw 0.188 finds no unit without it.
+    // The source file, as it was compiled.
     ::Dwarf_Die* unit_of_address(::Dwarf_Addr& bias) const {
-        if (::Dwarf_Die* unit = dw_.module_addrdie(&module_, address_, &bias))
+        ::Dwarf_Die* const unit = dw_.module_addrdie(&module_, address_, &bias);
+        if (unit != nullptr)
             return unit;
-        ::Dwarf_Die* unit = nullptr;
-        while ((unit = dw_.module_nextcu(&module_, unit, &bias)) != nullptr)
-            if (dw_.haspc(unit, address_ - bias) == 1)
-                return unit;
-        return nullptr;
+        return ranges_.try_emplace(&module_, dw_, module_).first->second.unit_of(address_, bias);
     }
 
     // Adds the inlined functions. Then `here` is the function into which they are inlined.
@@ -196,6 +195,7 @@ private:
 
     const libdw_functions& dw_;
     ::Dwfl_Module& module_;
+    ranges_of_modules& ranges_;
     const std::uintptr_t address_;
 };
 
@@ -216,6 +216,7 @@ code_names::debug_information::~debug_information() {
 }
 
 void code_names::debug_information::update() {
+    ranges_.clear();            // modules may go
     dw_.report_begin(session_); // keeps what it has read of modules that are still there
     dw_.linux_proc_report(session_, ::getpid());
     dw_.report_end(session_, nullptr, nullptr);
@@ -224,7 +225,7 @@ void code_names::debug_information::update() {
 void code_names::debug_information::add(std::uintptr_t address,
                                         std::vector<code_place>& places) const {
     if (::Dwfl_Module* module = dw_.addrmodule(session_, address))
-        address_lookup{dw_, *module, address}.add_to(places);
+        address_lookup{dw_, *module, ranges_, address}.add_to(places);
 }
 
 #else

@@ -3,6 +3,9 @@
 
 #include <creel/fibers/detail/unwind/libdw.hpp>
 #include <creel/fibers/detail/unwind/symbols.hpp>
+#include <creel/fibers/detail/unwind/unit_ranges.hpp>
+
+#include <unordered_map>
 
 namespace creel::detail {
 
@@ -31,6 +34,7 @@ private:
 
     const libdw_functions& dw_;
     ::Dwfl* session_;
+    mutable std::unordered_map<const ::Dwfl_Module*, unit_ranges> ranges_{}; // those asked for
 #endif
 };
 

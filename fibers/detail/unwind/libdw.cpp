@@ -45,7 +45,7 @@ std::optional<libdw_functions> load_libdw() {
     find(dw.getscopes_die, "dwarf_getscopes_die");
     find(dw.getsrc_die, "dwarf_getsrc_die");
     find(dw.getsrcfiles, "dwarf_getsrcfiles");
-    find(dw.haspc, "dwarf_haspc");
+    find(dw.ranges, "dwarf_ranges");
     find(dw.lineno, "dwarf_lineno");
     find(dw.linesrc, "dwarf_linesrc");
     find(dw.offdie, "dwarf_offdie");

@@ -38,7 +38,7 @@ struct libdw_functions {
     decltype(&::dwarf_getscopes_die) getscopes_die;
     decltype(&::dwarf_getsrc_die) getsrc_die;
     decltype(&::dwarf_getsrcfiles) getsrcfiles;
-    decltype(&::dwarf_haspc) haspc;
+    decltype(&::dwarf_ranges) ranges;
     decltype(&::dwarf_lineno) lineno;
     decltype(&::dwarf_linesrc) linesrc;
     decltype(&::dwarf_offdie) offdie;

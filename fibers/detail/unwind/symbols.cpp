@@ -2,6 +2,8 @@
 
 #include <creel/fibers/detail/unwind/debug_information.hpp>
 
+#include <utility>
+
 #include <dlfcn.h>
 #include <link.h>
 
@@ -27,6 +29,11 @@ code_names::code_names() : debug_(debug_information::open()) {}
 
 code_names::~code_names() = default;
 
+void code_names::close() {
+    debug_.reset();
+    is_closed_ = true;
+}
+
 void code_names::note_loads() {
     const unsigned long long loads = loads_so_far();
     if (loads == loads_)
@@ -44,6 +51,11 @@ const std::vector<code_place>& code_names::of(const code_address& address) {
     std::vector<code_place>& places = found->second;
     if (!is_new)
         return places;
+    if (std::exchange(is_closed_, false)) {
+        debug_ = debug_information::open();
+        if (debug_ != nullptr)
+            debug_->update();
+    }
     if (debug_ != nullptr)
         debug_->add(inside, places);
     Dl_info info{};

@@ -43,7 +43,11 @@ public:
     // kept until the next call after a library was loaded or unloaded.
     [[nodiscard]] const std::vector<code_place>& of(const code_address& address);
 
-    // Whether libdw is there.
+    // Closes the files and frees the memory of libdw. The places that are known stay; the next
+    // unknown address opens the files again.
+    void close();
+
+    // Whether libdw is there, and not closed.
     [[nodiscard]] bool reads_debug_information() const noexcept { return debug_ != nullptr; }
 
 private:
@@ -52,6 +56,7 @@ private:
     void note_loads();
 
     std::unique_ptr<debug_information> debug_;
+    bool is_closed_ = false;
     unsigned long long loads_ = 0; // and unloads, of the process, when it last looked
     std::unordered_map<std::uintptr_t, std::vector<code_place>> known_;
 };
@@ -59,6 +64,7 @@ private:
 // Whether a dump leaves out this place, unless it is asked for everything: the inner functions of
 // creel, Boost's fibers and contexts, and what the standard library puts between a call and the
 // function that it names. A public function of creel, as creel::mutex::lock, is no plumbing.
-[[nodiscard]] bool is_plumbing(const code_place& place) noexcept;
+// Throws: std::bad_alloc.
+[[nodiscard]] bool is_plumbing(const code_place& place);
 
 } // namespace creel::detail

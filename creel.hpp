@@ -9,6 +9,8 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/dump.hpp>
+#include <creel/fibers/dump_thread.hpp>
 #include <creel/fibers/entry_point.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/error_policy.hpp>

@@ -65,7 +65,7 @@ void* wait_for_wakes(void* /*argument*/) noexcept {
         }
         if (dumping_ends.load())
             return nullptr;
-        dump_to_stderr("creel: the fibers of this process");
+        dump_to_stderr("creel: every fiber");
     }
 }
 
@@ -74,7 +74,7 @@ void* wait_for_wakes(void* /*argument*/) noexcept {
 void dump_to_stderr(const char* heading) noexcept {
     try {
         std::string text = heading;
-        text += '\n' + detail::make_dump_at_once({});
+        text += " (process " + std::to_string(::getpid()) + ")\n" + detail::make_dump_at_once({});
         write_to_stderr(text); // in one piece: other threads may write too
     } catch (const std::exception&) {
         write_to_stderr(heading);

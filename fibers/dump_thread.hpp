@@ -1,18 +1,19 @@
-// What an entry point needs of dumps: one on stderr before it ends the process, and one on a signal.
-//
-// dump_thread: a thread that dumps the fibers of the process to stderr when a descriptor is written to. For an
-// entry point that lets a signal ask for a dump: a handler may write to a descriptor, and may do
-// little else. The thread has to be there before the signal comes, because every other thread of a
-// program that hangs may be stuck.
+// What an entry point needs of dumps: one before it ends the process, and those that a signal asks
+// for. A handler of a signal may write to a descriptor, and may do little else. So a thread waits
+// for such writes and makes the dumps. It has to be there before the signal comes, because every
+// other thread of a program that hangs may be stuck.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
+#include <creel/fibers/detail/inspect/thread_backtrace.hpp>
 
 namespace creel {
 
 // While at least one of these exists, the process has that one thread. It is named "creel-dump",
-// sleeps until it is woken, and takes no signal. A forked child does not have it; what the parent
-// had made does nothing there.
+// sleeps until it is woken, and takes no signal. And creel has the highest real-time signal that
+// had its default action: the dumps then have the backtrace of a thread that does not answer. A
+// system call that such a thread is in may return EINTR for it. A forked child has neither; what
+// the parent had made does nothing there.
 class dump_thread {
 public:
     // Threads: any. Throws: std::system_error if there is no descriptor or thread left. Cost: the
@@ -25,6 +26,9 @@ public:
 
     // An eventfd(2). A write to it makes a dump, as dump_fibers() does, and writes it to stderr.
     [[nodiscard]] int wake_descriptor() const noexcept;
+
+private:
+    detail::backtrace_signal signal_{};
 };
 
 // Writes the heading, and a dump as dump_fibers() makes it, to stderr. The thread blocks meanwhile,

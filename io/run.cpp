@@ -108,8 +108,8 @@ void run_with_ring(const run_options& options, const std::source_location& where
         if (options.raise_descriptor_limit)
             raise_descriptor_limit();
         fill_standard_descriptors();
-        std::optional<dump_on_signal> dumps{options};
         auto session = std::make_unique<run_session>(options, where, last);
+        std::optional<dump_on_signal> dumps{options}; // the ring has the first descriptors
         const std::exception_ptr error = session->schedule(entry, main);
         session->uring.set_supervisor(nullptr);
         const run_shutdown::outcome how = session->shutdown.drained();

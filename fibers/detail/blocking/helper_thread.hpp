@@ -1,5 +1,5 @@
-// How a thread of creel's own starts, such as a helper thread of blocking(): with its own signal mask and with all cores of the
-// process, whichever thread starts it.
+// How a thread of creel's own starts, such as a helper thread of blocking(): with its own signal
+// mask and with all cores of the process, whichever thread starts it.
 #pragma once
 
 #include <csignal>

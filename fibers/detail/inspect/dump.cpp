@@ -3,10 +3,12 @@
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
 #include <creel/fibers/detail/inspect/inspection.hpp>
 #include <creel/fibers/detail/inspect/live_runs.hpp>
+#include <creel/fibers/detail/inspect/thread_backtrace.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/unwind/symbols.hpp>
 #include <creel/fibers/fork_guard.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <fstream>
@@ -37,6 +39,12 @@ std::string first_line_of(const std::string& file) {
     return line;
 }
 
+std::vector<code_address> frames_of_thread(int thread_id, std::size_t most) {
+    std::vector<code_address> frames(std::min(most, inspection::most_frames));
+    frames.resize(backtrace_of(thread_id, frames));
+    return frames;
+}
+
 // Those that have been posted when there is no memory for another one are not awaited.
 struct posted_inspections {
     ~posted_inspections() {
@@ -64,6 +72,8 @@ std::vector<run_snapshot> ask_all_runs(const inspection_limits& limits, const sc
             continue;
         answer->thread_name =
             first_line_of("/proc/self/task/" + std::to_string(answer->thread_id) + "/comm");
+        if (answer->how == run_snapshot::ending::stalled)
+            answer->running = frames_of_thread(answer->thread_id, limits.most_frames);
         runs.push_back(std::move(*answer));
     }
     return runs;
@@ -102,6 +112,9 @@ std::string make_dump(const dump_options& options, const scheduler* own,
                       const run_snapshot& own_copy) {
     const std::vector<run_snapshot> runs = ask_all_runs(limits_of(options), own, own_copy);
     const std::lock_guard lock{names_mutex};
+    const struct closing {
+        ~closing() { names_of_process().close(); }
+    } at_end;
     return options.format == dump_format::json
                ? dump_as_json(runs, names_of_process(), options.all_frames)
                : dump_as_text(runs, names_of_process(), options.all_frames);

@@ -11,7 +11,7 @@ namespace creel::detail {
 
 class scheduler;
 
-// Blocks the thread while the runs answer. `own`: a run that cannot answer, and its copy; else null.
+// Blocks the thread while the runs answer. `own`: a run that cannot answer, with its copy; or null.
 // Threads: any without a run. Throws: std::bad_alloc.
 [[nodiscard]] std::string make_dump(const dump_options& options, const scheduler* own = nullptr,
                                     const run_snapshot& own_copy = {});

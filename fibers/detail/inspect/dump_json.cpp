@@ -96,8 +96,6 @@ private:
         add("tasks", r.tasks);
         add("fibers", r.fibers);
         add("idle_fibers", r.idle_fibers);
-        if (!r.stalled_in.empty())
-            add("stalled_in", r.stalled_in);
         write_frames("running", r.running);
         text_ += ",\"tree\":";
         parents_.clear();

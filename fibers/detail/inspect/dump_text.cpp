@@ -53,8 +53,6 @@ public:
         if (r.how == run_snapshot::ending::stalled) {
             text_ += ", at its last poll\n  stalled: it has not answered for 100ms, because a "
                      "fiber computes or blocks the thread";
-            if (!r.stalled_in.empty())
-                text_ += ": " + r.stalled_in;
         }
         text_ += '\n';
         write_frames(r.running, 1);

@@ -74,7 +74,6 @@ struct run_snapshot {
     std::size_t ungrouped = 0;           // fibers of further groups
     std::size_t not_looked_at = 0;       // further tasks that have not started
     std::vector<code_address> running{}; // of a stalled thread, innermost first
-    std::string stalled_in{};            // what the kernel says that the thread does
 };
 
 } // namespace creel::detail

@@ -167,7 +167,7 @@ void scheduler::drain() noexcept {
 // The stock algorithm takes over the natives that are left.
 void scheduler::leave() noexcept {
     drain();
-    unlist_run(*this); // so nobody posts an inspection any more
+    unlist_run(*this); // so no thread posts an inspection any more
     incoming_.deliver_all();
     end_inspections();
     pace_.remove_marker(ready_); // what is left in the queue, Boost's natives, goes to Boost

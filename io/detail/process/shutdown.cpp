@@ -67,7 +67,7 @@ void print_before_raise(int number, const std::exception_ptr& error) noexcept {
 }
 
 [[noreturn]] void give_up() noexcept {
-    dump_to_stderr("creel: the shutdown timeout has passed; these fibers have not ended:");
+    dump_to_stderr("creel: the shutdown timeout has passed; these fibers have not ended");
     std::abort();
 }
 

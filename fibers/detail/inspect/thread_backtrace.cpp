@@ -1,0 +1,134 @@
+// Not instrumented: the handler may interrupt any instruction.
+#define CREEL_NEVER_INSTRUMENTED
+#include <creel/fibers/detail/inspect/thread_backtrace.hpp>
+
+#include <creel/fibers/detail/system/futex.hpp>
+#include <creel/fibers/fork_guard.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+namespace creel::detail {
+
+namespace {
+
+constexpr duration patience_with_a_thread = std::chrono::milliseconds{50};
+
+enum question : std::uint32_t { idle, asked, writing, written };
+
+// The handler touches nothing else. The transitions order the other fields.
+struct backtrace_slot {
+    std::atomic<std::uint32_t> state{idle};
+    std::atomic<int> thread_id{0};
+    std::array<code_address, 64> frames{};
+    std::size_t count = 0;
+};
+backtrace_slot asked_thread;
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
+
+// The mutex is held while a thread is asked: without the handler the signal would end the process.
+constinit std::mutex backtrace_mutex;
+unsigned backtrace_signal_users = 0; // guarded by the mutex, as the next two
+int backtrace_signal_number = 0;     // 0: creel has none
+struct sigaction action_before {};
+
+void on_backtrace_signal(int /*number*/, siginfo_t* /*info*/, void* context) noexcept {
+    const int kept = errno;
+    std::uint32_t expected = asked;
+    if (asked_thread.thread_id.load() == ::gettid() &&
+        asked_thread.state.compare_exchange_strong(expected, writing)) {
+        asked_thread.count =
+            unwind_interrupted(*static_cast<const ucontext_t*>(context), asked_thread.frames);
+        asked_thread.state.store(written);
+        futex_wake_all(asked_thread.state);
+    }
+    errno = kept;
+}
+
+void take_signal() noexcept {
+    for (int number = SIGRTMAX; number >= SIGRTMIN; --number) {
+        if (::sigaction(number, nullptr, &action_before) != 0 ||
+            action_before.sa_handler != SIG_DFL)
+            continue;
+        struct sigaction ours {};
+        ours.sa_sigaction = &on_backtrace_signal;
+        // SA_ONSTACK: the stack of a fiber may have no room left.
+        ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+        ::sigfillset(&ours.sa_mask);
+        if (::sigaction(number, &ours, nullptr) == 0) {
+            backtrace_signal_number = number;
+            return;
+        }
+    }
+}
+
+void give_signal_back() noexcept {
+    struct sigaction now {};
+    const int number = std::exchange(backtrace_signal_number, 0);
+    if (number != 0 && ::sigaction(number, nullptr, &now) == 0 &&
+        now.sa_sigaction == &on_backtrace_signal)
+        ::sigaction(number, &action_before, nullptr);
+}
+
+// In a forked child, whose runs take a signal of their own.
+void forget_signal_of_parent() noexcept {
+    give_signal_back();
+    backtrace_signal_users = 0;
+    asked_thread.state.store(idle);
+}
+
+const fork_guard backtrace_in_forks{backtrace_mutex, &forget_signal_of_parent};
+
+} // namespace
+
+backtrace_signal::backtrace_signal() noexcept {
+    const std::lock_guard lock{backtrace_mutex};
+    if (backtrace_signal_users++ == 0)
+        take_signal();
+}
+
+backtrace_signal::~backtrace_signal() {
+    const std::lock_guard lock{backtrace_mutex};
+    if (backtrace_signal_users != 0 && --backtrace_signal_users == 0) // 0: it was the parent's
+        give_signal_back();
+}
+
+std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept {
+    const std::lock_guard lock{backtrace_mutex};
+    if (backtrace_signal_number == 0)
+        return 0;
+    backtrace_slot& slot = asked_thread;
+    slot.thread_id.store(thread_id);
+    slot.state.store(asked);
+    if (::syscall(SYS_tgkill, ::getpid(), thread_id, backtrace_signal_number) != 0) {
+        slot.state.store(idle);
+        return 0;
+    }
+    const time_point end = clock::now() + patience_with_a_thread;
+    std::uint32_t seen = asked;
+    while ((seen = slot.state.load()) != written) {
+        if (seen == asked && clock::now() >= end) {
+            if (slot.state.compare_exchange_strong(seen, idle))
+                return 0;
+            continue;
+        }
+        futex_wait(slot.state, seen, end);
+    }
+    const std::size_t count = std::min(slot.count, out.size());
+    std::copy_n(slot.frames.begin(), count, out.begin());
+    slot.state.store(idle);
+    return count;
+}
+
+} // namespace creel::detail

@@ -8,7 +8,10 @@
 #include <exception>
 #include <ostream>
 #include <string>
+#include <system_error>
 #include <utility>
+
+#include <pthread.h>
 
 namespace creel {
 
@@ -25,6 +28,7 @@ struct dump_waiter : waiter {
     // On the helper thread.
     static void* make(void* self) noexcept {
         auto& w = *static_cast<dump_waiter*>(self);
+        detail::leave_pinned_core();
         try {
             w.text = detail::make_dump(w.options);
         } catch (...) {
@@ -43,9 +47,12 @@ struct dump_waiter : waiter {
 // thread of its own makes the dump; not one of blocking(), which may all be stuck.
 std::string dump_for_fiber(const dump_options& options) {
     dump_waiter me{options};
-    if (detail::start_helper_thread(&dump_waiter::make, &me) != 0)
-        return detail::make_dump_at_once(options);
+    pthread_t thread{};
+    if (const int error = detail::start_joinable_helper_thread(thread, &dump_waiter::make, &me);
+        error != 0)
+        throw std::system_error(error, std::generic_category(), "thread for a dump of fibers");
     static_cast<void>(park(me));
+    ::pthread_join(thread, nullptr); // it has nothing left to do: this hardly waits
     if (me.error)
         std::rethrow_exception(me.error);
     return std::move(me.text);

@@ -12,7 +12,9 @@
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
+#include <creel/fibers/time.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <iosfwd>
 
@@ -31,22 +33,26 @@ struct dump_options {
     std::size_t most_fibers = 1'000;
     std::size_t most_frames = 16; // of a backtrace, at most 64; 0: no backtraces
     bool all_frames = false;      // also those of creel and Boost, which a backtrace leaves out
+    // A thread that makes no progress with its part in this time is shown as stalled.
+    saturating_duration patience = std::chrono::milliseconds{100};
 };
 
 // Writes all fibers of all runs of the process: the parent, name and spawn site of each, what it
 // waits for, since when and until when, whether it is cancelled, its stack and its backtrace. Each
-// run copies its own fibers between two switches, in slices of some milliseconds, while its other
-// fibers run on. So the runs, and the fibers of a large run, are not copied at one instant. A
-// thread that has not answered within 100 ms, because a fiber computes or blocks it, is shown as
-// stalled, with the numbers of its fibers at its last poll.
+// run copies its own fibers between two switches, in slices of some milliseconds, and lets its
+// fibers run in between. So the runs, and the fibers of a large run, are not copied at one instant.
+// A thread that does not answer, because a fiber computes or blocks it, is shown as stalled: with
+// how many fibers it had at its last poll and, if a run has a dump_signal, with its own backtrace.
+// A signal takes that: a system call that the thread is in may return EINTR for it.
 //
 // The functions, files and lines of a backtrace come from the program's debug information (compile
 // with -g1 at least) if libdw.so.1 of elfutils is installed; else only functions are named.
 //
 // Parks: until the text is made, which takes a tenth of a second or more the first time. A plain
-// thread blocks. Cancel: no. Threads: any; not in a handler of a signal. Throws: std::bad_alloc,
-// what `out` throws. Cost: each run is held up for up to 5 ms at a time; about 0.3 us for each
-// fiber, and some us for each backtrace.
+// thread blocks. Cancel: no. Threads: any; not in a handler of a signal. Throws: std::bad_alloc;
+// std::system_error if a fiber's dump gets no thread; what `out` throws. Cost: each run is held up
+// for some 5 ms at a time, 10 ms for a list of 10,000 fibers; a microsecond or less for each fiber,
+// a system call for each that waits for a peer, and some microseconds for each backtrace.
 void dump_fibers(std::ostream& out, const dump_options& options = {});
 void dump_fibers(std::ostream& out, dump_format format);
 

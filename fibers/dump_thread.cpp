@@ -3,53 +3,77 @@
 //   absent -------- 1 dump_thread(), the first ----------> sleeps
 //   sleeps -------- 2 a write to the descriptor ---------> dumps
 //   dumps --------- 3 dump_to_stderr() has returned -----> sleeps
-//   sleeps, dumps - 4 ~dump_thread(), the last ----------> absent
+//   sleeps, dumps - 4 ~dump_thread(), the last ----------> ending
+//   ending -------- 5 ~dump_thread() has joined it ------> absent
 //
-// In a forked child it is absent, whatever it was in the parent.
+// While it is ending another may be made. In a forked child it is absent, whatever it was in the
+// parent.
 #include <creel/fibers/dump_thread.hpp>
 
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
 #include <creel/fibers/detail/inspect/dump.hpp>
 #include <creel/fibers/fork_guard.hpp>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 namespace creel {
 
+// One thread.
+struct detail::dumping {
+    unsigned users = 0; // guarded by the mutex
+    int descriptor = -1;
+    pthread_t thread{};
+    std::atomic<bool> ends{false};
+};
+
 namespace {
 
-// Guarded by the mutex; the thread reads the descriptor, which stays the same while it exists.
-constinit std::mutex dumping_mutex;
-unsigned dump_threads_wanted = 0;
-int dump_descriptor = -1;
-pthread_t dumping_thread{};
-std::atomic<bool> dumping_ends{false};
+using detail::dumping;
 
-void forget_dump_thread_of_parent() noexcept {
-    if (dump_descriptor >= 0)
-        ::close(dump_descriptor); // else a signal of the child would wake the parent's thread
-    dump_threads_wanted = 0;
-    dump_descriptor = -1;
+constinit std::mutex dumping_mutex;
+dumping* dumping_now = nullptr; // guarded by the mutex; null: absent, or ending
+
+void forget_dumping_of_parent() noexcept {
+    if (dumping_now != nullptr)
+        ::close(dumping_now->descriptor); // a write to it would wake the parent's thread
+    dumping_now = nullptr;
 }
 
-const fork_guard dumping_in_forks{dumping_mutex, &forget_dump_thread_of_parent};
+const fork_guard dumping_in_forks{dumping_mutex, &forget_dumping_of_parent};
 
-void write_to_stderr(std::string_view text) noexcept {
+// In pieces that a pipe takes at once if it takes any. If stderr takes nothing, and the thread is
+// to end, the rest is dropped.
+void write_to_stderr(std::string_view text, const std::atomic<bool>& ends) noexcept {
+    constexpr int milliseconds_a_look = 100;
+    constexpr std::size_t most_at_once = 4096; // PIPE_BUF of Linux
     while (!text.empty()) {
-        const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
-        if (written < 0 && errno == EINTR)
+        pollfd out{STDERR_FILENO, POLLOUT, 0};
+        if (::poll(&out, 1, milliseconds_a_look) == 0) {
+            if (ends.load())
+                return;
+            continue;
+        }
+        const ssize_t written =
+            ::write(STDERR_FILENO, text.data(), std::min(text.size(), most_at_once));
+        if (written < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (written <= 0)
             return;
@@ -57,62 +81,97 @@ void write_to_stderr(std::string_view text) noexcept {
     }
 }
 
-void* wait_for_wakes(void* /*argument*/) noexcept {
+// "2026-11-30 11:07:41.123 UTC"
+std::string time_of_day() {
+    const auto now = std::chrono::system_clock::now();
+    const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+    const auto part = std::chrono::duration_cast<std::chrono::milliseconds>(
+                          now - std::chrono::system_clock::from_time_t(seconds))
+                          .count();
+    std::tm fields{};
+    ::gmtime_r(&seconds, &fields);
+    std::array<char, 32> text{};
+    std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &fields);
+    const std::string fraction = std::to_string(1000 + part);
+    return std::string{text.data()} + '.' + fraction.substr(1) + " UTC";
+}
+
+void dump_to_stderr(const std::atomic<bool>& ends) noexcept {
+    try {
+        const std::string text = "creel: every fiber (process " + std::to_string(::getpid()) +
+                                 ", " + time_of_day() + ")\n" + detail::make_dump({}) +
+                                 "creel: the end of the dump\n";
+        write_to_stderr(text, ends);
+    } catch (const std::exception&) {
+        write_to_stderr("creel: there is no memory for a dump of the fibers\n", ends);
+    }
+}
+
+void* wait_for_wakes(void* argument) noexcept {
+    const auto& self = *static_cast<const dumping*>(argument);
     ::pthread_setname_np(::pthread_self(), "creel-dump");
+    detail::leave_pinned_core();
     for (;;) {
         std::uint64_t writes = 0;
-        while (::read(dump_descriptor, &writes, sizeof writes) < 0 && errno == EINTR) {
+        while (::read(self.descriptor, &writes, sizeof writes) < 0 && errno == EINTR) {
         }
-        if (dumping_ends.load())
+        if (self.ends.load())
             return nullptr;
-        dump_to_stderr("creel: every fiber");
+        dump_to_stderr(self.ends);
     }
+}
+
+// With the mutex held.
+dumping& start_dumping() {
+    auto made = std::make_unique<dumping>();
+    made->descriptor = ::eventfd(0, EFD_CLOEXEC);
+    if (made->descriptor < 0)
+        throw std::system_error(errno, std::generic_category(), "eventfd for dumps of fibers");
+    if (const int error =
+            detail::start_joinable_helper_thread(made->thread, &wait_for_wakes, made.get());
+        error != 0) {
+        ::close(made->descriptor);
+        throw std::system_error(error, std::generic_category(), "thread for dumps of fibers");
+    }
+    return *made.release();
+}
+
+// Without the mutex: the thread may be in a dump, which takes other mutexes, or be held up by
+// stderr.
+void end_dumping(std::unique_ptr<dumping> last) noexcept {
+    last->ends.store(true);
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(last->descriptor, &one, sizeof one);
+    ::pthread_join(last->thread, nullptr);
+    ::close(last->descriptor);
+}
+
+dumping* take_dumping() {
+    const std::lock_guard lock{dumping_mutex};
+    if (dumping_now == nullptr)
+        dumping_now = &start_dumping();
+    ++dumping_now->users;
+    return dumping_now;
 }
 
 } // namespace
 
-void dump_to_stderr(const char* heading) noexcept {
-    try {
-        std::string text = heading;
-        text += " (process " + std::to_string(::getpid()) + ")\n" + detail::make_dump_at_once({});
-        write_to_stderr(text); // in one piece: other threads may write too
-    } catch (const std::exception&) {
-        write_to_stderr(heading);
-        write_to_stderr("\ncreel: there is no memory for a dump of the fibers\n");
-    }
-}
-
-dump_thread::dump_thread() {
-    const std::lock_guard lock{dumping_mutex};
-    if (dump_threads_wanted == 0) {
-        dump_descriptor = ::eventfd(0, EFD_CLOEXEC);
-        if (dump_descriptor < 0)
-            throw std::system_error(errno, std::generic_category(), "eventfd for dumps of fibers");
-        dumping_ends.store(false);
-        if (const int error =
-                detail::start_joinable_helper_thread(dumping_thread, &wait_for_wakes, nullptr);
-            error != 0) {
-            ::close(std::exchange(dump_descriptor, -1));
-            throw std::system_error(error, std::generic_category(), "thread for dumps of fibers");
-        }
-    }
-    ++dump_threads_wanted;
-}
+dump_thread::dump_thread() : thread_(take_dumping()) {}
 
 dump_thread::~dump_thread() {
-    const std::lock_guard lock{dumping_mutex};
-    if (dump_threads_wanted == 0 || --dump_threads_wanted != 0)
-        return; // 0: this is a forked child, and the thread was the parent's
-    dumping_ends.store(true);
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = ::write(dump_descriptor, &one, sizeof one);
-    ::pthread_join(dumping_thread, nullptr);
-    ::close(std::exchange(dump_descriptor, -1));
+    std::unique_ptr<dumping> last;
+    {
+        const std::lock_guard lock{dumping_mutex};
+        // Another one: this is a forked child, and the thread was its parent's.
+        if (dumping_now == thread_ && --thread_->users == 0)
+            last.reset(std::exchange(dumping_now, nullptr));
+    }
+    if (last != nullptr)
+        end_dumping(std::move(last));
 }
 
 int dump_thread::wake_descriptor() const noexcept {
-    const std::lock_guard lock{dumping_mutex};
-    return dump_descriptor;
+    return thread_->descriptor;
 }
 
 } // namespace creel

@@ -1,13 +1,17 @@
-// What an entry point needs of dumps: one before it ends the process, and those that a signal asks
-// for. A handler of a signal may write to a descriptor, and may do little else. So a thread waits
-// for such writes and makes the dumps. It has to be there before the signal comes, because every
-// other thread of a program that hangs may be stuck.
+// What an entry point needs so that a signal can ask for dumps. The handler of a signal may write
+// to a descriptor, and may do little else. So a thread waits for such writes and makes the dumps.
+// It has to be there before the signal comes, because every other thread of a program that hangs
+// may be stuck.
 #pragma once
 
 #include <creel/fibers/build_check.hpp>
 #include <creel/fibers/detail/inspect/thread_backtrace.hpp>
 
 namespace creel {
+
+namespace detail {
+struct dumping;
+}
 
 // While at least one of these exists, the process has that one thread. It is named "creel-dump",
 // sleeps until it is woken, and takes no signal. And creel has the highest real-time signal that
@@ -16,24 +20,22 @@ namespace creel {
 // the parent had made does nothing there.
 class dump_thread {
 public:
-    // Threads: any. Throws: std::system_error if there is no descriptor or thread left. Cost: the
-    // first one starts the thread, some 20 us.
+    // Threads: any. Throws: std::system_error if there is no descriptor or thread left;
+    // std::bad_alloc. Cost: the first one starts the thread, some 20 us.
     dump_thread();
-    // The last one waits until the thread has ended, and with it a dump that has begun.
+    // Parks: the last one blocks the thread until the other has ended, and with it a dump that has
+    // begun; what stderr does not take is dropped then. Cancel: no. Threads: any. Cost: some 20 us.
     ~dump_thread();
     dump_thread(const dump_thread&) = delete;
     dump_thread& operator=(const dump_thread&) = delete;
 
     // An eventfd(2). A write to it makes a dump, as dump_fibers() does, and writes it to stderr.
+    // Threads: any.
     [[nodiscard]] int wake_descriptor() const noexcept;
 
 private:
     detail::backtrace_signal signal_{};
+    detail::dumping* const thread_;
 };
-
-// Writes the heading, and a dump as dump_fibers() makes it, to stderr. The thread blocks meanwhile,
-// and its fibers stand still: for a run that cannot go on.
-// Parks: it blocks the thread. Threads: any; on a fiber, with 8 KiB left of its stack.
-void dump_to_stderr(const char* heading) noexcept;
 
 } // namespace creel

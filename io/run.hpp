@@ -69,7 +69,8 @@ struct run_options {
     // This signal writes all fibers of the process to stderr, as creel::dump_fibers() does, and the
     // process goes on: SIGQUIT, which Ctrl-\ sends, with on_signal = ignore none. 0: none. If the
     // program has an action of its own for the signal when the run begins, that stays. While such
-    // a run is on, the process has a thread, "creel-dump", that waits for the signal.
+    // a run is on, the process has a thread, "creel-dump", that waits for the signal, and creel has
+    // the highest real-time signal that was free: see creel::dump_thread.
     int dump_signal = -1;
     // Counts from the signal, or from the program's cancel of the root. When it has passed, the
     // fibers that are left are listed on stderr and the process aborts.

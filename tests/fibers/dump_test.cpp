@@ -45,10 +45,16 @@ bool can_unwind_here() {
     asm volatile("");
 }
 
-std::string dump(const creel::dump_options& options = {}) {
+std::string dump_of(const creel::dump_options& options) {
     std::ostringstream out;
     creel::dump_fibers(out, options);
     return out.str();
+}
+
+// On a machine that is busy with other tests, a thread may have no core for a long time.
+std::string dump(creel::dump_options options = {}) {
+    options.patience = 20s;
+    return dump_of(options);
 }
 
 // A run in which other threads may wake fibers: the thread that makes a dump does so.
@@ -159,7 +165,7 @@ TEST_CASE("a dump tells of a cancel that is asked for, and of one that is in eff
     CHECK_FALSE(matches(asked, "shielded .*maintenance"));
     INFO(in_effect);
     CHECK(matches(in_effect, "nested .* waits for its child, for [^,]*, cancelled: maintenance"));
-    CHECK_FALSE(matches(in_effect, "shielded .*maintenance"));
+    CHECK(matches(in_effect, "shielded .*, shielded from a cancel: maintenance"));
 }
 
 TEST_CASE("a dump shows tasks that have no fiber yet") {
@@ -221,7 +227,7 @@ TEST_CASE("a dump of many fibers groups them by spawn site and wait") {
     INFO(text);
     CHECK(matches(text,
                   "\n  2,000 fibers spawned at [^ ]*dump_test.cpp:[0-9]+ wait for a gate, for "
-                  "[^ ]* to [^ ]* \\(#[0-9]+\\); one of them is waits \\(#"));
+                  "[^ ]* to [^ ]* \\(the longest: #[0-9]+\\); one of them is waits \\(#"));
     CHECK(matches(text, "\n  300 fibers spawned at "));
     CHECK(matches(text, "\n  main \\(#[0-9]+\\) waits for a dump"));
     CHECK(is_json(json));
@@ -233,7 +239,7 @@ TEST_CASE("a dump as JSON is JSON, whatever the names are") {
     run_with_dumps([&] {
         gate g;
         creel::with_nursery([&](creel::nursery& n) {
-            n.spawn({.name = "quote \" backslash \\ line\n bell\a"}, [&] { g.pass(); });
+            n.spawn({.name = "quote \" backslash \\ line\n bell\a \xff \u00e9"}, [&] { g.pass(); });
             settle();
             json = dump({.format = creel::dump_format::json});
             g.open();
@@ -241,7 +247,7 @@ TEST_CASE("a dump as JSON is JSON, whatever the names are") {
     });
     INFO(json);
     CHECK(is_json(json));
-    CHECK_THAT(json, Contains(R"("name":"quote \" backslash \\ line\u000a bell\u0007")"));
+    CHECK_THAT(json, Contains(R"("name":"quote \" backslash \\ line\u000a bell\u0007 \ufffd é")"));
     CHECK_THAT(json, Contains(R"("waits_for":"a gate")"));
 }
 
@@ -294,13 +300,13 @@ TEST_CASE("a thread that does not answer is shown as stalled, and takes the requ
     }};
     while (!computes)
         std::this_thread::yield();
-    const std::string text = dump();
-    const std::string json = dump({.format = creel::dump_format::json});
+    const std::string text = dump_of({});
+    const std::string json = dump_of({.format = creel::dump_format::json});
     stop = true;
     busy.join();
     INFO(text);
-    CHECK(matches(text, "; 1 task, 1 fiber, 0 of them idle, at its last poll\n  stalled: it has "
-                        "not answered for 100ms"));
+    CHECK(matches(text, "; 1 task, 1 fiber, 0 of them idle, at its last poll [-0-9.]+[num]?s "
+                        "ago\n  stalled: it did not answer within 100ms"));
     CHECK(is_json(json));
     CHECK_THAT(json, Contains("\"stalled\":true"));
 }

@@ -155,6 +155,36 @@ TEST_CASE("a function without namespaces is known as plumbing by its file") {
     CHECK(!is_plumbing_in("operator()", "/src/server/io/reader.cpp"));
 }
 
+TEST_CASE("long template arguments are left out of a name, and operators are no brackets") {
+    using creel::detail::short_name;
+    CHECK(short_name("f(int)") == "f(int)");
+    CHECK(short_name("std::vector<int>::size() const") == "std::vector<int>::size() const");
+    CHECK(short_name("serve<main::{lambda()#1}::operator()() const::{lambda(int)#2}>(int)") ==
+          "serve<...>(int)");
+    CHECK(short_name("a::operator<(b, c)") == "a::operator<(b, c)");
+    CHECK(short_name("a::operator<<(b, c)") == "a::operator<<(b, c)");
+    CHECK(short_name("a::operator->() const") == "a::operator->() const");
+}
+
+TEST_CASE("code is a program's, creel's or another library's") {
+    using creel::detail::code_owner;
+    const auto owner = [](const char* function, const char* file) {
+        code_place place;
+        place.function = function;
+        place.file = file;
+        return creel::detail::owner_of(place);
+    };
+    CHECK(owner("serve(int)", "server.cpp") == code_owner::program);
+    CHECK(owner("operator()", "/src/server/io/reader.cpp") == code_owner::program);
+    CHECK(owner("creel::sync::mutex::lock()", "") == code_owner::creel);
+    CHECK(owner("pop", "/usr/include/creel/sync/queue.hpp") == code_owner::creel);
+    CHECK(owner("operator()", "fibers/detail/run/start_context.cpp") == code_owner::creel);
+    CHECK(owner("boost::fibers::mutex::lock()", "") == code_owner::creel);
+    CHECK(owner("boost::context::detail::f()", "") == code_owner::other);
+    CHECK(owner("std::thread::join()", "") == code_owner::other);
+    CHECK(owner("__libc_start_main", "") == code_owner::other);
+}
+
 TEST_CASE("what a program calls, and its own functions, are no plumbing") {
     CHECK(!is_plumbing_named("creel::mutex::lock()"));
     CHECK(!is_plumbing_named("creel::this_fiber::sleep_for(creel::duration)"));

@@ -9,18 +9,8 @@
 
 namespace creel::detail {
 
-class scheduler;
-
-// Blocks the thread while the runs answer. `own`: a run that cannot answer, with its copy; or null.
-// Threads: any without a run. Throws: std::bad_alloc.
-[[nodiscard]] std::string make_dump(const dump_options& options, const scheduler* own = nullptr,
-                                    const run_snapshot& own_copy = {});
-
-// The same for a thread that may have a run: it blocks, and its fibers stand still meanwhile. The
-// work is done on a thread made for it, because the caller's stack may be small. A run needs about
-// 8 KiB of it.
-// Threads: any. Throws: std::bad_alloc.
-[[nodiscard]] std::string make_dump_at_once(const dump_options& options);
+// Blocks the thread while the runs answer. Threads: any without a run. Throws: std::bad_alloc.
+[[nodiscard]] std::string make_dump(const dump_options& options);
 
 // The text of runs that have answered. Threads: one at a time. Throws: std::bad_alloc.
 class code_names;

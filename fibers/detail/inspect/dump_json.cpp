@@ -1,7 +1,8 @@
 // A dump as JSON, for programs.
 #include <creel/fibers/detail/inspect/dump.hpp>
 
-#include <creel/fibers/detail/unwind/symbols.hpp>
+#include <creel/fibers/detail/inspect/shown_frames.hpp>
+#include <creel/fibers/printable.hpp>
 
 #include <array>
 #include <charconv>
@@ -16,21 +17,26 @@ namespace creel::detail {
 
 namespace {
 
-// RFC 8259. Bytes that are no UTF-8 are a program's own: its names are copied as they are.
+// RFC 8259. A name may have any bytes: those that are no UTF-8, or that a terminal would obey,
+// become U+FFFD.
 std::string json_string(std::string_view text) {
     static constexpr char digits[] = "0123456789abcdef";
     std::string quoted{'"'};
-    for (const char c : text) {
-        if (c == '"' || c == '\\') {
-            quoted += '\\';
-            quoted += c;
-        } else if (static_cast<unsigned char>(c) < 0x20) {
-            quoted += "\\u00";
-            quoted += digits[static_cast<unsigned char>(c) >> 4];
-            quoted += digits[static_cast<unsigned char>(c) & 15];
-        } else {
-            quoted += c;
+    for (std::size_t i = 0; i < text.size();) {
+        const char c = text[i];
+        if (const std::size_t shown = printable_bytes(text.substr(i)); shown != 0) {
+            if (c == '"' || c == '\\')
+                quoted += '\\';
+            quoted += text.substr(i, shown);
+            i += shown;
+            continue;
         }
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x80)
+            quoted.append("\\u00").append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+        else
+            quoted += "\\ufffd";
+        ++i;
     }
     return quoted + '"';
 }
@@ -91,6 +97,8 @@ private:
         text_ += "{\"thread\":" + std::to_string(r.thread_id);
         add("thread_name", r.thread_name);
         add("stalled", r.how == run_snapshot::ending::stalled);
+        if (r.how == run_snapshot::ending::stalled)
+            add("since_last_poll_ns", nanoseconds(clock::now() - r.last_poll));
         add("whole", r.how == run_snapshot::ending::whole);
         add("begun_at", r.began_at);
         add("tasks", r.tasks);
@@ -138,6 +146,7 @@ private:
         if (!f.cancel.empty()) {
             add("cancel", f.cancel);
             add("cancel_in_effect", f.cancel_is_in_effect);
+            add("shielded", f.is_shielded);
         }
         if (f.stack_bytes != 0)
             add("stack_bytes", f.stack_bytes);
@@ -165,15 +174,12 @@ private:
             return;
         text_.append(",\"").append(key).append("\":[");
         bool is_first = true;
-        for (const code_address& address : frames)
-            for (const code_place& place : names_.of(address)) {
-                if (!all_frames_ && is_plumbing(place))
-                    continue;
-                text_ += is_first ? "{" : ",{";
-                is_first = false;
-                write_place(address, place);
-                text_ += '}';
-            }
+        for (const shown_frame& f : shown_frames(frames, names_, all_frames_)) {
+            text_ += is_first ? "{" : ",{";
+            is_first = false;
+            write_place(f.address, f.place);
+            text_ += '}';
+        }
         text_ += ']';
     }
 

@@ -1,8 +1,8 @@
 // A dump as text, for people.
 #include <creel/fibers/detail/inspect/dump.hpp>
 
+#include <creel/fibers/detail/inspect/shown_frames.hpp>
 #include <creel/fibers/detail/report/text.hpp>
-#include <creel/fibers/detail/unwind/symbols.hpp>
 #include <creel/fibers/task_info.hpp>
 
 #include <algorithm>
@@ -27,15 +27,15 @@ std::string counted(std::uint64_t number, const char* thing) {
     return grouped_digits(number) + ' ' + thing + (number == 1 ? "" : "s");
 }
 
-// "read_request(int) at server.cpp:61", "poll in /lib/libc.so.6"
+// "read_request(int) at server.cpp:61", "poll in /lib/libc.so.6 +0x100ba"
 std::string text_of(const code_place& place) {
-    std::string text =
-        place.function.empty() ? std::string{"a function without a name"} : place.function;
+    std::string text = place.function.empty() ? std::string{"a function without a name"}
+                                              : short_name(place.function);
     if (!place.file.empty())
         return text + " at " + place.file + ':' + std::to_string(place.line);
     std::array<char, 32> offset{};
     std::snprintf(offset.data(), offset.size(), " +0x%zx", place.offset);
-    return text + " in " + place.module + (place.function.empty() ? offset.data() : "");
+    return text + " in " + place.module + offset.data();
 }
 
 class text_writer {
@@ -50,10 +50,10 @@ public:
             text_ += ", begun at " + to_text(r.began_at);
         text_ += "; " + counted(r.tasks, "task") + ", " + counted(r.fibers, "fiber") + ", " +
                  grouped_digits(r.idle_fibers) + " of them idle";
-        if (r.how == run_snapshot::ending::stalled) {
-            text_ += ", at its last poll\n  stalled: it has not answered for 100ms, because a "
-                     "fiber computes or blocks the thread";
-        }
+        if (r.how == run_snapshot::ending::stalled)
+            text_ += ", at its last poll " + to_text(clock::now() - r.last_poll) +
+                     " ago\n  stalled: it did not answer within " + to_text(r.patience) +
+                     ": a fiber computes, or blocks the thread; gdb shows the other fibers";
         text_ += '\n';
         write_frames(r.running, 1);
         for (const fiber_snapshot& f : r.tree)
@@ -116,8 +116,10 @@ private:
             text += ", deadline " +
                     (*f.left < duration{} ? to_text(-*f.left) + " ago" : "in " + to_text(*f.left));
         if (!f.cancel.empty())
-            text +=
-                (f.cancel_is_in_effect ? ", cancelled: " : ", asked to end: ") + escaped(f.cancel);
+            text += (f.is_shielded           ? ", shielded from a cancel: "
+                     : f.cancel_is_in_effect ? ", cancelled: "
+                                             : ", asked to end: ") +
+                    escaped(f.cancel);
         if (f.stack_used_bytes != 0)
             text += ", stack " + grouped_digits(f.stack_used_bytes) + " of " +
                     grouped_digits(f.stack_bytes) + " bytes";
@@ -148,20 +150,16 @@ private:
             text_ += " of Boost";
         text_ += state_of(f, true);
         if (f.state == fiber_state::parked)
-            text_ += ", for " + to_text(g.shortest) + " to " + to_text(g.longest) + " (#" +
-                     std::to_string(g.waits_longest) + ')';
+            text_ += ", for " + to_text(g.shortest) + " to " + to_text(g.longest) +
+                     " (the longest: #" + std::to_string(g.waits_longest) + ')';
         text_ += "; one of them is " + who(f) + limits_of(f) + '\n';
         write_frames(f.frames, 1);
     }
 
     void write_frames(const std::vector<code_address>& frames, std::size_t depth) {
-        for (const code_address& address : frames) {
-            for (const code_place& place : names_.of(address)) {
-                if (!all_frames_ && is_plumbing(place))
-                    continue;
-                indent(depth);
-                text_ += "    " + escaped(text_of(place)) + '\n';
-            }
+        for (const shown_frame& f : shown_frames(frames, names_, all_frames_)) {
+            indent(depth);
+            text_ += "    " + escaped(text_of(f.place)) + '\n';
         }
     }
 

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <memory>
 #include <new>
 #include <span>
 #include <string>
@@ -34,11 +33,19 @@ cancel_request request_seen_by(const fiber_record& f) noexcept {
     return f.scope != nullptr && sees_innermost(f) ? f.scope->request_in_sight() : cancel_request{};
 }
 
+// The cancel further out that a shield, or a destructor, keeps from this fiber's waits.
+cancel_request request_kept_from(const fiber_record& f) noexcept {
+    for (const scope_core* s = f.scope; s != nullptr; s = s->parent)
+        if (s->own.level == cancel_level::cancelled)
+            return s->own;
+    return {};
+}
+
 // From the saved stack pointer up. Empty for a fiber that runs.
 std::span<const std::byte> used_stack(const fiber_record& f) noexcept {
     const auto* const from = static_cast<const std::byte*>(saved_stack_pointer(*f.context));
     const std::byte* const top = f.stack_bottom + f.stack_bytes;
-    return from != nullptr ? std::span{from, top} : std::span<const std::byte>{};
+    return from != nullptr && from <= top ? std::span{from, top} : std::span<const std::byte>{};
 }
 
 std::string text_of_cancel(const cancel_request& seen) {
@@ -79,6 +86,7 @@ inspection::inspection(scheduler& of, const inspection_limits& limits) noexcept
 
 inspection* inspection::post(scheduler& to, const inspection_limits& limits) {
     auto* const posted = new inspection{to, limits};
+    posted->began_at_ = to.began_at(); // no run ends while it is listed
     to.incoming().post(*posted);
     return posted;
 }
@@ -89,13 +97,18 @@ std::optional<run_snapshot> inspection::await(inspection* posted, duration patie
         ~letting_go() { give_up(mine); }
     } at_end{posted};
     std::uint32_t seen = 0;
+    time_point last_progress = posted->posted_at_;
     while (posted->state_.load(std::memory_order_acquire) == pending) { // pairs with finish()
-        futex_wait(posted->progress_, seen, clock::now() + patience);
+        futex_wait(posted->progress_, seen, deadline_after(last_progress, patience));
         const std::uint32_t now = posted->progress_.load(std::memory_order_acquire);
         if (std::exchange(seen, now) != now)
+            last_progress = clock::now();
+        if (deadline_after(last_progress, patience) > clock::now())
             continue;
         run_snapshot stalled;
         stalled.how = run_snapshot::ending::stalled;
+        stalled.patience = patience;
+        stalled.began_at = posted->began_at_;
         posted->home_.live.copy_to(stalled);
         return stalled;
     }
@@ -107,14 +120,6 @@ std::optional<run_snapshot> inspection::await(inspection* posted, duration patie
 void inspection::give_up(inspection* posted) noexcept {
     posted->given_up_.store(true, std::memory_order_relaxed); // the run need not see it soon
     posted->release();
-}
-
-run_snapshot inspection::of_own_run(scheduler& s, const inspection_limits& limits) {
-    const auto delete_it = [](inspection* i) { delete i; };
-    const std::unique_ptr<inspection, decltype(delete_it)> own{new inspection{s, limits},
-                                                               delete_it};
-    own->copy_slice(); // without an end of the slice, so it is the only one
-    return std::move(own->found_);
 }
 
 void inspection::release() noexcept {
@@ -132,7 +137,7 @@ bool inspection::work() noexcept {
     slice_ends_ = clock::now() + longest_slice;
     try {
         copy_slice();
-    } catch (const std::bad_alloc&) {
+    } catch (...) { // no memory, or the describe() of a program's own waiter
         found_.how = run_snapshot::ending::cut_short;
         without_frames_.clear();
         next_carrier_ = nullptr;
@@ -141,16 +146,19 @@ bool inspection::work() noexcept {
         finish(done);
         return true;
     }
+    tell_progress();
+    return false;
+}
+
+void inspection::tell_progress() noexcept {
     progress_.fetch_add(1, std::memory_order_release);
     futex_wake_all(progress_);
-    return false;
 }
 
 // After the last store the requester may delete its half, so `this` is let go of last.
 void inspection::finish(state how) noexcept {
     state_.store(how, std::memory_order_release);
-    progress_.fetch_add(1, std::memory_order_release);
-    futex_wake_all(progress_);
+    tell_progress();
     release();
 }
 
@@ -177,7 +185,9 @@ void inspection::begin() {
     found_.fibers = now.fibers_alive;
     found_.idle_fibers = now.fibers_idle;
     found_.began_at = home_.began_at();
-    whole_list_ = found_.tasks <= limits_.most_fibers;
+    std::size_t natives = 0;
+    home_.for_each_native([&natives](const fiber_record&) { ++natives; });
+    whole_list_ = found_.tasks + natives <= limits_.most_fibers;
 }
 
 bool inspection::slice_is_over() noexcept {
@@ -189,6 +199,8 @@ bool inspection::slice_is_over() noexcept {
 // The first slice lists all fibers. If it has no time for all backtraces, the next ones walk the
 // same tree again, and look at the fibers that have none: afresh, because they have run meanwhile.
 void inspection::list_all() {
+    looked_ = false;
+    skipped_ = false;
     ready_.clear();
     for (const runnable* r = home_.first_ready(); r != nullptr; r = r->next_ready)
         ready_.insert(r);
@@ -201,7 +213,7 @@ void inspection::list_all() {
         list(nullptr, &f, 0);
         for_each_task(f, list_task);
     });
-    if (slice_is_over())
+    if (skipped_)
         return;
     for (const std::uint64_t gone : without_frames_)
         found_.tree[places_.at(gone)].state = fiber_state::ended;
@@ -210,8 +222,11 @@ void inspection::list_all() {
 
 void inspection::list(const task_record* t, const fiber_record* f, std::size_t depth) {
     const std::uint64_t number = t != nullptr ? t->id : f->id;
-    if (began_ && without_frames_.erase(number) == 0)
-        return;
+    if (began_) {
+        if (!without_frames_.contains(number) || no_time_is_left())
+            return;
+        without_frames_.erase(number);
+    }
     const auto [place, is_new] = places_.try_emplace(number, found_.tree.size());
     if (is_new)
         found_.tree.emplace_back();
@@ -222,10 +237,20 @@ void inspection::list(const task_record* t, const fiber_record* f, std::size_t d
     fill(to, t, f);
     if (f == nullptr || limits_.most_frames == 0)
         return;
-    if (slice_is_over())
+    if (no_time_is_left()) {
         without_frames_.insert(number);
-    else
-        take_frames(to, *f);
+        return;
+    }
+    take_frames(to, *f);
+    looked_ = true;
+}
+
+// Each slice takes one backtrace at least, however long its walk through the tree is: so there is a
+// last one.
+bool inspection::no_time_is_left() noexcept {
+    const bool is_over = looked_ && slice_is_over();
+    skipped_ = skipped_ || is_over;
+    return is_over;
 }
 
 void inspection::fill(fiber_snapshot& to, const task_record* t, const fiber_record* f) const {
@@ -253,15 +278,18 @@ void inspection::fill_fiber(fiber_snapshot& to, const fiber_record& f) const {
     } else if (!whole_list_) {
         to.state = fiber_state::not_parked;
     } else {
-        to.state = ready_.contains(&f) || &f == &home_.running() ? fiber_state::ready
-                                                                 : fiber_state::elsewhere;
+        to.state = ready_.contains(&f) ? fiber_state::ready : fiber_state::elsewhere;
     }
     if (const time_point deadline = visible_deadline(f);
         deadline != time_point::max() && deadline != time_point::min())
         to.left = deadline - now_;
-    const cancel_request seen = request_seen_by(f);
-    to.cancel = text_of_cancel(seen);
-    to.cancel_is_in_effect = seen.level == cancel_level::cancelled;
+    cancel_request cancel = request_seen_by(f);
+    if (cancel.level == cancel_level::none) {
+        cancel = request_kept_from(f);
+        to.is_shielded = cancel.level != cancel_level::none;
+    }
+    to.cancel = text_of_cancel(cancel);
+    to.cancel_is_in_effect = !to.is_shielded && cancel.level == cancel_level::cancelled;
     to.stack_bytes = f.stack_bytes;
     to.stack_used_bytes = used_stack(f).size();
 }
@@ -269,13 +297,10 @@ void inspection::fill_fiber(fiber_snapshot& to, const fiber_record& f) const {
 void inspection::take_frames(fiber_snapshot& to, const fiber_record& f) const {
     std::array<code_address, most_frames> frames{};
     const auto room = std::span{frames}.first(limits_.most_frames);
-    std::size_t count = 0;
-    if (&f == &home_.running())
-        count = unwind_here(room);
-    else if (f.what == fiber_record::fiber_kind::carrier)
-        count = unwind_parked(*f.context, room, used_stack(f));
-    else // the bounds of its stack are a guess, or not all of it is mapped
-        count = unwind_parked(*f.context, room);
+    // Of main and natives the bounds of the stack are a guess, or not all of it is mapped.
+    const bool knows_stack = f.what == fiber_record::fiber_kind::carrier;
+    const std::size_t count =
+        unwind_parked(*f.context, room, knows_stack ? used_stack(f) : std::span<const std::byte>{});
     to.frames.assign(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
 }
 

@@ -7,11 +7,11 @@
 //
 // The states, and the function that makes each transition:
 //
-//   posted --- 1 scheduler::add() -----------------> taken    the run has it; a slice comes soon
-//   taken ---- 2 work(), for each slice -----------> taken    `progress` counts
-//   taken ---- 3 work(), the last slice -----------> done     `found` belongs to the requester
-//   posted, taken -- 4 end(): the run ends --------> ended    nothing was found
-//   any ------ 5 give_up() by the requester -------> given up the run drops it at its next look
+//   posted --- 1 scheduler::add_inspection() -------> taken  the run has it; a slice comes soon
+//   taken ---- 2 work(), for each slice ------------> taken  `progress` counts
+//   taken ---- 3 work(), the last slice ------------> done   `found` belongs to the requester
+//   posted, taken -- 4 scheduler::end_inspections() > ended  nothing was found
+//   posted, taken -- 5 give_up() by the requester --> ended  by the run, at its next look
 //
 // Requester and run hold it together, and the last of them deletes it: a thread that is stalled may
 // take it long after the requester has gone on.
@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -61,10 +62,6 @@ public:
     // Lets go of an inspection whose copy is not wanted any more. Threads: the requester's.
     static void give_up(inspection* posted) noexcept;
 
-    // The copy of the calling thread's own run, at once, on the caller's stack, for a run that
-    // cannot go on. Threads: the run's. Throws: std::bad_alloc.
-    static run_snapshot of_own_run(scheduler& s, const inspection_limits& limits);
-
 private:
     friend class scheduler;
     enum state : std::uint32_t { pending, done, ended };
@@ -75,6 +72,7 @@ private:
     // On the run's thread.
     bool work() noexcept;                        // one slice; true: there is no other
     void leaves(const fiber_record& f) noexcept; // a carrier ends
+    void tell_progress() noexcept;
     void finish(state how) noexcept;
 
     void copy_slice();
@@ -82,6 +80,7 @@ private:
     void list_all();
     void group_some();
     bool slice_is_over() noexcept;
+    bool no_time_is_left() noexcept; // for another backtrace in this slice
     void list(const task_record* t, const fiber_record* f, std::size_t depth);
     void fill(fiber_snapshot& to, const task_record* t, const fiber_record* f) const;
     void fill_fiber(fiber_snapshot& to, const fiber_record& f) const;
@@ -92,6 +91,8 @@ private:
 
     scheduler& home_;
     const inspection_limits limits_;
+    const time_point posted_at_ = clock::now();
+    std::source_location began_at_{};
     std::atomic<std::uint32_t> progress_{0}; // rises with each slice and with the end
     std::atomic<std::uint32_t> state_{pending};
     std::atomic<bool> given_up_{false};
@@ -103,6 +104,8 @@ private:
     time_point now_{};                          // the run's
     bool began_ = false;
     bool whole_list_ = false;                                 // else groups
+    bool looked_ = false;                                     // this slice has a backtrace
+    bool skipped_ = false;                                    // and had no time for another
     std::unordered_set<const runnable*> ready_{};             // of a whole list, in this slice
     std::unordered_map<std::uint64_t, std::size_t> places_{}; // in the tree, by number
     std::unordered_set<std::uint64_t> without_frames_{}; // numbers that the next slice looks at

@@ -50,6 +50,7 @@ void for_each_run(const std::function<void(scheduler&)>& visit) {
 
 void live_run::copy_to(run_snapshot& s) const {
     s.thread_id = thread_id_.load(std::memory_order_relaxed);
+    s.last_poll = time_point{time_point::duration{last_poll_.load(std::memory_order_relaxed)}};
     s.tasks = tasks_.load(std::memory_order_relaxed);
     s.fibers = fibers_.load(std::memory_order_relaxed);
     s.idle_fibers = idle_fibers_.load(std::memory_order_relaxed);

@@ -39,6 +39,7 @@ struct fiber_snapshot {
     std::optional<duration> left{};   // until the deadline that its waits see
     std::string cancel{};             // why it is cancelled, or asked to end; empty: it is not
     bool cancel_is_in_effect = false; // false: a grace runs
+    bool is_shielded = false;         // from that cancel
 
     std::size_t stack_used_bytes = 0; // 0: not known
     std::size_t stack_bytes = 0;
@@ -62,7 +63,9 @@ struct run_snapshot {
     };
 
     ending how = ending::whole;
-    int thread_id = 0; // as top -H shows it
+    duration patience{};    // for which a stalled thread was waited for
+    time_point last_poll{}; // of a stalled thread, by its run's clock
+    int thread_id = 0;      // as top -H shows it
     std::string thread_name{};
     std::source_location began_at{}; // line 0: not known
     std::uint64_t tasks = 0;         // children alive, started or not

@@ -39,8 +39,9 @@ static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
 // The mutex is held while a thread is asked: without the handler the signal would end the process.
 constinit std::mutex backtrace_mutex;
-unsigned backtrace_signal_users = 0; // guarded by the mutex, as the next two
-int backtrace_signal_number = 0;     // 0: creel has none
+unsigned backtrace_signal_users = 0; // guarded by the mutex, as the next three
+unsigned backtrace_generation = 0;
+int backtrace_signal_number = 0; // 0: creel has none
 struct sigaction action_before {};
 
 void on_backtrace_signal(int /*number*/, siginfo_t* /*info*/, void* context) noexcept {
@@ -56,9 +57,13 @@ void on_backtrace_signal(int /*number*/, siginfo_t* /*info*/, void* context) noe
     errno = kept;
 }
 
+// A signal that the program blocks may be one that it waits for with sigwait(3) or signalfd(2).
 void take_signal() noexcept {
+    sigset_t blocked;
+    ::pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
     for (int number = SIGRTMAX; number >= SIGRTMIN; --number) {
-        if (::sigaction(number, nullptr, &action_before) != 0 ||
+        if (sigismember(&blocked, number) == 1 ||
+            ::sigaction(number, nullptr, &action_before) != 0 ||
             action_before.sa_handler != SIG_DFL)
             continue;
         struct sigaction ours {};
@@ -73,18 +78,29 @@ void take_signal() noexcept {
     }
 }
 
-void give_signal_back() noexcept {
+// The program may have put another handler there, or none.
+bool is_ours(int number) noexcept {
     struct sigaction now {};
+    return ::sigaction(number, nullptr, &now) == 0 && now.sa_sigaction == &on_backtrace_signal;
+}
+
+void give_signal_back() noexcept {
     const int number = std::exchange(backtrace_signal_number, 0);
-    if (number != 0 && ::sigaction(number, nullptr, &now) == 0 &&
-        now.sa_sigaction == &on_backtrace_signal)
-        ::sigaction(number, &action_before, nullptr);
+    if (number == 0 || !is_ours(number))
+        return;
+    // A thread that blocks the signal may still have it pending. To ignore it discards it; the
+    // default action would end the process.
+    struct sigaction ignored {};
+    ignored.sa_handler = SIG_IGN;
+    ::sigaction(number, &ignored, nullptr);
+    ::sigaction(number, &action_before, nullptr);
 }
 
 // In a forked child, whose runs take a signal of their own.
 void forget_signal_of_parent() noexcept {
     give_signal_back();
     backtrace_signal_users = 0;
+    ++backtrace_generation;
     asked_thread.state.store(idle);
 }
 
@@ -94,19 +110,20 @@ const fork_guard backtrace_in_forks{backtrace_mutex, &forget_signal_of_parent};
 
 backtrace_signal::backtrace_signal() noexcept {
     const std::lock_guard lock{backtrace_mutex};
+    generation_ = backtrace_generation;
     if (backtrace_signal_users++ == 0)
         take_signal();
 }
 
 backtrace_signal::~backtrace_signal() {
     const std::lock_guard lock{backtrace_mutex};
-    if (backtrace_signal_users != 0 && --backtrace_signal_users == 0) // 0: it was the parent's
+    if (generation_ == backtrace_generation && --backtrace_signal_users == 0)
         give_signal_back();
 }
 
 std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept {
     const std::lock_guard lock{backtrace_mutex};
-    if (backtrace_signal_number == 0)
+    if (backtrace_signal_number == 0 || !is_ours(backtrace_signal_number))
         return 0;
     backtrace_slot& slot = asked_thread;
     slot.thread_id.store(thread_id);

@@ -25,6 +25,9 @@ public:
     ~backtrace_signal();
     backtrace_signal(const backtrace_signal&) = delete;
     backtrace_signal& operator=(const backtrace_signal&) = delete;
+
+private:
+    unsigned generation_; // of processes: a forked child is the next one
 };
 
 // Returns how many frames it wrote, the innermost first; 0 if creel has no such signal, or if the

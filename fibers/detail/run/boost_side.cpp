@@ -106,8 +106,11 @@ void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadl
     natives_.forget_ended();
     if (inspections_ != nullptr) [[unlikely]]
         inspect();
-    if (incoming_.answer_bell())
+    if (incoming_.answer_bell()) {
+        if (inspections_ != nullptr) [[unlikely]]
+            call_dispatcher();
         return; // the dispatcher takes Boost's wakes in at once
+    }
     if (anything_ready() || inspections_ != nullptr)
         poll_round();
     else

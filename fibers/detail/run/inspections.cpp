@@ -12,12 +12,16 @@ void scheduler::add_inspection(inspection& i) noexcept {
     call_dispatcher(); // its stack is where the work is done
 }
 
-// One slice of the oldest. The loop comes back for the next one.
+// One slice of the oldest. The next slice comes at a later poll (take_in), when all that is ready
+// has had its turn, or at once if nothing is ready (idle_round, suspend_until).
 void scheduler::inspect() noexcept {
     inspection& oldest = *inspections_;
     inspection* const next = oldest.next_;
     if (oldest.work())
         inspections_ = next;
+    slice_is_done_ = true;
+    for (inspection* i = next; i != nullptr; i = i->next_)
+        i->tell_progress(); // their turn has not come, but the run is not stalled
 }
 
 void scheduler::carrier_leaves(const fiber_record& f) noexcept {

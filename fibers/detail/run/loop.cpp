@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace creel::detail {
 
@@ -130,9 +131,9 @@ void scheduler::take_in() noexcept {
     if (last_poll_ >= next_trim_) [[unlikely]]
         trim();
     pace_.begin_round(last_poll_, ready_);
-    live.tell(tasks_alive_, carriers_.alive(), carriers_.idle());
+    live.tell(last_poll_, tasks_alive_, carriers_.alive(), carriers_.idle());
     look_at_boost();
-    if (inspections_ != nullptr) [[unlikely]]
+    if (inspections_ != nullptr && !std::exchange(slice_is_done_, false)) [[unlikely]]
         call_dispatcher();
 }
 
@@ -142,6 +143,10 @@ void scheduler::idle_round() noexcept {
         end_dropped_meanwhile();
     if (anything_ready())
         return;
+    if (inspections_ != nullptr) [[unlikely]] {
+        call_dispatcher();
+        return;
+    }
     if (spinning_.enabled() && spinning_.try_it() && spin()) {
         pace_.was_idle();
         take_in();

@@ -149,6 +149,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     // Boost hands over all that is ready: always the dispatcher, and natives if there are any.
     main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
     call_dispatcher(); // natives that slept while no run was on must be looked at once
+    live.tell(last_poll_, 0, 0, 0);
     list_run(*this);
 }
 

@@ -317,6 +317,7 @@ private:
     scheduler_options options_{};
     scheduler_statistics counters_{};
     inspection* inspections_ = nullptr; // that have begun or will begin; the oldest first
+    bool slice_is_done_ = false;        // since the last poll
     inbox incoming_;                    // shared with other threads
     // Relaxed: a thread that may ask has synchronised with the end of the run before.
     std::atomic<std::uint64_t> run_number_{0};

@@ -46,8 +46,8 @@ constexpr std::array<std::string_view, 6> plumbing_names{
 constexpr std::array<std::string_view, 5> plumbing_folders{
     "/include/c++/", "/boost/", "/fibers/detail/", "/io/detail/", "/sync/detail/",
 };
-// In these, all but what has creel's namespace in its name: headers, as a program includes them,
-// and the sources of what lies between main() and the function given to io::run.
+// These are creel's: its headers, as a program includes them, and the sources of what lies between
+// main() and the function given to io::run.
 constexpr std::array<std::string_view, 3> folders_of_creel{
     "/creel/fibers/",
     "/creel/io/",
@@ -59,19 +59,21 @@ constexpr std::array<std::string_view, 3> sources_of_run{
     "/io/run.cpp",
 };
 
-bool is_in_plumbing_file(const std::string& file, bool has_creels_name) {
-    if (file.empty())
-        return false;
-    const std::string path = '/' + file; // it may be relative
-    const auto contains = [&path](std::string_view part) {
-        return path.find(part) != std::string::npos;
-    };
-    if (std::any_of(plumbing_folders.begin(), plumbing_folders.end(), contains))
-        return true;
-    return !has_creels_name &&
-           (std::any_of(folders_of_creel.begin(), folders_of_creel.end(), contains) ||
-            std::any_of(sources_of_run.begin(), sources_of_run.end(),
-                        [&path](std::string_view end) { return path.ends_with(end); }));
+// The path may be relative.
+bool has_folder(const std::string& path, std::string_view folder) {
+    return ('/' + path).find(folder) != std::string::npos;
+}
+
+bool is_in_plumbing_folder(const std::string& file) {
+    return std::any_of(plumbing_folders.begin(), plumbing_folders.end(),
+                       [&file](std::string_view folder) { return has_folder(file, folder); });
+}
+
+bool is_in_creels_file(const std::string& file) {
+    return std::any_of(folders_of_creel.begin(), folders_of_creel.end(),
+                       [&file](std::string_view folder) { return has_folder(file, folder); }) ||
+           std::any_of(sources_of_run.begin(), sources_of_run.end(),
+                       [&file](std::string_view end) { return ('/' + file).ends_with(end); });
 }
 
 // A template's name as the demangler writes it begins with its result: `void std::__invoke<...>`,
@@ -105,7 +107,42 @@ bool is_plumbing(const code_place& place) {
     return std::any_of(plumbing_prefixes.begin(), plumbing_prefixes.end(),
                        [name](std::string_view p) { return name.starts_with(p); }) ||
            std::find(plumbing_names.begin(), plumbing_names.end(), name) != plumbing_names.end() ||
-           is_in_plumbing_file(place.file, name.starts_with("creel::"));
+           is_in_plumbing_folder(place.file) ||
+           (!name.starts_with("creel::") && is_in_creels_file(place.file));
+}
+
+code_owner owner_of(const code_place& place) {
+    const std::string_view name = without_result(place.function);
+    if (name.starts_with("creel::") || is_in_creels_file(place.file) ||
+        has_folder(place.file, "/fibers/detail/") || has_folder(place.file, "/io/detail/") ||
+        has_folder(place.file, "/sync/detail/"))
+        return code_owner::creel;
+    if (name.starts_with("boost::fibers::") && !is_plumbing(place))
+        return code_owner::creel; // a program calls it as it calls creel
+    if (is_plumbing(place) || name.starts_with("boost::") || name.starts_with("std::"))
+        return code_owner::other;
+    return code_owner::program;
+}
+
+std::string short_name(const std::string& function) {
+    constexpr std::size_t longest_arguments = 24;
+    std::string result;
+    std::size_t begin = 0; // of the arguments that are open
+    int depth = 0;
+    for (std::size_t i = 0; i < function.size(); ++i) {
+        const char c = function[i];
+        const bool is_operator = std::string_view{result}.ends_with("operator") ||
+                                 std::string_view{result}.ends_with("operator<") ||
+                                 (c == '>' && result.ends_with('-'));
+        result += c;
+        if (c == '<' && !is_operator && depth++ == 0) {
+            begin = result.size();
+        } else if (c == '>' && !is_operator && depth > 0 && --depth == 0 &&
+                   result.size() - begin > longest_arguments) {
+            result.replace(begin, result.size() - begin - 1, "...");
+        }
+    }
+    return result;
 }
 
 } // namespace creel::detail

@@ -47,10 +47,9 @@ void code_names::note_loads() {
 const std::vector<code_place>& code_names::of(const code_address& address) {
     note_loads();
     const std::uintptr_t inside = address.inside();
-    const auto [found, is_new] = known_.try_emplace(inside);
-    std::vector<code_place>& places = found->second;
-    if (!is_new)
-        return places;
+    if (const auto found = known_.find(inside); found != known_.end())
+        return found->second;
+    std::vector<code_place> places;
     if (std::exchange(is_closed_, false)) {
         debug_ = debug_information::open();
         if (debug_ != nullptr)
@@ -70,7 +69,7 @@ const std::vector<code_place>& code_names::of(const code_address& address) {
             p.module = info.dli_fname;
         p.offset = is_loaded ? inside - reinterpret_cast<std::uintptr_t>(info.dli_fbase) : inside;
     }
-    return places;
+    return known_.emplace(inside, std::move(places)).first->second;
 }
 
 } // namespace creel::detail

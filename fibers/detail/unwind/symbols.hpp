@@ -67,4 +67,12 @@ private:
 // Throws: std::bad_alloc.
 [[nodiscard]] bool is_plumbing(const code_place& place);
 
+// Whose code it is: the program's; creel's, or what a program calls of Boost.Fiber; or that of
+// another library, or of what is between a function and its caller. Throws: std::bad_alloc.
+enum class code_owner : std::uint8_t { program, creel, other };
+[[nodiscard]] code_owner owner_of(const code_place& place);
+
+// With "..." for long template arguments. Throws: std::bad_alloc.
+[[nodiscard]] std::string short_name(const std::string& function);
+
 } // namespace creel::detail

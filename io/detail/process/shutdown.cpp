@@ -2,7 +2,6 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
-#include <creel/fibers/dump_thread.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
@@ -67,7 +66,9 @@ void print_before_raise(int number, const std::exception_ptr& error) noexcept {
 }
 
 [[noreturn]] void give_up() noexcept {
-    dump_to_stderr("creel: the shutdown timeout has passed; these fibers have not ended");
+    const std::string text =
+        "creel: the shutdown timeout has passed; these fibers have not ended:\n" + list_fibers();
+    std::fputs(text.c_str(), stderr);
     std::abort();
 }
 

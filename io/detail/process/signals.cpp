@@ -11,6 +11,7 @@
 #include <cstring>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include <unistd.h>
 
@@ -91,6 +92,7 @@ void on_signal(int number) {
         return;
     }
     bool marked = false;
+    int written_to = -1; // watches that share a descriptor stand for one reader: it is woken once
     const std::size_t used = slots_used.load();
     for (std::size_t i = 0; i < used; ++i) {
         const int descriptor = slots[i].wake_descriptor.load();
@@ -98,6 +100,8 @@ void on_signal(int number) {
             continue;
         slots[i].received.fetch_or(set_of(number));
         marked = true;
+        if (std::exchange(written_to, descriptor) == descriptor)
+            continue;
         const std::uint64_t one = 1;
         [[maybe_unused]] const ssize_t written = ::write(descriptor, &one, sizeof one);
     }

@@ -1,4 +1,5 @@
 #include "support/becomes_true.hpp"
+#include "support/check.hpp"
 #include "support/clock_poller.hpp"
 #include "support/fixture.hpp"
 #include "support/gate.hpp"

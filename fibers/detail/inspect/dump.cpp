@@ -32,14 +32,28 @@ code_names& names_of_process() {
     return *known_names;
 }
 
-// In a forked child, on its only thread. A fork does not wait for the mutex, because names take
-// long to look up: another thread of the parent may have been in the middle of that.
-void forget_names_of_parent() noexcept {
+// A fork does not wait for the mutex, because names take long to look up. If another thread is in
+// the middle of that, the names of the child are in an unknown state, and it begins anew.
+thread_local bool has_names_in_fork = false;
+code_names* unknown_names = nullptr; // so that a leak checker finds them
+
+void hold_names() noexcept {
+    has_names_in_fork = names_mutex.try_lock();
+}
+void let_go_of_names() noexcept {
+    if (has_names_in_fork)
+        names_mutex.unlock();
+}
+void take_names_into_child() noexcept {
+    if (has_names_in_fork) {
+        names_mutex.unlock();
+        return;
+    }
     std::construct_at(&names_mutex);
-    known_names = nullptr;
+    unknown_names = std::exchange(known_names, nullptr);
 }
 [[maybe_unused]] const int names_in_forks =
-    ::pthread_atfork(nullptr, nullptr, &forget_names_of_parent);
+    ::pthread_atfork(&hold_names, &let_go_of_names, &take_names_into_child);
 
 std::string first_line_of(const std::string& file) {
     std::string line;

@@ -69,6 +69,13 @@ void run_with_dumps_elsewhere(test_body<manual_poller> f) {
     expect(run_virtually(std::move(f), {}, manual_poller::other_threads::yes) == nothing);
 }
 
+std::size_t count_of(std::string_view part, const std::string& text) {
+    std::size_t found = 0;
+    for (std::size_t at = 0; (at = text.find(part, at)) != text.npos; ++at)
+        ++found;
+    return found;
+}
+
 bool matches(const std::string& text, const char* pattern) {
     return std::regex_search(text, std::regex{pattern});
 }
@@ -241,6 +248,70 @@ TEST_CASE("a dump of many fibers groups them by spawn site and wait") {
     CHECK_THAT(json, Contains("{\"count\":2000,"));
 }
 
+// Each slice takes some milliseconds, and this many backtraces take several.
+TEST_CASE("bug: a list that takes many slices comes to its end, with a backtrace of each fiber") {
+    constexpr std::size_t fibers = 2'000;
+    std::string json;
+    run_with_dumps([&] {
+        gate g;
+        creel::with_nursery([&](creel::nursery& n) {
+            for (std::size_t i = 0; i < fibers; ++i)
+                n.spawn([&] { inner_function(g); });
+            settle();
+            json = dump({.format = creel::dump_format::json, .most_fibers = 10'000});
+            g.open();
+        });
+    });
+    CHECK(is_json(json));
+    CHECK(count_of("\"waits_for\":\"a gate\"", json) == fibers);
+    if (can_unwind_here())
+        CHECK(count_of("inner_function", json) == fibers);
+}
+
+TEST_CASE("bug: many Boost fibers are grouped, as many tasks are") {
+    std::string text;
+    run_with_dumps([&] {
+        gate g;
+        std::vector<boost::fibers::fiber> natives;
+        for (int i = 0; i < 50; ++i)
+            natives.emplace_back([&] { g.pass(); });
+        settle();
+        text = dump({.most_fibers = 20});
+        g.open();
+        for (boost::fibers::fiber& f : natives)
+            f.join();
+    });
+    INFO(text);
+    CHECK(matches(text, "\n  50 fibers of Boost wait for a gate"));
+}
+
+TEST_CASE("bug: two dumps at once take neither for stalled, and lose none") {
+    std::atomic<bool> parked{false};
+    gate end;
+    std::thread server{[&] {
+        run_with_dumps_elsewhere([&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                for (int i = 0; i < 1'000; ++i)
+                    n.spawn([&] { end.pass(); });
+                settle();
+                parked = true;
+            });
+        });
+    }};
+    while (!parked)
+        std::this_thread::yield();
+    std::string first;
+    std::thread other{[&] { first = dump(); }};
+    const std::string second = dump();
+    other.join();
+    end.open();
+    server.join();
+    for (const std::string& text : {first, second}) {
+        CHECK(count_of(" waits for a gate", text) == 1'000);
+        CHECK_THAT(text, !Contains("stalled"));
+    }
+}
+
 TEST_CASE("a dump as JSON is JSON, whatever the names are") {
     std::string json;
     run_with_dumps([&] {
@@ -293,7 +364,8 @@ TEST_CASE("a thread that does not answer is shown as stalled, and takes the requ
     std::atomic<bool> computes{false};
     std::atomic<bool> stop{false};
     std::thread busy{[&] {
-        run_with_dumps_elsewhere([&] {
+        clock_poller outside; // a dump tells how long ago its last poll was, by the real clock
+        creel::run_scheduler(outside, {}, [&] {
             gate never;
             creel::with_nursery([&](creel::nursery& n) {
                 n.spawn([&] { never.pass(); });
@@ -312,7 +384,7 @@ TEST_CASE("a thread that does not answer is shown as stalled, and takes the requ
     stop = true;
     busy.join();
     INFO(text);
-    CHECK(matches(text, "; 1 task, 1 fiber, 0 of them idle, at its last poll [-0-9.]+[num]?s "
+    CHECK(matches(text, "; 1 task, 1 fiber, 0 of them idle, at its last poll [0-9.]+[num]?s "
                         "ago\n  stalled: it did not answer within 100ms"));
     CHECK(is_json(json));
     CHECK_THAT(json, Contains("\"stalled\":true"));

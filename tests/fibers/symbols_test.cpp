@@ -19,8 +19,8 @@
 using namespace creel::test;
 using creel::detail::code_address;
 using creel::detail::code_names;
+using creel::detail::code_owner;
 using creel::detail::code_place;
-using creel::detail::is_plumbing;
 
 namespace {
 
@@ -33,10 +33,11 @@ constexpr unsigned line_of_function = __LINE__ + 1;
     return x + 1;
 }
 
-bool is_plumbing_named(const char* function) {
+code_owner owner(const char* function, const char* file = "") {
     code_place place;
     place.function = function;
-    return is_plumbing(place);
+    place.file = file;
+    return creel::detail::owner_of(place);
 }
 
 } // namespace
@@ -82,8 +83,8 @@ TEST_CASE("names that are closed hold no file, know what they have found, and fi
     names.close();
     CHECK(open_descriptor_count() == before);
     CHECK(names.of(function).back().file == found.back().file);
-    CHECK_THAT(names.of(exactly(reinterpret_cast<void*>(&is_plumbing_named))).back().function,
-               Catch::Contains("is_plumbing_named"));
+    CHECK_THAT(names.of(exactly(reinterpret_cast<void*>(&::getppid))).back().function,
+               Catch::Contains("getppid"));
 }
 
 TEST_CASE("a library that is loaded later is found") {
@@ -123,38 +124,6 @@ TEST_CASE("no server is asked for debug information") {
     ::close(listener);
 }
 
-TEST_CASE("the inner functions of creel, Boost and the standard library are plumbing") {
-    CHECK(is_plumbing_named("creel::detail::scheduler::park(creel::waiter&)"));
-    CHECK(is_plumbing_named("creel::park(creel::waiter&)"));
-    CHECK(is_plumbing_named("boost::fibers::context::resume(std::unique_lock<int>&)"));
-    CHECK(is_plumbing_named("void boost::context::detail::fiber_entry<X<Y> >(Z)"));
-    CHECK(is_plumbing_named("void std::__invoke_impl<void, f(int)::{lambda()#1}&>(int)"));
-    CHECK(is_plumbing_named("decltype(auto) std::apply<f, std::tuple<> >(f&&, std::tuple<>&&)"));
-    CHECK(is_plumbing_named("std::_Function_handler<void (), g()>::_M_invoke(int)"));
-    CHECK(is_plumbing_named("jump_fcontext"));
-    CHECK(is_plumbing_named("creel::list_waiter::wait()"));
-    CHECK(is_plumbing_named("creel::(anonymous namespace)::sleep(creel::time_point)"));
-    CHECK(is_plumbing_named("__libc_start_main@@GLIBC_2.34"));
-}
-
-TEST_CASE("a function without namespaces is known as plumbing by its file") {
-    const auto is_plumbing_in = [](const char* function, const char* file) {
-        code_place place;
-        place.function = function;
-        place.file = file;
-        return is_plumbing(place);
-    };
-    CHECK(is_plumbing_in("invoke<f()::<lambda()>&>", "/usr/include/c++/12/functional"));
-    CHECK(is_plumbing_in("operator()", "/usr/include/creel/fibers/detail/task/task_record.hpp"));
-    CHECK(is_plumbing_in("operator()", "fibers/detail/run/start_context.cpp"));
-    CHECK(is_plumbing_in("run<f()::<lambda()> >", "/usr/include/creel/io/run.hpp"));
-    CHECK(is_plumbing_in("schedule::(anonymous class)::operator()", "/src/creel/io/run.cpp"));
-    CHECK(!is_plumbing_in("creel::io::tcp_listener::accept()", "io/tcp_listener.cpp"));
-    CHECK(!is_plumbing_in("void creel::io::run<f>(f&&)", "/usr/include/creel/io/run.hpp"));
-    CHECK(!is_plumbing_in("operator()", "server.cpp"));
-    CHECK(!is_plumbing_in("operator()", "/src/server/io/reader.cpp"));
-}
-
 TEST_CASE("long template arguments are left out of a name, and operators are no brackets") {
     using creel::detail::short_name;
     CHECK(short_name("f(int)") == "f(int)");
@@ -166,32 +135,31 @@ TEST_CASE("long template arguments are left out of a name, and operators are no 
     CHECK(short_name("a::operator->() const") == "a::operator->() const");
 }
 
-TEST_CASE("code is a program's, creel's or another library's") {
-    using creel::detail::code_owner;
-    const auto owner = [](const char* function, const char* file) {
-        code_place place;
-        place.function = function;
-        place.file = file;
-        return creel::detail::owner_of(place);
-    };
-    CHECK(owner("serve(int)", "server.cpp") == code_owner::program);
-    CHECK(owner("operator()", "/src/server/io/reader.cpp") == code_owner::program);
-    CHECK(owner("creel::sync::mutex::lock()", "") == code_owner::creel);
-    CHECK(owner("pop", "/usr/include/creel/sync/queue.hpp") == code_owner::creel);
-    CHECK(owner("operator()", "fibers/detail/run/start_context.cpp") == code_owner::creel);
-    CHECK(owner("boost::fibers::mutex::lock()", "") == code_owner::creel);
-    CHECK(owner("boost::context::detail::f()", "") == code_owner::other);
-    CHECK(owner("std::thread::join()", "") == code_owner::other);
-    CHECK(owner("__libc_start_main", "") == code_owner::other);
+TEST_CASE("code is a program's, creel's or another library's by its name") {
+    for (const char* name : {"creel::sync::mutex::lock()", "creel::detail::scheduler::yield()",
+                             "void creel::io::run<f>(f&&)", "boost::fibers::mutex::lock()"})
+        CHECK(owner(name) == code_owner::creel);
+    for (const char* name :
+         {"boost::fibers::context::resume(std::unique_lock<int>&)",
+          "void boost::context::detail::fiber_entry<X<Y> >(Z)",
+          "void std::__invoke_impl<void, f(int)::{lambda()#1}&>(int)",
+          "decltype(auto) std::apply<f, std::tuple<> >(f&&, std::tuple<>&&)",
+          "std::_Function_handler<void (), g()>::_M_invoke(int)", "std::thread::join()",
+          "jump_fcontext", "__libc_start_main@@GLIBC_2.34", "_start"})
+        CHECK(owner(name) == code_owner::other);
+    for (const char* name : {"main", "(anonymous namespace)::serve(creel::detail::parker&)",
+                             "void serve<creel::detail::parker>(int)",
+                             "serve(int)::{lambda(creel::detail::x)#1}::operator()() const", ""})
+        CHECK(owner(name) == code_owner::program);
 }
 
-TEST_CASE("what a program calls, and its own functions, are no plumbing") {
-    CHECK(!is_plumbing_named("creel::mutex::lock()"));
-    CHECK(!is_plumbing_named("creel::this_fiber::sleep_for(creel::duration)"));
-    CHECK(!is_plumbing_named("boost::fibers::mutex::lock()"));
-    CHECK(!is_plumbing_named("main"));
-    CHECK(!is_plumbing_named("(anonymous namespace)::serve(creel::detail::parker&)"));
-    CHECK(!is_plumbing_named("void serve<creel::detail::parker>(int)"));
-    CHECK(!is_plumbing_named("serve(int)::{lambda(creel::detail::x)#1}::operator()() const"));
-    CHECK(!is_plumbing_named(""));
+TEST_CASE("code without namespaces is a program's, creel's or another library's by its file") {
+    CHECK(owner("invoke<f()::<lambda()>&>", "/usr/include/c++/12/functional") == code_owner::other);
+    for (const char* file :
+         {"/usr/include/creel/fibers/detail/task/task_record.hpp", "/usr/include/creel/io/run.hpp",
+          "fibers/detail/run/start_context.cpp", "io/run.cpp", "/src/creel/io/run.cpp"})
+        CHECK(owner("operator()", file) == code_owner::creel);
+    for (const char* file : {"server.cpp", "/src/server/io/reader.cpp", "/src/server/io/run.cpp",
+                             "/src/server/io/detail/run.cpp"})
+        CHECK(owner("operator()", file) == code_owner::program);
 }

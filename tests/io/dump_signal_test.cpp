@@ -91,6 +91,27 @@ TEST_CASE("SIGQUIT dumps the fibers, and the run goes on") {
     CHECK(default_action(SIGQUIT));
 }
 
+TEST_CASE("bug: one SIGQUIT makes one dump, however many runs there are") {
+    const stderr_capture captured;
+    std::atomic<bool> runs{false};
+    std::atomic<bool> go_on{true};
+    std::thread other{[&] {
+        run_with_a_server({}, [&] {
+            runs = true;
+            while (go_on)
+                creel::this_fiber::sleep_for(1ms);
+        });
+    }};
+    run_with_a_server({}, [&] {
+        CHECK(becomes_true([&] { return runs.load(); }));
+        ::raise(SIGQUIT);
+        CHECK(becomes_true([&] { return count_of("creel: the end", captured.text()) == 1; }));
+    });
+    go_on = false;
+    other.join(); // and with the last run the thread that dumps has ended
+    CHECK(count_of("creel: every fiber", captured.text()) == 1);
+}
+
 TEST_CASE("SIGQUIT dumps the fibers of a thread that a fiber blocks") {
     const stderr_capture captured;
     std::atomic<bool> blocked{false};

@@ -48,26 +48,12 @@ std::span<const std::byte> used_stack(const fiber_record& f) noexcept {
     return from != nullptr && from <= top ? std::span{from, top} : std::span<const std::byte>{};
 }
 
+// Empty if there is no cancel.
 std::string text_of_cancel(const cancel_request& seen) {
     if (seen.level == cancel_level::none)
         return {};
-    if (seen.reason == nullptr)
-        return "no reason was given";
-    if (!seen.reason->text.empty())
-        return seen.reason->text;
-    switch (seen.reason->cause) {
-    case cancel_cause::deadline:
-        return "its deadline has passed";
-    case cancel_cause::sibling_failed:
-        return "a sibling failed";
-    case cancel_cause::signal:
-        return "a signal";
-    case cancel_cause::shutdown:
-        return "shutdown";
-    case cancel_cause::requested:
-        break;
-    }
-    return "cancel() was called";
+    return seen.reason != nullptr && !seen.reason->text.empty() ? seen.reason->text
+                                                                : "no reason was given";
 }
 
 } // namespace
@@ -96,6 +82,8 @@ std::optional<run_snapshot> inspection::await(inspection* posted, duration patie
         inspection* mine;
         ~letting_go() { give_up(mine); }
     } at_end{posted};
+    // No wake is lost: the run writes the state before it counts, and the sleep ends at once if the
+    // count is not the one that was seen before the look at the state.
     std::uint32_t seen = 0;
     time_point last_progress = posted->posted_at_;
     while (posted->state_.load(std::memory_order_acquire) == pending) { // pairs with finish()
@@ -137,7 +125,7 @@ bool inspection::work() noexcept {
     slice_ends_ = clock::now() + longest_slice;
     try {
         copy_slice();
-    } catch (...) { // no memory, or the describe() of a program's own waiter
+    } catch (...) { // no memory, or an error of the describe() of a program's own waiter
         found_.how = run_snapshot::ending::cut_short;
         without_frames_.clear();
         next_carrier_ = nullptr;

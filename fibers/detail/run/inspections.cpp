@@ -34,6 +34,7 @@ void scheduler::end_inspections() noexcept {
         inspections_ = i->next_;
         i->finish(inspection::ended);
     }
+    slice_is_done_ = false; // for the next run
 }
 
 } // namespace creel::detail

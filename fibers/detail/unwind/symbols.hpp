@@ -61,16 +61,10 @@ private:
     std::unordered_map<std::uintptr_t, std::vector<code_place>> known_;
 };
 
-// Whether a dump leaves out this place, unless it is asked for everything: the inner functions of
-// creel, Boost's fibers and contexts, and what the standard library puts between a call and the
-// function that it names. A public function of creel, as creel::mutex::lock, is no plumbing.
-// Throws: std::bad_alloc.
-[[nodiscard]] bool is_plumbing(const code_place& place);
-
 // Whose code it is: the program's; creel's, or what a program calls of Boost.Fiber; or that of
-// another library, or of what is between a function and its caller. Throws: std::bad_alloc.
+// another library, or of what is between a function and its caller.
 enum class code_owner : std::uint8_t { program, creel, other };
-[[nodiscard]] code_owner owner_of(const code_place& place);
+[[nodiscard]] code_owner owner_of(const code_place& place) noexcept;
 
 // With "..." for long template arguments. Throws: std::bad_alloc.
 [[nodiscard]] std::string short_name(const std::string& function);

@@ -18,10 +18,18 @@ struct backend {
     int most_busy = 0;
 
     void ask() {
-        most_busy = std::max(most_busy, ++busy);
+        const visit counted{*this};
         creel::this_fiber::sleep_for(2ms);
-        --busy;
     }
+
+private:
+    struct visit { // its destructor runs, too, when a deadline ends the sleep
+        explicit visit(backend& b) : asked{b} {
+            asked.most_busy = std::max(asked.most_busy, ++asked.busy);
+        }
+        ~visit() { --asked.busy; }
+        backend& asked;
+    };
 };
 
 } // namespace

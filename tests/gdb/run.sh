@@ -47,7 +47,7 @@ listed=(
     '      task (#*, spawned at *gdb/program.cpp:*) in inner waits for queue made at *gdb/program.cpp:*'
     '    watcher (#*, spawned at *gdb/program.cpp:*) in outer runs'
     '  Boost fiber (#*) waits for a sleep'
-    'thread 3 (LWP *) "*":'
+    'thread [23] (LWP *) "*":' # a core has its own order, and creel-dump is there, too
     '  main (#*) waits for its child'
     '    far sleeper (#*, spawned at *gdb/program.cpp:*) in annex waits for a sleep'
 )

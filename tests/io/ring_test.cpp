@@ -127,8 +127,8 @@ TEST_CASE("more completions than the completion queue holds are all delivered") 
         shared.set(); // each wait then completes when it is submitted
         int woken = 0;
         int rounds = 0;
-        // On a slow machine the scheduler polls before enough fibers have submitted, above all in the
-        // first round, which makes the stacks.
+        // On a slow machine the scheduler may poll before enough fibers have submitted, above all
+        // in the first round, which makes the stacks.
         do
             creel::with_nursery([&](creel::nursery& n) {
                 for (int i = 0; i < fibers; ++i)

@@ -18,18 +18,13 @@ struct backend {
     int most_busy = 0;
 
     void ask() {
-        const visit counted{*this};
+        const struct visit {
+            backend& asked;
+            ~visit() { --asked.busy; } // also when a deadline ends the sleep
+        } here{*this};
+        most_busy = std::max(most_busy, ++busy);
         creel::this_fiber::sleep_for(2ms);
     }
-
-private:
-    struct visit { // its destructor runs, too, when a deadline ends the sleep
-        explicit visit(backend& b) : asked{b} {
-            asked.most_busy = std::max(asked.most_busy, ++asked.busy);
-        }
-        ~visit() { --asked.busy; }
-        backend& asked;
-    };
 };
 
 } // namespace

@@ -1,6 +1,8 @@
 #include "clean_run.hpp"
 #include "support/becomes_true.hpp"
 #include "support/child_process.hpp"
+#include "support/count_of.hpp"
+#include "support/gate.hpp"
 #include "support/sanitizers.hpp"
 #include "support/stderr_capture.hpp"
 
@@ -10,7 +12,6 @@
 #include <creel/io/tcp_listener.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <functional>
 #include <string>
@@ -22,7 +23,6 @@
 
 namespace io = creel::io;
 using namespace creel::test;
-using namespace std::chrono_literals;
 using Catch::Contains;
 
 namespace {
@@ -45,13 +45,6 @@ void run_with_a_server(const io::run_options& options, const std::function<void(
         root.cancel();
         root.join();
     });
-}
-
-std::size_t count_of(std::string_view part, const std::string& text) {
-    std::size_t found = 0;
-    for (std::size_t at = 0; (at = text.find(part, at)) != text.npos; ++at)
-        ++found;
-    return found;
 }
 
 // Raises the signal until the dumps have shown a thing so many times: on a busy machine a thread
@@ -94,12 +87,11 @@ TEST_CASE("SIGQUIT dumps the fibers, and the run goes on") {
 TEST_CASE("bug: one SIGQUIT makes one dump, however many runs there are") {
     const stderr_capture captured;
     std::atomic<bool> runs{false};
-    std::atomic<bool> go_on{true};
+    gate end;
     std::thread other{[&] {
         run_with_a_server({}, [&] {
             runs = true;
-            while (go_on)
-                creel::this_fiber::sleep_for(1ms);
+            end.pass();
         });
     }};
     run_with_a_server({}, [&] {
@@ -107,7 +99,7 @@ TEST_CASE("bug: one SIGQUIT makes one dump, however many runs there are") {
         ::raise(SIGQUIT);
         CHECK(becomes_true([&] { return count_of("creel: the end", captured.text()) == 1; }));
     });
-    go_on = false;
+    end.open();
     other.join(); // and with the last run the thread that dumps has ended
     CHECK(count_of("creel: every fiber", captured.text()) == 1);
 }

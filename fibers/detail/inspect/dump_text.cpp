@@ -66,7 +66,7 @@ public:
             text_ += "  " + counted(r.not_looked_at, "task") +
                      " more, which have not started, or have come or gone meanwhile\n";
         if (r.how == run_snapshot::ending::cut_short)
-            text_ += "  the rest could not be copied: there was no memory\n";
+            text_ += "  the rest could not be copied: there was no memory, or a describe() threw\n";
     }
 
     std::string take() { return std::move(text_); }

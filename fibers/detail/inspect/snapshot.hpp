@@ -59,7 +59,7 @@ struct run_snapshot {
     enum class ending : std::uint8_t {
         whole,
         stalled,  // the thread has not answered: only the counts are known
-        cut_short // the rest could not be copied: there was no memory
+        cut_short // there was no memory for the rest, or a waiter's describe() has thrown
     };
 
     ending how = ending::whole;

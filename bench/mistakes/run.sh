@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs the mistakes and tells what each of them does, as rows of a Markdown table. The table of the
 # README is what is expected: a row that differs is an error. Not compared are the cells that are
-# right or wrong by luck, and the line in a sanitizer's report.
+# right or wrong by luck, the line in a sanitizer's report, and the place of a coroutine's stack
+# overflow: its calls go through operator new(), and in 2 of 60 runs the stack ended at a point in
+# there from which ASan cannot unwind ("<empty stack>").
 #
 # A program that ends is told by its status or its signal. A program that hangs is told by whether
 # it sleeps, and by what ends it. Then comes what a person sees: the report of a sanitizer, else the
@@ -209,7 +211,8 @@ for row in "${rows[@]}"; do
 done >"$directory/table"
 # Without what is not compared, of rows on stdin.
 compared() {
-    sed -E 's#by luck, [^|]*#by luck #g; s#(Sanitizer: [^`]*\.cpp):[0-9]+#\1#g' | sort
+    sed -E 's#by luck, [^|]*#by luck #g; s#(Sanitizer: [^`]*\.cpp):[0-9]+#\1#g
+        s#(stack-overflow) at coroutines/[^`]*#\1#g' | sort
 }
 if ((!compare)); then
     cat "$directory/table"

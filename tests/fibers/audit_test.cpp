@@ -1,6 +1,7 @@
 // The audit of cancels: which code swallows them, and how long they take.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
+#include "support/count_of.hpp"
 #include "support/fixture.hpp"
 #include "support/process_end.hpp"
 
@@ -10,7 +11,6 @@
 #include <creel/fibers/this_fiber.hpp>
 
 #include <chrono>
-#include <cstddef>
 #include <cstdlib>
 #include <mutex>
 #include <stdexcept>
@@ -39,13 +39,6 @@ void swallow(int waits) {
 struct waits_in_destructor {
     ~waits_in_destructor() { creel::this_fiber::sleep_for(1s); }
 };
-
-std::size_t count_of(const std::string& part, const std::string& text) {
-    std::size_t count = 0;
-    for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1))
-        ++count;
-    return count;
-}
 
 } // namespace
 

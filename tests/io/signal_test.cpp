@@ -346,8 +346,9 @@ namespace {
 // How a child that is forked in a run ends after a SIGTERM.
 int end_of_forked() {
     int status = 0;
-    // The child of a process with several threads never gets a signal that comes while it runs code
-    // of the program: TSan keeps it for the next call that it intercepts, and intercepts none.
+    // TSan delays a signal that interrupts code of the program until the next call that TSan
+    // intercepts. In a child whose parent had several threads it intercepts none, so a SIGTERM that
+    // comes before pause() would be lost. So this parent has no thread "creel-dump" under TSan.
     const int dump_signal = under_tsan ? 0 : io::run_options{}.dump_signal;
     io::run({.dump_signal = dump_signal}, [&] {
         const pid_t forked = ::fork();

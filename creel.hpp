@@ -9,6 +9,7 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/deadlock.hpp>
 #include <creel/fibers/dump.hpp>
 #include <creel/fibers/dump_thread.hpp>
 #include <creel/fibers/entry_point.hpp>
@@ -16,6 +17,7 @@
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/fork_guard.hpp>
+#include <creel/fibers/held_wait.hpp>
 #include <creel/fibers/latency_histogram.hpp>
 #include <creel/fibers/list_waiter.hpp>
 #include <creel/fibers/local.hpp>

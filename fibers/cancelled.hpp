@@ -22,6 +22,7 @@ enum class cancel_cause : std::uint8_t {
     sibling_failed, // another child, or the body, of the nursery failed
     signal,         // the process received SIGINT or SIGTERM
     shutdown,       // the runtime is ending
+    deadlock,       // fibers wait for each other, and only a cancel can end that
 };
 
 struct cancel_reason {

@@ -18,8 +18,9 @@ struct wait_kind : waiter_kind {
     // take waiters into `to_wake`. Null: nothing to do.
     using left_function = void (*)(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
 
-    constexpr explicit wait_kind(bool is_cancellable = true,
-                                 left_function when_left = nullptr) noexcept;
+    constexpr explicit wait_kind(bool is_cancellable = true, left_function when_left = nullptr,
+                                 holder_function who_holds = nullptr,
+                                 text_function details = nullptr) noexcept;
 
     left_function left;
 };
@@ -53,8 +54,16 @@ private:
     static void describe(const waiter& w, std::string& text);
 };
 
-constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left) noexcept
-    : waiter_kind{&list_waiter::withdraw, &list_waiter::describe, is_cancellable, true},
+constexpr wait_kind::wait_kind(bool is_cancellable, left_function when_left,
+                               holder_function who_holds, text_function details) noexcept
+    : waiter_kind{&list_waiter::withdraw,
+                  &list_waiter::describe,
+                  is_cancellable,
+                  true,
+                  who_holds,
+                  details,
+                  false,
+                  true},
       left(when_left) {}
 
 // The kind for waits on which no other wait depends.

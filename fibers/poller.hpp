@@ -35,6 +35,11 @@ public:
     // a wake before the wait is not lost. Threads: any, even while the owner runs.
     virtual void wake() noexcept = 0;
 
+    // False if a wait would end by wake() or at its deadline only, because no operation is under
+    // way. If no fiber is ready then, and nothing else can make one ready, the run is a deadlock.
+    // Threads: the scheduler's own.
+    [[nodiscard]] virtual bool may_deliver() const noexcept { return true; }
+
 protected:
     poller() = default;
     ~poller() = default;

@@ -1,6 +1,8 @@
 #include <creel/fibers/scheduler.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/deadlock.hpp>
 #include <creel/fibers/detail/blocking/blocking_pool.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/task/task_tree.hpp>
@@ -83,17 +85,36 @@ bool in_debug_mode() noexcept {
     return detail::scheduler::current()->debug();
 }
 
+namespace {
+
+bool is_cancel(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const cancelled&) {
+        return true;
+    } catch (const task_cancelled&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+} // namespace
+
 void detail::run_on(poller& outside, const scheduler_options& options,
-                    const std::function<void()>& body) {
+                    const std::function<void()>& body, const std::exception_ptr& error) {
     check_stack_bytes(options.stack_bytes, "a run");
     const scheduler* home = nullptr;
+    std::string found;
     on_living_thread([&] {
-        scheduler::run(outside, options, [&] {
+        found = scheduler::run(outside, options, [&] {
             home = scheduler::current();
             body();
         });
     });
     blocking_pool::shared().name_abandoned(*home);
+    if (!found.empty() && (error == nullptr || is_cancel(error)))
+        throw deadlock{found};
 }
 
 } // namespace creel

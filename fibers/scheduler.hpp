@@ -76,7 +76,10 @@ struct scheduler_statistics {
 [[nodiscard]] bool in_debug_mode() noexcept;
 
 namespace detail {
-void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body);
+// `error`: what body has ended with, once it has returned. Throws: deadlock, unless that is an
+// error of its own.
+void run_on(poller& outside, const scheduler_options& options, const std::function<void()>& body,
+            const std::exception_ptr& error);
 
 // Calls f here. On a thread that is ending, where no run is possible any more, it calls f on a
 // thread made for it, which sees the local<T>s of the caller, and waits.
@@ -101,13 +104,14 @@ auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
     -> detail::plain_result<F> {
     std::exception_ptr error;
     std::optional<detail::filled_result<F>> value;
-    detail::run_on(outside, options, [&] {
+    const auto body = [&] {
         try {
             detail::fill(value, f);
         } catch (...) {
             error = std::current_exception();
         }
-    });
+    };
+    detail::run_on(outside, options, body, error);
     if (error)
         std::rethrow_exception(error);
     return detail::unfilled<detail::plain_result<F>>(value);

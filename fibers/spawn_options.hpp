@@ -17,6 +17,11 @@ struct spawn_options {
     // Rounded up to a power of two of at least 16 KiB; 0: the scheduler's default. Above
     // most_stack_bytes, which is 1 GiB, spawn() throws std::invalid_argument.
     std::size_t stack_bytes = 0;
+
+    // A task in the background, as all that it spawns, does not count as progress: a run in which
+    // only such tasks can go on has come to a stop, and ends with creel::deadlock. For a heartbeat,
+    // or another task that goes on for ever and never ends a wait of the others.
+    bool is_background = false;
 };
 
 } // namespace creel

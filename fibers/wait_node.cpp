@@ -67,4 +67,32 @@ void wait_node::describe_list(std::string& text) const {
     }
 }
 
+// The lock is held for so many steps at most.
+constexpr std::size_t most_places_counted = 1'000;
+
+void wait_node::describe_place(std::string& text) const {
+    std::size_t position = 0;
+    std::size_t all = 0;
+    look_at_list([&](const wait_list& list) {
+        all = list.size();
+        const wait_node* n = list.front();
+        for (position = 1; n != this && position <= most_places_counted; ++position)
+            n = n->next();
+    });
+    if (all < 2)
+        return;
+    if (position > most_places_counted) {
+        text += ", behind " + std::to_string(most_places_counted) + " others in line";
+        return;
+    }
+    const std::size_t last_two = position % 100;
+    const bool is_teen = last_two >= 11 && last_two <= 13;
+    const char* const ending = is_teen              ? "th"
+                               : position % 10 == 1 ? "st"
+                               : position % 10 == 2 ? "nd"
+                               : position % 10 == 3 ? "rd"
+                                                    : "th";
+    text += ", " + std::to_string(position) + ending + " of " + std::to_string(all) + " in line";
+}
+
 } // namespace creel

@@ -80,6 +80,23 @@ public:
     // For waiter_kind::describe: appends the name of what it waits for. Threads: the waiter's.
     void describe_list(std::string& text) const;
 
+    // For waiter_kind::holder and add_details: calls look(list) with the lock of its list held; not
+    // at all if the node is in no list any more. Threads: the waiter's.
+    template <typename Look>
+    void look_at_list(Look look) const {
+        wait_lock* const at = pin();
+        if (at == nullptr)
+            return;
+        at->lock();
+        if ((place_.load(std::memory_order_relaxed) & taken) == 0)
+            look(*list_);
+        at->unlock();
+        unpin(*at);
+    }
+
+    // Appends ", 2nd of 5 in line", if it is not alone; for add_details. Threads: the waiter's.
+    void describe_place(std::string& text) const;
+
     // The node behind this one in its list; null for the last. Guarded by the list's lock.
     [[nodiscard]] wait_node* next() const noexcept { return next_; }
 

@@ -20,9 +20,7 @@ namespace {
 
 thread_local thread_parker plain_thread;
 
-// In a range of their own: a scheduler's numbers stay below.
-constexpr party_number first_thread_number = party_number{1} << 63;
-std::atomic<party_number> next_thread_number{first_thread_number};
+std::atomic<party_number> next_thread_number{first_thread_party};
 
 party_number this_thread_number() noexcept {
     thread_local party_number mine = 0;
@@ -144,7 +142,7 @@ time_point recent_time() noexcept {
     self.parked_at = static_cast<const char*>(__builtin_frame_address(0));
     self.parked_since = home.last_poll();
     if (home.debug()) [[unlikely]]
-        home.name_wait_in_call_once();
+        home.audit_park(w);
     if (detail::may_be_cancelled(self) && w.kind_->cancellable &&
         detail::visible_cancel(self) != nullptr) [[unlikely]]
         home.interrupt(w, wake_reason::cancelled);
@@ -165,6 +163,7 @@ wake_reason park_until(waiter& w, saturating_time_point deadline, saturating_dur
         return w.park_thread(deadline);
     park_timer t;
     t.who = &w;
+    w.has_timer_ = true;
     t.fire = [](detail::timer& fired) noexcept {
         waiter& due = *static_cast<park_timer&>(fired).who;
         due.home_->interrupt(due, wake_reason::timed_out);

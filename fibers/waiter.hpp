@@ -61,8 +61,17 @@ struct inbox_node {
     void (*deliver)(inbox_node&) noexcept = nullptr;
 };
 
+// Tells callers apart: the number of a task, fiber or plain thread, which no other ever has. Never
+// 0.
+using party_number = std::uint64_t;
+// The numbers of plain threads are in a range of their own: those of fibers stay below.
+inline constexpr party_number first_thread_party = party_number{1} << 63;
+
 // One static table per kind of wait.
 struct waiter_kind {
+    using holder_function = party_number (*)(const waiter&) noexcept;
+    using text_function = void (*)(const waiter&, std::string& text);
+
     // Asks the waiter to give up because of `why`. Called at most once per park, on the waiter's
     // own thread, while its fiber is parked; never for a kind that is not cancellable, except by
     // the waiter's own timer. Must not switch, throw or run user code.
@@ -70,7 +79,7 @@ struct waiter_kind {
 
     // Appends what the waiter waits for, in words for a person: "recv from 10.0.0.1:80". The dump
     // uses it.
-    void (*describe)(const waiter&, std::string& text);
+    text_function describe;
 
     // False for the few waits that no cancel may end: close(), the wait for children, plain lock().
     bool cancellable = true;
@@ -78,6 +87,23 @@ struct waiter_kind {
     // True if fibers that wait for the same thing, such as a mutex, have the same text. A dump of
     // many fibers puts them together by it; false: by the kind.
     bool is_told_by_text = false;
+
+    // For a wait that one party alone can end: that party, such as the holder of a lock; 0 if it is
+    // not known. Dumps name it, and the search for deadlocks follows it (held_wait.hpp). Called on
+    // the waiter's own thread, between two switches, while its fiber is parked. Null: any party may
+    // end the wait.
+    holder_function holder = nullptr;
+
+    // Appends what a dump says of this wait alone: ", 2nd in line". Called as `holder`. Null:
+    // nothing.
+    text_function add_details = nullptr;
+
+    // True if the wait ends when its holder, which is a task, has ended.
+    bool is_for_end = false;
+
+    // True if only another fiber or a thread ends the wait: no operation, and no timer but its own.
+    // If all fibers wait so, the run is a deadlock.
+    bool needs_party = false;
 };
 
 // The object that one park waits on. It lives on the stack of the fiber that parks, and belongs to
@@ -114,12 +140,11 @@ private:
     detail::scheduler* home_; // the owner's; null for a plain thread
     bool woken_ = false;      // own thread only: the wake came
     bool withdraw_requested_ = false;
+    bool has_timer_ = false; // park_until()
 };
 
-// Tells callers apart: the number of the calling task, fiber or plain thread, which no other ever
-// has. Never 0. For primitives that know their owner.
+// The number of the caller. For primitives that know their owner.
 // Threads: any. Cost: four loads.
-using party_number = std::uint64_t;
 [[nodiscard]] party_number this_party() noexcept;
 
 // The present time, or the time at which the caller's thread last polled. The latter costs no clock

@@ -1,21 +1,36 @@
 #include <creel/sync/mutex.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/held_wait.hpp>
 #include <creel/sync/detail/contender.hpp>
 
 #include <mutex>
+#include <string>
 
 namespace creel::sync {
 
-namespace {
+struct mutex::locker final : detail::contender {
+    locker(const wait_kind& kind, time_point began, party_number me, const mutex& m) noexcept
+        : contender(kind, began), of(m), party(me) {}
 
-struct locker : detail::contender {
-    locker(const wait_kind& kind, time_point began, party_number me) noexcept
-        : contender(kind, began), party(me) {}
+    static party_number holder(const waiter& w) noexcept {
+        const auto& self = static_cast<const locker&>(w);
+        party_number found = 0;
+        self.look_at_list([&](const wait_list&) { found = self.of.owner_; });
+        return found;
+    }
+    static void add_details(const waiter& w, std::string& text) {
+        static_cast<const locker&>(w).describe_place(text);
+    }
+    static constexpr wait_kind not_cancellable{false, nullptr, &holder, &add_details};
+    static constexpr wait_kind cancellable{true, nullptr, &holder, &add_details};
+
+    const mutex& of;
     party_number party; // that will own it
+    held_wait listed{*this};
 };
 
-constexpr wait_kind not_cancellable{false};
+namespace {
 
 constexpr const char* unlock_first = "unlock before waiting for children that lock";
 
@@ -38,7 +53,7 @@ void mutex::wait_in_line(const wait_kind& kind, party_number me) {
     detail::wait_for_turn(
         waiting_,
         [&](time_point began) {
-            return locker{kind, began, me};
+            return locker{kind, began, me, *this};
         },
         [&] { warn_if_ancestor_waits(label, owner, {}, unlock_first); },
         [&] {
@@ -51,7 +66,7 @@ void mutex::wait_in_line(const wait_kind& kind, party_number me) {
 }
 
 void mutex::wait_for_turn(party_number me) {
-    wait_in_line(not_cancellable, me);
+    wait_in_line(locker::not_cancellable, me);
 }
 
 void mutex::lock_cancellable() {
@@ -63,7 +78,7 @@ void mutex::lock_cancellable() {
         lock_.unlock();
         return;
     }
-    wait_in_line(plain_wait, me);
+    wait_in_line(locker::cancellable, me);
 }
 
 // While the mutex is free and contenders wait, one of them is called. A contender that is called

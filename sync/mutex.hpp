@@ -101,6 +101,8 @@ protected:
     mutex(const char* what, std::source_location made_at) noexcept : lock_(what, made_at) {}
 
 private:
+    struct locker;
+
     // All of these are called with the lock held, and release it.
     void wait_for_turn(party_number me);
     void wait_in_line(const wait_kind& kind, party_number me);

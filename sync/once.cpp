@@ -12,20 +12,32 @@
 #include <creel/sync/once.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/held_wait.hpp>
 
 #include <mutex>
 
 namespace creel::sync {
 
-struct once::caller : list_waiter {
-    caller() noexcept : list_waiter(plain_wait) {}
+struct once::caller final : list_waiter {
+    explicit caller(const once& o) noexcept : list_waiter(kind), of(o) {}
+
+    static party_number holder(const waiter& w) noexcept {
+        const auto& self = static_cast<const caller&>(w);
+        party_number found = 0;
+        self.look_at_list([&](const wait_list&) { found = self.of.runner_; });
+        return found;
+    }
+    static constexpr wait_kind kind{true, nullptr, &holder};
+
+    const once& of;
     party_number party = this_party();
     scope_id within = this_scope();
     bool its_turn = false; // the runner before it has failed
+    held_wait listed{*this};
 };
 
 bool once::begin() {
-    caller me;
+    caller me{*this};
     const wait_label label = lock_.label();
     party_number runner = 0;
     scope_id within = nullptr;

@@ -13,9 +13,11 @@
 #include <creel/sync/shared_mutex.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/held_wait.hpp>
 #include <creel/sync/detail/contender.hpp>
 
 #include <mutex>
+#include <string>
 
 namespace creel::sync {
 
@@ -32,24 +34,51 @@ std::uint64_t fingerprint(party_number who) noexcept {
     return z ^ (z >> 31);
 }
 
+// The party with this fingerprint: each step of fingerprint(), undone from the last to the first.
+// The factors are the inverses of its factors modulo 2^64.
+party_number party_of(std::uint64_t z) noexcept {
+    z ^= (z >> 31) ^ (z >> 62);
+    z *= 0x319642b2d24d8ec3U;
+    z ^= (z >> 27) ^ (z >> 54);
+    z *= 0x96de1b173f119089U;
+    z ^= (z >> 30) ^ (z >> 60);
+    return z * 0xf1de83e19937733dU;
+}
+
 } // namespace
 
-struct shared_mutex::entrant : detail::contender {
+struct shared_mutex::entrant final : detail::contender {
     entrant(shared_mutex& m, const wait_kind& k, time_point began, bool to_share,
             party_number me) noexcept
         : contender(k, began), of(&m), shares(to_share), party(me) {}
+
+    // When a writer gives up while readers are inside, the readers behind it may enter.
+    static void left(list_waiter& who, wait_list&, wake_batch& to_wake) noexcept {
+        static_cast<entrant&>(who).of->admit(to_wake);
+    }
+    static party_number holder(const waiter& w) noexcept {
+        const auto& self = static_cast<const entrant&>(w);
+        party_number found = 0;
+        self.look_at_list([&](const wait_list&) { found = self.of->only_holder(); });
+        return found;
+    }
+    static void add_details(const waiter& w, std::string& text) {
+        const auto& self = static_cast<const entrant&>(w);
+        text += self.shares ? " to read" : " to write";
+        self.look_at_list([&](const wait_list&) {
+            if (self.of->readers_ > 1)
+                text += ", which " + std::to_string(self.of->readers_) + " read";
+        });
+        self.describe_place(text);
+    }
+    static constexpr wait_kind not_cancellable{false, nullptr, &holder, &add_details};
+    static constexpr wait_kind cancellable{true, &left, &holder, &add_details};
+
     shared_mutex* of;
     bool shares;
     party_number party;
+    held_wait listed{*this};
 };
-
-constexpr wait_kind shared_mutex::not_cancellable{false};
-constexpr wait_kind shared_mutex::cancellable{true, &shared_mutex::left};
-
-// When a writer gives up while readers are inside, the readers behind it may enter.
-void shared_mutex::left(list_waiter& who, wait_list&, wake_batch& to_wake) noexcept {
-    static_cast<entrant&>(who).of->admit(to_wake);
-}
 
 shared_mutex::~shared_mutex() {
     const std::lock_guard hold{lock_};
@@ -60,6 +89,13 @@ shared_mutex::~shared_mutex() {
 
 bool shared_mutex::is_open(bool to_share) const noexcept {
     return writer_ == 0 && (to_share || readers_ == 0);
+}
+
+// The sum of one fingerprint is that fingerprint.
+party_number shared_mutex::only_holder() const noexcept {
+    if (writer_ != 0)
+        return writer_;
+    return readers_ == 1 ? party_of(readers_sum_) : 0;
 }
 
 void shared_mutex::let_in(bool to_share, party_number who) noexcept {
@@ -143,12 +179,12 @@ void shared_mutex::admit(wake_batch& to_wake) noexcept {
 }
 
 void shared_mutex::lock() {
-    enter(false, not_cancellable);
+    enter(false, entrant::not_cancellable);
 }
 
 void shared_mutex::lock_cancellable() {
     check_cancel();
-    enter(false, cancellable);
+    enter(false, entrant::cancellable);
 }
 
 bool shared_mutex::try_lock() noexcept {
@@ -170,12 +206,12 @@ void shared_mutex::unlock() noexcept {
 }
 
 void shared_mutex::lock_shared() {
-    enter(true, not_cancellable);
+    enter(true, entrant::not_cancellable);
 }
 
 void shared_mutex::lock_shared_cancellable() {
     check_cancel();
-    enter(true, cancellable);
+    enter(true, entrant::cancellable);
 }
 
 bool shared_mutex::try_lock_shared() noexcept {

@@ -64,9 +64,7 @@ public:
 
 private:
     struct entrant;
-    static void left(list_waiter& who, wait_list& from, wake_batch& to_wake) noexcept;
-    static const wait_kind not_cancellable;
-    static const wait_kind cancellable;
+    [[nodiscard]] party_number only_holder() const noexcept; // 0: there are several, or none
 
     void enter(bool to_share, const wait_kind& kind);
     // With the lock held.

@@ -1,6 +1,7 @@
 #include <creel/sync/detail/flight.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/held_wait.hpp>
 
 #include <limits>
 #include <mutex>
@@ -16,11 +17,19 @@ struct flight_core::follower final : list_waiter {
     static void left(list_waiter& who, wait_list&, wake_batch&) noexcept {
         --static_cast<follower&>(who).of.waiting_;
     }
-    static constexpr wait_kind kind{true, &left};
+    static party_number holder(const waiter& w) noexcept {
+        party_number found = 0;
+        static_cast<const follower&>(w).look_at_list([&](const wait_list& list) {
+            found = static_cast<const flight_followers&>(list).leader.party;
+        });
+        return found;
+    }
+    static constexpr wait_kind kind{true, &left, &holder};
 
     flight_core& of;
     flight& asks;
     bool leads = false;
+    held_wait listed{*this};
 };
 
 // ---- the table ----------------------------------------------------------------------------------

@@ -117,6 +117,12 @@ private:
     std::size_t waiting_ = 0;
 };
 
+// The callers that wait for a leader's function.
+struct flight_followers : wait_list {
+    flight_followers(wait_lock& guard, flight& f) noexcept : wait_list(guard), leader(f) {}
+    flight& leader;
+};
+
 // One caller of run(). While it leads, it is in its key's chain and the others wait in its list.
 // Guarded by the core's lock, except that value and error, which are written before a wake, are
 // read after that wake without the lock.
@@ -129,7 +135,7 @@ struct flight {
           equal(e),
           party(this_party()),
           within(this_scope()),
-          followers(core.lock_) {}
+          followers(core.lock_, *this) {}
 
     // std::hash of a number or a pointer is often the number itself, and many such numbers agree in
     // their low bits.
@@ -145,7 +151,7 @@ struct flight {
     party_number party;     // the caller
     scope_id within;        // the caller's scope; for debug mode
     flight* next = nullptr; // in the chain
-    wait_list followers;
+    flight_followers followers;
     std::shared_ptr<const void> value{};
     std::exception_ptr error{};
 };

@@ -6,7 +6,12 @@
 
 namespace creel::sync::detail {
 
-const waiter_kind queue_waiter::kind{&queue_waiter::withdraw, &queue_waiter::describe, true, true};
+const waiter_kind queue_waiter::kind = [] {
+    waiter_kind made{&queue_waiter::withdraw, &queue_waiter::describe, true, true};
+    made.add_details = &queue_waiter::add_details;
+    made.needs_party = true;
+    return made;
+}();
 
 // If the node is off its list, the party that took it has moved the item or has closed the queue.
 // Its wake is on the way, and the push or pop is not cancelled.
@@ -21,6 +26,18 @@ withdrawal queue_waiter::withdraw(waiter& w, wake_reason) noexcept {
 
 void queue_waiter::describe(const waiter& w, std::string& text) {
     static_cast<const queue_waiter&>(w).describe_list(text);
+}
+
+// While a waiter is in a list, the queue is empty or full.
+void queue_waiter::add_details(const waiter& w, std::string& text) {
+    const auto& self = static_cast<const queue_waiter&>(w);
+    self.look_at_list([&](const wait_list& list) {
+        const auto& here = static_cast<const queue_list&>(list);
+        text += here.is_of_pushers ? ", to push: it has " + std::to_string(here.of.capacity) +
+                                         " of " + std::to_string(here.of.capacity) + " items"
+                                   : ", to pop: it is empty";
+    });
+    self.describe_place(text);
 }
 
 // The outcome of each waiter is `closed` from the beginning.

@@ -33,6 +33,8 @@ inline constexpr discard_t discard{};
 
 namespace detail {
 
+struct queue_core;
+
 // A waiter at a queue: a popper with room for an item, or a pusher with an item to give.
 struct queue_node : wait_node {
     // The meaning of the wake. `again`: the move of the item has thrown in the pusher, so nothing
@@ -57,7 +59,16 @@ public:
 private:
     static withdrawal withdraw(waiter& w, wake_reason why) noexcept;
     static void describe(const waiter& w, std::string& text);
+    static void add_details(const waiter& w, std::string& text);
     static const waiter_kind kind;
+};
+
+// The poppers wait while there is no item, the pushers while there is no room.
+struct queue_list : wait_list {
+    queue_list(wait_lock& guard, const queue_core& q, bool of_pushers) noexcept
+        : wait_list(guard), of(q), is_of_pushers(of_pushers) {}
+    const queue_core& of;
+    const bool is_of_pushers;
 };
 
 // All members are guarded by `guard`, which each function takes unless it says otherwise.
@@ -93,8 +104,8 @@ struct queue_core {
     std::uint64_t entered = 0; // items that ever came in
     std::uint64_t done = 0;    // task_done(), and dropped
     std::uint64_t dropped = 0;
-    wait_list poppers{guard}; // not empty only while there is no item
-    wait_list pushers{guard}; // not empty only while there is no room
+    queue_list poppers{guard, *this, false};
+    queue_list pushers{guard, *this, true};
     wait_list joiners{guard};
 };
 

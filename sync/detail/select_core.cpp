@@ -99,7 +99,8 @@ std::size_t wait_for_one(std::span<select_case* const> cases, draw& order) {
 
 } // namespace
 
-constinit const waiter_kind select_waiter::kind{&select_waiter::withdraw, &select_waiter::describe};
+constinit const waiter_kind select_waiter::kind{
+    &select_waiter::withdraw, &select_waiter::describe, true, false, nullptr, nullptr, false, true};
 
 // A cancel or the timer is one more party that claims. `enrolled` takes the nodes off their lists
 // afterwards.

@@ -74,6 +74,11 @@ void blocking_pool::name_abandoned(const scheduler& home) noexcept {
             name_abandoned_call(*call);
 }
 
+bool blocking_pool::has_calls() {
+    const std::lock_guard lock{mutex_};
+    return threads_ != idle_ || line_.size + abandonable_line_.size != 0;
+}
+
 std::size_t blocking_pool::threads() {
     const std::lock_guard lock{mutex_};
     return threads_;

@@ -66,6 +66,9 @@ public:
     // Writes one line to stderr for each abandoned call of this scheduler that still runs.
     void name_abandoned(const scheduler& home) noexcept;
 
+    // True if a call is in line or runs, even one that was abandoned.
+    [[nodiscard]] bool has_calls();
+
     // The number of helper threads now, and of calls in line.
     [[nodiscard]] std::size_t threads();
     [[nodiscard]] std::size_t queued();

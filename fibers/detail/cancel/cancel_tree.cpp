@@ -81,6 +81,17 @@ std::shared_ptr<const cancel_reason> scope_core::reason_in_sight() const noexcep
     return own.reason != nullptr ? own.reason : unknown_reason();
 }
 
+bool reaches(const scope_core& outer, const scope_core& inner) noexcept {
+    for (const scope_core* s = &inner; s != &outer; s = s->parent)
+        if (s->parent == nullptr || s->shielded || !is_in_sight_of(*s, *s->parent))
+            return false;
+    return true;
+}
+
+bool would_see(const parker& p, const scope_core& outer) noexcept {
+    return p.scope != nullptr && sees_innermost(p) && reaches(outer, *p.scope);
+}
+
 // Deadlines move too often to be kept in each scope, and are seldom asked for. So this walks.
 time_point visible_deadline(const parker& p) noexcept {
     time_point earliest = time_point::max();

@@ -25,6 +25,9 @@ namespace creel::detail {
 [[nodiscard]] inline scope_core* innermost_entered(const parker& p) noexcept {
     return p.scope == nullptr || p.scope->entered ? p.scope : p.scope->parent;
 }
+// True if a cancel of `outer` would be in sight of `inner`, or of a wait of `p`.
+[[nodiscard]] bool reaches(const scope_core& outer, const scope_core& inner) noexcept;
+[[nodiscard]] bool would_see(const parker& p, const scope_core& outer) noexcept;
 // The earliest deadline, or end of a grace, that a wait of `p` sees.
 [[nodiscard]] time_point visible_deadline(const parker& p) noexcept;
 

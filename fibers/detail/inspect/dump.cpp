@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 
 #include <pthread.h>
@@ -98,17 +99,48 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
     return runs;
 }
 
+// Looks up who holds what others wait for: a fiber of the same run, of another one, or a thread.
+void name_holders(std::vector<run_snapshot>& runs) {
+    std::unordered_map<party_number, std::string> names;
+    for (const run_snapshot& r : runs)
+        for (const fiber_snapshot& f : r.tree)
+            names.emplace(f.who.id, name_of_fiber(f));
+    const auto name = [&names](fiber_snapshot& f) {
+        if (f.held_by == 0)
+            return;
+        const auto known = names.find(f.held_by);
+        f.holder = known != names.end()              ? known->second
+                   : f.held_by >= first_thread_party ? "a plain thread"
+                                                     : '#' + std::to_string(f.held_by);
+    };
+    for (run_snapshot& r : runs) {
+        std::for_each(r.tree.begin(), r.tree.end(), name);
+        for (fiber_group& g : r.groups)
+            name(g.first);
+    }
+}
+
+// While it exists, the thread has the names of the process's code.
+struct names_in_use {
+    ~names_in_use() { names.close(); }
+    const std::lock_guard<std::mutex> lock{names_mutex};
+    code_names& names = names_of_process();
+};
+
 } // namespace
 
+std::string text_of_fibers(const std::vector<fiber_snapshot>& fibers) {
+    const names_in_use known;
+    return fibers_as_text(fibers, known.names);
+}
+
 std::string make_dump(const dump_options& options) {
-    const std::vector<run_snapshot> runs = ask_all_runs(options);
-    const std::lock_guard lock{names_mutex};
-    const struct closing {
-        ~closing() { names_of_process().close(); }
-    } at_end;
+    std::vector<run_snapshot> runs = ask_all_runs(options);
+    name_holders(runs);
+    const names_in_use known;
     return options.format == dump_format::json
-               ? dump_as_json(runs, names_of_process(), options.all_frames)
-               : dump_as_text(runs, names_of_process(), options.all_frames);
+               ? dump_as_json(runs, known.names, options.all_frames)
+               : dump_as_text(runs, known.names, options.all_frames);
 }
 
 } // namespace creel::detail

@@ -138,7 +138,11 @@ private:
             add("nursery_opened_at", f.nursery_opened_at);
         }
         if (f.state == fiber_state::parked) {
-            add("waits_for", f.waits_for);
+            add("waits_for", f.waits_for + f.details);
+            if (f.held_by != 0) {
+                add("held_by", f.held_by);
+                add("holder", f.holder);
+            }
             add("waited_ns", nanoseconds(f.waited));
         }
         if (f.left)

@@ -69,26 +69,28 @@ public:
             text_ += "  the rest could not be copied: there was no memory, or a describe() threw\n";
     }
 
+    void write_fiber(const fiber_snapshot& f) {
+        indent(f.depth + 1);
+        text_ += name_of_fiber(f) + nursery_of(f) + state_of(f, false);
+        if (f.state == fiber_state::parked)
+            text_ += ", for " + to_text(f.waited);
+        text_ += limits_of(f) + '\n';
+        write_frames(f.frames, f.depth + 1);
+    }
+
     std::string take() { return std::move(text_); }
 
 private:
-    static std::string who(const fiber_snapshot& f) {
-        switch (f.kind) {
-        case fiber_snapshot::kind_type::main:
-            return "main (#" + std::to_string(f.who.id) + ')';
-        case fiber_snapshot::kind_type::native:
-            return "Boost fiber #" + std::to_string(f.who.id);
-        case fiber_snapshot::kind_type::task:
-            break;
-        }
-        return escaped(to_string(f.who));
+    static std::string holder_of(const fiber_snapshot& f) {
+        return f.held_by == 0 ? std::string{} : ", held by " + escaped(f.holder);
     }
 
     // The verbs are those of one fiber, or of many.
     static std::string state_of(const fiber_snapshot& f, bool many) {
         switch (f.state) {
         case fiber_state::parked:
-            return (many ? " wait for " : " waits for ") + escaped(f.waits_for);
+            return (many ? " wait for " : " waits for ") + escaped(f.waits_for) +
+                   (many ? std::string{} : escaped(f.details) + holder_of(f));
         case fiber_state::ready:
             return many ? " are ready" : " is ready";
         case fiber_state::elsewhere:
@@ -128,15 +130,6 @@ private:
 
     void indent(std::size_t depth) { text_.append(2 * std::min(depth, deepest_dump_indent), ' '); }
 
-    void write_fiber(const fiber_snapshot& f) {
-        indent(f.depth + 1);
-        text_ += who(f) + nursery_of(f) + state_of(f, false);
-        if (f.state == fiber_state::parked)
-            text_ += ", for " + to_text(f.waited);
-        text_ += limits_of(f) + '\n';
-        write_frames(f.frames, f.depth + 1);
-    }
-
     void write_group(const fiber_group& g) {
         if (g.fibers == 1) {
             write_fiber(g.first);
@@ -152,7 +145,7 @@ private:
         if (f.state == fiber_state::parked)
             text_ += ", for " + to_text(g.shortest) + " to " + to_text(g.longest) +
                      " (the longest: #" + std::to_string(g.waits_longest) + ')';
-        text_ += "; one of them is " + who(f) + limits_of(f) + '\n';
+        text_ += "; one of them is " + name_of_fiber(f) + limits_of(f) + '\n';
         write_frames(f.frames, 1);
     }
 
@@ -169,6 +162,25 @@ private:
 };
 
 } // namespace
+
+std::string name_of_fiber(const fiber_snapshot& f) {
+    switch (f.kind) {
+    case fiber_snapshot::kind_type::main:
+        return "main (#" + std::to_string(f.who.id) + ')';
+    case fiber_snapshot::kind_type::native:
+        return "Boost fiber #" + std::to_string(f.who.id);
+    case fiber_snapshot::kind_type::task:
+        break;
+    }
+    return escaped(to_string(f.who));
+}
+
+std::string fibers_as_text(const std::vector<fiber_snapshot>& fibers, code_names& names) {
+    text_writer to{names, false};
+    for (const fiber_snapshot& f : fibers)
+        to.write_fiber(f);
+    return to.take();
+}
 
 std::string dump_as_text(const std::vector<run_snapshot>& runs, code_names& names,
                          bool all_frames) {

@@ -1,18 +1,14 @@
 #include <creel/fibers/detail/inspect/inspection.hpp>
 
-#include <creel/fibers/detail/cancel/cancel_tree.hpp>
+#include <creel/fibers/detail/inspect/fiber_copy.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/system/futex.hpp>
 #include <creel/fibers/detail/task/task_tree.hpp>
-#include <creel/fibers/detail/unwind/saved_registers.hpp>
-#include <creel/fibers/detail/unwind/unwind.hpp>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <new>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -27,34 +23,6 @@ constexpr unsigned fibers_per_look = 64;
 
 // Of the tasks that have not started, so many are grouped.
 constexpr std::size_t most_not_started = 4096;
-
-// What sees_cancel() and a wait of this fiber see.
-cancel_request request_seen_by(const fiber_record& f) noexcept {
-    return f.scope != nullptr && sees_innermost(f) ? f.scope->request_in_sight() : cancel_request{};
-}
-
-// The cancel further out that a shield, or a destructor, keeps from this fiber's waits.
-cancel_request request_kept_from(const fiber_record& f) noexcept {
-    for (const scope_core* s = f.scope; s != nullptr; s = s->parent)
-        if (s->own.level == cancel_level::cancelled)
-            return s->own;
-    return {};
-}
-
-// From the saved stack pointer up. Empty for a fiber that runs.
-std::span<const std::byte> used_stack(const fiber_record& f) noexcept {
-    const auto* const from = static_cast<const std::byte*>(saved_stack_pointer(*f.context));
-    const std::byte* const top = f.stack_bottom + f.stack_bytes;
-    return from != nullptr && from <= top ? std::span{from, top} : std::span<const std::byte>{};
-}
-
-// Empty if there is no cancel.
-std::string text_of_cancel(const cancel_request& seen) {
-    if (seen.level == cancel_level::none)
-        return {};
-    return seen.reason != nullptr && !seen.reason->text.empty() ? seen.reason->text
-                                                                : "no reason was given";
-}
 
 } // namespace
 
@@ -229,7 +197,7 @@ void inspection::list(const task_record* t, const fiber_record* f, std::size_t d
         without_frames_.insert(number);
         return;
     }
-    take_frames(to, *f);
+    copy_frames(to, *f, limits_.most_frames);
     looked_ = true;
 }
 
@@ -242,54 +210,14 @@ bool inspection::no_time_is_left() noexcept {
 }
 
 void inspection::fill(fiber_snapshot& to, const task_record* t, const fiber_record* f) const {
-    if (t != nullptr) {
-        to.kind = fiber_snapshot::kind_type::task;
-        to.who = {t->id, std::string{t->name()}, t->spawned_at};
-        to.nursery = t->parent->name;
-        to.nursery_opened_at = t->parent->where;
-    } else {
-        to.kind = f == &home_.main() ? fiber_snapshot::kind_type::main
-                                     : fiber_snapshot::kind_type::native;
-        to.who.id = f->id;
-    }
-    if (f != nullptr)
-        fill_fiber(to, *f);
-    else
+    copy_identity(to, t, f);
+    if (f == nullptr) {
         to.state = t->in_line ? fiber_state::in_line : fiber_state::not_started;
-}
-
-void inspection::fill_fiber(fiber_snapshot& to, const fiber_record& f) const {
-    if (const waiter* w = f.waiting_on) {
-        to.state = fiber_state::parked;
-        w->kind().describe(*w, to.waits_for);
-        to.waited = now_ - f.parked_since;
-    } else if (!whole_list_) {
-        to.state = fiber_state::not_parked;
-    } else {
-        to.state = ready_.contains(&f) ? fiber_state::ready : fiber_state::elsewhere;
+        return;
     }
-    if (const time_point deadline = visible_deadline(f);
-        deadline != time_point::max() && deadline != time_point::min())
-        to.left = deadline - now_;
-    cancel_request cancel = request_seen_by(f);
-    if (cancel.level == cancel_level::none) {
-        cancel = request_kept_from(f);
-        to.is_shielded = cancel.level != cancel_level::none;
-    }
-    to.cancel = text_of_cancel(cancel);
-    to.cancel_is_in_effect = !to.is_shielded && cancel.level == cancel_level::cancelled;
-    to.stack_bytes = f.stack_bytes;
-    to.stack_used_bytes = used_stack(f).size();
-}
-
-void inspection::take_frames(fiber_snapshot& to, const fiber_record& f) const {
-    std::array<code_address, most_frames> frames{};
-    const auto room = std::span{frames}.first(limits_.most_frames);
-    // Of main and natives the bounds of the stack are a guess, or not all of it is mapped.
-    const bool knows_stack = f.what == fiber_record::fiber_kind::carrier;
-    const std::size_t count =
-        unwind_parked(*f.context, room, knows_stack ? used_stack(f) : std::span<const std::byte>{});
-    to.frames.assign(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
+    copy_fiber(to, *f, now_);
+    if (f->waiting_on == nullptr && whole_list_)
+        to.state = ready_.contains(f) ? fiber_state::ready : fiber_state::elsewhere;
 }
 
 // ---- groups -------------------------------------------------------------------------------------
@@ -368,7 +296,7 @@ void inspection::group(const task_record* t, const fiber_record* f) {
         made.shortest = made.longest = made.first.waited;
         made.waits_longest = made.first.who.id;
         if (f != nullptr)
-            take_frames(made.first, *f);
+            copy_frames(made.first, *f, limits_.most_frames);
         return;
     }
     fiber_group& same = found_.groups[known->second];

@@ -44,7 +44,7 @@ struct inspection_limits {
 class inspection : inbox_node {
 public:
     static constexpr std::size_t most_fibers = 10'000; // a list of these holds the run up for 10 ms
-    static constexpr std::size_t most_frames = 64;
+    static constexpr std::size_t most_frames = most_frames_copied;
     static constexpr std::size_t most_groups = 256;
 
     inspection(const inspection&) = delete;
@@ -83,8 +83,6 @@ private:
     bool no_time_is_left() noexcept; // for another backtrace in this slice
     void list(const task_record* t, const fiber_record* f, std::size_t depth);
     void fill(fiber_snapshot& to, const task_record* t, const fiber_record* f) const;
-    void fill_fiber(fiber_snapshot& to, const fiber_record& f) const;
-    void take_frames(fiber_snapshot& to, const fiber_record& f) const;
     void group(const task_record* t, const fiber_record* f);
     std::size_t group_not_started(const runnable* first); // the number that it looked at
     void release() noexcept;

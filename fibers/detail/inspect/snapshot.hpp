@@ -4,6 +4,7 @@
 #include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/time.hpp>
+#include <creel/fibers/waiter.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +14,8 @@
 #include <vector>
 
 namespace creel::detail {
+
+inline constexpr std::size_t most_frames_copied = 64; // of a fiber
 
 enum class fiber_state : std::uint8_t {
     parked, // in a call of creel
@@ -34,7 +37,10 @@ struct fiber_snapshot {
     std::string nursery{}; // the name of the nursery that it is a child of
     std::source_location nursery_opened_at{};
 
-    std::string waits_for{}; // if it is parked, as the next
+    std::string waits_for{};  // if it is parked, as the next four
+    std::string details{};    // ", 2nd of 5 in line"
+    party_number held_by = 0; // by whom alone the wait can end; 0: not known
+    std::string holder{};     // its name, once it is looked up
     duration waited{};
     std::optional<duration> left{};   // until the deadline that its waits see
     std::string cancel{};             // why it is cancelled, or asked to end; empty: it is not

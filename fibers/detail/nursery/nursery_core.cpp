@@ -30,13 +30,18 @@ struct join_waiter : waiter {
         if (core.pending_starts != 0)
             text += " and " + std::to_string(core.pending_starts) + " that are starting";
     }
-    static constexpr waiter_kind kind{&withdraw, &describe, false};
+    static constexpr waiter_kind kind{&withdraw, &describe, false, false,
+                                      nullptr,   nullptr,   false, true};
 
     explicit join_waiter(const nursery_core& c) noexcept : waiter(kind), core(&c) {}
     const nursery_core* core;
 };
 
 } // namespace
+
+const nursery_core* nursery_awaited_by(const waiter& w) noexcept {
+    return &w.kind() == &join_waiter::kind ? static_cast<const join_waiter&>(w).core : nullptr;
+}
 
 // The wait of spawn() for a place among max_children. When it is woken, the place is already taken
 // for it, so that no later caller gets it first.
@@ -50,7 +55,8 @@ struct slot_waiter : waiter {
         const nursery_core& core = *static_cast<const slot_waiter&>(w).core;
         text += "a place among " + std::to_string(core.max_children) + " children";
     }
-    static constexpr waiter_kind kind{&withdraw, &describe};
+    static constexpr waiter_kind kind{&withdraw, &describe, true,  false,
+                                      nullptr,   nullptr,   false, true};
 
     explicit slot_waiter(nursery_core& c) noexcept
         : waiter(kind), core(&c), previous(c.last_in_line) {
@@ -151,6 +157,10 @@ task_record* nursery_core::make_task(const spawn_options& options, std::size_t c
             t->stack_bytes = options.stack_bytes;
         if (!options.name.empty())
             t->given_name = options.name;
+        if (options.is_background) [[unlikely]] {
+            t->is_background = true;
+            opener->home->has_background_task();
+        }
     } catch (...) {
         if (t != nullptr)
             opener->home->tasks().free(*t);

@@ -175,4 +175,7 @@ private:
     }
 };
 
+// The nursery whose children this wait is for; null if it is another kind of wait.
+[[nodiscard]] const nursery_core* nursery_awaited_by(const waiter& w) noexcept;
+
 } // namespace creel::detail

@@ -104,6 +104,10 @@ void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadl
     boost_deadline_ = deadline;
     dispatcher_due_ = false; // else the dispatcher would be chosen again and again
     natives_.forget_ended();
+    if (search_is_due_) [[unlikely]]
+        search_for_deadlock();
+    if (stuck_is_due_) [[unlikely]]
+        ask_if_stuck();
     if (inspections_ != nullptr) [[unlikely]]
         inspect();
     if (incoming_.answer_bell()) {

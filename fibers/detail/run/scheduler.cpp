@@ -72,8 +72,8 @@ void scheduler::release(scheduler& s) noexcept {
     free_schedulers = &s;
 }
 
-void scheduler::run(poller& outside, const scheduler_options& options,
-                    const std::function<void()>& body) {
+std::string scheduler::run(poller& outside, const scheduler_options& options,
+                           const std::function<void()>& body) {
     CREEL_ASSERT(this_scheduler == nullptr,
                  "io::run inside io::run: one run at a time on a thread; spawn into a nursery, or "
                  "use another thread");
@@ -99,7 +99,9 @@ void scheduler::run(poller& outside, const scheduler_options& options,
     }
     body();
     s.leave();
+    std::string deadlock = std::move(s.deadlock_);
     release(s);
+    return deadlock;
 }
 
 void scheduler::enter(poller& outside, const scheduler_options& options) {
@@ -137,6 +139,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     main_->id = tasks_.take_number();
     last_poll_ = outside.now();
     pace_.begin_run(last_poll_);
+    begin_searches();
     renew_budget(*main_);
     carriers_.begin_run();
     begin_period();

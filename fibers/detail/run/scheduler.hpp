@@ -58,12 +58,15 @@
 #include <functional>
 #include <optional>
 #include <source_location>
+#include <string>
+#include <vector>
 
 #include <pthread.h>
 
 namespace creel::detail {
 
 class inspection;
+struct deadlock_report;
 
 // Threads: its own, except for incoming() and run_number().
 class scheduler final : public boost::fibers::algo::algorithm {
@@ -71,8 +74,9 @@ public:
     static scheduler* current() noexcept { return this_scheduler; }
 
     // Runs body on the calling context, then all that body left behind; see run_scheduler.
-    static void run(poller& outside, const scheduler_options& options,
-                    const std::function<void()>& body);
+    // Returns what fibers were in a deadlock; empty: none.
+    static std::string run(poller& outside, const scheduler_options& options,
+                           const std::function<void()>& body);
 
     static void leave_to_parent() noexcept; // for pthread_atfork: in the child, see forked_run.cpp
 
@@ -101,6 +105,7 @@ public:
     void keep_task(task_record& t, task_result& r) noexcept; // also until its handle is destroyed
     void free_kept_task(task_record& t, std::uint64_t run) noexcept;
     void drop_from_line(task_record& t) noexcept; // its nursery is cancelled: it never runs
+    void has_background_task() noexcept { has_background_ = true; }
 
     // Natives.
     // `who` has entered or left its outermost scope. Only that of main concerns the natives.
@@ -161,6 +166,7 @@ public:
     // audit.cpp: the audit of waits inside std::call_once. Threads: own.
     void look_for_call_once() noexcept; // as the run begins, perhaps inside a call_once
     void name_wait_in_call_once() noexcept;
+    void audit_park(const waiter& w) noexcept; // deadlocks.cpp
     [[nodiscard]] bool debug() const noexcept { return options_.debug; }
     [[nodiscard]] const stack_meter* meter() const noexcept { return meter_ ? &*meter_ : nullptr; }
 
@@ -265,6 +271,21 @@ private:
     void end_inspections() noexcept;
     void carrier_leaves(const fiber_record& f) noexcept;
 
+    // deadlocks.cpp
+    void begin_searches() noexcept;
+    void search_soon() noexcept;
+    void search_for_deadlock() noexcept;
+    void break_deadlock(const std::vector<const fiber_record*>& cycle);
+    void end_for(deadlock_report found, bool can_cancel, const char* remedy);
+    [[nodiscard]] bool nothing_can_come() const noexcept {
+        return timers_.empty() && boost_deadline_ == time_point::max() && !outside_->may_deliver();
+    }
+    void ask_if_stuck() noexcept;
+    void all_wait();
+    [[nodiscard]] bool only_background_goes_on() const;
+    [[nodiscard]] bool others_can_wake() noexcept;
+    [[nodiscard]] bool any_wait_sees(const scope_core& root) const;
+
     // boost_side.cpp
     fiber_record* pick_next_record() noexcept;
     fiber_record& record_of(boost::fibers::context* c) noexcept;
@@ -318,7 +339,16 @@ private:
     scheduler_statistics counters_{};
     inspection* inspections_ = nullptr; // that have begun or will begin; the oldest first
     bool slice_is_done_ = false;        // since the last poll
-    inbox incoming_;                    // shared with other threads
+    time_point next_search_{};          // for deadlocks, as the next seven
+    duration stuck_pause_{};            // before it is asked whether all fibers wait for ever
+    bool stuck_is_due_ = false;         // it is to be asked
+    bool has_background_ = false;       // there has been such a task
+    bool told_of_all_wait_ = false;
+    duration search_pause_{};
+    std::uint64_t held_waits_seen_ = 0; // made until the last search
+    bool search_is_due_ = false;
+    std::string deadlock_{}; // that the run was cancelled for
+    inbox incoming_;         // shared with other threads
     // Relaxed: a thread that may ask has synchronised with the end of the run before.
     std::atomic<std::uint64_t> run_number_{0};
 

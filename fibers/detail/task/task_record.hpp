@@ -137,6 +137,7 @@ struct alignas(std::max_align_t) task_record : runnable {
     bool in_line = false;            // see above
     bool was_called = false;         // from the line, and has not run yet
     bool no_memory = false;          // for its stack: it is dropped for that
+    bool is_background = false;      // see spawn_options
     std::uint32_t node_bytes = 0;    // what the pool handed out
     std::uint32_t offset = 0;        // from the node to the closure
     std::size_t stack_bytes = 0;     // needed

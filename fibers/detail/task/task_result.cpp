@@ -4,6 +4,7 @@
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/held_wait.hpp>
 
 #include <array>
 #include <cstddef>
@@ -24,10 +25,15 @@ struct result_waiter : waiter {
     static void describe(const waiter& w, std::string& text) {
         static_cast<const result_waiter&>(w).asked->describe(text);
     }
-    static constexpr waiter_kind kind{&withdraw, &describe};
+    static party_number child(const waiter& w) noexcept {
+        return static_cast<const result_waiter&>(w).asked->node->id;
+    }
+    static constexpr waiter_kind kind{&withdraw, &describe, true, false,
+                                      &child,    nullptr,   true, true};
 
     explicit result_waiter(task_result& r) noexcept : waiter(kind), asked(&r) {}
     task_result* asked;
+    held_wait listed{*this};
 };
 
 } // namespace

@@ -105,8 +105,10 @@ private:
         t.next = nullptr;
         t.runner = nullptr;
         t.result = nullptr;
-        t.no_memory = false;
+        t.in_line = false; // the four are next to each other: one store
         t.was_called = false;
+        t.no_memory = false;
+        t.is_background = false;
         if (!t.given_name.empty())
             t.given_name = std::string{}; // with the memory that it may hold
         t.next_ready = to.first;

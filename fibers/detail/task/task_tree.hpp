@@ -7,13 +7,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 #include <vector>
 
 namespace creel::detail {
 
-// visit(const task_record&, std::size_t depth) neither spawns nor ends a task. The walk is
-// iterative, because it is called when the program is in trouble, on the small stack of some fiber.
-// Throws: std::bad_alloc, what visit throws.
+// visit(const task_record&, std::size_t depth) neither spawns nor ends a task. If it returns a
+// bool, false ends the walk. The walk is iterative, because it is called when the program is in
+// trouble, on the small stack of some fiber. Throws: std::bad_alloc, what visit throws.
 template <typename Visit>
 void for_each_task(const parker& root, Visit visit) {
     struct siblings {
@@ -37,7 +38,12 @@ void for_each_task(const parker& root, Visit visit) {
         }
         stack.back().next = t->next;
         const std::size_t depth = stack.back().depth;
-        visit(*t, depth);
+        if constexpr (std::is_same_v<decltype(visit(*t, depth)), bool>) {
+            if (!visit(*t, depth))
+                return;
+        } else {
+            visit(*t, depth);
+        }
         if (t->runner != nullptr)
             push_nurseries(*t->runner, depth + 1);
     }

@@ -25,12 +25,14 @@
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/printable.hpp>
+#include <creel/fibers/process_statistics.hpp>
 #include <creel/fibers/race.hpp>
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/spawn_options.hpp>
 #include <creel/fibers/stack_use.hpp>
 #include <creel/fibers/started.hpp>
+#include <creel/fibers/statistics_source.hpp>
 #include <creel/fibers/task.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/this_fiber.hpp>

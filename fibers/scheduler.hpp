@@ -18,6 +18,8 @@
 
 namespace creel {
 
+struct statistics_source;
+
 struct scheduler_options {
     std::size_t stack_bytes = 256 * 1024; // of a fiber, virtual; spawn_options may differ
     // The most fibers at one time. 0: as many as memory allows; a child fails with std::bad_alloc
@@ -35,6 +37,7 @@ struct scheduler_options {
     // Reports probable mistakes on stderr. CREEL_DEBUG=1 in the environment does the same.
     bool debug = false;
     std::source_location began_at{}; // for dumps: the call of the program that begins the run
+    const statistics_source* statistics = nullptr; // of the entry point; see process_statistics.hpp
 };
 
 // The work of one scheduler since its run began, and the things that it holds now.

@@ -2,6 +2,7 @@
 // at its last poll. live_runs.hpp lists the runs of the process.
 #pragma once
 
+#include <creel/fibers/detail/inspect/run_counters.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <atomic>
@@ -27,6 +28,8 @@ public:
 
     // Threads: any.
     void copy_to(run_snapshot& s) const;
+
+    run_counters counters{};
 
 private:
     friend void list_run(scheduler& s) noexcept;

@@ -20,6 +20,7 @@ scheduler* newest_live_run = nullptr; // likewise
 void forget_runs_of_parent() noexcept {
     oldest_live_run = nullptr;
     newest_live_run = nullptr;
+    run_counters::forget_all();
 }
 
 const fork_guard live_runs_in_forks{live_runs_mutex, &forget_runs_of_parent};
@@ -33,10 +34,12 @@ void list_run(scheduler& s) noexcept {
     s.live.previous_ = newest_live_run;
     (newest_live_run != nullptr ? newest_live_run->live.next_ : oldest_live_run) = &s;
     newest_live_run = &s;
+    run_counters::begin(s);
 }
 
 void unlist_run(scheduler& s) noexcept {
     const std::lock_guard lock{live_runs_mutex};
+    run_counters::end(s);
     live_run& l = s.live;
     (l.previous_ != nullptr ? l.previous_->live.next_ : oldest_live_run) = l.next_;
     (l.next_ != nullptr ? l.next_->live.previous_ : newest_live_run) = l.previous_;
@@ -46,6 +49,11 @@ void for_each_run(const std::function<void(scheduler&)>& visit) {
     const std::lock_guard lock{live_runs_mutex};
     for (scheduler* s = oldest_live_run; s != nullptr; s = s->live.next_)
         visit(*s);
+}
+
+void for_each_counted_run(const std::function<void(scheduler&)>& visit) {
+    const std::lock_guard lock{live_runs_mutex};
+    run_counters::for_each(visit);
 }
 
 void live_run::copy_to(run_snapshot& s) const {

@@ -19,4 +19,7 @@ void unlist_run(scheduler& s) noexcept;
 // to the run's inbox and read what the run shows to other threads. Threads: any.
 void for_each_run(const std::function<void(scheduler&)>& visit);
 
+// The same for each scheduler that has had a run; live.counters.is_on says whether it has one now.
+void for_each_counted_run(const std::function<void(scheduler&)>& visit);
+
 } // namespace creel::detail

@@ -136,6 +136,9 @@ public:
 
     [[nodiscard]] fiber_record& running() noexcept { return *current_; }
     [[nodiscard]] time_point now() noexcept { return outside_->now(); }
+    [[nodiscard]] const statistics_source* more_statistics() const noexcept {
+        return options_.statistics;
+    }
     [[nodiscard]] time_point last_poll() const noexcept { return last_poll_; }
     // Of this thread, or of one of its fibers: live for the fiber that runs, saved at the switch
     // for the others. (For the fiber that runs std::uncaught_exceptions() gives the same, for 16

@@ -6,6 +6,7 @@
 #include <creel/fibers/all.hpp>
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/blocking.hpp>
+#include <creel/fibers/cancel_by_name.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/cancelled.hpp>

@@ -5,6 +5,7 @@
 #include "support/gate.hpp"
 #include "support/settle.hpp"
 
+#include <creel/fibers/cancel_by_name.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/process_statistics.hpp>
 #include <creel/fibers/scheduler.hpp>
@@ -211,4 +212,41 @@ TEST_CASE("a forked child counts from zero") {
     INFO(to_string(child));
     CHECK(child.exited);
     CHECK(child.exit_code == 0);
+}
+
+TEST_CASE("runs may begin and end while others ask for all counters and cancel by name",
+          "[stress]") {
+    constexpr int rounds = 40;
+    std::atomic<int> busy{2};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i)
+        threads.emplace_back([&] {
+            for (int round = 0; round < rounds; ++round) {
+                clock_poller outside;
+                creel::run_scheduler(outside, {}, [] {
+                    creel::with_nursery({.name = "victims"}, [](creel::nursery& n) {
+                        for (int child = 0; child < 20; ++child)
+                            n.spawn([] {
+                                creel::with_nursery({.name = "inner"}, [](creel::nursery& inner) {
+                                    inner.spawn([] { creel::this_fiber::sleep_for(1ms); });
+                                });
+                            });
+                    });
+                });
+            }
+            --busy;
+        });
+    bool went_back = false;
+    std::uint64_t spawned = 0;
+    while (busy != 0) {
+        const creel::process_statistics now = creel::all_statistics(20s);
+        went_back = went_back || now.all.tasks_spawned < spawned;
+        spawned = now.all.tasks_spawned;
+        static_cast<void>(creel::cancel_nurseries("inner", "the test"));
+        static_cast<void>(creel::cancel_nurseries("victims", "the test"));
+    }
+    for (std::thread& t : threads)
+        t.join();
+    CHECK_FALSE(went_back);
+    CHECK(spawned > 0);
 }

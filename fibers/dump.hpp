@@ -16,6 +16,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <iosfwd>
 
 namespace creel {
@@ -35,6 +36,8 @@ struct dump_options {
     bool all_frames = false;      // also those of creel and Boost, which a backtrace leaves out
     // A thread that makes no progress with its part in this time is shown as stalled.
     saturating_duration patience = std::chrono::milliseconds{100};
+    // Only the fiber with this number, however many there are; 0: all.
+    std::uint64_t fiber = 0;
 };
 
 // Writes all fibers of all runs of the process: the parent, name and spawn site of each, what it

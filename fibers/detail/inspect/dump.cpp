@@ -82,13 +82,19 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
     posted_inspections posted;
     for_each_run([&](scheduler& s) {
         posted.all.push_back(nullptr);
-        posted.all.back() = inspection::post(s, {options.most_fibers, options.most_frames});
+        posted.all.back() =
+            inspection::post(s, {options.most_fibers, options.most_frames, options.fiber});
     });
     std::vector<run_snapshot> runs;
+    std::size_t place = 0;
     for (inspection*& i : posted.all) {
         std::optional<run_snapshot> answer =
             inspection::await(std::exchange(i, nullptr), options.patience);
         if (!answer)
+            continue;
+        answer->place = ++place;
+        if (options.fiber != 0 && answer->how == run_snapshot::ending::whole &&
+            answer->tree.empty())
             continue;
         answer->thread_name =
             first_line_of("/proc/self/task/" + std::to_string(answer->thread_id) + "/comm");
@@ -136,6 +142,8 @@ std::string text_of_fibers(const std::vector<fiber_snapshot>& fibers) {
 
 std::string make_dump(const dump_options& options) {
     std::vector<run_snapshot> runs = ask_all_runs(options);
+    if (runs.empty() && options.fiber != 0 && options.format == dump_format::text)
+        return "there is no fiber #" + std::to_string(options.fiber) + '\n';
     name_holders(runs);
     const names_in_use known;
     return options.format == dump_format::json

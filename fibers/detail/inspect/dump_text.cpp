@@ -42,8 +42,8 @@ class text_writer {
 public:
     text_writer(code_names& names, bool all_frames) : names_(names), all_frames_(all_frames) {}
 
-    void write_run(const run_snapshot& r, std::size_t number) {
-        text_ += "run " + std::to_string(number) + ": thread " + std::to_string(r.thread_id);
+    void write_run(const run_snapshot& r) {
+        text_ += "run " + std::to_string(r.place) + ": thread " + std::to_string(r.thread_id);
         if (!r.thread_name.empty())
             text_ += " \"" + escaped(r.thread_name) + '"';
         if (r.began_at.line() != 0)
@@ -185,9 +185,8 @@ std::string fibers_as_text(const std::vector<fiber_snapshot>& fibers, code_names
 std::string dump_as_text(const std::vector<run_snapshot>& runs, code_names& names,
                          bool all_frames) {
     text_writer to{names, all_frames};
-    std::size_t number = 0;
     for (const run_snapshot& r : runs)
-        to.write_run(r, ++number);
+        to.write_run(r);
     return runs.empty() ? "no run of creel is on\n" : to.take();
 }
 

@@ -30,8 +30,8 @@ constexpr std::size_t most_not_started = 4096;
 
 inspection::inspection(scheduler& of, const inspection_limits& limits) noexcept
     : home_(of),
-      limits_{std::min(limits.most_fibers, most_fibers),
-              std::min(limits.most_frames, most_frames)} {
+      limits_{std::min(limits.most_fibers, most_fibers), std::min(limits.most_frames, most_frames),
+              limits.only} {
     deliver = [](inbox_node& node) noexcept {
         auto& self = static_cast<inspection&>(node);
         self.home_.add_inspection(self);
@@ -143,7 +143,7 @@ void inspection::begin() {
     found_.began_at = home_.began_at();
     std::size_t natives = 0;
     home_.for_each_native([&natives](const fiber_record&) { ++natives; });
-    whole_list_ = found_.tasks + natives <= limits_.most_fibers;
+    whole_list_ = limits_.only != 0 || found_.tasks + natives <= limits_.most_fibers;
 }
 
 bool inspection::slice_is_over() noexcept {
@@ -178,6 +178,8 @@ void inspection::list_all() {
 
 void inspection::list(const task_record* t, const fiber_record* f, std::size_t depth) {
     const std::uint64_t number = t != nullptr ? t->id : f->id;
+    if (limits_.only != 0 && number != limits_.only)
+        return;
     if (began_) {
         if (!without_frames_.contains(number) || no_time_is_left())
             return;
@@ -187,7 +189,7 @@ void inspection::list(const task_record* t, const fiber_record* f, std::size_t d
     if (is_new)
         found_.tree.emplace_back();
     fiber_snapshot& to = found_.tree[place->second];
-    const std::size_t same_depth = is_new ? depth : to.depth;
+    const std::size_t same_depth = limits_.only != 0 ? 0 : is_new ? depth : to.depth;
     to = {};
     to.depth = same_depth;
     fill(to, t, f);

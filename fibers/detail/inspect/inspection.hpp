@@ -39,6 +39,7 @@ struct task_record;
 struct inspection_limits {
     std::size_t most_fibers = 0; // listed one by one; a run with more of them groups them
     std::size_t most_frames = 0; // of a fiber
+    std::uint64_t only = 0;      // the number of the one fiber to list; 0: all
 };
 
 class inspection : inbox_node {

@@ -30,6 +30,7 @@
 #include <creel/fibers/race.hpp>
 #include <creel/fibers/remote_nursery.hpp>
 #include <creel/fibers/scheduler.hpp>
+#include <creel/fibers/service_thread.hpp>
 #include <creel/fibers/spawn_options.hpp>
 #include <creel/fibers/stack_use.hpp>
 #include <creel/fibers/started.hpp>

@@ -2,6 +2,8 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/entry_point.hpp>
+#include <creel/io/detail/inspect/inspect_server.hpp>
+#include <creel/io/detail/inspect/ring_counters.hpp>
 #include <creel/io/detail/process/descriptor_limit.hpp>
 #include <creel/io/detail/process/dump_signal.hpp>
 #include <creel/io/detail/process/shutdown.hpp>
@@ -77,6 +79,8 @@ std::exception_ptr run_session::schedule(entry_point& entry,
     scheduling.idle_spin = options.idle_spin;
     scheduling.debug = options.debug;
     scheduling.began_at = where;
+    const ring_counters counters{uring};
+    scheduling.statistics = &counters;
     // Signals, and the limit of the shutdown, reach whatever runs.
     entry.set_scope_listener([this](cancel_scope* everything) {
         if (everything != nullptr)
@@ -108,12 +112,14 @@ void run_with_ring(const run_options& options, const std::source_location& where
         if (options.raise_descriptor_limit)
             raise_descriptor_limit();
         fill_standard_descriptors();
+        std::optional<inspect_server> inspected{std::in_place, options.inspect}; // may throw
         auto session = std::make_unique<run_session>(options, where, last);
         std::optional<dump_on_signal> dumps{options}; // the ring has the first descriptors
         const std::exception_ptr error = session->schedule(entry, main);
         session->uring.set_supervisor(nullptr);
         const run_shutdown::outcome how = session->shutdown.drained();
         dumps.reset();
+        inspected.reset();
         session.reset(); // before the signal is raised: it may end the process
         end_by_signal(how, error);
         if (error)

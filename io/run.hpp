@@ -23,6 +23,7 @@
 #include <functional>
 #include <source_location>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -100,6 +101,13 @@ struct run_options {
     // enough for 60 such rings at one time; for more threads ask for smaller rings.
     unsigned ring_entries = 0;
     unsigned completion_entries = 0;
+    // "unix:/run/app.sock", or "unix:@app" for a name outside of the file system: a socket at which
+    // creelctl, curl or Prometheus can look at the process while it runs, also while its threads
+    // are stuck, and cancel a nursery by its name; docs/debugging.md has the protocol. Only
+    // the same user and root may connect. The file has mode 0600, replaces one that a dead process
+    // has left, and is removed after the run. Runs with the same address share one socket and one
+    // thread, "creel-inspect". A child of fork() does not serve it. Empty: none.
+    std::string inspect{};
 };
 
 namespace detail {
@@ -130,9 +138,10 @@ void run_with_ring(const run_options& options, const std::source_location& where
 // aborts, and so does exit().
 //
 // Parks: it blocks the thread. Threads: any, from their own stack.
-// Throws: f's error; std::system_error, with the remedy, if io_uring is refused; interrupted as
-// on_signal says, instead of f's value, because the caller should end. An error of f is thrown
-// rather than interrupted. An uncaught error is named on stderr with the fiber it came from.
+// Throws: f's error; std::system_error, with the remedy, if io_uring is refused, or if there can be
+// no socket at options.inspect; interrupted as on_signal says, instead of f's value, because the
+// caller should end. An error of f is thrown rather than interrupted. An uncaught error is named on
+// stderr with the fiber it came from.
 // Cost: about 0.2 ms, of which a ring takes 0.03 to 0.06 ms; a thread keeps its ring.
 template <typename F>
 auto run(run_options options, F&& f, std::source_location where = std::source_location::current())

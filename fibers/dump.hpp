@@ -46,7 +46,8 @@ struct dump_options {
 // fibers run in between. So the runs, and the fibers of a large run, are not copied at one instant.
 // A thread that does not answer, because a fiber computes or blocks it, is shown as stalled: with
 // how many fibers it had at its last poll and, if a run has a dump_signal, with its own backtrace.
-// A signal takes that: a system call that the thread is in may return EINTR for it.
+// A signal takes that: a system call that the thread is in may return EINTR for it. With
+// most_frames = 0 there is none.
 //
 // The functions, files and lines of a backtrace come from the program's debug information (compile
 // with -g1 at least) if libdw.so.1 of elfutils is installed; else only functions are named.

@@ -129,6 +129,31 @@ TEST_CASE(
     CHECK_THAT(all, Contains("creel::detail::scheduler::"));
 }
 
+TEST_CASE("a dump of one fiber shows it alone, also where all would be groups") {
+    std::string one;
+    std::string none;
+    run_with_dumps([&] {
+        gate never;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn({.name = "other"}, [&] { never.pass(); });
+            std::uint64_t number = 0;
+            n.spawn({.name = "wanted"}, [&] {
+                number = creel::this_fiber::id();
+                outer_function(never);
+            });
+            settle();
+            one = dump({.most_fibers = 0, .fiber = number});
+            none = dump({.fiber = 1'000'000'000});
+            n.cancel();
+        });
+    });
+    INFO(one);
+    CHECK(matches(
+        one, "\n  wanted \\(#[0-9]+, spawned at [^ ]*dump_test.cpp:[0-9]+\\) waits for a gate"));
+    CHECK_FALSE(matches(one, "other|main \\("));
+    CHECK(none == "there is no fiber #1000000000\n");
+}
+
 TEST_CASE("a dump tells how long a fiber has waited, and until when it may") {
     std::string text;
     clock_poller outside; // a virtual clock would go on to the deadline during the dump

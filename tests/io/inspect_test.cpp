@@ -10,6 +10,7 @@
 #include <creel/io/run.hpp>
 #include <creel/io/tcp_listener.hpp>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -20,6 +21,8 @@
 #include <system_error>
 #include <thread>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -273,6 +276,27 @@ TEST_CASE("a forked child neither serves nor removes the inspect socket") {
     ::waitpid(child, &status, 0);
     CHECK(status == 0);
     CHECK_THAT(ask_unix(path, "who"), Contains(std::to_string(::getpid())));
+}
+
+TEST_CASE("bug: a dump without frames leaves the system call of a stalled thread alone") {
+    const temporary_folder folder;
+    const std::string path = folder.file("app.sock");
+    std::array<int, 2> ends{};
+    CHECK(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    int result = 0;
+    std::thread stuck{[&] {
+        io::run({.inspect = "unix:" + path}, [&] {
+            pollfd readable{ends[0], POLLIN, 0};
+            result = ::poll(&readable, 1, 60'000);
+        });
+    }};
+    CHECK(answer_has(path, "dump frames=0", "stalled"));
+    CHECK(answer_has(path, "dump json fibers=0 frames=0", "\"stalled\":true"));
+    CHECK(::write(ends[1], "x", 1) == 1);
+    stuck.join();
+    CHECK(result == 1);
+    ::close(ends[0]);
+    ::close(ends[1]);
 }
 
 TEST_CASE("clients may ask while runs begin and end", "[stress]") {

@@ -98,7 +98,7 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
             continue;
         answer->thread_name =
             first_line_of("/proc/self/task/" + std::to_string(answer->thread_id) + "/comm");
-        if (answer->how == run_snapshot::ending::stalled)
+        if (answer->how == run_snapshot::ending::stalled && options.most_frames != 0)
             answer->running = frames_of_thread(answer->thread_id, options.most_frames);
         runs.push_back(std::move(*answer));
     }

@@ -258,7 +258,7 @@ TEST_CASE("creelctl top writes lines where stdout is no terminal") {
     std::string text;
     CHECK(becomes_true([&] {
         text = creelctl({address, "top", "-n", "1", "-d", "0.1"}).text;
-        return text.find("creelctl_test.cpp:") != std::string::npos;
+        return text.find("WAIT FOR\n      30 ") != std::string::npos;
     }));
     INFO(text);
     CHECK_THAT(text,

@@ -158,24 +158,28 @@ void inspecting::serve() noexcept {
 }
 
 void inspecting::wait_for_something() noexcept {
-    nfds_t count = 0;
-    awaited[count++] = {bell.fd, POLLIN, 0};
+    constexpr int no_descriptor = -1; // poll() passes over it
     time_point until = time_point::max();
-    for (const std::optional<inspect_client>& c : clients) {
-        if (!c)
+    bool has_room = false;
+    for (std::size_t i = 0; i < most_clients; ++i) {
+        const std::optional<inspect_client>& c = clients[i];
+        if (!c) {
+            awaited[i].fd = no_descriptor;
+            has_room = true;
             continue;
+        }
         const short what = c->is_asking() ? POLLIN : POLLOUT;
-        awaited[count++] = {c->descriptor(), what, 0};
+        awaited[i] = {c->descriptor(), what, 0};
         until = std::min(until, c->ends_at());
     }
-    if (count <= most_clients)
-        awaited[count++] = {socket.descriptor(), POLLIN, 0};
+    awaited[most_clients] = {bell.fd, POLLIN, 0};
+    awaited[most_clients + 1] = {has_room ? socket.descriptor() : no_descriptor, POLLIN, 0};
     int milliseconds = -1;
     if (until != time_point::max()) {
         const duration left = std::max(until - clock::now(), duration{});
         milliseconds = static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count());
     }
-    ::poll(awaited.data(), count, milliseconds);
+    ::poll(awaited.data(), awaited.size(), milliseconds);
 }
 
 void inspecting::take_clients() noexcept {

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include <unistd.h>
+
 namespace creel {
 
 void assertion_failed(const char* expression, const char* message,
@@ -19,6 +21,9 @@ void assertion_failed(const char* expression, const char* message,
                      "with the parent: call only exec or _exit here, or fork before io::run (%s) "
                      "[%s] at %s:%u\n",
                      message, expression, where.file_name(), line);
+    else if (this_fiber::id() == 0)
+        std::fprintf(stderr, "creel: %s [%s] at %s:%u on thread %d, which has no run\n", message,
+                     expression, where.file_name(), line, ::gettid());
     else
         std::fprintf(stderr, "creel: %s [%s] at %s:%u in fiber %.*s#%llu\n", message, expression,
                      where.file_name(), line, static_cast<int>(fiber.size()), fiber.data(),

@@ -10,7 +10,8 @@
 
 namespace creel {
 
-// Writes "creel: MESSAGE [EXPRESSION] at FILE:LINE in fiber NAME#ID" to stderr and aborts.
+// Writes "creel: MESSAGE [EXPRESSION] at FILE:LINE in fiber NAME#ID" to stderr and aborts; off a
+// run "on thread NUMBER, which has no run" instead of the fiber.
 // Never returns. Threads: any.
 [[noreturn]] void assertion_failed(const char* expression, const char* message,
                                    std::source_location where) noexcept;

@@ -344,6 +344,8 @@ TEST_CASE("a spawn from another thread is a clear error") {
         creel::with_nursery([](creel::nursery& n) { std::thread{[&] { n.spawn([] {}); }}.join(); });
     });
     CHECK_THAT(message, Catch::Contains("on its own thread only"));
+    CHECK_THAT(message, Catch::Contains("belongs to thread "));
+    CHECK_THAT(message, Catch::Contains(", which has no run"));
     CHECK_THAT(message, Catch::Contains("nursery.remote()"));
 }
 

@@ -1,7 +1,9 @@
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/inspect/snapshot.hpp>
 #include <creel/fibers/detail/nursery/remote_entry.hpp>
+#include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/task/task_result.hpp>
 #include <creel/fibers/local.hpp>
@@ -14,11 +16,25 @@ namespace creel::detail {
 
 namespace {
 
-constexpr const char* used_elsewhere = "a nursery is used on its own thread only: from another one "
-                                       "spawn through a handle, auto r = nursery.remote()";
 constexpr const char* has_ended =
     "the nursery has ended: its body, its children and what they wait for may spawn, and what "
     "lives longer through a handle, auto r = nursery.remote()";
+
+// Names both threads.
+[[noreturn]] void used_elsewhere(const nursery_core& n, const char* call,
+                                 const std::source_location& from) noexcept {
+    run_snapshot owner;
+    n.opener->home->live.copy_to(owner);
+    try {
+        const std::string text = "the nursery opened at " + to_text(n.where) +
+                                 " belongs to thread " + std::to_string(owner.thread_id) +
+                                 ", and a nursery is used on its own thread only: from another one "
+                                 "spawn through a handle, auto r = nursery.remote()";
+        assertion_failed(call, text.c_str(), from);
+    } catch (const std::bad_alloc&) {
+        assertion_failed(call, "a nursery is used on its own thread only", from);
+    }
+}
 
 // The wait for the last child. It is never withdrawn: children are cancelled, not abandoned.
 struct join_waiter : waiter {
@@ -133,7 +149,7 @@ task_result& nursery_core::refused(const std::source_location& from) const noexc
 task_record* nursery_core::make_task(const spawn_options& options, std::size_t closure_bytes,
                                      std::size_t closure_align, std::source_location from) {
     if (scheduler::current() != opener->home) [[unlikely]]
-        assertion_failed("spawn", used_elsewhere, from);
+        used_elsewhere(*this, "spawn", from);
     if (!open) [[unlikely]]
         assertion_failed("spawn", has_ended, from);
     if (cancelled_for_children()) [[unlikely]] {
@@ -221,7 +237,8 @@ void nursery_core::wake_joiner() noexcept {
 // ---- start() ------------------------------------------------------------------------------------
 
 void nursery_core::begin_start() {
-    CREEL_ASSERT(scheduler::current() == opener->home, used_elsewhere);
+    if (scheduler::current() != opener->home)
+        used_elsewhere(*this, "start", std::source_location::current());
     CREEL_ASSERT(open, has_ended);
     check_cancel(); // a cancelled caller gets its own `cancelled`, and not that of the nursery
     if (!cancelled_for_children() && !take_slot()) {

@@ -127,7 +127,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     uncaught_watch_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
-    if (options.measure_stacks)
+    if (options.measure_stacks || options_.debug)
         meter_.emplace();
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
@@ -171,6 +171,8 @@ void scheduler::drain() noexcept {
 // The stock algorithm takes over the natives that are left.
 void scheduler::leave() noexcept {
     drain();
+    if (options_.debug)
+        meter_->name_nearly_full();
     unlist_run(*this); // so no thread posts an inspection any more
     incoming_.deliver_all();
     end_inspections();

@@ -1,11 +1,14 @@
 #include <creel/fibers/detail/stack/stack_meter.hpp>
 
+#include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/task/task_record.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdio>
 #include <new>
+#include <vector>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -65,6 +68,25 @@ void stack_meter::measure_living(const task_record& t, stack_memory stack) {
     const auto bottom = reinterpret_cast<std::uintptr_t>(stack.top - stack.bytes);
     if (end > bottom)
         ::madvise(stack.top - stack.bytes, end - bottom, MADV_DONTNEED);
+}
+
+void stack_meter::name_nearly_full() const noexcept {
+    constexpr std::size_t most_named = 16;
+    try {
+        std::vector<const stack_use*> full;
+        for (const auto& [where, use] : uses_)
+            if (use.most_bytes > use.stack_bytes / 4 * 3)
+                full.push_back(&use);
+        std::sort(full.begin(), full.end(), [](const stack_use* a, const stack_use* b) {
+            return a->stack_bytes - a->most_bytes < b->stack_bytes - b->most_bytes;
+        });
+        for (std::size_t i = 0; i != std::min(full.size(), most_named); ++i)
+            std::fprintf(stderr,
+                         "creel: debug: stack use of %s: give it more before it overflows, "
+                         "n.spawn({.stack_bytes = %zu}, f), or make its frames smaller\n",
+                         escaped(to_string(*full[i])).c_str(), 2 * full[i]->stack_bytes);
+    } catch (const std::bad_alloc&) { // a hint less
+    }
 }
 
 } // namespace creel::detail

@@ -24,6 +24,10 @@ public:
     void measure_ended(const task_record& t, stack_memory stack) noexcept;
     void measure_living(const task_record& t, stack_memory stack);
 
+    // For debug mode, at the end of a run: a line on stderr for each spawn site of which a task has
+    // used more than three quarters of its stack, the fullest first; at most 16 lines.
+    void name_nearly_full() const noexcept;
+
     [[nodiscard]] const auto& uses() const noexcept { return uses_; }
 
 private:

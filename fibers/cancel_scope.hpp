@@ -122,12 +122,22 @@ template <typename R>
 using absorbable =
     std::conditional_t<std::is_void_v<R>, bool, std::optional<std::remove_cvref_t<R>>>;
 
+// Not a handler that leaves the scope and rethrows: a rethrow hides where the error was thrown.
+struct leaving_scope {
+    scope_core* core; // null: it was left
+    ~leaving_scope() {
+        if (core != nullptr)
+            core->leave();
+    }
+};
+
 // Calls f inside the scope. `span`: as for scope_core::enter.
 template <typename F>
 auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_result<F>> {
     absorbable<scope_result<F>> value{}; // outside the try: a throwing move must not leave twice
     scope_core& core = core_of(scope);
     core.enter(span);
+    leaving_scope at_end{&core};
     try {
         if constexpr (std::is_void_v<scope_result<F>>) {
             call_with_scope(f, scope);
@@ -136,14 +146,11 @@ auto run_inside(cancel_scope& scope, duration span, F& f) -> absorbable<scope_re
             value.emplace(call_with_scope(f, scope));
         }
     } catch (const cancelled&) {
+        at_end.core = nullptr;
         if (!core.leave_absorbing())
             throw;
         return value; // empty: nothing was made
-    } catch (...) {
-        core.leave();
-        throw;
     }
-    core.leave();
     return value;
 }
 

@@ -13,6 +13,7 @@
 
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/report/throw_trace.hpp>
 #include <creel/fibers/detail/task/filled.hpp>
 #include <creel/fibers/error_policy.hpp>
 #include <creel/fibers/remote_nursery.hpp>
@@ -229,6 +230,7 @@ struct nursery_access {
         std::optional<filled<result>> value;
         try {
             fill(value, body, n);
+        } catch (const throw_probe&) {
         } catch (const cancelled&) {
             n.core_.failed(std::current_exception(), true, nullptr);
         } catch (...) {

@@ -1,5 +1,6 @@
 #include <creel/fibers/detail/blocking/blocking_call.hpp>
 
+#include <creel/fibers/detail/report/throw_trace.hpp>
 #include <creel/fibers/local.hpp>
 
 namespace creel::detail {
@@ -11,6 +12,7 @@ blocking_call::~blocking_call() {
 void blocking_call::run() noexcept {
     try {
         invoke(*this);
+    } catch (const throw_probe&) {
     } catch (...) {
         error = std::current_exception();
     }

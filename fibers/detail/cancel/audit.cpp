@@ -3,12 +3,18 @@
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/blocking/running_call.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
+#include <creel/fibers/detail/report/backtrace_text.hpp>
+#include <creel/fibers/detail/report/known_throws.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
+#include <creel/fibers/fork_guard.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/wait_list.hpp>
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cxxabi.h>
@@ -19,6 +25,8 @@
 #include <string>
 #include <string_view>
 #include <typeinfo>
+#include <utility>
+#include <vector>
 
 namespace creel::detail {
 
@@ -42,7 +50,7 @@ namespace {
 
 std::string text_of(const cancel_reason& why) noexcept {
     try {
-        return escaped(why.text);
+        return why.text.empty() ? "no reason was given" : escaped(why.text);
     } catch (const std::bad_alloc&) {
         return "no memory"; // allocates nothing
     }
@@ -74,6 +82,43 @@ bool debug_is_in_environment() noexcept {
     return value != nullptr && std::string_view{value} == "1";
 }
 
+namespace {
+
+// The last throws of `cancelled`, in debug mode. It would be no use to keep them beside the
+// exception, as other throws are: a `cancelled` that leaves a noexcept function ends the process
+// before it reaches a task's end.
+struct noted_throw {
+    std::uint64_t fiber = 0;
+    std::size_t count = 0;
+    std::array<code_address, most_frames_of_throw> frames{};
+};
+constinit std::mutex cancelled_throws_mutex;
+const fork_guard cancelled_throws_in_forks{cancelled_throws_mutex};
+std::array<noted_throw, 64> cancelled_throws; // by number of the fiber; guarded by the mutex
+
+void note_cancelled_throw(std::uint64_t fiber) noexcept {
+    const std::lock_guard lock{cancelled_throws_mutex};
+    noted_throw& last = cancelled_throws[fiber % cancelled_throws.size()];
+    last.fiber = fiber;
+    last.count = unwind_here(last.frames);
+}
+
+} // namespace
+
+std::string last_cancelled_throw(const parker& p, std::string_view indent) noexcept {
+    const std::uint64_t fiber = number_of(static_cast<const fiber_record&>(p));
+    std::vector<code_address> frames;
+    try {
+        const std::lock_guard lock{cancelled_throws_mutex};
+        const noted_throw& last = cancelled_throws[fiber % cancelled_throws.size()];
+        if (last.fiber == fiber)
+            frames.assign(last.frames.begin(),
+                          last.frames.begin() + static_cast<std::ptrdiff_t>(last.count));
+    } catch (const std::bad_alloc&) {
+    }
+    return text_at_end(std::move(frames), indent);
+}
+
 // A fiber to which a wait has thrown `cancelled` for a scope leaves that scope, or ends. If it
 // waits again instead, and the wait throws again, it has caught the first and gone on.
 // scope_core::leave() resets thrown_for, which tells a second throw from a first. A cleanup that
@@ -81,6 +126,8 @@ bool debug_is_in_environment() noexcept {
 void audit_throw(parker& p, const scope_core* absorber) noexcept {
     auto& self = static_cast<fiber_record&>(p);
     const std::uint64_t id = number_of(self);
+    if (self.home->debug()) [[unlikely]]
+        note_cancelled_throw(id);
     if (self.thrown_for != absorber || self.thrown_in != id || absorber == nullptr) {
         self.thrown_for = absorber;
         self.thrown_in = id;
@@ -96,6 +143,20 @@ void audit_throw(parker& p, const scope_core* absorber) noexcept {
     std::fprintf(stderr,
                  "creel: debug: %s swallowed `cancelled` (%s) and waits again: rethrow it after "
                  "cleaning up, or let it pass\n",
+                 name_of(self).c_str(), text_of(*absorber->own.reason).c_str());
+}
+
+// The scopes of thrown_for that the task has entered itself have reset it when it left them. So its
+// nursery's scope is left, or one further out.
+void audit_end(parker& p, bool returned) noexcept {
+    auto& self = static_cast<fiber_record&>(p);
+    const scope_core* const absorber = std::exchange(self.thrown_for, nullptr);
+    if (absorber == nullptr || !returned || self.thrown_in != number_of(self) ||
+        !self.home->debug() || self.swallow_reported)
+        return;
+    std::fprintf(stderr,
+                 "creel: debug: %s swallowed `cancelled` (%s) and returned, as if its work were "
+                 "done: rethrow it after cleaning up, or let it pass\n",
                  name_of(self).c_str(), text_of(*absorber->own.reason).c_str());
 }
 

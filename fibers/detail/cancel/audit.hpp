@@ -5,6 +5,7 @@
 #include <creel/fibers/waiter.hpp>
 
 #include <string>
+#include <string_view>
 
 namespace creel::detail {
 
@@ -16,6 +17,15 @@ namespace creel::detail {
 // debug mode.
 // Threads: the fiber's.
 void audit_throw(parker& p, const scope_core* absorber) noexcept;
+
+// The task of the carrier `p` has ended. If it has `returned` although a wait has thrown
+// `cancelled` for a scope around it, it has swallowed that, and is named in debug mode.
+// Threads: the fiber's.
+void audit_end(parker& p, bool returned) noexcept;
+
+// Where the last wait of this fiber threw `cancelled`, in debug mode: "    f() at a.cpp:1\n", each
+// line begins with `indent`. Empty if that is not known. Threads: the fiber's. Cost: a thread.
+[[nodiscard]] std::string last_cancelled_throw(const parker& p, std::string_view indent) noexcept;
 
 // "worker (#17, spawned at server.cpp:42)". For a fiber of another thread it reads nothing that may
 // change, and returns "another's fiber". Without memory: "a fiber".

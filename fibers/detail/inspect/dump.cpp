@@ -62,6 +62,10 @@ std::string first_line_of(const std::string& file) {
     return line;
 }
 
+std::string name_of_thread(int thread_id) {
+    return first_line_of("/proc/self/task/" + std::to_string(thread_id) + "/comm");
+}
+
 std::vector<code_address> frames_of_thread(int thread_id, std::size_t most) {
     std::vector<code_address> frames(std::min(most, inspection::most_frames));
     frames.resize(backtrace_of(thread_id, frames));
@@ -96,8 +100,7 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
         if (options.fiber != 0 && answer->how == run_snapshot::ending::whole &&
             answer->tree.empty())
             continue;
-        answer->thread_name =
-            first_line_of("/proc/self/task/" + std::to_string(answer->thread_id) + "/comm");
+        answer->thread_name = name_of_thread(answer->thread_id);
         if (answer->how == run_snapshot::ending::stalled && options.most_frames != 0)
             answer->running = frames_of_thread(answer->thread_id, options.most_frames);
         runs.push_back(std::move(*answer));
@@ -149,6 +152,19 @@ std::string make_dump(const dump_options& options) {
     return options.format == dump_format::json
                ? dump_as_json(runs, known.names, options.all_frames)
                : dump_as_text(runs, known.names, options.all_frames);
+}
+
+std::string make_text_of(run_snapshot run) {
+    run.thread_name = name_of_thread(run.thread_id);
+    std::vector<run_snapshot> one{std::move(run)};
+    name_holders(one);
+    const names_in_use known;
+    return dump_as_text(one, known.names, false);
+}
+
+std::string make_backtrace_text(const std::vector<code_address>& frames, std::string_view indent) {
+    const names_in_use known;
+    return frames_as_text(frames, known.names, false, indent);
 }
 
 } // namespace creel::detail

@@ -5,6 +5,7 @@
 #include <creel/fibers/dump.hpp>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace creel::detail {
@@ -27,5 +28,18 @@ class code_names;
                                        bool all_frames);
 [[nodiscard]] std::string dump_as_json(const std::vector<run_snapshot>& runs, code_names& names,
                                        bool all_frames);
+
+// The text of one run that a fiber of it has copied. Threads: any without a run.
+// Throws: std::bad_alloc.
+[[nodiscard]] std::string make_text_of(run_snapshot run);
+
+// The frames as a dump shows them, each on a line that begins with `indent`.
+// Blocks the thread while the names are looked up. Threads: any without a run.
+// Throws: std::bad_alloc.
+[[nodiscard]] std::string make_backtrace_text(const std::vector<code_address>& frames,
+                                              std::string_view indent);
+
+[[nodiscard]] std::string frames_as_text(const std::vector<code_address>& frames, code_names& names,
+                                         bool all_frames, std::string_view indent);
 
 } // namespace creel::detail

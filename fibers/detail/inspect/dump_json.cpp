@@ -125,7 +125,7 @@ private:
     void write_fiber(const fiber_snapshot& f) {
         static constexpr std::array kinds{"main", "task", "native"};
         static constexpr std::array states{"parked",  "ready",       "elsewhere", "not_parked",
-                                           "in_line", "not_started", "ended"};
+                                           "in_line", "not_started", "ended",     "running"};
         text_ += "{\"number\":" + std::to_string(f.who.id);
         if (!parents_.empty())
             add("parent", parents_.back());

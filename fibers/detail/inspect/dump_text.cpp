@@ -104,6 +104,8 @@ private:
             return many ? " have not started" : " has not started";
         case fiber_state::ended:
             return " has ended meanwhile";
+        case fiber_state::running:
+            return " runs";
         }
         return {};
     }
@@ -188,6 +190,14 @@ std::string dump_as_text(const std::vector<run_snapshot>& runs, code_names& name
     for (const run_snapshot& r : runs)
         to.write_run(r);
     return runs.empty() ? "no run of creel is on\n" : to.take();
+}
+
+std::string frames_as_text(const std::vector<code_address>& frames, code_names& names,
+                           bool all_frames, std::string_view indent) {
+    std::string text;
+    for (const shown_frame& f : shown_frames(frames, names, all_frames))
+        text.append(indent).append(escaped(text_of(f.place))) += '\n';
+    return text;
 }
 
 } // namespace creel::detail

@@ -24,7 +24,8 @@ enum class fiber_state : std::uint8_t {
     not_parked,  // ready or elsewhere: a group does not tell
     in_line,     // a task that has no fiber yet: max_fibers exist
     not_started, // a task whose turn has not come
-    ended        // it ended while the others were listed
+    ended,       // it ended while the others were listed
+    running      // only if the fiber itself copies the run
 };
 
 struct fiber_snapshot {

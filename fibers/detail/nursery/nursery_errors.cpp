@@ -3,6 +3,8 @@
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/cancel/standing_reason.hpp>
+#include <creel/fibers/detail/report/backtrace_text.hpp>
+#include <creel/fibers/detail/report/known_throws.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/error_origin.hpp>
@@ -65,8 +67,11 @@ void nursery_core::report(std::exception_ptr error, const task_record& child) no
         return;
     }
     try {
-        std::fprintf(stderr, "creel: %s failed: %s\n", escaped(to_string(info)).c_str(),
-                     escaped(describe_exception(error)).c_str());
+        std::string place = text_of_backtrace(throw_of(error), "creel:     "); // in debug mode
+        if (!place.empty())
+            place.insert(0, "creel:   thrown at\n");
+        std::fprintf(stderr, "creel: %s failed: %s\n%s", escaped(to_string(info)).c_str(),
+                     escaped(describe_exception(error)).c_str(), place.c_str());
     } catch (const std::bad_alloc&) {
         std::fputs("creel: a child failed, and there is no memory to say which\n", stderr);
     }

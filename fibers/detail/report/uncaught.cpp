@@ -23,20 +23,27 @@
 
 #include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/report/backtrace_text.hpp>
+#include <creel/fibers/detail/report/known_throws.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/fork_guard.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace creel::detail {
 
@@ -96,6 +103,31 @@ std::string where_from(const std::exception_ptr& error) {
     return {};
 }
 
+// In debug mode: where the error was thrown, below a line that names it.
+std::string place_of_throw(const std::exception_ptr& error, std::string_view margin) {
+    const std::vector<code_address> frames = throw_of(error);
+    if (frames.empty())
+        return {};
+    return std::string{margin} + "  thrown at\n" +
+           text_at_end(frames, std::string{margin} + "    ");
+}
+
+// In debug mode: the frames from which std::terminate was called.
+std::string place_of_end(std::span<const code_address> callers) {
+    if (!this_scheduler->debug())
+        return {};
+    return "creel:   std::terminate was called at\n" +
+           text_at_end({callers.begin(), callers.end()}, "creel:     ");
+}
+
+// In debug mode: the wait that threw the `cancelled` which ends the process here.
+std::string place_of_cancelled() {
+    std::string text = last_cancelled_throw(this_scheduler->running(), "creel:     ");
+    if (!text.empty())
+        text.insert(0, "creel:   a wait threw it at\n");
+    return text;
+}
+
 // A line for each member whose child is known.
 std::string members_of(const std::exception_ptr& error) {
     std::string lines;
@@ -105,7 +137,8 @@ std::string members_of(const std::exception_ptr& error) {
         const std::size_t told = std::min(group.errors().size(), most_members_told);
         for (std::size_t i = 0; i < told; ++i)
             if (const std::string from = where_from(group.errors()[i]); !from.empty())
-                lines += "creel:   " + type_and_text(group.errors()[i]) + from + '\n';
+                lines += "creel:   " + type_and_text(group.errors()[i]) + from + '\n' +
+                         place_of_throw(group.errors()[i], "creel:   ");
     } catch (...) { // not a group
     }
     return lines;
@@ -122,25 +155,29 @@ bool is_cancelled(const std::exception_ptr& error) {
 }
 
 // The message. Empty if the exception has nothing to do with creel.
-std::string story_of(const std::exception_ptr& error) {
+std::string story_of(const std::exception_ptr& error, std::span<const code_address> callers) {
     const std::string here =
         this_scheduler != nullptr ? name_of(this_scheduler->running()) : std::string{};
     if (error == nullptr)
-        return here.empty() ? here : "creel: std::terminate was called in " + here + '\n';
+        return here.empty()
+                   ? here
+                   : "creel: std::terminate was called in " + here + '\n' + place_of_end(callers);
     if (!here.empty() && is_cancelled(error))
         return "creel: `cancelled` left a destructor or another noexcept function in " + here +
-               ", which ends the process: wait under creel::shield there\n";
+               ", which ends the process: wait under creel::shield there\n" + place_of_cancelled();
     const std::string from = where_from(error);
     const std::string members = members_of(error);
     if (from.empty() && members.empty() && here.empty())
         return {};
     return "creel: uncaught " + type_and_text(error) + from +
-           (here.empty() ? here : "; it ended the process in " + here) + '\n' + members;
+           (here.empty() ? here : "; it ended the process in " + here) + '\n' +
+           (members.empty() ? place_of_throw(error, "creel: ") : members) +
+           (here.empty() ? here : place_of_end(callers));
 }
 
-void tell_uncaught() noexcept {
+void tell_uncaught(std::span<const code_address> callers) noexcept {
     try {
-        const std::string story = story_of(std::current_exception());
+        const std::string story = story_of(std::current_exception(), callers);
         std::fputs(story.c_str(), stderr); // in one piece: other threads may write too
     } catch (const std::bad_alloc&) {      // the next handler names the exception, at least
     }
@@ -152,7 +189,9 @@ void tell_uncaught() noexcept {
         here.is_telling = true;
         if (const uncaught_watch::hook first = hook_of_watches.load())
             first();
-        tell_uncaught();
+        std::array<code_address, most_frames_of_throw> callers;
+        const std::size_t count = unwind_here(callers, 1);
+        tell_uncaught(std::span{callers}.first(count));
         here.is_telling = false;
     }
     const bool again = std::exchange(here.has_gone_on, true);

@@ -4,6 +4,8 @@
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/cancelled.hpp>
+#include <creel/fibers/detail/cancel/audit.hpp>
+#include <creel/fibers/detail/report/throw_trace.hpp>
 #include <creel/fibers/detail/system/instrumented.hpp>
 #include <creel/fibers/detail/task/task_result.hpp>
 #include <creel/fibers/local.hpp>
@@ -73,6 +75,7 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
     auto how = ending::returned;
     try {
         t.kind_of_closure->invoke(t.closure());
+    } catch (const throw_probe&) {
     } catch (const cancelled&) {
         error = std::current_exception();
         how = ending::cancelled;
@@ -82,8 +85,10 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
     }
     // The closure's objects are destroyed before the nursery hears of the end.
     t.destroy_closure();
-    if (meter_) [[unlikely]]
+    if (meter_) [[unlikely]] { // in debug mode there is one
+        audit_end(*current_, error == nullptr);
         meter_->measure_ended(t, current_->stack);
+    }
     CREEL_ASSERT(current_->scope == &core_of(t.parent->scope),
                  "a task ended inside a scope it entered");
     if (error == nullptr && t.result == nullptr && t.locals == nullptr) [[likely]]

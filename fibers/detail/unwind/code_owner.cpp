@@ -11,9 +11,10 @@ namespace {
 
 // What a program does not call itself of the libraries below, and names without namespaces: of
 // assembly, and of inlined functions where there is little debug information (-g1).
-constexpr std::array<std::string_view, 9> names_of_libraries{
-    "boost::",     "std::",         "__invoke",      "__libc_start",   "_start",
-    "fiber_entry", "jump_fcontext", "make_fcontext", "ontop_fcontext",
+constexpr std::array<std::string_view, 15> names_of_libraries{
+    "boost::",     "std::",          "__invoke",      "__libc_start",   "_start",
+    "fiber_entry", "jump_fcontext",  "make_fcontext", "ontop_fcontext", "__cxa_",
+    "_Unwind_",    "__interceptor_", "__gxx_",        "__cxxabiv1::",   "get_adjusted_ptr",
 };
 // Of Boost.Fiber a program calls what is in no such namespace or class.
 constexpr std::array<std::string_view, 4> inner_names_of_boost_fiber{
@@ -26,6 +27,7 @@ constexpr std::array<std::string_view, 4> inner_names_of_boost_fiber{
 // With little debug information an inlined function is `invoke<...>` or `operator()`. Then its file
 // tells.
 constexpr std::array<std::string_view, 2> folders_of_libraries{"/include/c++/", "/boost/"};
+constexpr std::array<std::string_view, 2> runtimes{"/libstdc++.so", "/libgcc_s.so"};
 constexpr std::array<std::string_view, 3> folders_of_creel{"/creel/fibers/", "/creel/io/",
                                                            "/creel/sync/"};
 // A build of creel names its sources from the top of its tree. A program's compiler names sources
@@ -74,11 +76,16 @@ std::string_view without_result(std::string_view name) noexcept {
 
 code_owner owner_of(const code_place& place) noexcept {
     const std::string_view name = without_result(place.function);
+    if (name.starts_with("creel::detail::probing_type::"))
+        return code_owner::other; // it looks at a throw, which did not call it
     if (name.starts_with("creel::") || is_in_one(place.file, folders_of_creel) ||
         begins_with_one(place.file, sources_of_creel))
         return code_owner::creel;
     if (name.starts_with("boost::fibers::") && !begins_with_one(name, inner_names_of_boost_fiber))
         return code_owner::creel; // a program calls it as it calls creel
+    // What the C++ runtime does between a throw and its handler, or std::terminate.
+    if (name.empty() && is_in_one(place.module, runtimes))
+        return code_owner::other;
     if (begins_with_one(name, names_of_libraries) || name == "trampoline" ||
         is_in_one(place.file, folders_of_libraries))
         return code_owner::other;

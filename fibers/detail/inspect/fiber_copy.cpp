@@ -69,7 +69,7 @@ void copy_identity(fiber_snapshot& to, const task_record* t, const fiber_record*
 }
 
 void copy_fiber(fiber_snapshot& to, const fiber_record& f, time_point now) {
-    to.state = fiber_state::not_parked;
+    to.state = &f == &f.home->running() ? fiber_state::running : fiber_state::not_parked;
     if (const waiter* w = f.waiting_on) {
         to.state = fiber_state::parked;
         copy_wait(to, *w);
@@ -95,7 +95,10 @@ void copy_frames(fiber_snapshot& to, const fiber_record& f, std::size_t most) {
     // Of main and natives the bounds of the stack are a guess, or not all of it is mapped.
     const bool knows_stack = f.what == fiber_record::fiber_kind::carrier;
     const std::size_t count =
-        unwind_parked(*f.context, room, knows_stack ? used_stack(f) : std::span<const std::byte>{});
+        &f == &f.home->running()
+            ? unwind_here(room)
+            : unwind_parked(*f.context, room,
+                            knows_stack ? used_stack(f) : std::span<const std::byte>{});
     to.frames.assign(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
 }
 

@@ -73,6 +73,12 @@ std::optional<run_snapshot> inspection::await(inspection* posted, duration patie
     return std::move(posted->found_);
 }
 
+run_snapshot inspection::copy_here(scheduler& of, const inspection_limits& limits) {
+    inspection own{of, limits}; // one slice that never is over
+    own.copy_slice();
+    return std::move(own.found_);
+}
+
 void inspection::give_up(inspection* posted) noexcept {
     posted->given_up_.store(true, std::memory_order_relaxed); // the run need not see it soon
     posted->release();
@@ -218,7 +224,7 @@ void inspection::fill(fiber_snapshot& to, const task_record* t, const fiber_reco
         return;
     }
     copy_fiber(to, *f, now_);
-    if (f->waiting_on == nullptr && whole_list_)
+    if (to.state == fiber_state::not_parked && whole_list_)
         to.state = ready_.contains(f) ? fiber_state::ready : fiber_state::elsewhere;
 }
 

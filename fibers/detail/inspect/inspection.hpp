@@ -60,6 +60,10 @@ public:
     // Parks: it blocks the thread. Threads: the requester's. Throws: std::bad_alloc.
     static std::optional<run_snapshot> await(inspection* posted, duration patience);
 
+    // Copies the calling thread's own run at once, by a fiber, for a process that ends. The fiber
+    // is shown as running. Threads: the run's. Throws: std::bad_alloc, and what describe() throws.
+    static run_snapshot copy_here(scheduler& of, const inspection_limits& limits);
+
     // Lets go of an inspection whose copy is not wanted any more. Threads: the requester's.
     static void give_up(inspection* posted) noexcept;
 

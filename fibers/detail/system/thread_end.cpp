@@ -1,6 +1,7 @@
 #include <creel/fibers/detail/system/thread_end.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/detail/report/pending_fibers.hpp>
 #include <creel/fibers/detail/run/forked_run.hpp>
 #include <creel/fibers/detail/run/parker.hpp>
 #include <creel/fibers/local.hpp>
@@ -22,6 +23,7 @@ namespace {
 constinit thread_local bool thread_has_ended = false;
 struct exit_guard {
     ~exit_guard() {
+        tell_pending_fibers("exit() was called inside io::run, where these fibers have not ended:");
         CREEL_ASSERT(this_scheduler == nullptr && !run_is_in_parent,
                      "exit() inside io::run: let its function return instead, or call _exit()");
         thread_has_ended = true;

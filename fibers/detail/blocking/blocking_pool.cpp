@@ -1,14 +1,21 @@
 #include <creel/fibers/detail/blocking/blocking_pool.hpp>
 
 #include <creel/fibers/assert.hpp>
+#include <creel/fibers/cancelled.hpp>
 #include <creel/fibers/detail/blocking/call_waiter.hpp>
 #include <creel/fibers/detail/blocking/running_call.hpp>
+#include <creel/fibers/detail/report/backtrace_text.hpp>
+#include <creel/fibers/detail/report/known_throws.hpp>
+#include <creel/fibers/detail/report/text.hpp>
+#include <creel/fibers/exception_group.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <new>
+#include <string>
 #include <utility>
 
 #include <pthread.h>
@@ -32,6 +39,28 @@ void name_abandoned_call(const blocking_call& call) noexcept {
     std::fprintf(stderr, "creel: the blocking call%s%s%s at %s:%u was abandoned and still runs\n",
                  call.name.empty() ? "" : " \"", call.name.c_str(), call.name.empty() ? "" : "\"",
                  call.where.file_name(), static_cast<unsigned>(call.where.line()));
+}
+
+// An abandoned f that throws `cancelled` has only seen the cancel that its caller has seen.
+void name_dropped_error(const blocking_call& call) noexcept {
+    try {
+        std::rethrow_exception(call.error);
+    } catch (const cancelled&) {
+        return;
+    } catch (...) {
+    }
+    try {
+        std::string place = text_of_backtrace(throw_of(call.error), "creel:     ");
+        if (!place.empty())
+            place.insert(0, "creel:   thrown at\n");
+        std::fprintf(
+            stderr,
+            "creel: debug: the abandoned %s failed, and its error is dropped: %s; catch it "
+            "inside the call\n%s",
+            escaped(call.describe()).c_str(), escaped(describe_exception(call.error)).c_str(),
+            place.c_str());
+    } catch (const std::bad_alloc&) { // a hint less
+    }
 }
 
 } // namespace
@@ -96,15 +125,17 @@ void blocking_pool::help() noexcept {
     std::unique_lock lock{mutex_};
     while (blocking_call* const call = wait_for_call(lock)) {
         const bool is_abandonable = call->may_be_abandoned(); // finish() may destroy the call
+        bool in_debug_mode = false;
         {
             const caller_view caller = take(*call);
             lock.unlock();
             run_as_caller(*call, caller);
+            in_debug_mode = caller.debug;
         }
         CREEL_ASSERT(process == forks.load(std::memory_order_relaxed),
                      "the function given to blocking() has forked, and returns in the child, where "
                      "no caller waits for it: call exec or _exit there");
-        finish(*call);
+        finish(*call, in_debug_mode);
         lock.lock();
         abandonable_running_ -= is_abandonable ? 1 : 0;
     }
@@ -134,11 +165,13 @@ caller_view blocking_pool::take(blocking_call& call) noexcept {
 }
 
 // Transitions 6 and 8 of the call.
-void blocking_pool::finish(blocking_call& call) noexcept {
+void blocking_pool::finish(blocking_call& call, bool in_debug_mode) noexcept {
     std::unique_lock lock{mutex_};
     if (call.state == blocking_call::state_type::abandoned) {
         abandoned_.remove(call);
         lock.unlock();
+        if (in_debug_mode && call.error != nullptr)
+            name_dropped_error(call);
         call.destroy(call);
         return;
     }

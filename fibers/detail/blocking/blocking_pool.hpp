@@ -87,7 +87,7 @@ private:
     void help() noexcept; // the body of a helper thread
     [[nodiscard]] blocking_call* wait_for_call(std::unique_lock<std::mutex>& lock);
     [[nodiscard]] caller_view take(blocking_call& call) noexcept; // with the mutex held
-    void finish(blocking_call& call) noexcept;
+    void finish(blocking_call& call, bool in_debug_mode) noexcept;
 
     // The line, with the mutex held.
     [[nodiscard]] call_list& line_of(const blocking_call& call) noexcept {

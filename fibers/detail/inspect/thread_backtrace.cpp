@@ -2,7 +2,9 @@
 #define CREEL_NEVER_INSTRUMENTED
 #include <creel/fibers/detail/inspect/thread_backtrace.hpp>
 
+#include <creel/fibers/detail/inspect/kernel_call.hpp>
 #include <creel/fibers/detail/system/futex.hpp>
+#include <creel/fibers/detail/system/own_memory.hpp>
 #include <creel/fibers/fork_guard.hpp>
 
 #include <algorithm>
@@ -13,6 +15,7 @@
 #include <csignal>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include <sys/syscall.h>
@@ -106,6 +109,33 @@ void forget_signal_of_parent() noexcept {
 
 const fork_guard backtrace_in_forks{backtrace_mutex, &forget_signal_of_parent};
 
+// From here up, as far as there is memory.
+std::array<std::byte, 64 * 1024> copied_stack; // guarded by the mutex
+
+std::span<const std::byte> copy_stack(std::uintptr_t from) noexcept {
+    constexpr std::size_t page_bytes = 4096;
+    std::size_t bytes = 0;
+    while (bytes < copied_stack.size()) {
+        const std::uintptr_t at = from + bytes;
+        const std::size_t part =
+            std::min(page_bytes - at % page_bytes, copied_stack.size() - bytes);
+        if (!copy_memory(reinterpret_cast<const void*>(at),
+                         std::span{copied_stack}.subspan(bytes, part)))
+            break;
+        bytes += part;
+    }
+    return std::span{copied_stack}.first(bytes);
+}
+
+// With the mutex held. 0 if the thread has left the call meanwhile.
+std::size_t backtrace_of_call(int thread_id, const kernel_call& call,
+                              std::span<code_address> out) noexcept {
+    const std::span<const std::byte> stack = copy_stack(call.stack_pointer);
+    if (kernel_call_of(thread_id) != call)
+        return 0;
+    return unwind_copy(call.stack_pointer, call.address, stack, out);
+}
+
 } // namespace
 
 backtrace_signal::backtrace_signal() noexcept {
@@ -123,7 +153,11 @@ backtrace_signal::~backtrace_signal() {
 
 std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept {
     const std::lock_guard lock{backtrace_mutex};
-    if (backtrace_signal_number == 0 || !is_ours(backtrace_signal_number))
+    const bool has_signal = backtrace_signal_number != 0 && is_ours(backtrace_signal_number);
+    if (const std::optional<kernel_call> call = kernel_call_of(thread_id);
+        call && (!has_signal || is_cut_short_by_signals(call->number)))
+        return backtrace_of_call(thread_id, *call, out);
+    if (!has_signal)
         return 0;
     backtrace_slot& slot = asked_thread;
     slot.thread_id.store(thread_id);

@@ -1,5 +1,10 @@
-// The backtrace of a thread that does not answer: a real-time signal interrupts it, and the handler
-// walks up its stack. A system call that the thread is in may return EINTR for it.
+// The backtrace of a thread that does not answer.
+//
+// A real-time signal interrupts the thread, and the handler walks up its stack. A system call goes
+// on behind that (SA_RESTART). Where it would not, as a sleep, the thread gets no signal: the
+// kernel tells its stack pointer (proc_pid_syscall(5)), and the asking thread walks up a copy of
+// the stack. That walk is shorter where a function keeps its frame in a register that only the
+// thread itself has. The same is done if creel has no signal.
 //
 // A question to a thread, and the function that makes each transition:
 //
@@ -30,8 +35,8 @@ private:
     unsigned generation_; // of processes: a forked child is the next one
 };
 
-// Returns how many frames it wrote, the innermost first; 0 if creel has no such signal, or if the
-// thread has not run the handler within 50 ms, as when it is in an uninterruptible sleep.
+// Returns how many frames it wrote, the innermost first; 0 if the thread runs and creel has no such
+// signal, or if it has not run the handler within 50 ms, as when it has no processor.
 // Threads: any.
 [[nodiscard]] std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept;
 

@@ -19,11 +19,14 @@ bool checked_memory::read(std::uintptr_t address, std::uintptr_t& word) noexcept
     constexpr std::uintptr_t page_bytes = 4096; // or more
     if (address % sizeof word != 0)
         return false;
-    const void* const at = reinterpret_cast<const void*>(address);
-    if (address - reinterpret_cast<std::uintptr_t>(readable_.data()) < readable_.size()) {
-        std::memcpy(&word, at, sizeof word);
+    if (const std::uintptr_t at = address - begin_;
+        at < readable_.size() && readable_.size() - at >= sizeof word) {
+        std::memcpy(&word, readable_.data() + at, sizeof word);
         return true;
     }
+    if (is_copy_)
+        return false;
+    const void* const at = reinterpret_cast<const void*>(address);
     if (const std::uintptr_t page = address / page_bytes; page != page_ || page == 0) {
         constexpr int no_operation = -1;
         if (::syscall(SYS_rt_sigprocmask, no_operation, at, nullptr, sizeof word) != -1 ||

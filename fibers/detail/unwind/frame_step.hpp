@@ -15,7 +15,11 @@ namespace creel::detail {
 class checked_memory {
 public:
     // What is known to be readable need not be checked.
-    explicit checked_memory(std::span<const std::byte> readable) noexcept : readable_(readable) {}
+    explicit checked_memory(std::span<const std::byte> readable) noexcept
+        : readable_(readable), begin_(reinterpret_cast<std::uintptr_t>(readable.data())) {}
+    // Reads nothing but this copy of what lies at `begin`: for a stack that its thread may leave.
+    checked_memory(std::span<const std::byte> copy, std::uintptr_t begin) noexcept
+        : readable_(copy), begin_(begin), is_copy_(true) {}
 
     // Returns false if the word is not readable or not aligned. Cost: unless it is
     // known to be readable, a system call when it lies in another page than the word before.
@@ -23,6 +27,8 @@ public:
 
 private:
     std::span<const std::byte> readable_;
+    std::uintptr_t begin_; // of what is in it
+    bool is_copy_ = false;
     std::uintptr_t page_ = 0; // that was read last
 };
 

@@ -20,7 +20,9 @@ class stack_walk {
 public:
     stack_walk(const register_values& start, bool has_called,
                std::span<const std::byte> stack = {}) noexcept
-        : registers_(start), has_called_(has_called), memory_(stack) {}
+        : stack_walk(start, has_called, checked_memory{stack}) {}
+    stack_walk(const register_values& start, bool has_called, const checked_memory& memory) noexcept
+        : registers_(start), has_called_(has_called), memory_(memory) {}
 
     std::size_t run(std::span<code_address> out, std::size_t skip) noexcept {
         const int kept = errno; // checked_memory changes it
@@ -92,6 +94,15 @@ std::size_t unwind_parked(const boost::fibers::context& c, std::span<code_addres
 std::size_t unwind_interrupted(const ucontext_t& interrupted,
                                std::span<code_address> out) noexcept {
     return stack_walk{registers_of(interrupted), false}.run(out, 0);
+}
+
+// The address is behind the instruction that calls the kernel.
+std::size_t unwind_copy(std::uintptr_t stack_pointer, std::uintptr_t address,
+                        std::span<const std::byte> stack, std::span<code_address> out) noexcept {
+    register_values registers;
+    registers.of[stack_pointer_register] = stack_pointer;
+    registers.of[address_register] = address;
+    return stack_walk{registers, true, checked_memory{stack, stack_pointer}}.run(out, 0);
 }
 
 } // namespace creel::detail

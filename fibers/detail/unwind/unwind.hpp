@@ -62,4 +62,11 @@ struct code_address {
 [[nodiscard]] std::size_t unwind_interrupted(const ucontext_t& interrupted,
                                              std::span<code_address> out) noexcept;
 
+// Of a thread that is in a system call, from its stack pointer and its address there and a copy of
+// its stack from that pointer up. The other registers are not known. So the walk ends at a frame
+// that is found only by one of them, unless a function further in has saved it. Threads: any.
+[[nodiscard]] std::size_t unwind_copy(std::uintptr_t stack_pointer, std::uintptr_t address,
+                                      std::span<const std::byte> stack,
+                                      std::span<code_address> out) noexcept;
+
 } // namespace creel::detail

@@ -1,5 +1,5 @@
-// What a run shows to other threads at any time: which thread it is on, and how many fibers it had
-// at its last poll. live_runs.hpp lists the runs of the process.
+// What a run shows to other threads at any time: which thread it is on, how many fibers it had at
+// its last poll, and how often it has stalled. live_runs.hpp lists the runs of the process.
 #pragma once
 
 #include <creel/fibers/detail/inspect/run_counters.hpp>
@@ -10,10 +10,32 @@
 #include <cstdint>
 #include <functional>
 
+namespace creel {
+struct stall_watch_options;
+}
+
 namespace creel::detail {
 
 class scheduler;
+struct fiber_record;
 struct run_snapshot;
+
+// Two that are equal show that the run has neither switched nor polled in between.
+struct run_progress {
+    time_point last_poll{};
+    std::uint64_t switches = 0;
+    int pulse = 0; // changes also with each task that a carrier takes without a switch
+    bool sleeps = false;
+    const fiber_record* running = nullptr;
+
+    friend bool operator==(const run_progress&, const run_progress&) = default;
+};
+
+// What the stall watchdog has seen of a run: see stall_sampler.hpp.
+struct stall_counts {
+    std::uint64_t stalls = 0;
+    duration longest{}; // of those that have ended
+};
 
 class live_run {
 public:
@@ -28,12 +50,32 @@ public:
 
     // Threads: any.
     void copy_to(run_snapshot& s) const;
+    [[nodiscard]] int thread_id() const noexcept {
+        return thread_id_.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] time_point last_poll() const noexcept {
+        return time_point{duration{last_poll_.load(std::memory_order_relaxed)}};
+    }
+    [[nodiscard]] stall_counts stalls() const noexcept {
+        return {stalls_.load(std::memory_order_relaxed),
+                duration{longest_stall_.load(std::memory_order_relaxed)}};
+    }
+    // Null: the run is not watched. For the visitor of for_each_run().
+    [[nodiscard]] const stall_watch_options* watched() const noexcept { return watched_; }
+
+    // Threads: the watchdog's.
+    void count_stall() noexcept { stalls_.fetch_add(1, std::memory_order_relaxed); }
+    void stall_ended(duration length) noexcept {
+        if (length.count() > longest_stall_.load(std::memory_order_relaxed))
+            longest_stall_.store(length.count(), std::memory_order_relaxed);
+    }
 
     run_counters counters{};
 
 private:
     friend void list_run(scheduler& s) noexcept;
     friend void unlist_run(scheduler& s) noexcept;
+    friend void watch_run(scheduler& s, const stall_watch_options* how) noexcept;
     friend void for_each_run(const std::function<void(scheduler&)>& visit);
 
     std::atomic<time_point::rep> last_poll_{0}; // by the run's clock
@@ -41,7 +83,10 @@ private:
     std::atomic<std::size_t> fibers_{0};
     std::atomic<std::size_t> idle_fibers_{0};
     std::atomic<int> thread_id_{0}; // gettid(2)
-    scheduler* next_ = nullptr;     // guarded by the mutex of the list
+    std::atomic<std::uint64_t> stalls_{0};
+    std::atomic<duration::rep> longest_stall_{0};
+    const stall_watch_options* watched_ = nullptr; // guarded by the mutex of the list, as the next
+    scheduler* next_ = nullptr;
     scheduler* previous_ = nullptr;
 };
 

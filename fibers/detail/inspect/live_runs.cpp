@@ -30,6 +30,8 @@ const fork_guard live_runs_in_forks{live_runs_mutex, &forget_runs_of_parent};
 void list_run(scheduler& s) noexcept {
     const std::lock_guard lock{live_runs_mutex};
     s.live.thread_id_.store(::gettid(), std::memory_order_relaxed); // the mutex orders it
+    s.live.stalls_.store(0, std::memory_order_relaxed);
+    s.live.longest_stall_.store(0, std::memory_order_relaxed);
     s.live.next_ = nullptr;
     s.live.previous_ = newest_live_run;
     (newest_live_run != nullptr ? newest_live_run->live.next_ : oldest_live_run) = &s;
@@ -43,6 +45,11 @@ void unlist_run(scheduler& s) noexcept {
     live_run& l = s.live;
     (l.previous_ != nullptr ? l.previous_->live.next_ : oldest_live_run) = l.next_;
     (l.next_ != nullptr ? l.next_->live.previous_ : newest_live_run) = l.previous_;
+}
+
+void watch_run(scheduler& s, const stall_watch_options* how) noexcept {
+    const std::lock_guard lock{live_runs_mutex};
+    s.live.watched_ = how;
 }
 
 void for_each_run(const std::function<void(scheduler&)>& visit) {

@@ -7,6 +7,10 @@
 
 #include <functional>
 
+namespace creel {
+struct stall_watch_options;
+}
+
 namespace creel::detail {
 
 class scheduler;
@@ -14,6 +18,9 @@ class scheduler;
 // Threads: the run's.
 void list_run(scheduler& s) noexcept;
 void unlist_run(scheduler& s) noexcept;
+// From now on the stall watchdog looks at the run; null: it does not. When this has returned
+// nothing reads what was given before. Threads: the run's.
+void watch_run(scheduler& s, const stall_watch_options* how) noexcept;
 
 // Calls visit for each listed run, with the mutex held: no run can end meanwhile. `visit` may post
 // to the run's inbox and read what the run shows to other threads. Threads: any.

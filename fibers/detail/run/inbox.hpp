@@ -74,6 +74,10 @@ public:
     }
     // Relaxed: a poster that still sees the flag makes a needless kick, which is harmless.
     void end_sleep() noexcept { sleeping_.store(false, std::memory_order_relaxed); }
+    // Between the two. Relaxed: for a thread that samples. Threads: any.
+    [[nodiscard]] bool owner_sleeps() const noexcept {
+        return sleeping_.load(std::memory_order_relaxed);
+    }
 
     // In a forked child, on its only thread. If the inbox had a poller, it is empty then, and its
     // first post kicks `instead` (null: nothing).

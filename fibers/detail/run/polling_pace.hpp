@@ -40,6 +40,9 @@ class polling_pace {
 public:
     void begin_run(time_point now) noexcept;
 
+    // Changes with each switch. Its value says nothing else.
+    [[nodiscard]] const int& pulse() const noexcept { return switches_left_; }
+
     // One switch passes. False if a look comes first.
     [[nodiscard]] bool pass_switch() noexcept { return --switches_left_ >= 0; }
     // The same, if switch_is_left().

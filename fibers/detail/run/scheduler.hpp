@@ -68,7 +68,7 @@ namespace creel::detail {
 class inspection;
 struct deadlock_report;
 
-// Threads: its own, except for incoming() and run_number().
+// Threads: its own, except for incoming(), run_number(), live and progress().
 class scheduler final : public boost::fibers::algo::algorithm {
 public:
     static scheduler* current() noexcept { return this_scheduler; }
@@ -194,6 +194,8 @@ public:
     [[nodiscard]] const fiber_record* first_carrier() const noexcept { return carriers_.newest(); }
 
     live_run live; // what other threads may read of the run
+    // For a thread that samples it: see inspect/running_fiber.hpp. Threads: any.
+    [[nodiscard]] run_progress progress() const noexcept;
 
     // boost::fibers::algo::algorithm, called by Boost only.
     void awakened(boost::fibers::context* c) noexcept override;

@@ -33,6 +33,7 @@
 #include <creel/fibers/service_thread.hpp>
 #include <creel/fibers/spawn_options.hpp>
 #include <creel/fibers/stack_use.hpp>
+#include <creel/fibers/stall_watch.hpp>
 #include <creel/fibers/started.hpp>
 #include <creel/fibers/statistics_source.hpp>
 #include <creel/fibers/task.hpp>

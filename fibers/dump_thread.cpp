@@ -1,8 +1,9 @@
 // The states of the thread, for the whole process:
 //
 //   absent -------- 1 dump_thread(), the first ----------> sleeps
-//   sleeps -------- 2 a write to the descriptor ---------> dumps
-//   dumps --------- 3 dump_to_stderr() has returned -----> sleeps
+//   sleeps -------- 2 a write to the descriptor ---------> dumps    or only looks for stalls
+//   dumps --------- 3 dump_to_stderr() has returned -----> sleeps   while a run is watched for
+//                                                                  stalls, until the next look
 //   sleeps, dumps - 4 ~dump_thread(), the last ----------> ending
 //   ending -------- 5 ~dump_thread() has joined it ------> absent
 //
@@ -12,6 +13,7 @@
 
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
 #include <creel/fibers/detail/inspect/dump.hpp>
+#include <creel/fibers/detail/inspect/stall_sampler.hpp>
 #include <creel/fibers/fork_guard.hpp>
 
 #include <algorithm>
@@ -24,6 +26,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -47,6 +50,10 @@ struct detail::dumping {
 namespace {
 
 using detail::dumping;
+
+// What is written to the descriptor adds up there: for dumps in the lower half.
+constexpr std::uint64_t asks_for_look = std::uint64_t{1} << 32;
+constexpr std::uint64_t asks_for_dump = asks_for_look - 1; // mask
 
 constinit std::mutex dumping_mutex;
 dumping* dumping_now = nullptr; // guarded by the mutex; null: absent, or ending
@@ -107,18 +114,44 @@ void dump_to_stderr(const std::atomic<bool>& ends) noexcept {
     }
 }
 
+// What was written until now; 0: nothing until that time.
+std::uint64_t wait_for_writes(int descriptor, time_point until) noexcept {
+    const duration left = std::max(until - clock::now(), duration{});
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+    const timespec timeout{seconds.count(), (left - seconds).count()};
+    pollfd in{descriptor, POLLIN, 0};
+    if (::ppoll(&in, 1, until != time_point::max() ? &timeout : nullptr, nullptr) <= 0)
+        return 0;
+    std::uint64_t writes = 0;
+    return ::read(descriptor, &writes, sizeof writes) == sizeof writes ? writes : 0;
+}
+
+// Without memory for a report there is none.
+void look_for_stalls(detail::stall_sampler& stalls, const std::atomic<bool>& ends) noexcept {
+    try {
+        write_to_stderr(ends.load() ? stalls.end(clock::now()) : stalls.look(clock::now()), ends);
+    } catch (const std::bad_alloc&) {
+    }
+}
+
 void* wait_for_wakes(void* argument) noexcept {
     const auto& self = *static_cast<const dumping*>(argument);
     ::pthread_setname_np(::pthread_self(), "creel-dump");
     detail::leave_pinned_core();
-    for (;;) {
-        std::uint64_t writes = 0;
-        while (::read(self.descriptor, &writes, sizeof writes) < 0 && errno == EINTR) {
-        }
-        if (self.ends.load())
-            return nullptr;
-        dump_to_stderr(self.ends);
+    detail::stall_sampler stalls;
+    while (!self.ends.load()) {
+        const std::uint64_t writes = wait_for_writes(self.descriptor, stalls.next_look());
+        const bool is_time = clock::now() >= stalls.next_look();
+        if (self.ends.load() || is_time || writes >= asks_for_look)
+            look_for_stalls(stalls, self.ends);
+        if (!self.ends.load() && (writes & asks_for_dump) != 0)
+            dump_to_stderr(self.ends);
     }
+    return nullptr;
+}
+
+void write_to(int descriptor, std::uint64_t number) noexcept {
+    [[maybe_unused]] const ssize_t written = ::write(descriptor, &number, sizeof number);
 }
 
 // With the mutex held.
@@ -140,8 +173,7 @@ dumping& start_dumping() {
 // stderr.
 void end_dumping(std::unique_ptr<dumping> last) noexcept {
     last->ends.store(true);
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = ::write(last->descriptor, &one, sizeof one);
+    write_to(last->descriptor, asks_for_look);
     ::pthread_join(last->thread, nullptr);
     ::close(last->descriptor);
 }
@@ -156,7 +188,10 @@ dumping* take_dumping() {
 
 } // namespace
 
-dump_thread::dump_thread() : thread_(take_dumping()) {}
+dump_thread::dump_thread(bool interrupts) : thread_(take_dumping()) {
+    if (interrupts)
+        signal_.emplace();
+}
 
 dump_thread::~dump_thread() {
     std::unique_ptr<dumping> last;
@@ -172,6 +207,10 @@ dump_thread::~dump_thread() {
 
 int dump_thread::wake_descriptor() const noexcept {
     return thread_->descriptor;
+}
+
+void dump_thread::look_for_stalls() noexcept {
+    write_to(thread_->descriptor, asks_for_look);
 }
 
 } // namespace creel

@@ -91,6 +91,7 @@ std::exception_ptr run_session::schedule(entry_point& entry,
     try {
         run_scheduler(uring, scheduling, [&] {
             debug = in_debug_mode();
+            const report_of_stalls stalls{options, debug};
             entry.run([&] { main(entry); });
         });
     } catch (...) {

@@ -88,6 +88,11 @@ struct run_options {
     // several times sooner. It pays if waits are short and there is a core to spare.
     saturating_duration idle_spin{};
     bool debug = false; // reports probable mistakes on stderr; so does CREEL_DEBUG=1
+    // A run that has not switched fibers in this time is reported on stderr while it lasts, with the
+    // fiber that computes or blocks the thread: see creel::stall_watch. 0: 100 ms in debug mode,
+    // else never. Negative, or duration::max(): never. With on_signal = ignore and no dump_signal
+    // the report of a thread that computes has no backtrace, because that takes a signal.
+    saturating_duration stall_threshold{};
     // Raises the soft limit of descriptors (`ulimit -n`) to the hard one, for good, because each
     // client of a server needs a descriptor. A child of fork() gets the old limit back. A child of
     // posix_spawn(), system() or popen() has the raised one; if it calls select(2) with a

@@ -2,13 +2,13 @@
 
 #include <creel/fibers/detail/inspect/inspection.hpp>
 #include <creel/fibers/detail/inspect/live_runs.hpp>
+#include <creel/fibers/detail/inspect/stall_cause.hpp>
 #include <creel/fibers/detail/inspect/thread_backtrace.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/unwind/symbols.hpp>
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -33,6 +33,13 @@ code_names& names_of_process() {
     return *known_names;
 }
 
+struct closing_names { // with the mutex held
+    closing_names() = default;
+    ~closing_names() { names_of_process().close(); }
+    closing_names(const closing_names&) = delete;
+    closing_names& operator=(const closing_names&) = delete;
+};
+
 // A fork does not wait for the mutex, because names take long to look up. If another thread is in
 // the middle of that, the names of the child are in an unknown state, and it begins anew.
 thread_local bool has_names_in_fork = false;
@@ -56,20 +63,13 @@ void take_names_into_child() noexcept {
 [[maybe_unused]] const int names_in_forks =
     ::pthread_atfork(&hold_names, &let_go_of_names, &take_names_into_child);
 
-std::string first_line_of(const std::string& file) {
-    std::string line;
-    std::getline(std::ifstream{file}, line);
-    return line;
-}
-
-std::string name_of_thread(int thread_id) {
-    return first_line_of("/proc/self/task/" + std::to_string(thread_id) + "/comm");
-}
-
-std::vector<code_address> frames_of_thread(int thread_id, std::size_t most) {
-    std::vector<code_address> frames(std::min(most, inspection::most_frames));
-    frames.resize(backtrace_of(thread_id, frames));
-    return frames;
+void look_at_stalled_thread(run_snapshot& r, std::size_t most_frames) {
+    const thread_sample now = sample_of(r.thread_id);
+    r.does = cause_of_stall(r.thread_id, now, now.time, {}).does;
+    if (most_frames == 0)
+        return;
+    r.running.resize(std::min(most_frames, inspection::most_frames));
+    r.running.resize(backtrace_of(r.thread_id, r.running));
 }
 
 // Those that have been posted when there is no memory for another one are not awaited.
@@ -101,8 +101,8 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
             answer->tree.empty())
             continue;
         answer->thread_name = name_of_thread(answer->thread_id);
-        if (answer->how == run_snapshot::ending::stalled && options.most_frames != 0)
-            answer->running = frames_of_thread(answer->thread_id, options.most_frames);
+        if (answer->how == run_snapshot::ending::stalled)
+            look_at_stalled_thread(*answer, options.most_frames);
         runs.push_back(std::move(*answer));
     }
     return runs;

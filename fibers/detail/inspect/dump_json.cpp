@@ -104,6 +104,9 @@ private:
         add("tasks", r.tasks);
         add("fibers", r.fibers);
         add("idle_fibers", r.idle_fibers);
+        write_runner(r.runs);
+        if (!r.does.empty())
+            add("does", r.does);
         write_frames("running", r.running);
         text_ += ",\"tree\":";
         parents_.clear();
@@ -112,6 +115,20 @@ private:
         write_list(r.groups, [this](const fiber_group& g) { write_group(g); });
         add("ungrouped", r.ungrouped);
         add("not_looked_at", r.not_looked_at);
+        text_ += '}';
+    }
+
+    // Of a stalled thread.
+    void write_runner(const running_fiber& f) {
+        static constexpr std::array kinds{"unknown", "main", "task", "native", "creel"};
+        if (f.kind == running_fiber::kind_type::unknown)
+            return;
+        text_ += ",\"running_fiber\":{\"number\":" + std::to_string(f.who.id);
+        add("kind", kinds.at(static_cast<std::size_t>(f.kind)));
+        if (f.kind == running_fiber::kind_type::task) {
+            add("name", f.who.name);
+            add("spawned_at", f.who.spawned_at);
+        }
         text_ += '}';
     }
 

@@ -38,6 +38,10 @@ std::string text_of(const code_place& place) {
     return text + " in " + place.module + offset.data();
 }
 
+std::string indent(std::size_t depth) {
+    return std::string(2 * std::min(depth, deepest_dump_indent), ' ');
+}
+
 class text_writer {
 public:
     text_writer(code_names& names, bool all_frames) : names_(names), all_frames_(all_frames) {}
@@ -52,8 +56,8 @@ public:
                  grouped_digits(r.idle_fibers) + " of them idle";
         if (r.how == run_snapshot::ending::stalled)
             text_ += ", at its last poll " + to_text(clock::now() - r.last_poll) +
-                     " ago\n  stalled: it did not answer within " + to_text(r.patience) +
-                     ": a fiber computes, or blocks the thread; gdb shows the other fibers";
+                     " ago\n  stalled: it did not answer within " + to_text(r.patience) + ": " +
+                     to_text(r.runs) + ' ' + r.does + "; gdb shows the other fibers";
         text_ += '\n';
         write_frames(r.running, 1);
         for (const fiber_snapshot& f : r.tree)
@@ -70,8 +74,7 @@ public:
     }
 
     void write_fiber(const fiber_snapshot& f) {
-        indent(f.depth + 1);
-        text_ += name_of_fiber(f) + nursery_of(f) + state_of(f, false);
+        text_ += indent(f.depth + 1) + name_of_fiber(f) + nursery_of(f) + state_of(f, false);
         if (f.state == fiber_state::parked)
             text_ += ", for " + to_text(f.waited);
         text_ += limits_of(f) + '\n';
@@ -130,8 +133,6 @@ private:
         return text;
     }
 
-    void indent(std::size_t depth) { text_.append(2 * std::min(depth, deepest_dump_indent), ' '); }
-
     void write_group(const fiber_group& g) {
         if (g.fibers == 1) {
             write_fiber(g.first);
@@ -152,10 +153,7 @@ private:
     }
 
     void write_frames(const std::vector<code_address>& frames, std::size_t depth) {
-        for (const shown_frame& f : shown_frames(frames, names_, all_frames_)) {
-            indent(depth);
-            text_ += "    " + escaped(text_of(f.place)) + '\n';
-        }
+        text_ += frames_as_text(frames, names_, all_frames_, indent(depth) + "    ");
     }
 
     code_names& names_;
@@ -193,10 +191,10 @@ std::string dump_as_text(const std::vector<run_snapshot>& runs, code_names& name
 }
 
 std::string frames_as_text(const std::vector<code_address>& frames, code_names& names,
-                           bool all_frames, std::string_view indent) {
+                           bool all_frames, std::string_view begin) {
     std::string text;
     for (const shown_frame& f : shown_frames(frames, names, all_frames))
-        text.append(indent).append(escaped(text_of(f.place))) += '\n';
+        text.append(begin).append(escaped(text_of(f.place))) += '\n';
     return text;
 }
 

@@ -66,6 +66,7 @@ std::optional<run_snapshot> inspection::await(inspection* posted, duration patie
         stalled.patience = patience;
         stalled.began_at = posted->began_at_;
         posted->home_.live.copy_to(stalled);
+        stalled.runs = running_fiber_of(posted->home_);
         return stalled;
     }
     if (posted->state_.load(std::memory_order_relaxed) == ended)

@@ -1,6 +1,7 @@
 // What a run looks like at one moment: the data of a dump, copied on the run's own thread.
 #pragma once
 
+#include <creel/fibers/detail/inspect/running_fiber.hpp>
 #include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/time.hpp>
@@ -85,6 +86,8 @@ struct run_snapshot {
     std::size_t ungrouped = 0;           // fibers of further groups
     std::size_t not_looked_at = 0;       // further tasks that have not started
     std::vector<code_address> running{}; // of a stalled thread, innermost first
+    running_fiber runs{};                // on a stalled thread
+    std::string does{};                  // what that fiber does: "computes"
 };
 
 } // namespace creel::detail

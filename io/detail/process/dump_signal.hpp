@@ -1,7 +1,9 @@
-// The signal that dumps the fibers of the process to stderr: see run_options::dump_signal.
+// What a run writes to stderr unasked or on a signal: the dump of all fibers, and its stalls. See
+// run_options::dump_signal and stall_threshold.
 #pragma once
 
 #include <creel/fibers/dump_thread.hpp>
+#include <creel/fibers/stall_watch.hpp>
 #include <creel/io/detail/process/signals.hpp>
 #include <creel/io/run.hpp>
 
@@ -26,6 +28,16 @@ private:
         signal_watch watch; // ends first: then no handler touches the thread's descriptor
     };
     std::optional<watched> watched_{};
+};
+
+// While it exists, the stalls of the run are reported. Empty if the options, with the debug mode of
+// the run, ask for none, or if there is no thread left, as above. Threads: the run's, inside it.
+class report_of_stalls {
+public:
+    report_of_stalls(const run_options& options, bool debug);
+
+private:
+    std::optional<stall_watch> watch_{};
 };
 
 } // namespace creel::io::detail

@@ -1,0 +1,357 @@
+#include "support/becomes_true.hpp"
+#include "support/check.hpp"
+#include "support/child_process.hpp"
+#include "support/clock_poller.hpp"
+#include "support/gate.hpp"
+
+#include <creel/fibers/detail/inspect/live_runs.hpp>
+#include <creel/fibers/detail/inspect/stall_sampler.hpp>
+#include <creel/fibers/detail/inspect/thread_backtrace.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/unwind/machine.hpp>
+#include <creel/fibers/nursery.hpp>
+#include <creel/fibers/this_fiber.hpp>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <mutex>
+#include <regex>
+#include <string>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+using namespace creel::test;
+using namespace std::chrono_literals;
+using Catch::Contains;
+
+namespace {
+
+constexpr auto threshold = 100ms;
+constexpr auto interval = threshold / 4;
+
+// A watched run on a thread of its own, whose fiber "worker" calls f.
+class watched_thread {
+public:
+    explicit watched_thread(std::function<void()> f, creel::duration after = threshold)
+        : options_{.threshold = after}, thread_([this, f = std::move(f)] {
+              clock_poller outside;
+              creel::run_scheduler(outside, {}, [&] {
+                  creel::detail::watch_run(*creel::detail::scheduler::current(), &options_);
+                  creel::with_nursery([&](creel::nursery& n) { n.spawn({.name = "worker"}, f); });
+                  creel::detail::watch_run(*creel::detail::scheduler::current(), nullptr);
+              });
+          }) {}
+    ~watched_thread() { join(); }
+    watched_thread(const watched_thread&) = delete;
+    watched_thread& operator=(const watched_thread&) = delete;
+
+    void join() {
+        if (thread_.joinable())
+            thread_.join();
+    }
+
+private:
+    const creel::stall_watch_options options_;
+    std::thread thread_;
+};
+
+// Looks, with a clock that the test moves.
+class looks {
+public:
+    std::string once(creel::duration later = interval) {
+        now_ += later;
+        return sampler_.look(now_);
+    }
+    // As many as make a stall.
+    std::string several() {
+        std::string text;
+        for (int i = 0; i < 6; ++i)
+            text += once();
+        return text;
+    }
+    std::string end() { return sampler_.end(now_); }
+
+    creel::detail::stall_sampler sampler_{};
+
+private:
+    creel::time_point now_ = creel::clock::now();
+};
+
+struct flags {
+    std::atomic<bool> is_there{false};
+    std::atomic<bool> go_on{false};
+
+    void arrive_and_compute() {
+        is_there = true;
+        while (!go_on) {
+        }
+    }
+    void await() const {
+        while (!is_there)
+            std::this_thread::yield();
+    }
+};
+
+bool matches(const std::string& text, const char* pattern) {
+    return std::regex_search(text, std::regex{pattern});
+}
+
+bool is_in_call(int thread_id, long number) {
+    const auto call = creel::detail::kernel_call_of(thread_id);
+    return call && call->number == number;
+}
+
+// Until the kernel shows that the worker waits in this call.
+void await_call(const std::atomic<int>& thread_id, long number) {
+    CHECK(becomes_true([&] { return is_in_call(thread_id, number); }));
+}
+
+[[gnu::noinline]] bool sleeps_for(const timespec& time) {
+    const bool is_whole = ::nanosleep(&time, nullptr) == 0;
+    asm volatile("");
+    return is_whole;
+}
+
+} // namespace
+
+TEST_CASE("a fiber that computes for longer than the threshold is reported once, and its end") {
+    looks look;
+    flags f;
+    watched_thread run{[&] { f.arrive_and_compute(); }};
+    f.await();
+    const std::string begin = look.several();
+    const std::string later = look.several();
+    f.go_on = true;
+    run.join();
+    const std::string end = look.once();
+    INFO(begin);
+    CHECK(matches(begin,
+                  "^creel: thread [0-9]+ \"[^\"]+\" has not switched fibers for 100ms: worker "
+                  "\\(#[0-9]+, spawned at [^ ]*stall_sampler_test.cpp:[0-9]+\\) (computes|is "
+                  "ready to run, but)"));
+    CHECK(later.empty());
+    INFO(end);
+    CHECK(matches(end, "^creel: thread [0-9]+ .* switches fibers again, after [0-9.]+m?s: worker "
+                       "\\(#[0-9]+, .*\\) held it up\n$"));
+}
+
+TEST_CASE("a run that waits, or that is not watched, is never reported") {
+    looks look;
+    gate never;
+    std::atomic<bool> waits{false};
+    watched_thread idle{[&] {
+        waits = true;
+        never.pass();
+    }};
+    while (!waits)
+        std::this_thread::yield();
+    std::thread unwatched{[] {
+        clock_poller outside;
+        creel::run_scheduler(outside, {}, [] { creel::this_fiber::yield(); });
+    }};
+    unwatched.join();
+    const auto sleeps = [] {
+        bool all = true;
+        creel::detail::for_each_run(
+            [&](creel::detail::scheduler& s) { all = all && s.progress().sleeps; });
+        return all;
+    };
+    CHECK(becomes_true(sleeps));
+    CHECK(look.several().empty());
+    never.open();
+    idle.join();
+    CHECK(look.once().empty());
+    CHECK(look.sampler_.next_look() == creel::time_point::max());
+}
+
+TEST_CASE("long computing with a yield or a checkpoint in it is no stall") {
+    looks look;
+    std::atomic<int> asked{0};
+    std::atomic<int> yields{0};
+    watched_thread run{[&] {
+        while (asked >= 0) {
+            if (yields == asked)
+                continue;
+            creel::this_fiber::yield();
+            yields = asked.load();
+        }
+    }};
+    for (int i = 1; i < 20; ++i) {
+        asked = i;
+        while (yields != i)
+            std::this_thread::yield();
+        CHECK(look.once().empty());
+        CHECK(look.once().empty());
+    }
+    asked = -1;
+}
+
+// A stopped process, a suspended machine, or one without a free processor.
+TEST_CASE("looks that come too late begin the count anew") {
+    looks look;
+    flags f;
+    watched_thread run{[&] { f.arrive_and_compute(); }};
+    f.await();
+    for (int i = 0; i < 10; ++i) {
+        CHECK(look.once(1h).empty());
+        CHECK(look.once().empty());
+        CHECK(look.once().empty());
+    }
+    CHECK_THAT(look.several(), Contains("has not switched"));
+    f.go_on = true;
+}
+
+TEST_CASE("a sleep is named, goes on undisturbed, and has a backtrace without a signal") {
+    const creel::detail::backtrace_signal signal;
+    looks look;
+    std::atomic<int> thread_id{0};
+    std::atomic<bool> is_whole{false};
+    watched_thread run{[&] {
+        thread_id = ::gettid();
+        is_whole = sleeps_for({2, 0});
+    }};
+    await_call(thread_id, SYS_clock_nanosleep);
+    const std::string text = look.several();
+    run.join();
+    INFO(text);
+    CHECK_THAT(text, Contains("worker (#") && Contains(" sleeps in clock_nanosleep\n") &&
+                         Contains("creel::this_fiber::sleep_for()"));
+    CHECK(is_whole);
+    if (CREEL_CAN_UNWIND != 0)
+        CHECK_THAT(text, Contains("\n      ") && Contains("sleeps_for("));
+}
+
+TEST_CASE("a blocking read is named with its descriptor and what that is") {
+    looks look;
+    std::array<int, 2> ends{};
+    CHECK(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    std::atomic<int> thread_id{0};
+    watched_thread run{[&] {
+        thread_id = ::gettid();
+        char byte = 0;
+        expect(::read(ends[0], &byte, 1) == 1);
+    }};
+    await_call(thread_id, SYS_read);
+    const std::string text = look.several();
+    CHECK(::write(ends[1], "x", 1) == 1);
+    run.join();
+    ::close(ends[0]);
+    ::close(ends[1]);
+    INFO(text);
+    CHECK_THAT(text, Contains("blocks the thread in read on descriptor " + std::to_string(ends[0]) +
+                              " (a pipe)\n") &&
+                         Contains("io::wait_readable"));
+}
+
+TEST_CASE("a std::mutex that another thread holds is named with that thread") {
+    looks look;
+    std::mutex held;
+    std::unique_lock hold{held};
+    std::atomic<int> thread_id{0};
+    watched_thread run{[&] {
+        thread_id = ::gettid();
+        const std::lock_guard mine{held};
+    }};
+    await_call(thread_id, SYS_futex);
+    const std::string text = look.several();
+    hold.unlock();
+    INFO(text);
+    CHECK_THAT(text, Contains("waits for a std::mutex (or pthread_mutex_t) that thread " +
+                              std::to_string(::gettid()) + " \"") &&
+                         Contains("creel::sync::mutex"));
+}
+
+// The thread can never go on: the process ends.
+TEST_CASE("a std::mutex that a fiber holds over a wait is named as such") {
+    const auto child = run_in_child([] {
+        looks look;
+        std::mutex m;
+        std::atomic<int> thread_id{0};
+        gate never;
+        watched_thread run{[&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn({.name = "holder"}, [&] {
+                    const std::lock_guard hold{m};
+                    never.pass();
+                });
+                n.spawn({.name = "wants"}, [&] {
+                    thread_id = ::gettid();
+                    const std::lock_guard mine{m};
+                });
+            });
+        }};
+        while (!is_in_call(thread_id, SYS_futex))
+            std::this_thread::yield();
+        std::fputs(look.several().c_str(), stderr);
+        ::_exit(0);
+    });
+    INFO(to_string(child));
+    CHECK_THAT(child.stderr_text, Contains("wants (#") &&
+                                      Contains("that this thread holds: another of its fibers") &&
+                                      Contains("hold no std::mutex over a call that may wait"));
+}
+
+// The parent holds the thread that calls ptrace().
+TEST_CASE("a thread that a debugger holds is not reported") {
+    const auto child = run_in_child([] {
+        expect(::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) == 0);
+        creel::stall_watch_options options{.threshold = threshold};
+        clock_poller outside;
+        creel::run_scheduler(outside, {}, [&] {
+            creel::detail::watch_run(*creel::detail::scheduler::current(), &options);
+            std::string text;
+            std::thread other{[&] {
+                looks look;
+                text = look.several();
+            }};
+            other.join();
+            creel::detail::watch_run(*creel::detail::scheduler::current(), nullptr);
+            expect(text.empty());
+        });
+    });
+    INFO(to_string(child));
+    CHECK(child.exited);
+    CHECK(child.exit_code == 0);
+}
+
+TEST_CASE(
+    "at most one report a second of a run and ten a minute, and the next tells of the others") {
+    looks look;
+    std::atomic<int> asked{0};
+    std::atomic<int> yields{0};
+    watched_thread run{[&] {
+        while (asked >= 0) {
+            if (yields == asked)
+                continue;
+            creel::this_fiber::yield();
+            yields = asked.load();
+        }
+    }};
+    int stalls = 0;
+    const auto stall = [&](creel::duration apart) {
+        asked = ++stalls;
+        while (yields != stalls)
+            std::this_thread::yield();
+        static_cast<void>(look.once(apart));
+        return look.several();
+    };
+    CHECK_THAT(stall(interval), Contains("has not switched"));
+    CHECK(stall(interval).empty());
+    CHECK_THAT(stall(1s), Contains("creel: 1 stall before this one had no report"));
+    for (int i = 0; i < 8; ++i)
+        CHECK_THAT(stall(1s), Contains("has not switched") && !Contains("no report"));
+    CHECK(stall(1s).empty());
+    CHECK_THAT(stall(1min), Contains("creel: 1 stall before this one had no report"));
+    std::uint64_t counted = 0;
+    creel::detail::for_each_run(
+        [&](creel::detail::scheduler& s) { counted = s.live.stalls().stalls; });
+    CHECK(counted == static_cast<std::uint64_t>(stalls));
+    asked = -1;
+}

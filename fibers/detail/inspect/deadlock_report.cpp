@@ -1,16 +1,13 @@
 #include <creel/fibers/detail/inspect/deadlock_report.hpp>
 
-#include <creel/fibers/detail/blocking/helper_thread.hpp>
 #include <creel/fibers/detail/inspect/dump.hpp>
 #include <creel/fibers/detail/inspect/fiber_copy.hpp>
+#include <creel/fibers/detail/report/backtrace_text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/task/task_tree.hpp>
 
 #include <algorithm>
 #include <cstddef>
-#include <new>
-
-#include <pthread.h>
 
 namespace creel::detail {
 
@@ -19,28 +16,9 @@ namespace {
 constexpr std::size_t most_fibers_told = 32;
 constexpr std::size_t most_frames_told = 16;
 
-// Names need more stack than the dispatcher of Boost has. So a thread of its own looks them up.
-struct naming {
-    const std::vector<fiber_snapshot>& fibers;
-    std::string text{};
-
-    static void* make(void* self) noexcept {
-        auto& n = *static_cast<naming*>(self);
-        leave_pinned_core();
-        try {
-            n.text = text_of_fibers(n.fibers);
-        } catch (const std::bad_alloc&) { // the summary is told instead
-        }
-        return nullptr;
-    }
-};
-
+// Names need more stack than the dispatcher of Boost has.
 std::string text_with_names(const std::vector<fiber_snapshot>& fibers) {
-    naming work{fibers};
-    pthread_t thread{};
-    if (start_joinable_helper_thread(thread, &naming::make, &work) == 0)
-        ::pthread_join(thread, nullptr);
-    return std::move(work.text);
+    return made_elsewhere([fibers] { return text_of_fibers(fibers); });
 }
 
 // `f` waits for `next`, which may be a fiber below its children.

@@ -45,9 +45,10 @@ struct dump_options {
 // run copies its own fibers between two switches, in slices of some milliseconds, and lets its
 // fibers run in between. So the runs, and the fibers of a large run, are not copied at one instant.
 // A thread that does not answer, because a fiber computes or blocks it, is shown as stalled: with
-// how many fibers it had at its last poll and, if a run has a dump_signal, with its own backtrace.
-// A signal takes that: a system call that the thread is in may return EINTR for it. With
-// most_frames = 0 there is none.
+// how many fibers it had at its last poll, the fiber that runs, what that does, and its backtrace.
+// A thread that computes has a backtrace only if a run has a dump_signal: a signal takes it. A
+// thread that waits in a system call which a signal would end gets none, and with
+// most_frames = 0 no thread does.
 //
 // The functions, files and lines of a backtrace come from the program's debug information (compile
 // with -g1 at least) if libdw.so.1 of elfutils is installed; else only functions are named.

@@ -127,9 +127,11 @@ std::uint64_t wait_for_writes(int descriptor, time_point until) noexcept {
 }
 
 // Without memory for a report there is none.
-void look_for_stalls(detail::stall_sampler& stalls, const std::atomic<bool>& ends) noexcept {
+void look_for_stalls(detail::stall_sampler& stalls, bool is_last,
+                     const std::atomic<bool>& ends) noexcept {
     try {
-        write_to_stderr(ends.load() ? stalls.end(clock::now()) : stalls.look(clock::now()), ends);
+        const time_point now = clock::now();
+        write_to_stderr(is_last ? stalls.end(now) : stalls.look(now), ends);
     } catch (const std::bad_alloc&) {
     }
 }
@@ -139,15 +141,17 @@ void* wait_for_wakes(void* argument) noexcept {
     ::pthread_setname_np(::pthread_self(), "creel-dump");
     detail::leave_pinned_core();
     detail::stall_sampler stalls;
-    while (!self.ends.load()) {
+    for (;;) {
         const std::uint64_t writes = wait_for_writes(self.descriptor, stalls.next_look());
         const bool is_time = clock::now() >= stalls.next_look();
-        if (self.ends.load() || is_time || writes >= asks_for_look)
-            look_for_stalls(stalls, self.ends);
-        if (!self.ends.load() && (writes & asks_for_dump) != 0)
+        const bool ends = self.ends.load();
+        if (ends || is_time || writes >= asks_for_look)
+            look_for_stalls(stalls, ends, self.ends);
+        if (ends)
+            return nullptr;
+        if ((writes & asks_for_dump) != 0)
             dump_to_stderr(self.ends);
     }
-    return nullptr;
 }
 
 void write_to(int descriptor, std::uint64_t number) noexcept {

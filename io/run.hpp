@@ -88,7 +88,7 @@ struct run_options {
     // several times sooner. It pays if waits are short and there is a core to spare.
     saturating_duration idle_spin{};
     bool debug = false; // reports probable mistakes on stderr; so does CREEL_DEBUG=1
-    // A run that has not switched fibers in this time is reported on stderr while it lasts, with the
+    // A run that has switched no fibers in this time is reported on stderr while it lasts, with the
     // fiber that computes or blocks the thread: see creel::stall_watch. 0: 100 ms in debug mode,
     // else never. Negative, or duration::max(): never. With on_signal = ignore and no dump_signal
     // the report of a thread that computes has no backtrace, because that takes a signal.

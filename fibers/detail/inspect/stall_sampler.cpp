@@ -7,6 +7,7 @@
 #include <creel/fibers/detail/report/backtrace_text.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/system/valgrind.hpp>
 
 #include <algorithm>
 #include <array>
@@ -93,7 +94,9 @@ void stall_sampler::look_at(const sample& now, time_point t, bool is_late) {
 void stall_sampler::begin_stall(watched_run& w, time_point t) {
     const int thread_id = w.seen.thread_id;
     const thread_sample now = sample_of(thread_id); // before a signal changes it
-    const bool is_held = now.state == 't' || now.state == 'T' || is_traced(thread_id);
+    // Valgrind runs one thread at a time, and the others wait for it in the kernel.
+    const bool is_held =
+        now.state == 't' || now.state == 'T' || is_traced(thread_id) || under_valgrind();
     const running_fiber fiber = running_fiber_of(*w.seen.run);
     if (w.seen.run->progress() != w.seen.progress)
         return; // it moves

@@ -7,7 +7,9 @@
 //         creel::held_wait listed{*this};
 //     };
 //
-// The kind of the waiter says who that party is: waiter_kind::holder.
+// The kind of the waiter says who that party is: waiter_kind::holder. Name a party only if nothing
+// but that party, a cancel or the waiter's own timer can end the wait: from a cycle of such waits
+// follows that the run is cancelled, or the process aborts.
 #pragma once
 
 #include <creel/fibers/waiter.hpp>

@@ -37,6 +37,9 @@ struct scheduler_options {
     // Reports probable mistakes on stderr. CREEL_DEBUG=1 in the environment does the same.
     bool debug = false;
     std::source_location began_at{}; // for dumps: the call of the program that begins the run
+    // A signal may cancel the root. So a main fiber whose wait that would end may wait for the
+    // signal, and the run is no deadlock if all others wait, too.
+    bool takes_signals = false;
     const statistics_source* statistics = nullptr; // of the entry point; see process_statistics.hpp
 };
 

@@ -19,7 +19,9 @@ nursery_core& begun(nursery_core& target) {
 
 // First the target gives the child a place, and then `own` is opened.
 pending_start::pending_start(nursery_core& n, std::source_location where)
-    : target(begun(n)), own({}, "start", nursery_core::unlimited, where) {}
+    : target(begun(n)), own({}, "start", nursery_core::unlimited, where) {
+    own.is_of_start = true;
+}
 
 pending_start::~pending_start() {
     if (own.open)

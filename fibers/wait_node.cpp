@@ -67,8 +67,8 @@ void wait_node::describe_list(std::string& text) const {
     }
 }
 
-// The lock is held for so many steps at most.
-constexpr std::size_t most_places_counted = 1'000;
+// The lock is held for so many steps at most, for each of the waiters that a dump lists.
+constexpr std::size_t most_places_counted = 100;
 
 void wait_node::describe_place(std::string& text) const {
     std::size_t position = 0;

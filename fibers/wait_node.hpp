@@ -81,9 +81,10 @@ public:
     void describe_list(std::string& text) const;
 
     // For waiter_kind::holder and add_details: calls look(list) with the lock of its list held; not
-    // at all if the node is in no list any more. Threads: the waiter's.
+    // at all if the node is in no list any more. `look` copies what it wants: with the lock held it
+    // neither allocates nor throws. Threads: the waiter's.
     template <typename Look>
-    void look_at_list(Look look) const {
+    void look_at_list(Look look) const noexcept {
         wait_lock* const at = pin();
         if (at == nullptr)
             return;

@@ -102,7 +102,8 @@ struct waiter_kind {
     bool is_for_end = false;
 
     // True if only another fiber or a thread ends the wait: no operation, and no timer but its own.
-    // If all fibers wait so, the run is a deadlock.
+    // It matters where spawn_options::is_background is used. A list_waiter has it; false is always
+    // safe.
     bool needs_party = false;
 };
 

@@ -79,6 +79,7 @@ std::exception_ptr run_session::schedule(entry_point& entry,
     scheduling.idle_spin = options.idle_spin;
     scheduling.debug = options.debug;
     scheduling.began_at = where;
+    scheduling.takes_signals = options.on_signal != signal_action::ignore;
     const ring_counters counters{uring};
     scheduling.statistics = &counters;
     // Signals, and the limit of the shutdown, reach whatever runs.

@@ -59,20 +59,31 @@ struct shared_mutex::entrant final : detail::contender {
     static party_number holder(const waiter& w) noexcept {
         const auto& self = static_cast<const entrant&>(w);
         party_number found = 0;
-        self.look_at_list([&](const wait_list&) { found = self.of->only_holder(); });
+        self.look_at_list([&](const wait_list& line) {
+            found = self.shares && self.of->writer_ == 0 ? self.writer_ahead(line)
+                                                         : self.of->only_holder();
+        });
         return found;
     }
     static void add_details(const waiter& w, std::string& text) {
         const auto& self = static_cast<const entrant&>(w);
+        std::size_t readers = 0;
+        self.look_at_list([&](const wait_list&) { readers = self.of->readers_; });
         text += self.shares ? " to read" : " to write";
-        self.look_at_list([&](const wait_list&) {
-            if (self.of->readers_ > 1)
-                text += ", which " + std::to_string(self.of->readers_) + " read";
-        });
+        if (readers > 1)
+            text += ", which " + std::to_string(readers) + " read";
         self.describe_place(text);
     }
     static constexpr wait_kind not_cancellable{false, nullptr, &holder, &add_details};
     static constexpr wait_kind cancellable{true, &left, &holder, &add_details};
+
+    // A reader waits behind it although the mutex is open to readers.
+    [[nodiscard]] party_number writer_ahead(const wait_list& line) const noexcept {
+        for (const wait_node* n = line.front(); n != nullptr && n != this; n = n->next())
+            if (const auto* ahead = static_cast<const entrant*>(n); !ahead->shares)
+                return ahead->party;
+        return 0;
+    }
 
     shared_mutex* of;
     bool shares;

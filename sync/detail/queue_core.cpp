@@ -31,12 +31,19 @@ void queue_waiter::describe(const waiter& w, std::string& text) {
 // While a waiter is in a list, the queue is empty or full.
 void queue_waiter::add_details(const waiter& w, std::string& text) {
     const auto& self = static_cast<const queue_waiter&>(w);
+    const queue_list* in = nullptr;
+    std::size_t capacity = 0;
+    bool pushes = false;
     self.look_at_list([&](const wait_list& list) {
-        const auto& here = static_cast<const queue_list&>(list);
-        text += here.is_of_pushers ? ", to push: it has " + std::to_string(here.of.capacity) +
-                                         " of " + std::to_string(here.of.capacity) + " items"
-                                   : ", to pop: it is empty";
+        in = static_cast<const queue_list*>(&list);
+        capacity = in->of.capacity;
+        pushes = in->is_of_pushers;
     });
+    if (in == nullptr)
+        return; // its turn has come
+    text += pushes ? ", to push: it has " + std::to_string(capacity) + " of " +
+                         std::to_string(capacity) + " items"
+                   : ", to pop: it is empty";
     self.describe_place(text);
 }
 

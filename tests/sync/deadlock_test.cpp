@@ -6,10 +6,15 @@
 #include "support/settle.hpp"
 #include "support/stderr_capture.hpp"
 
+#include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/cancel_token.hpp>
 #include <creel/fibers/deadlock.hpp>
 #include <creel/fibers/dump.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/race.hpp>
+#include <creel/fibers/started.hpp>
+#include <creel/fibers/task.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/sync/condition_variable.hpp>
 #include <creel/sync/event.hpp>
@@ -32,6 +37,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 using namespace creel::test;
 using namespace std::chrono_literals;
@@ -164,16 +170,44 @@ TEST_CASE("a parent that waits for a child with a lock held that the child wants
 
 TEST_CASE("two fibers that wait for each other's results are a deadlock") {
     const std::string what = deadlock_of([] {
-        creel::with_nursery([](nursery& n) {
-            std::optional<creel::task<int>> first;
-            std::optional<creel::task<int>> second;
+        std::optional<creel::task<int>> first;
+        std::optional<creel::task<int>> second;
+        creel::with_nursery([&](nursery& n) {
             first = n.async({.name = "first"}, [&] { return second->get(); });
             second = n.async({.name = "second"}, [&] { return first->get(); });
-            creel::this_fiber::sleep_for(1h);
         });
     });
     CHECK_THAT(what, Contains("first (#"));
     CHECK_THAT(what, Contains("second (#"));
+}
+
+TEST_CASE("bug: a deadlock is found soon, however long another fiber has waited for a result") {
+    creel::duration took{};
+    CHECK(deadlock_of([&] {
+              const creel::time_point began = creel::now();
+              mutex a;
+              mutex b;
+              try {
+                  creel::with_nursery([&](nursery& n) {
+                      auto slow = n.async([] { creel::this_fiber::sleep_for(100h); });
+                      n.spawn([&] { slow.get(); });
+                      creel::this_fiber::sleep_for(10h);
+                      creel::with_nursery([&](nursery& inner) {
+                          for (mutex* const m : {&a, &b})
+                              inner.spawn([&, m] {
+                                  const std::lock_guard held{*m};
+                                  creel::this_fiber::sleep_for(10ms);
+                                  lock(m == &a ? b : a);
+                              });
+                      });
+                  });
+              } catch (...) {
+                  took = creel::now() - began;
+                  throw;
+              }
+          }) != "");
+    CHECK(took >= 10h);
+    CHECK(took <= 10h + 3s); // by the virtual clock
 }
 
 TEST_CASE("a once, a single_flight and a shared_mutex can close a cycle") {
@@ -289,6 +323,60 @@ TEST_CASE("what only looks like a deadlock goes on") {
                   });
               }) == "");
     }
+    SECTION("bug: a service that start() waits for moves away, whatever its children wait for") {
+        CHECK(deadlock_of([&] {
+                  creel::with_nursery([&](nursery& n) {
+                      {
+                          const std::lock_guard held{a};
+                          n.start<void>([&](creel::started<void>& ready) {
+                              creel::with_nursery([&](nursery& workers) {
+                                  workers.spawn([&] { const std::lock_guard mine{a}; });
+                                  creel::this_fiber::sleep_for(1h);
+                                  ready.set();
+                              });
+                          });
+                      }
+                  });
+              }) == "");
+    }
+    SECTION("bug: a reader waits behind a writer that gives up, and not for the reader inside") {
+        creel::sync::shared_mutex m;
+        CHECK(deadlock_of([&] {
+                  const std::shared_lock reads{m};
+                  creel::with_nursery([&](nursery& n) {
+                      n.spawn([&] {
+                          static_cast<void>(
+                              creel::move_on_after(1h, [&] { m.lock_cancellable(); }));
+                      });
+                      n.spawn([&] { const std::shared_lock reads_too{m}; });
+                  });
+              }) == "");
+    }
+    SECTION("bug: a race is won by a timeout, which cancels the wait") {
+        CHECK(deadlock_of([&] {
+                  const std::lock_guard held{a};
+                  static_cast<void>(creel::race(
+                      [&] {
+                          lock(a);
+                          return 1;
+                      },
+                      [] {
+                          creel::this_fiber::sleep_for(1h);
+                          return 2;
+                      }));
+              }) == "");
+    }
+    SECTION("bug: a watchdog cancels one of the waits by a token") {
+        creel::cancel_token breaker;
+        CHECK(deadlock_of([&] {
+                  creel::with_nursery([&](nursery& n) {
+                      n.spawn([&] { lock_both(a, b); });
+                      n.spawn([&] { static_cast<void>(breaker.run([&] { lock_both(b, a); })); });
+                      creel::this_fiber::sleep_for(1h);
+                      breaker.cancel();
+                  });
+              }) == "");
+    }
     SECTION("fibers wait for the result of one that works") {
         CHECK(deadlock_of([&] {
                   creel::with_nursery([&](nursery& n) {
@@ -362,6 +450,7 @@ public:
     void wait_until(creel::time_point deadline) noexcept override {
         expect(deadline != creel::time_point::max()); // else the run hangs
         now_ = std::max(now_, deadline);
+        std::this_thread::yield(); // to one that is about to wake a fiber
     }
     void wake() noexcept override {}
     [[nodiscard]] bool may_deliver() const noexcept override { return false; }
@@ -447,6 +536,41 @@ TEST_CASE("a run whose fibers all wait goes on while something can end a wait") 
                 later.set();
             });
             later.wait();
+        });
+        INFO(to_string(child));
+        CHECK(child.exit_code == 0);
+        CHECK(child.stderr_text == "");
+    }
+    SECTION("bug: a task in the background holds a lock for a while") {
+        const child_result child = alone([](nursery& n) {
+            mutex m;
+            n.spawn({.is_background = true}, [&] {
+                for (int i = 0; i < 100; ++i) {
+                    const std::lock_guard held{m};
+                    creel::this_fiber::sleep_for(10s);
+                }
+            });
+            for (int i = 0; i < 10; ++i) {
+                creel::this_fiber::sleep_for(1s);
+                const std::lock_guard held{m};
+            }
+            n.cancel();
+        });
+        INFO(to_string(child));
+        CHECK(child.exit_code == 0);
+        CHECK(child.stderr_text == "");
+    }
+    SECTION("bug: another thread, even one with a name that it has from creel") {
+        const child_result child = alone([](nursery&) {
+            creel::sync::event set_later;
+            std::jthread other;
+            creel::blocking([&] {
+                other = std::jthread{[&] {
+                    std::this_thread::sleep_for(200ms);
+                    set_later.set();
+                }};
+            });
+            set_later.wait();
         });
         INFO(to_string(child));
         CHECK(child.exit_code == 0);

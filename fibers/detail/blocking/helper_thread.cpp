@@ -1,7 +1,10 @@
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
 
+#include <creel/fibers/detail/system/foreign_threads.hpp>
+
 #include <array>
 #include <cerrno>
+#include <new>
 
 #include <pthread.h>
 #include <sched.h>
@@ -28,6 +31,18 @@ cores cores_of_process() noexcept {
 
 const cores at_start = cores_of_process();
 
+struct helper_start {
+    void* (*body)(void*);
+    void* argument;
+};
+
+void* run_as_own_thread(void* start) noexcept {
+    const own_thread here;
+    const helper_start mine = *static_cast<helper_start*>(start);
+    delete static_cast<helper_start*>(start);
+    return mine.body(mine.argument);
+}
+
 } // namespace
 
 sigset_t helper_signals() noexcept {
@@ -42,11 +57,16 @@ sigset_t helper_signals() noexcept {
 // instruction on.
 int start_joinable_helper_thread(pthread_t& started, void* (*body)(void*),
                                  void* argument) noexcept {
+    auto* const start = new (std::nothrow) helper_start{body, argument};
+    if (start == nullptr)
+        return EAGAIN;
     const sigset_t blocked = helper_signals();
     sigset_t before;
     ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    const int error = ::pthread_create(&started, nullptr, body, argument);
+    const int error = ::pthread_create(&started, nullptr, &run_as_own_thread, start);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (error != 0)
+        delete start;
     return error;
 }
 

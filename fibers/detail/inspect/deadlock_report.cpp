@@ -39,14 +39,7 @@ fiber_snapshot copy_member(const fiber_record& f, const fiber_record& next, time
 
 } // namespace
 
-deadlock_report report_of(std::vector<const fiber_record*> cycle, time_point now) {
-    // The same cycle is told in the same way, wherever the search has met it.
-    std::rotate(cycle.begin(),
-                std::min_element(cycle.begin(), cycle.end(),
-                                 [](const fiber_record* a, const fiber_record* b) {
-                                     return number_of(*a) < number_of(*b);
-                                 }),
-                cycle.end());
+deadlock_report report_of(const std::vector<const fiber_record*>& cycle, time_point now) {
     std::vector<fiber_snapshot> members;
     std::string lines;
     for (std::size_t i = 0; i < std::min(cycle.size(), most_fibers_told); ++i) {
@@ -70,9 +63,48 @@ deadlock_report report_of(std::vector<const fiber_record*> cycle, time_point now
     return report;
 }
 
-deadlock_report report_of_all(scheduler& run) {
+namespace {
+
+// In a run that has come to a stop.
+void copy_stopped(fiber_snapshot& to, const task_record* t, const fiber_record* f, time_point now) {
+    copy_identity(to, t, f);
+    if (f != nullptr) {
+        copy_fiber(to, *f, now);
+        copy_frames(to, *f, most_frames_told);
+    } else {
+        to.state = t->in_line ? fiber_state::in_line : fiber_state::not_started;
+    }
+}
+
+std::string line_of(const fiber_snapshot& m) {
+    const std::string name = "\n  " + name_of_fiber(m);
+    switch (m.state) {
+    case fiber_state::parked:
+        return name + " waits for " + m.waits_for + m.details +
+               (m.held_by != 0 ? ", held by " + m.holder : std::string{});
+    case fiber_state::in_line:
+        return name + " waits for one of max_fibers to end";
+    case fiber_state::not_started:
+        return name + " has not started";
+    default:
+        return name + " is ready or waits outside creel";
+    }
+}
+
+void name_holders(std::vector<fiber_snapshot>& members) {
+    for (fiber_snapshot& m : members) {
+        const auto holder =
+            std::find_if(members.begin(), members.end(),
+                         [&m](const fiber_snapshot& other) { return other.who.id == m.held_by; });
+        m.holder =
+            holder != members.end() ? name_of_fiber(*holder) : '#' + std::to_string(m.held_by);
+    }
+}
+
+} // namespace
+
+deadlock_report report_of_all(scheduler& run, bool but_background) {
     std::vector<fiber_snapshot> members;
-    std::string lines;
     std::size_t more = 0;
     const auto add = [&](const task_record* t, const fiber_record* f, std::size_t depth) {
         if (members.size() == most_fibers_told) {
@@ -81,22 +113,7 @@ deadlock_report report_of_all(scheduler& run) {
         }
         fiber_snapshot& m = members.emplace_back();
         m.depth = depth;
-        copy_identity(m, t, f);
-        lines += "\n  " + name_of_fiber(m);
-        if (f == nullptr) {
-            m.state = t->in_line ? fiber_state::in_line : fiber_state::not_started;
-            lines += m.state == fiber_state::in_line ? " waits for one of max_fibers to end"
-                                                     : " has not started";
-            return;
-        }
-        copy_fiber(m, *f, run.now());
-        copy_frames(m, *f, most_frames_told);
-        if (m.state == fiber_state::parked)
-            lines += " waits for " + m.waits_for + m.details;
-        else if (t != nullptr)
-            m.state = fiber_state::ready; // in the background
-        else
-            m.state = fiber_state::elsewhere;
+        copy_stopped(m, t, f, run.now());
     };
     const auto add_task = [&add](const task_record& t, std::size_t depth) {
         add(&t, t.runner, depth + 1);
@@ -107,12 +124,18 @@ deadlock_report report_of_all(scheduler& run) {
         add(nullptr, &f, 0);
         for_each_task(f, add_task);
     });
+    name_holders(members);
+    std::string lines;
+    for (const fiber_snapshot& m : members)
+        lines += line_of(m);
     deadlock_report report;
-    report.summary = "deadlock: every fiber waits, and nothing can wake one";
+    report.summary = but_background ? "deadlock: only tasks in the background go on"
+                                    : "deadlock: every fiber waits, and nothing can wake one";
     const std::string rest =
         more != 0 ? "  and " + std::to_string(more) + " more\n" : std::string{};
-    report.text =
-        "creel: " + report.summary + ": there is no timer, no operation and no other thread\n";
+    report.text = "creel: " + report.summary +
+                  (but_background ? ", and every other fiber waits\n"
+                                  : ": there is no timer, no operation and no other thread\n");
     const std::string with_backtraces = text_with_names(members);
     report.text += (with_backtraces.empty() ? lines.substr(1) + '\n' : with_backtraces) + rest;
     report.summary += lines;

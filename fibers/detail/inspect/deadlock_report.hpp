@@ -19,9 +19,11 @@ struct deadlock_report {
 // Of fibers that wait for each other: each for the next, and the last for the first. Blocks the
 // thread while another one looks up the names of the code. Threads: the run's, between two
 // switches. Throws: std::bad_alloc.
-[[nodiscard]] deadlock_report report_of(std::vector<const fiber_record*> cycle, time_point now);
+[[nodiscard]] deadlock_report report_of(const std::vector<const fiber_record*>& cycle,
+                                        time_point now);
 
-// Of a run in which every fiber waits, and nothing can wake one. As report_of.
-[[nodiscard]] deadlock_report report_of_all(scheduler& run);
+// Of a run in which every fiber waits, perhaps but for tasks in the background, and nothing can
+// wake one. As report_of.
+[[nodiscard]] deadlock_report report_of_all(scheduler& run, bool but_background);
 
 } // namespace creel::detail

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 namespace creel::detail {
 
@@ -29,7 +30,13 @@ happening ends(party_number task) noexcept {
 class wait_graph {
 public:
     void add(const waiter& w);
+    // The fibers of a cycle; empty if there is none.
     [[nodiscard]] std::vector<const fiber_record*> cycle();
+    // For the fibers of a cycle of this graph: true if none of their waits will be cancelled.
+    [[nodiscard]] bool is_proven(const std::vector<const fiber_record*>& cycle,
+                                 const scope_core* root) const;
+    // The wait of this fiber ends by a cancel: it is part of no cycle.
+    void take_out(const fiber_record& f) { nodes_.at(goes_on(number_of(f))).needs.clear(); }
 
 private:
     enum class visit : std::uint8_t { not_yet, under_way, done };
@@ -43,9 +50,13 @@ private:
         happening at;
         std::size_t next_edge = 0;
     };
+    using happenings = std::unordered_set<happening>;
 
     void add_fibers_above(const fiber_record& f);
     [[nodiscard]] std::vector<const fiber_record*> cycle_from(happening first);
+    [[nodiscard]] bool may_be_cancelled_from(const scope_core& around,
+                                             const happenings& cycle) const;
+    [[nodiscard]] bool is_stuck(happening what, const happenings& cycle) const;
 
     std::unordered_map<happening, node> nodes_;
     std::unordered_set<const task_record*> climbed_; // what is above them is in the graph
@@ -54,7 +65,8 @@ private:
 // The wait of a fiber that is not parked yet, or whose wake is on the way, is none.
 void wait_graph::add(const waiter& w) {
     const parker& owner = scheduler::owner_of(w);
-    if (owner.home == nullptr || owner.waiting_on != &w || w.kind().holder == nullptr)
+    if (owner.home == nullptr || owner.waiting_on != &w || w.kind().holder == nullptr ||
+        scheduler::has_timer(w))
         return;
     const auto& f = static_cast<const fiber_record&>(owner);
     const party_number holder = w.kind().holder(w);
@@ -75,6 +87,8 @@ void wait_graph::add_fibers_above(const fiber_record& f) {
             return;
         nodes_[ends(t->id)].needs.push_back(goes_on(t->id));
         const nursery_core& around = *t->parent;
+        if (around.is_of_start)
+            return;
         const auto& opener = static_cast<const fiber_record&>(*around.opener);
         if (opener.waiting_on != nullptr && nursery_awaited_by(*opener.waiting_on) == &around) {
             node& waits = nodes_[goes_on(number_of(opener))];
@@ -88,6 +102,8 @@ void wait_graph::add_fibers_above(const fiber_record& f) {
 }
 
 std::vector<const fiber_record*> wait_graph::cycle() {
+    for (auto& [key, n] : nodes_)
+        n.visited = visit::not_yet;
     for (const auto& [first, n] : nodes_)
         if (n.visited == visit::not_yet)
             if (auto found = cycle_from(first); !found.empty())
@@ -98,7 +114,7 @@ std::vector<const fiber_record*> wait_graph::cycle() {
 // Depth first, without recursion: the chain of waits may be long, and the stack may be small.
 std::vector<const fiber_record*> wait_graph::cycle_from(happening first) {
     std::vector<step> path{{first}};
-    nodes_[first].visited = visit::under_way;
+    nodes_.at(first).visited = visit::under_way;
     while (!path.empty()) {
         node& here = nodes_.at(path.back().at);
         if (path.back().next_edge == here.needs.size()) {
@@ -126,13 +142,87 @@ std::vector<const fiber_record*> wait_graph::cycle_from(happening first) {
     return {};
 }
 
+// True if `what` needs something of the cycle, directly or not.
+bool wait_graph::is_stuck(happening what, const happenings& cycle) const {
+    happenings seen{what};
+    std::vector<happening> to_look_at{what};
+    while (!to_look_at.empty()) {
+        const happening at = to_look_at.back();
+        to_look_at.pop_back();
+        if (cycle.contains(at))
+            return true;
+        if (const auto n = nodes_.find(at); n != nodes_.end())
+            for (const happening needed : n->second.needs)
+                if (seen.insert(needed).second)
+                    to_look_at.push_back(needed);
+    }
+    return false;
+}
+
+bool wait_graph::may_be_cancelled_from(const scope_core& around, const happenings& cycle) const {
+    if (around.links != nullptr)
+        return true; // by a token
+    const nursery_core* const n = around.nursery;
+    if (n == nullptr)
+        return false; // the scope of a fiber that is stuck itself
+    if (!is_stuck(goes_on(number_of(static_cast<const fiber_record&>(*n->opener))), cycle))
+        return true;
+    if (!n->child_may_cancel())
+        return false;
+    for (const task_record* t = n->first_child; t != nullptr; t = t->next)
+        if (!is_stuck(goes_on(t->id), cycle))
+            return true;
+    return n->pending_starts != 0;
+}
+
+bool wait_graph::is_proven(const std::vector<const fiber_record*>& cycle,
+                           const scope_core* root) const {
+    happenings of_cycle;
+    for (const fiber_record* const f : cycle)
+        of_cycle.insert(goes_on(number_of(*f)));
+    for (const fiber_record* const f : cycle) {
+        if (!f->waiting_on->kind().cancellable)
+            continue;
+        for (const scope_core* s = f->scope; s != nullptr && s != root; s = s->parent) {
+            if (may_be_cancelled_from(*s, of_cycle))
+                return false;
+            if (s->shielded)
+                break;
+        }
+    }
+    return true;
+}
+
+// The same cycle is told in the same way, wherever the search has met it.
+void begin_with_lowest(std::vector<const fiber_record*>& cycle) {
+    std::rotate(cycle.begin(),
+                std::min_element(cycle.begin(), cycle.end(),
+                                 [](const fiber_record* a, const fiber_record* b) {
+                                     return number_of(*a) < number_of(*b);
+                                 }),
+                cycle.end());
+}
+
 } // namespace
 
-std::vector<const fiber_record*> find_deadlock() {
+// A cycle that is not proven is opened at a wait that a cancel may end, so that the search meets
+// the next one.
+deadlock_cycle find_deadlock(const scope_core* root) {
     wait_graph graph;
     for (const held_wait* w = this_held_waits.newest; w != nullptr; w = w->next())
         graph.add(w->who());
-    return graph.cycle();
+    deadlock_cycle first;
+    for (auto fibers = graph.cycle(); !fibers.empty(); fibers = graph.cycle()) {
+        begin_with_lowest(fibers);
+        if (graph.is_proven(fibers, root))
+            return {std::move(fibers), true};
+        graph.take_out(**std::find_if(fibers.begin(), fibers.end(), [](const fiber_record* f) {
+            return f->waiting_on->kind().cancellable;
+        }));
+        if (first.fibers.empty())
+            first.fibers = std::move(fibers);
+    }
+    return first;
 }
 
 } // namespace creel::detail

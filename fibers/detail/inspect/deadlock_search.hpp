@@ -10,9 +10,15 @@
 //     task T ends      ->  fiber T goes on
 //     task T ends      ->  task C ends        C is a child of a nursery that T has open
 //
-// All these are necessary, so a cycle proves that none of its fibers ever goes on. A fiber that
-// waits for what any party may do (an event, a queue, a peer) has no edges, and neither has one
-// that runs or sleeps. A wait that a deadline will end is left out.
+// A fiber that waits for what any party may do (an event, a queue, a peer) has no edges, and
+// neither has one that runs or sleeps. A wait that a deadline or its own timer will end is left
+// out, and so is a nursery of start(): its child may move away.
+//
+// So none of the fibers of a cycle goes on unless a cancel ends one of their waits. The cycle is
+// proven if no cancel will. Each of its waits is then one that no cancel ends, or those that could
+// cancel it are stuck themselves: a nursery around the wait, below the root, is cancelled by the
+// fiber that opened it, or by the error of another child if the policy says so. A scope that a
+// token knows may be cancelled from anywhere.
 //
 // Each cycle passes through the wait of a fiber for a lock or for a result, because the edges from
 // openers to children alone make a tree. So the search begins with the held_waits, goes up to the
@@ -24,10 +30,16 @@
 namespace creel::detail {
 
 struct fiber_record;
-class scheduler;
+struct scope_core;
 
-// The fibers of a cycle: each waits for the next, and the last for the first. Empty if there is
-// none. Threads: the run's, between two switches. Throws: std::bad_alloc.
-[[nodiscard]] std::vector<const fiber_record*> find_deadlock();
+struct deadlock_cycle {
+    // Each waits for the next, and the last for the first; the lowest number comes first.
+    std::vector<const fiber_record*> fibers{};
+    bool is_proven = false; // else a cancel from elsewhere may yet end it
+};
+
+// A proven cycle, or else one that is not; without fibers if there is none. `root`: of the run; may
+// be null. Threads: the run's, between two switches. Throws: std::bad_alloc.
+[[nodiscard]] deadlock_cycle find_deadlock(const scope_core* root);
 
 } // namespace creel::detail

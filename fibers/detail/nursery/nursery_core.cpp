@@ -225,6 +225,8 @@ void nursery_core::submit(task_record& t, task_result& r) noexcept {
 // remote_entry::submit() has taken its slot.
 void nursery_core::adopt(task_record& t) noexcept {
     opener->home->tasks().adopt(t, *this);
+    if (t.is_background)
+        opener->home->has_background_task();
     submit(t);
 }
 

@@ -95,6 +95,10 @@ struct nursery_core {
     [[nodiscard]] bool reports() const noexcept {
         return policy.kind_ == error_policy::kind_type::report;
     }
+    // True if the error of a child cancels the others.
+    [[nodiscard]] bool child_may_cancel() const noexcept {
+        return policy.kind_ == error_policy::kind_type::cancel;
+    }
     [[nodiscard]] bool has_handler() const noexcept {
         return reports() && policy.handler_ != nullptr;
     }
@@ -161,6 +165,7 @@ struct nursery_core {
     bool a_child_never_ran = false;
     bool cancelled_astray = false; // a_cancelled came without a cancel: an error, if the only one
     bool errors_lost = false;      // there was no memory to keep an error
+    bool is_of_start = false;      // start() waits in it: it settles also when the child moves away
 
 private:
     void hand_on_slot() noexcept;

@@ -46,6 +46,7 @@ task_record* remote_entry::make_task(const spawn_options& options, std::size_t c
     void* memory = ::operator new(task_record::node_size(closure_bytes, closure_align));
     task_record* t = task_record::place(memory, 0, closure_align, where);
     t->stack_bytes = options.stack_bytes;
+    t->is_background = options.is_background;
     try {
         t->given_name = options.name;
     } catch (...) {

@@ -134,7 +134,7 @@ void scheduler::take_in() noexcept {
     pace_.begin_round(last_poll_, ready_);
     live.tell(last_poll_, tasks_alive_, carriers_.alive(), carriers_.idle());
     look_at_boost();
-    if (last_poll_ >= next_search_) [[unlikely]]
+    if (last_poll_ >= next_search()) [[unlikely]]
         search_soon();
     if (inspections_ != nullptr && !std::exchange(slice_is_done_, false)) [[unlikely]]
         call_dispatcher();
@@ -151,16 +151,15 @@ void scheduler::idle_round() noexcept {
         return;
     }
     if (spinning_.enabled() && spinning_.try_it() && spin()) {
+        stuck_since_ = time_point::max();
         pace_.was_idle();
         take_in();
         return;
     }
-    const bool may_be_stuck = nothing_can_come();
-    const time_point patience_ends =
-        may_be_stuck ? deadline_after(outside_->now(), stuck_pause_) : time_point::max();
+    const time_point patience = patience_ends();
     if (incoming_.announce_sleep()) {
         ++counters_.waits;
-        outside_->wait_until(std::min(next_deadline(), patience_ends));
+        outside_->wait_until(std::min(next_deadline(), patience));
     } else {
         ++counters_.polls;
         outside_->poll(); // other threads that keep us busy must not starve the I/O
@@ -168,10 +167,7 @@ void scheduler::idle_round() noexcept {
     incoming_.end_sleep();
     pace_.was_idle();
     take_in();
-    if (may_be_stuck && last_poll_ >= patience_ends && !anything_ready()) [[unlikely]] {
-        stuck_is_due_ = true;
-        call_dispatcher();
-    }
+    waited_until(patience);
 }
 
 // Looks for work for a while, and is not marked as asleep, so that other threads need no kick. True
@@ -204,8 +200,7 @@ time_point scheduler::next_deadline() noexcept {
     time_point next = timers_.next_deadline();
     if (has_surplus())
         next = std::min(next, next_trim_);
-    if (this_held_waits.count != 0 || has_background_)
-        next = std::min(next, next_search_);
+    next = std::min(next, next_search());
     if (boost_deadline_ != time_point::max()) { // Boost's clock is real, the poller's may not be
         const time_point real = std::min(clock::now(), boost_deadline_);
         next = std::min(next, deadline_after(outside_->now(), boost_deadline_ - real));

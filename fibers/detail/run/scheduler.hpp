@@ -94,6 +94,7 @@ public:
     void wake_arrived(waiter& w) noexcept;
     void interrupt(waiter& w, wake_reason why) noexcept;
     [[nodiscard]] static const parker& owner_of(const waiter& w) noexcept { return *w.owner_; }
+    [[nodiscard]] static bool has_timer(const waiter& w) noexcept { return w.has_timer_; }
 
     // Tasks.
     [[nodiscard]] task_store& tasks() noexcept { return tasks_; }
@@ -278,18 +279,28 @@ private:
 
     // deadlocks.cpp
     void begin_searches() noexcept;
-    void search_soon() noexcept;
+    [[nodiscard]] time_point next_search() const noexcept;
+    void search_soon() noexcept {
+        search_is_due_ = true;
+        call_dispatcher();
+    }
     void search_for_deadlock() noexcept;
+    void search();
+    void tell_of(const std::vector<const fiber_record*>& cycle);
     void break_deadlock(const std::vector<const fiber_record*>& cycle);
     void end_for(deadlock_report found, bool can_cancel, const char* remedy);
     [[nodiscard]] bool nothing_can_come() const noexcept {
         return timers_.empty() && boost_deadline_ == time_point::max() && !outside_->may_deliver();
     }
+    [[nodiscard]] time_point patience_ends() noexcept; // of a run that may be stuck
+    void waited_until(time_point patience) noexcept;
     void ask_if_stuck() noexcept;
-    void all_wait();
-    [[nodiscard]] bool only_background_goes_on() const;
-    [[nodiscard]] bool others_can_wake() noexcept;
+    void all_wait(bool but_background);
+    [[nodiscard]] bool others_can_wake();
     [[nodiscard]] bool any_wait_sees(const scope_core& root) const;
+    [[nodiscard]] bool only_background_goes_on() const;
+    template <typename Visit>
+    void for_each_task_of_run(Visit visit) const; // visit(root fiber, task, depth); false ends it
 
     // boost_side.cpp
     fiber_record* pick_next_record() noexcept;
@@ -344,13 +355,16 @@ private:
     scheduler_statistics counters_{};
     inspection* inspections_ = nullptr; // that have begun or will begin; the oldest first
     bool slice_is_done_ = false;        // since the last poll
-    time_point next_search_{};          // for deadlocks, as the next seven
-    duration stuck_pause_{};            // before it is asked whether all fibers wait for ever
-    bool stuck_is_due_ = false;         // it is to be asked
-    bool has_background_ = false;       // there has been such a task
-    bool told_of_all_wait_ = false;
+    time_point last_search_{};          // for deadlocks, as all until deadlock_
+    time_point no_search_before_{};
     duration search_pause_{};
-    std::uint64_t held_waits_seen_ = 0; // made until the last search
+    std::uint64_t held_waits_seen_ = 0;          // made until the last search
+    time_point stuck_since_ = time_point::max(); // no fiber has run, and nothing could come
+    duration stuck_pause_{};                     // until it is asked whether all wait for ever
+    bool stuck_is_due_ = false;                  // it is to be asked
+    bool has_background_ = false;                // there has been such a task
+    bool told_of_all_wait_ = false;
+    std::vector<std::vector<std::uint64_t>> told_cycles_{};
     bool search_is_due_ = false;
     std::string deadlock_{}; // that the run was cancelled for
     inbox incoming_;         // shared with other threads

@@ -49,6 +49,12 @@ public:
             visit(static_cast<Member&>(*l));
     }
 
+    template <typename Visit>
+    void for_each(Visit visit) const noexcept {
+        for (const link* l = head_.next; l != &head_; l = l->next)
+            visit(static_cast<const Member&>(*l));
+    }
+
     [[nodiscard]] Member& front() noexcept { return static_cast<Member&>(*head_.next); }
 
     Member& pop() noexcept {

@@ -133,6 +133,16 @@ void ring::end() noexcept {
     CREEL_ASSERT(late_descriptors_ == 0, "a connection that no fiber took outlives its ring");
 }
 
+// The ring's own read of wakes and its heartbeat bring nothing that a fiber waits for.
+bool ring::may_deliver() const noexcept {
+    if (held_ != own_held_ || !cancels_.empty() || !again_.empty() || !room_waiters_.empty())
+        return true;
+    bool others = false;
+    requests_.for_each(
+        [&](const sqe_request& r) { others = others || (&r != &wake_read_ && &r != &heartbeat_); });
+    return others;
+}
+
 ring_statistics ring::statistics() const noexcept {
     ring_statistics all = counters_;
     all.operations_submitted = numbered_ - receives_numbered_;

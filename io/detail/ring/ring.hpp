@@ -53,10 +53,7 @@ public:
     void poll() noexcept override;
     void wait_until(time_point deadline) noexcept override;
     void wake() noexcept override { wake_signal_.send(); } // Threads: any.
-    [[nodiscard]] bool may_deliver() const noexcept override {
-        return held_ != own_held_ || unsubmitted() != 0 || !requests_.empty() ||
-               !cancels_.empty() || !again_.empty() || !room_waiters_.empty();
-    }
+    [[nodiscard]] bool may_deliver() const noexcept override;
 
     // True when perform() can go ahead without waiting. If not, call make_room() first, which
     // parks.

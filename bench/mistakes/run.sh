@@ -131,7 +131,7 @@ said() {
     [[ -n $line ]] || line=$(tail -n 1 "$1.out")
     # Without the folder, a number that depends on the compiler, and a long first half.
     line=$(sed -E "s#bench/mistakes/##g; s#[0-9]+ are in use#... are in use#; s#\`#'#g
-        s#creel: a nursery is used.*: from#creel: ... from#" <<<"$line")
+        s#creel: the nursery opened at.*: from#creel: ... from#; s#on thread [0-9]+#on thread ...#" <<<"$line")
     echo "${line:-(nothing)}"
 }
 

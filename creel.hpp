@@ -40,6 +40,7 @@
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/this_fiber.hpp>
 #include <creel/fibers/time.hpp>
+#include <creel/fibers/trace.hpp>
 #include <creel/fibers/version.hpp>
 #include <creel/fibers/wait_list.hpp>
 #include <creel/fibers/wait_lock.hpp>

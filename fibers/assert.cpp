@@ -2,6 +2,7 @@
 
 #include <creel/fibers/detail/run/forked_run.hpp>
 #include <creel/fibers/this_fiber.hpp>
+#include <creel/fibers/trace.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,7 @@ void assertion_failed(const char* expression, const char* message,
         std::fprintf(stderr, "creel: %s [%s] at %s:%u in fiber %.*s#%llu\n", message, expression,
                      where.file_name(), line, static_cast<int>(fiber.size()), fiber.data(),
                      static_cast<unsigned long long>(this_fiber::id()));
+    write_trace();
     std::abort();
 }
 

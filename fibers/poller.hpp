@@ -7,7 +7,15 @@
 
 #include <creel/fibers/time.hpp>
 
+#include <cstdint>
+
 namespace creel {
+
+// What a poller has done since it was made.
+struct poller_work {
+    std::uint64_t completions = 0;
+    std::uint64_t system_calls = 0;
+};
 
 class poller {
 public:
@@ -39,6 +47,9 @@ public:
     // way. If no fiber is ready then, and nothing else can make one ready, the run is a deadlock.
     // Threads: the scheduler's own.
     [[nodiscard]] virtual bool may_deliver() const noexcept { return true; }
+
+    // For the trace of a run. Threads: the scheduler's own.
+    [[nodiscard]] virtual poller_work work_done() const noexcept { return {}; }
 
 protected:
     poller() = default;

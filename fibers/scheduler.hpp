@@ -36,6 +36,9 @@ struct scheduler_options {
     saturating_duration idle_spin{};
     // Reports probable mistakes on stderr. CREEL_DEBUG=1 in the environment does the same.
     bool debug = false;
+    // Records what the run does in this file: see trace.hpp. Empty: no trace.
+    std::string trace{};
+    std::size_t trace_bytes = std::size_t{64} * 1024 * 1024; // of memory; the newest events stay
     std::source_location began_at{}; // for dumps: the call of the program that begins the run
     // A signal may cancel the root. So a main fiber whose wait that would end may wait for the
     // signal, and the run is no deadlock if all others wait, too.
@@ -104,7 +107,7 @@ void on_living_thread(const std::function<void()>& f);
 // run_scheduler have no effect inside, where f is the root: give f a scope of its own. (Their
 // deadlines would need this run's timers, and their cancels its inbox.)
 // Threads: any, from its main stack (not from inside a Boost fiber). Throws: what f throws;
-// std::bad_alloc. Cost: about 0.15 ms.
+// std::system_error if options.trace cannot be written; std::bad_alloc. Cost: about 0.15 ms.
 template <typename F>
 auto run_scheduler(poller& outside, const scheduler_options& options, F&& f)
     -> detail::plain_result<F> {

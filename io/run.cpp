@@ -78,6 +78,8 @@ std::exception_ptr run_session::schedule(entry_point& entry,
     scheduling.measure_stacks = options.measure_stacks;
     scheduling.idle_spin = options.idle_spin;
     scheduling.debug = options.debug;
+    scheduling.trace = options.trace;
+    scheduling.trace_bytes = options.trace_bytes;
     scheduling.began_at = where;
     scheduling.takes_signals = options.on_signal != signal_action::ignore;
     const ring_counters counters{uring};

@@ -93,6 +93,12 @@ struct run_options {
     // else never. Negative, or duration::max(): never. With on_signal = ignore and no dump_signal
     // the report of a thread that computes has no backtrace, because that takes a signal.
     saturating_duration stall_threshold{};
+    // Records what the run does in this file, in the format that Perfetto (ui.perfetto.dev) opens:
+    // slices of fibers, waits, spawns, cancels and polls. It is a flight recorder: the events go to
+    // trace_bytes of memory, the newest overwrite the oldest, and the file is written when the run
+    // ends; see creel::write_trace. Each run needs a file of its own. Empty: no trace.
+    std::string trace{};
+    std::size_t trace_bytes = std::size_t{64} * 1024 * 1024;
     // Raises the soft limit of descriptors (`ulimit -n`) to the hard one, for good, because each
     // client of a server needs a descriptor. A child of fork() gets the old limit back. A child of
     // posix_spawn(), system() or popen() has the raised one; if it calls select(2) with a
@@ -143,8 +149,9 @@ void run_with_ring(const run_options& options, const std::source_location& where
 // aborts, and so does exit().
 //
 // Parks: it blocks the thread. Threads: any, from their own stack.
-// Throws: f's error; std::system_error, with the remedy, if io_uring is refused, or if there can be
-// no socket at options.inspect; interrupted as on_signal says, instead of f's value, because the
+// Throws: f's error; std::system_error, with the remedy, if io_uring is refused, if there can be no
+// socket at options.inspect, or if options.trace cannot be written; interrupted as on_signal says,
+// instead of f's value, because the
 // caller should end. An error of f is thrown rather than interrupted. An uncaught error is named on
 // stderr with the fiber it came from.
 // Cost: about 0.2 ms, of which a ring takes 0.03 to 0.06 ms; a thread keeps its ring.

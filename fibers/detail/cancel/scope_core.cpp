@@ -16,6 +16,12 @@ namespace creel::detail {
 namespace {
 constinit standing_reason deadline_reason{cancel_cause::deadline, "the deadline has passed"};
 const standing_reasons_made deadline_reason_is_made{deadline_reason};
+
+void trace_cancel(const scope_core& s) noexcept {
+    if (this_scheduler != nullptr && this_scheduler->recorder() != nullptr) [[unlikely]]
+        this_scheduler->recorder()->cancels(s);
+}
+
 } // namespace
 
 scope_core::~scope_core() {
@@ -127,12 +133,14 @@ bool scope_core::expire() noexcept {
         own.reason = deadline_reason.get();
         own.requested_at = deadline;
     }
+    trace_cancel(*this);
     return true;
 }
 
 bool scope_core::take(const cancel_request& r) noexcept {
     if (!own.rise_to(r))
         return false;
+    trace_cancel(*this);
     if (own.level == cancel_level::asked && owner != nullptr) {
         if (timer_.armed())
             owner->home->cancel(timer_);

@@ -31,6 +31,7 @@
 #include <creel/fibers/error_origin.hpp>
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/fork_guard.hpp>
+#include <creel/fibers/trace.hpp>
 
 #include <algorithm>
 #include <array>
@@ -192,6 +193,7 @@ void tell_uncaught(std::span<const code_address> callers) noexcept {
         std::array<code_address, most_frames_of_throw> callers;
         const std::size_t count = unwind_here(callers, 1);
         tell_uncaught(std::span{callers}.first(count));
+        write_trace();
         here.is_telling = false;
     }
     const bool again = std::exchange(here.has_gone_on, true);

@@ -68,8 +68,11 @@ void scheduler::note_departure(fiber_record& from) noexcept {
     // it.
     if (c.is_context(boost::fibers::type::worker_context) && !c.worker_is_linked()) {
         call_dispatcher();
-        if (from.what == fiber_record::fiber_kind::native)
+        if (from.what == fiber_record::fiber_kind::native) {
+            if (recorder_) [[unlikely]]
+                recorder_->ends(from);
             natives_.ended(from.context);
+        }
     }
 }
 
@@ -89,7 +92,8 @@ fiber_record* scheduler::pick_next_record() noexcept {
         return next;
     }
     note_departure(*current_);
-    if (pace_.pass_switch() && !dispatcher_due_) // a poll that is due is the dispatcher's part too
+    const bool no_look_is_due = pace_.pass_switch() || pace_.pass_traced_switch();
+    if (no_look_is_due && !dispatcher_due_) // a poll that is due is the dispatcher's part too
         if (fiber_record* next = next_fiber())
             return next;
     dispatcher_held_ = false;

@@ -43,6 +43,8 @@ struct exception_state {
     bool operator==(const exception_state&) const = default;
 };
 
+struct trace_track;
+
 struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     enum class fiber_kind : std::uint8_t { carrier, main, dispatcher, native };
 
@@ -69,6 +71,7 @@ struct fiber_record final : boost::fibers::fiber_properties, parker, runnable {
     fiber_record* previous_made = nullptr;
     void* sanitizer_state = nullptr; // ASan: fake stack. TSan: its fiber. Valgrind: of natives
                                      // and the dispatcher, one more than the stack's number
+    trace_track* track = nullptr;    // while the run is traced, since the task's first slice
 };
 
 // The number of the task that a carrier runs; of any other fiber its own.

@@ -26,9 +26,19 @@ void scheduler::wake_arrived(waiter& w) noexcept {
         who.waiting_on = nullptr;
         who.reason = wake_reason::signalled;
         auto& fiber = static_cast<fiber_record&>(who);
+        if (recorder_) [[unlikely]] {
+            make_ready_traced(fiber);
+            return;
+        }
         prefetch_registers(fiber);
         make_ready(fiber);
     }
+}
+
+// The last call of wake_arrived(), which so saves no registers for it.
+[[gnu::noinline]] void scheduler::make_ready_traced(fiber_record& f) noexcept {
+    recorder_->wakes(f, f.reason);
+    make_ready(f);
 }
 
 void scheduler::interrupt(waiter& w, wake_reason why) noexcept {
@@ -40,7 +50,11 @@ void scheduler::interrupt(waiter& w, wake_reason why) noexcept {
     parker& who = *w.owner_;
     who.waiting_on = nullptr;
     who.reason = why;
-    make_ready(static_cast<fiber_record&>(who));
+    auto& fiber = static_cast<fiber_record&>(who);
+    if (recorder_) [[unlikely]]
+        make_ready_traced(fiber);
+    else
+        make_ready(fiber);
 }
 
 void scheduler::yield_spent() {
@@ -80,6 +94,8 @@ void scheduler::loop_until_switch() {
             return;
         }
         fiber_record* next = next_fiber();
+        if (next != nullptr && recorder_) [[unlikely]]
+            recorder_->runs(*next);
         if (next == &self) {
             renew_budget(self);
             return;
@@ -103,7 +119,13 @@ fiber_record* scheduler::next_fiber() {
 }
 
 // If the poll is put off, wakes of other threads and our timers are not: they cost little.
+// In a traced run each switch, and the end of each task, comes here first.
 bool scheduler::poll_is_due() noexcept {
+    if (recorder_) [[unlikely]] {
+        recorder_->stops(*current_);
+        if (pace_.pass_traced_switch())
+            return false;
+    }
     if (pace_.round_is_over())
         return true;
     const time_point t = outside_->now();
@@ -118,8 +140,17 @@ bool scheduler::poll_is_due() noexcept {
 
 void scheduler::poll_round() noexcept {
     ++counters_.polls;
-    outside_->poll();
+    poll_outside();
     take_in();
+    if (recorder_) [[unlikely]]
+        recorder_->was_outside();
+}
+
+void scheduler::poll_outside() noexcept {
+    if (recorder_) [[unlikely]]
+        recorder_->poll();
+    else
+        outside_->poll();
 }
 
 // The poller's completions come before the timers: success beats a deadline.
@@ -150,7 +181,7 @@ void scheduler::idle_round() noexcept {
         call_dispatcher();
         return;
     }
-    if (spinning_.enabled() && spinning_.try_it() && spin()) {
+    if (spinning_.enabled() && spinning_.try_it() && spin_traced()) {
         stuck_since_ = time_point::max();
         pace_.was_idle();
         take_in();
@@ -159,10 +190,13 @@ void scheduler::idle_round() noexcept {
     const time_point patience = patience_ends();
     if (incoming_.announce_sleep()) {
         ++counters_.waits;
-        outside_->wait_until(std::min(next_deadline(), patience));
+        if (recorder_) [[unlikely]]
+            recorder_->wait_until(std::min(next_deadline(), patience));
+        else
+            outside_->wait_until(std::min(next_deadline(), patience));
     } else {
         ++counters_.polls;
-        outside_->poll(); // other threads that keep us busy must not starve the I/O
+        poll_outside(); // other threads that keep us busy must not starve the I/O
     }
     incoming_.end_sleep();
     pace_.was_idle();
@@ -194,6 +228,15 @@ bool scheduler::spin() noexcept {
     ++counters_.spins_wasted;
     spinning_.ended(false);
     return false;
+}
+
+bool scheduler::spin_traced() noexcept {
+    if (!recorder_) [[likely]]
+        return spin();
+    recorder_->begin_spin();
+    const bool found = spin();
+    recorder_->end_spin();
+    return found;
 }
 
 time_point scheduler::next_deadline() noexcept {

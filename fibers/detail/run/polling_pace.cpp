@@ -4,10 +4,11 @@
 
 namespace creel::detail {
 
-void polling_pace::begin_run(time_point now) noexcept {
+void polling_pace::begin_run(time_point now, bool traced) noexcept {
+    traced_ = traced;
     switches_per_look_ = most_switches_per_look;
     full_budget_ = budget_per_switch * most_switches_per_look;
-    switches_left_ = most_switches_per_look;
+    leave_switches(most_switches_per_look);
     looks_ = 0;
     last_look_ = now;
 }
@@ -26,7 +27,7 @@ void polling_pace::look(time_point now) noexcept {
 
 void polling_pace::begin_round(time_point now, ready_queue& ready) noexcept {
     look(now);
-    switches_left_ = switches_per_look_;
+    leave_switches(switches_per_look_);
     looks_ = 0;
     marker_passed_ = false;
     if (!marker_queued_ && !ready.empty()) {
@@ -43,7 +44,7 @@ void polling_pace::pass_marker(ready_queue& ready) noexcept {
     }
     marker_queued_ = false;
     if (looks_ > 0)
-        switches_left_ = 0; // the round was a long one: poll at the next switch
+        look_at_next_switch(); // the round was a long one: poll at the next switch
 }
 
 void polling_pace::remove_marker(ready_queue& ready) noexcept {

@@ -24,6 +24,10 @@
 //
 //   short: looks_ == 0. long: looks_ > 0. begin_round() starts the next round, after each poll.
 //
+// While a run is traced, each switch takes the way of one that comes to a look, and the trace is
+// told there. So a run without a trace has no code for it where it switches. The count of switches
+// goes on in held_back_ then, and polls come as often as without a trace.
+//
 // 64 switches pass between two looks, or fewer while the slices of the fibers are long: as many as
 // took at most 2 ms at the last look. A fiber's budget of cancellation points shrinks with them.
 #pragma once
@@ -38,7 +42,7 @@ namespace creel::detail {
 // Threads: the scheduler's own.
 class polling_pace {
 public:
-    void begin_run(time_point now) noexcept;
+    void begin_run(time_point now, bool traced = false) noexcept;
 
     // Changes with each switch. Its value says nothing else.
     [[nodiscard]] const int& pulse() const noexcept { return switches_left_; }
@@ -49,9 +53,16 @@ public:
     void pass_switch_left() noexcept { --switches_left_; }
     [[nodiscard]] bool switch_is_left() const noexcept { return switches_left_ > 0; }
     [[nodiscard]] bool look_is_due() const noexcept { return switches_left_ < 0; }
-    void look_at_next_switch() noexcept { switches_left_ = 0; }
-    void poll_at_next_switch() noexcept {
+    // At a look: true if it is only there to be traced. Counts the switch.
+    [[nodiscard]] bool pass_traced_switch() noexcept {
+        if (!traced_ || --held_back_ < 0)
+            return false;
         switches_left_ = 0;
+        return true;
+    }
+    void look_at_next_switch() noexcept { leave_switches(0); }
+    void poll_at_next_switch() noexcept {
+        leave_switches(0);
         looks_ = looks_per_round;
     }
 
@@ -65,7 +76,7 @@ public:
     // At a look that puts the poll off.
     void put_off(time_point now) noexcept {
         look(now);
-        switches_left_ = switches_per_look_;
+        leave_switches(switches_per_look_);
     }
     // After a poll.
     void begin_round(time_point now, ready_queue& ready) noexcept;
@@ -100,10 +111,16 @@ private:
     static constexpr duration longest_between_looks = std::chrono::milliseconds{2};
 
     void look(time_point now) noexcept;
+    void leave_switches(int count) noexcept {
+        held_back_ = traced_ ? count : 0;
+        switches_left_ = count - held_back_;
+    }
     void pass_marker(ready_queue& ready) noexcept;
 
     int switches_left_ = 0; // until the next look; below 0: it is due
-    int looks_ = 0;         // that put the poll off, in this round
+    int held_back_ = 0;     // of a traced run: the same, and then switches_left_ is 0
+    bool traced_ = false;
+    int looks_ = 0; // that put the poll off, in this round
     int switches_per_look_ = most_switches_per_look;
     int full_budget_ = budget_per_switch * most_switches_per_look;
     bool marker_queued_ = false;

@@ -13,6 +13,8 @@
 #include <boost/fiber/algo/round_robin.hpp>
 #include <boost/fiber/scheduler.hpp>
 
+#include <algorithm>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -129,6 +131,10 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
         overflow_watch_.emplace();
     if (options.measure_stacks || options_.debug)
         meter_.emplace();
+    traced_peak_ = 0;
+    if (!options.trace.empty())
+        recorder_ = std::make_unique<trace_recorder>(options.trace, options.trace_bytes, outside,
+                                                     options.began_at);
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
     main_->home = this;
@@ -138,7 +144,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     adopt_sanitizer_state(*main_);
     main_->id = tasks_.take_number();
     last_poll_ = outside.now();
-    pace_.begin_run(last_poll_);
+    pace_.begin_run(last_poll_, recorder_ != nullptr);
     begin_searches();
     renew_budget(*main_);
     carriers_.begin_run();
@@ -152,6 +158,8 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     // Boost hands over all that is ready: always the dispatcher, and natives if there are any.
     main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
     call_dispatcher(); // natives that slept while no run was on must be looked at once
+    if (recorder_)
+        recorder_->runs(*main_);
     live.tell(last_poll_, 0, 0, 0);
     list_run(*this);
 }
@@ -176,6 +184,10 @@ void scheduler::leave() noexcept {
     unlist_run(*this); // so no thread posts an inspection any more
     incoming_.deliver_all();
     end_inspections();
+    if (recorder_) {
+        recorder_->ends(*main_);
+        recorder_->write();
+    }
     pace_.remove_marker(ready_); // what is left in the queue, Boost's natives, goes to Boost
     leaving_ = true;
     main_->context->get_scheduler()->set_algo(between_runs);
@@ -197,6 +209,7 @@ void scheduler::leave_unentered() noexcept {
     overflow_watch_.reset();
     uncaught_watch_.reset();
     meter_.reset();
+    recorder_.reset();
     main_.reset();
     if (reserve_stack_.top != nullptr)
         stacks_->release(std::exchange(reserve_stack_, {}));
@@ -206,8 +219,19 @@ void scheduler::leave_unentered() noexcept {
     outside_ = nullptr;
 }
 
+// In a traced run each spawn comes here, because the peak that it is compared with stays 0.
+void scheduler::note_peak(const task_record& spawned) noexcept {
+    if (!recorder_) {
+        counters_.peak_tasks = tasks_alive_;
+        return;
+    }
+    traced_peak_ = std::max(traced_peak_, tasks_alive_);
+    recorder_->spawns(spawned);
+}
+
 scheduler_statistics scheduler::statistics() const noexcept {
     scheduler_statistics s = counters_;
+    s.peak_tasks = std::max(s.peak_tasks, traced_peak_);
     s.tasks_spawned = s.tasks_finished + tasks_alive_;
     s.fibers_alive = carriers_.alive();
     s.fibers_idle = carriers_.idle();

@@ -48,6 +48,7 @@
 #include <creel/fibers/detail/task/task_line.hpp>
 #include <creel/fibers/detail/task/task_store.hpp>
 #include <creel/fibers/detail/time/timer_queue.hpp>
+#include <creel/fibers/detail/trace/recorder.hpp>
 #include <creel/fibers/poller.hpp>
 #include <creel/fibers/scheduler.hpp>
 
@@ -56,6 +57,7 @@
 #include <atomic>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <source_location>
 #include <string>
@@ -99,9 +101,9 @@ public:
     // Tasks.
     [[nodiscard]] task_store& tasks() noexcept { return tasks_; }
     void submit(task_record& t) noexcept {
-        if (++tasks_alive_ > counters_.peak_tasks)
-            counters_.peak_tasks = tasks_alive_;
         ready_.push(t);
+        if (++tasks_alive_ > counters_.peak_tasks) [[unlikely]]
+            note_peak(t);
     }
     void keep_task(task_record& t, task_result& r) noexcept; // also until its handle is destroyed
     void free_kept_task(task_record& t, std::uint64_t run) noexcept;
@@ -188,6 +190,9 @@ public:
     [[nodiscard]] bool explain_fault(const std::byte* address, const std::byte* stack_pointer,
                                      stack_overflow& found) const noexcept;
 
+    // What records the run; null if it is not traced. Threads: own.
+    [[nodiscard]] trace_recorder* recorder() const noexcept { return recorder_.get(); }
+
     // Inspections: see inspect/inspection.hpp. Threads: own.
     void add_inspection(inspection& i) noexcept;
     [[nodiscard]] const runnable* first_ready() const noexcept { return ready_.front(); }
@@ -217,6 +222,7 @@ private:
     void enter(poller& outside, const scheduler_options& options);
     void leave() noexcept;
     void leave_unentered() noexcept;
+    void note_peak(const task_record& spawned) noexcept;
 
     // loop.cpp
     void loop_until_switch(); // polls, starts tasks and sleeps until another context can go on
@@ -229,13 +235,16 @@ private:
     fiber_record* next_fiber(); // pops, binding a task; null when nothing is ready
     bool poll_is_due() noexcept;
     void poll_round() noexcept;
+    void poll_outside() noexcept;
     void idle_round() noexcept;
     bool spin() noexcept;
+    bool spin_traced() noexcept;
     [[nodiscard]] time_point next_deadline() noexcept;
     [[nodiscard]] bool anything_ready() const noexcept { return pace_.anything_in(ready_); }
     void fire_timers(time_point t) noexcept;
     void take_in() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
+    void make_ready_traced(fiber_record& f) noexcept; // it has been woken
 
     // carrier.cpp
     enum class ending : std::uint8_t { returned, failed, cancelled, never_ran }; // of a task
@@ -248,6 +257,7 @@ private:
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or is to end
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
+    void switch_traced(fiber_record& next) noexcept;
     static void give(fiber_record& f, task_record& t) noexcept;
     void renew_budget(fiber_record& f) const noexcept { f.budget = pace_.full_budget(); }
     void carrier_ended(stack_memory memory) noexcept;
@@ -370,6 +380,9 @@ private:
     inbox incoming_;         // shared with other threads
     // Relaxed: a thread that may ask has synchronised with the end of the run before.
     std::atomic<std::uint64_t> run_number_{0};
+    // If the run is traced. The peak in counters_ is 0 then: see note_peak().
+    std::unique_ptr<trace_recorder> recorder_;
+    std::uint64_t traced_peak_ = 0;
 
     scheduler* next_free_ = nullptr; // guarded by the pool's mutex, as the next two
     scheduler* next_made_ = nullptr;

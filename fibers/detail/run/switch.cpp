@@ -88,6 +88,10 @@ CREEL_NOT_INSTRUMENTED boost::fibers::context* scheduler::pick_next() noexcept {
             next = &*dispatcher_;
         }
     }
+    if (recorder_) [[unlikely]] {
+        recorder_->stops(*current_);
+        recorder_->runs(*next);
+    }
     arrive(*next);
     return next->context;
 }
@@ -97,6 +101,10 @@ CREEL_NOT_INSTRUMENTED boost::fibers::context* scheduler::pick_next() noexcept {
 CREEL_NOT_INSTRUMENTED void scheduler::awakened(boost::fibers::context* c) noexcept {
     fiber_record& active = record_of(boost::fibers::context::active());
     if (&active != current_) {
+        if (recorder_) [[unlikely]] {
+            recorder_->stops(*current_);
+            recorder_->runs(active);
+        }
         arrive(active);
         if constexpr (boost_keeps_exceptions)
             *exceptions_ = {};

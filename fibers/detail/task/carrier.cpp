@@ -199,6 +199,8 @@ void scheduler::rest(fiber_record& self) noexcept {
         }
         if (r->kind == runnable::kind_type::task && can_run(self, static_cast<task_record&>(*r))) {
             give(self, static_cast<task_record&>(*r));
+            if (recorder_) [[unlikely]]
+                recorder_->runs(self);
             renew_budget(self);
             return;
         }
@@ -220,6 +222,14 @@ void scheduler::rest(fiber_record& self) noexcept {
 // Until bind() gives it a task, or end_idle() tells it to end.
 void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
     carriers_.put(self);
+    if (recorder_) [[unlikely]]
+        switch_traced(next); // the last call, as switch_to(): no registers are saved
+    else
+        switch_to(next);
+}
+
+[[gnu::noinline]] void scheduler::switch_traced(fiber_record& next) noexcept {
+    recorder_->runs(next);
     switch_to(next);
 }
 

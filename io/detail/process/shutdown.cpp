@@ -5,6 +5,7 @@
 #include <creel/fibers/exception_group.hpp>
 #include <creel/fibers/scheduler.hpp>
 #include <creel/fibers/this_fiber.hpp>
+#include <creel/fibers/trace.hpp>
 
 #include <csignal>
 #include <cstdio>
@@ -69,6 +70,7 @@ void print_before_raise(int number, const std::exception_ptr& error) noexcept {
     const std::string text =
         "creel: the shutdown timeout has passed; these fibers have not ended:\n" + list_fibers();
     std::fputs(text.c_str(), stderr);
+    write_trace();
     std::abort();
 }
 

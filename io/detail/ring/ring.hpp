@@ -54,6 +54,9 @@ public:
     void wait_until(time_point deadline) noexcept override;
     void wake() noexcept override { wake_signal_.send(); } // Threads: any.
     [[nodiscard]] bool may_deliver() const noexcept override;
+    [[nodiscard]] poller_work work_done() const noexcept override {
+        return {counters_.completions, counters_.enters};
+    }
 
     // True when perform() can go ahead without waiting. If not, call make_room() first, which
     // parks.

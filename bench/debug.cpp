@@ -3,9 +3,16 @@
 // reads the program's debug information, and of the second, and the longest time for which the
 // fiber that runs could not, during the second. All in wall-clock time: a thread is held up by the
 // clock. Each measurement has a process of its own.
+//
+// And the CPU time that a request costs creel's server of the echo family, in debug mode, traced,
+// and with neither; the servers take turns within each round.
 
 #include "alone.hpp"
 #include "harness.hpp"
+#include "report.hpp"
+
+#include "echo/creel_server.hpp"
+#include "echo/measurement.hpp"
 
 #include <creel/fibers/dump.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -26,6 +33,7 @@ namespace creel::bench {
 namespace {
 
 using std::chrono::steady_clock;
+using namespace std::chrono_literals;
 using milliseconds = std::chrono::duration<double, std::milli>;
 
 constexpr std::uint64_t waiting_fibers = 100'000;
@@ -117,7 +125,50 @@ family make_debug() {
     return result;
 }
 
+constexpr unsigned echo_connections = 64;
+constexpr unsigned echo_bytes = 64;
+constexpr double most_of_debug = 1.15; // times the CPU time without debug mode
+
+// The server is killed: its trace is never written.
+const echo::server echo_servers[]{
+    {"echo_cpu_off", false, [](int pipe) { echo::serve_by_creel(pipe, {}); }},
+    {"echo_cpu_on", false, [](int pipe) { echo::serve_by_creel(pipe, {.debug = true}); }},
+    {"echo_cpu_trace", false,
+     [](int pipe) { echo::serve_by_creel(pipe, {.trace = "/dev/null"}); }}};
+
+double echo_cpu(const echo::server& server, bool quick) {
+    const echo::load wanted{echo_connections, echo_bytes, quick ? 100ms : 300ms,
+                            quick ? 300ms : 1000ms};
+    const auto seen = echo::measure(server, wanted);
+    return seen.server_cpu_seconds * 1e9 / static_cast<double>(seen.requests);
+}
+
+family make_echo() {
+    family result;
+    result.name = "debug";
+    result.figures = {{"", "ns"}};
+    result.conclude = [](std::ostream& out, const family_results& all) {
+        const auto find = [&all](const std::string& name) {
+            const auto is_it = [&name](const auto& r) { return r.case_name == name; };
+            const auto found = std::find_if(all.results.begin(), all.results.end(), is_it);
+            return found != all.results.end() ? &*found : nullptr;
+        };
+        const auto* off = find(echo_servers[0].name);
+        if (const auto* on = find(echo_servers[1].name); on != nullptr && off != nullptr) {
+            print_verdict_heading(out);
+            print_verdict(out, all, *on, *off, 0, most_of_debug);
+        }
+    };
+    for (const echo::server& server : echo_servers)
+        result.cases.push_back(server.name);
+    result.candidates.push_back({"creel", false, [](std::size_t which, const effort& e) -> values {
+                                     return {echo_cpu(echo_servers[which], e.quick)};
+                                 }});
+    return result;
+}
+
 const registration debug_figures{make_debug};
+const registration echo_figures{make_echo};
 
 } // namespace
 } // namespace creel::bench

@@ -1,6 +1,8 @@
 // creel's echo server, written as a user of creel would write it: a fiber per connection, with its
 // 16 KiB buffer on its stack.
 
+#include "creel_server.hpp"
+
 #include "server.hpp"
 
 #include "../system_call.hpp"
@@ -28,7 +30,15 @@ void set_no_delay(int fd) {
 }
 
 void serve_connections(int port_pipe) {
-    io::run([&] {
+    serve_by_creel(port_pipe, {});
+}
+
+const server_registration here{"creel", false, serve_connections};
+
+} // namespace
+
+void serve_by_creel(int port_pipe, const io::run_options& options) {
+    io::run(options, [&] {
         io::tcp_listener listener{io::endpoint{"127.0.0.1", 0}};
         set_no_delay(listener.native_handle());
         report_port(port_pipe, static_cast<std::uint16_t>(listener.local_endpoint().port()));
@@ -43,7 +53,4 @@ void serve_connections(int port_pipe) {
     });
 }
 
-const server_registration here{"creel", false, serve_connections};
-
-} // namespace
 } // namespace creel::bench::echo

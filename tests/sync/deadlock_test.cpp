@@ -543,16 +543,16 @@ TEST_CASE("a run whose fibers all wait goes on while something can end a wait") 
     }
     SECTION("bug: a task in the background holds a lock for a while") {
         const child_result child = alone([](nursery& n) {
-            mutex m;
-            n.spawn({.is_background = true}, [&] {
+            const auto shared = std::make_shared<mutex>();
+            n.spawn({.is_background = true}, [shared] {
                 for (int i = 0; i < 100; ++i) {
-                    const std::lock_guard held{m};
+                    const std::lock_guard held{*shared};
                     creel::this_fiber::sleep_for(10s);
                 }
             });
             for (int i = 0; i < 10; ++i) {
                 creel::this_fiber::sleep_for(1s);
-                const std::lock_guard held{m};
+                const std::lock_guard held{*shared};
             }
             n.cancel();
         });

@@ -167,8 +167,6 @@ bool wait_graph::may_be_cancelled_from(const scope_core& around, const happening
         return false; // the scope of a fiber that is stuck itself
     if (!is_stuck(goes_on(number_of(static_cast<const fiber_record&>(*n->opener))), cycle))
         return true;
-    if (!n->child_may_cancel())
-        return false;
     for (const task_record* t = n->first_child; t != nullptr; t = t->next)
         if (!is_stuck(goes_on(t->id), cycle))
             return true;

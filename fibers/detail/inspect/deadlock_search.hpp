@@ -17,8 +17,8 @@
 // So none of the fibers of a cycle goes on unless a cancel ends one of their waits. The cycle is
 // proven if no cancel will. Each of its waits is then one that no cancel ends, or those that could
 // cancel it are stuck themselves: a nursery around the wait, below the root, is cancelled by the
-// fiber that opened it, or by the error of another child if the policy says so. A scope that a
-// token knows may be cancelled from anywhere.
+// fiber that opened it or by another child. A scope that a token knows may be cancelled from
+// anywhere.
 //
 // Each cycle passes through the wait of a fiber for a lock or for a result, because the edges from
 // openers to children alone make a tree. So the search begins with the held_waits, goes up to the

@@ -95,10 +95,6 @@ struct nursery_core {
     [[nodiscard]] bool reports() const noexcept {
         return policy.kind_ == error_policy::kind_type::report;
     }
-    // True if the error of a child cancels the others.
-    [[nodiscard]] bool child_may_cancel() const noexcept {
-        return policy.kind_ == error_policy::kind_type::cancel;
-    }
     [[nodiscard]] bool has_handler() const noexcept {
         return reports() && policy.handler_ != nullptr;
     }

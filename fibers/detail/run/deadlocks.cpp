@@ -28,6 +28,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <memory>
 #include <unordered_set>
 #include <utility>
@@ -44,6 +45,13 @@ constexpr int share_of_searches = 50;
 constexpr std::size_t most_searched_at_once = 64;
 
 constexpr std::size_t most_told_cycles = 64; // that are not proven
+
+// Of the thread, until now.
+duration processor_time() noexcept {
+    timespec used{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return std::chrono::seconds{used.tv_sec} + std::chrono::nanoseconds{used.tv_nsec};
+}
 
 void write_to_stderr(const std::string& text) noexcept {
     std::fputs(text.c_str(), stderr); // in one piece: other threads may write too
@@ -89,12 +97,12 @@ void scheduler::search_for_deadlock() noexcept {
     const bool is_new = std::exchange(held_waits_seen_, this_held_waits.made) != held_waits_seen_;
     search_pause_ = is_new ? first_pause : std::min(2 * search_pause_, longest_pause);
     last_search_ = last_poll_;
-    const time_point began = clock::now();
+    const duration before = processor_time();
     try {
         search();
     } catch (...) { // NOLINT(bugprone-empty-catch): see above
     }
-    no_search_before_ = last_poll_ + share_of_searches * (clock::now() - began);
+    no_search_before_ = last_poll_ + share_of_searches * (processor_time() - before);
 }
 
 void scheduler::search() {

@@ -3,11 +3,11 @@
 #include <creel/fibers/cancel_scope.hpp>
 #include <creel/fibers/detail/inspect/asking_thread.hpp>
 #include <creel/fibers/detail/inspect/live_runs.hpp>
-#include <creel/fibers/detail/inspect/run_call.hpp>
+#include <creel/fibers/detail/inspect/run_request.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/detail/task/task_tree.hpp>
 
-#include <exception>
+#include <algorithm>
+#include <array>
 #include <new>
 #include <string>
 #include <vector>
@@ -16,70 +16,90 @@ namespace creel {
 
 namespace {
 
+using detail::carrier_walk;
 using detail::fiber_record;
 using detail::nursery_core;
 using detail::parker;
+using detail::run_request;
 using detail::scheduler;
-using detail::task_record;
 
-// On the run's thread. First it finds the nurseries, then it cancels them: a cancel may end tasks
-// that have not started, which changes the tree, but no nursery ends before its fiber goes on.
-struct cancelling {
-    void operator()(scheduler& s) noexcept {
-        try {
-            for (nursery_core* const n : found_in(s)) {
-                if (n->scope.cancel_called())
-                    continue;
-                n->scope.cancel(reason);
-                ++cancelled;
-            }
-        } catch (const std::bad_alloc&) {
-            had_no_memory = true;
-        }
+// It cancels as it finds. A cancel wakes fibers and drops tasks that have not started; it ends no
+// carrier and no scope, so the walk can go on.
+class cancelling : public run_request {
+public:
+    static pointer<cancelling> post_to(scheduler& run, std::string_view name,
+                                       std::string_view reason) {
+        pointer<cancelling> posted{new cancelling{run, name, reason}};
+        posted->post();
+        return posted;
     }
 
-    [[nodiscard]] std::vector<nursery_core*> found_in(scheduler& s) const {
-        std::vector<nursery_core*> found;
-        const auto look_at = [&](const parker& p) {
-            for (const detail::scope_core* c = p.outermost; c != nullptr; c = c->inner)
-                if (c->nursery != nullptr && c->nursery->name == name)
-                    found.push_back(c->nursery);
-        };
-        const auto look_below = [&](const parker& p) {
-            look_at(p);
-            detail::for_each_task(p, [&](const task_record& t, std::size_t) {
-                if (t.runner != nullptr)
-                    look_at(*t.runner);
-            });
-        };
-        look_below(s.main());
-        s.for_each_native([&](const fiber_record& f) { look_below(f); });
-        return found;
-    }
-
-    std::string name{};
-    std::string reason{};
+    // The run's, until the work is done.
     std::size_t cancelled = 0;
     bool had_no_memory = false;
+
+private:
+    cancelling(scheduler& run, std::string_view name, std::string_view reason)
+        : run_request(run, how), name_(name), reason_(reason) {}
+    ~cancelling() = default;
+
+    bool work() noexcept {
+        const time_point slice_ends = clock::now() + longest_slice;
+        try {
+            if (!began_) {
+                began_ = true;
+                carriers.begin_at(home().first_carrier());
+                look_at(home().main());
+                home().for_each_native([this](const fiber_record& f) { look_at(f); });
+            }
+            carriers.go_on(slice_ends, [this](const fiber_record& f) { return look_at(f); });
+        } catch (const std::bad_alloc&) {
+            had_no_memory = true;
+            carriers.stop();
+        }
+        return carriers.is_over();
+    }
+
+    carrier_walk::step look_at(const parker& p) {
+        carrier_walk::step then = carrier_walk::step::next;
+        for (const detail::scope_core* c = p.outermost; c != nullptr; c = c->inner) {
+            nursery_core* const n = c->nursery;
+            if (n == nullptr || n->name != name_ || n->scope.cancel_called())
+                continue;
+            n->scope.cancel(reason_);
+            ++cancelled;
+            then = carrier_walk::step::look;
+        }
+        return then;
+    }
+
+    static const kind how;
+
+    const std::string name_;
+    const std::string reason_;
+    bool began_ = false;
 };
-using cancelling_call = detail::run_call<cancelling>;
+
+const run_request::kind cancelling::how{
+    [](run_request& self) noexcept { return static_cast<cancelling&>(self).work(); },
+    [](run_request* self) noexcept { delete static_cast<cancelling*>(self); }, true};
 
 named_cancel cancel_in_all_runs(std::string_view name, std::string_view reason, duration patience) {
-    std::vector<cancelling_call::pointer> posted;
+    std::vector<run_request::pointer<cancelling>> posted;
     detail::for_each_run([&](scheduler& s) {
         posted.emplace_back();
-        posted.back() = cancelling_call::post(s, {std::string{name}, std::string{reason}});
+        posted.back() = cancelling::post_to(s, name, reason);
     });
-    const time_point deadline = deadline_after(clock::now(), patience);
     named_cancel answer;
     bool had_no_memory = false;
-    for (const cancelling_call::pointer& call : posted) {
-        if (!call->await(deadline)) {
+    for (const run_request::pointer<cancelling>& one : posted) {
+        const run_request::outcome how = one->await(patience);
+        if (how == run_request::outcome::late)
             ++answer.runs_late;
+        if (how != run_request::outcome::done)
             continue;
-        }
-        answer.nurseries += call->work.cancelled;
-        had_no_memory = had_no_memory || call->work.had_no_memory;
+        answer.nurseries += one->cancelled;
+        had_no_memory = had_no_memory || one->had_no_memory;
     }
     if (had_no_memory)
         throw std::bad_alloc{};
@@ -88,8 +108,16 @@ named_cancel cancel_in_all_runs(std::string_view name, std::string_view reason, 
 
 } // namespace
 
+// The names in race.hpp, map.hpp, all.hpp and started.cpp.
+bool is_name_of_creel(std::string_view name) noexcept {
+    static constexpr std::array<std::string_view, 4> names{"race", "map", "all", "start"};
+    return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 named_cancel cancel_nurseries(std::string_view name, std::string_view reason,
                               saturating_duration patience) {
+    if (is_name_of_creel(name))
+        return {};
     named_cancel answer;
     detail::on_asking_thread("a cancel of nurseries by name",
                              [&] { answer = cancel_in_all_runs(name, reason, patience); });

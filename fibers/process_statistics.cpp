@@ -2,12 +2,13 @@
 
 #include <creel/fibers/detail/inspect/asking_thread.hpp>
 #include <creel/fibers/detail/inspect/live_runs.hpp>
-#include <creel/fibers/detail/inspect/run_call.hpp>
 #include <creel/fibers/detail/inspect/run_counters.hpp>
+#include <creel/fibers/detail/inspect/run_request.hpp>
 #include <creel/fibers/detail/inspect/snapshot.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 namespace creel {
@@ -16,71 +17,92 @@ namespace {
 
 using detail::counted;
 using detail::run_counters;
+using detail::run_request;
 using detail::scheduler;
 
-// On the run's thread.
-struct counting {
-    void operator()(scheduler& s) noexcept { now = run_counters::of_run(s); }
-    counted now{};
+class counting : public run_request {
+public:
+    static pointer<counting> post_to(scheduler& run) {
+        pointer<counting> posted{new counting{run}};
+        posted->post();
+        return posted;
+    }
+    counted now{}; // the run's, until the work is done
+
+private:
+    explicit counting(scheduler& run) noexcept : run_request(run, how) {}
+    ~counting() = default;
+
+    static const kind how;
 };
-using counting_call = detail::run_call<counting>;
+
+const run_request::kind counting::how{
+    [](run_request& self) noexcept {
+        auto& me = static_cast<counting&>(self);
+        me.now = run_counters::of_run(me.home());
+        return true;
+    },
+    [](run_request* self) noexcept { delete static_cast<counting*>(self); }};
 
 struct asked_run {
-    scheduler* home = nullptr;
-    std::uint64_t run = 0; // its run_number()
-    run_counters known{};  // when it was asked
-    detail::run_snapshot shown{};
-    counting_call::pointer call{}; // null: it had no run
+    const run_counters* whose = nullptr;
+    std::uint64_t run = 0; // the number of runs that had begun
+    run_request::pointer<counting> answer{};
+    run_request::outcome how = run_request::outcome::late;
 };
 
 std::vector<asked_run> ask_all_runs() {
     std::vector<asked_run> asked;
-    detail::for_each_counted_run([&](scheduler& s) {
-        asked_run& one = asked.emplace_back();
-        one.home = &s;
-        one.run = s.run_number();
-        one.known = s.live.counters;
-        if (!one.known.is_on)
+    detail::for_each_counted_run([&](run_counters& c) {
+        if (!c.is_on())
             return;
-        s.live.copy_to(one.shown);
-        one.call = counting_call::post(s, {});
+        asked_run& one = asked.emplace_back();
+        one.whose = &c;
+        one.run = c.runs;
+        one.answer = counting::post_to(*c.home);
     });
     return asked;
 }
 
-// For the next time, if the run does not answer then.
-void keep_answers(const std::vector<asked_run>& asked) {
-    detail::for_each_counted_run([&](scheduler& s) {
-        for (const asked_run& one : asked)
-            if (one.home == &s && one.call != nullptr && s.live.counters.is_on &&
-                s.run_number() == one.run)
-                s.live.counters.last_told = one.known.last_told;
-    });
-}
-
-run_statistics told_by(const asked_run& one) {
-    const counted sum = one.known.with_past(one.known.last_told);
+// With the mutex of the list held. A run that has begun since the others were asked has counted
+// nothing yet.
+run_statistics told_by(const run_counters& c) {
+    const counted sum = c.with_past();
     run_statistics told;
-    told.number = one.known.number;
-    told.is_on = one.call != nullptr;
-    told.thread_id = told.is_on ? one.shown.thread_id : 0;
-    told.thread_name = one.known.thread_name.data();
+    told.number = c.number;
+    told.is_on = c.is_on();
+    told.thread_name = c.thread_name.data();
     told.work = sum.work;
     told.tasks_alive = sum.tasks_alive;
-    told.more_names = one.known.more_names;
+    told.stalls = c.stalls().stalls;
+    told.longest_stall = c.stalls().longest;
+    told.more_names = c.more_names;
     told.more.assign(sum.more.begin(),
                      sum.more.begin() + static_cast<std::ptrdiff_t>(told.more_names.size()));
+    if (told.is_on)
+        told.thread_id = c.home->live.thread_id();
     return told;
+}
+
+void tell_as_stalled(run_statistics& told, const run_counters& c) {
+    detail::run_snapshot shown;
+    c.home->live.copy_to(shown);
+    told.is_stalled = true;
+    told.tasks_alive = shown.tasks;
+    told.work.fibers_alive = shown.fibers;
+    told.work.fibers_idle = shown.idle_fibers;
 }
 
 void add(process_statistics& all, run_statistics&& one) {
     all.runs_on += one.is_on ? 1U : 0U;
     all.runs_stalled += one.is_stalled ? 1U : 0U;
     all.tasks_alive += one.tasks_alive;
+    all.stalls += one.stalls;
+    all.longest_stall = std::max(all.longest_stall, one.longest_stall);
     // Gauges add up as well.
     const scheduler_statistics before = all.all;
-    counted sum{before, 0, {}};
-    sum.add_counters_of({one.work, 0, {}}, {});
+    counted sum{before, 0, {}, 0};
+    sum.add_counters_of({one.work, 0, {}, 0}, {});
     all.all = sum.work;
     all.all.fibers_alive += before.fibers_alive;
     all.all.fibers_idle += before.fibers_idle;
@@ -89,25 +111,24 @@ void add(process_statistics& all, run_statistics&& one) {
     all.runs.push_back(std::move(one));
 }
 
+// All is told at one moment, behind the answers: so whichever thread asks, and however late a run
+// has answered another one, no counter goes back.
 process_statistics ask(duration patience) {
     std::vector<asked_run> asked = ask_all_runs();
-    const time_point deadline = deadline_after(clock::now(), patience);
+    for (asked_run& one : asked)
+        one.how = one.answer->await(patience);
     process_statistics all;
-    all.runs.reserve(asked.size());
-    for (asked_run& one : asked) {
-        const bool has_answered = one.call != nullptr && one.call->await(deadline);
-        if (has_answered)
-            one.known.last_told = one.call->work.now;
-        run_statistics told = told_by(one);
-        if (told.is_on && !has_answered) {
-            told.is_stalled = true;
-            told.tasks_alive = one.shown.tasks;
-            told.work.fibers_alive = one.shown.fibers;
-            told.work.fibers_idle = one.shown.idle_fibers;
-        }
+    detail::for_each_counted_run([&](run_counters& c) {
+        const auto one = std::find_if(asked.begin(), asked.end(), [&c](const asked_run& a) {
+            return a.whose == &c && a.run == c.runs && c.is_on();
+        });
+        if (one != asked.end() && one->how == run_request::outcome::done)
+            c.keep(one->answer->now);
+        run_statistics told = told_by(c);
+        if (one != asked.end() && one->how == run_request::outcome::late)
+            tell_as_stalled(told, c);
         add(all, std::move(told));
-    }
-    keep_answers(asked);
+    });
     return all;
 }
 

@@ -25,9 +25,10 @@
 namespace creel {
 
 // One run that is on, together with the runs before it that had the same number; or the runs that
-// have had a number which no run has now. A run gets the number of one that has ended, if there is
-// one. So the counters of a number never go back, and a process that begins runs again and again
-// has few numbers. What is there now (tasks, fibers, timers) is of the run that is on.
+// have had a number which no run has now. A run gets the number of one of its kind (of io::run, or
+// of run_scheduler()) that has ended, if there is one. So the counters of a number never go back,
+// and a process that begins runs again and again has few numbers. What is there now (tasks, fibers,
+// timers) is of the run that is on.
 struct run_statistics {
     unsigned number = 0;       // from 1
     bool is_on = false;        // a run has the number now
@@ -36,6 +37,8 @@ struct run_statistics {
     std::string thread_name{}; // when the run began
     scheduler_statistics work{};
     std::uint64_t tasks_alive = 0;
+    std::uint64_t stalls = 0; // that the watchdog has seen: see stall_watch.hpp
+    duration longest_stall{}; // of those that have ended
     // Of the entry point, for io::run its ring: a name and a value for each.
     std::span<const statistic> more_names{};
     std::vector<std::uint64_t> more{};
@@ -46,12 +49,15 @@ struct process_statistics {
     std::size_t runs_stalled = 0;
     scheduler_statistics all{}; // the sums over all runs, ended ones included; peak_tasks: the most
     std::uint64_t tasks_alive = 0;
+    std::uint64_t stalls = 0;
+    duration longest_stall{};
     std::vector<run_statistics> runs{}; // by number
 };
 
-// Asks all runs. Each answers on its own thread at its next poll. A run that has not answered when
-// `patience` has passed is told as stalled, with the values of its last answer and the tasks and
-// fibers of its last poll. A child of fork() counts from zero.
+// Asks all runs. Each answers on its own thread at its next poll, or behind what others have asked
+// of it, and makes progress meanwhile. A run that makes none for as long as `patience` is told as
+// stalled, with the values of its last answer and the tasks and fibers of its last poll. A child of
+// fork() counts from zero.
 // Parks: until the answers are there; a plain thread blocks. Cancel: no. Threads: any; not in a
 // handler of a signal. Throws: std::bad_alloc; std::system_error if a fiber's call gets no thread.
 // Cost: some microseconds for each run; for a fiber a thread, some 20 us.

@@ -5,6 +5,8 @@
 #include <creel/fibers/printable.hpp>
 
 #include <array>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <ostream>
@@ -93,6 +95,12 @@ std::string labels_of(const run_statistics& r) {
     return "run=\"" + std::to_string(r.number) + "\",thread=\"" + label(r.thread_name) + '"';
 }
 
+std::string in_seconds(duration d) {
+    std::array<char, 32> digits{};
+    std::snprintf(digits.data(), digits.size(), "%.9g", std::chrono::duration<double>{d}.count());
+    return digits.data();
+}
+
 void write_head(std::ostream& out, std::string_view name, std::string_view help, const char* type) {
     out << "# HELP " << name << ' ' << help << "\n# TYPE " << name << ' ' << type << '\n';
 }
@@ -117,10 +125,8 @@ void write_cancel_latency(std::ostream& out, const process_statistics& told) {
             below += r.work.cancel_latency.counts[i];
             if (i < first_bucket || (i - first_bucket) % bucket_step != 0)
                 continue;
-            std::array<char, 32> bound{};
-            std::snprintf(bound.data(), bound.size(), "%.9g",
-                          static_cast<double>(std::uint64_t{1} << i) / 1e9);
-            out << name << "_bucket{" << labels_of(r) << ",le=\"" << bound.data() << "\"} " << below
+            out << name << "_bucket{" << labels_of(r) << ",le=\""
+                << in_seconds(std::chrono::nanoseconds{std::int64_t{1} << i}) << "\"} " << below
                 << '\n';
         }
         const std::uint64_t all = r.work.cancel_latency.total();
@@ -164,6 +170,12 @@ void write_prometheus(std::ostream& out, const process_statistics& told) {
         write_metric(out, m.what, told, [&](const run_statistics& r) {
             return r.is_on || !m.of_now ? std::to_string(r.work.*m.value) : std::string{};
         });
+    write_metric(out, {"creel_stalls_total", "Stalls that the stall watchdog has seen.", true},
+                 told, [](const run_statistics& r) { return std::to_string(r.stalls); });
+    write_metric(out,
+                 {"creel_stall_longest_seconds",
+                  "The longest stall of all runs with this number, of those that have ended."},
+                 told, [](const run_statistics& r) { return in_seconds(r.longest_stall); });
     write_cancel_latency(out, told);
     write_more(out, told);
 }

@@ -81,6 +81,36 @@ TEST_CASE("a cancel by name ends tasks that have not started, too") {
     CHECK(ran == 2);
 }
 
+TEST_CASE("bug: a cancel by name leaves alone what creel itself has named") {
+    bool was_cancelled = false;
+    creel::named_cancel answer;
+    run_asked([&] {
+        gate never;
+        creel::with_nursery([&](creel::nursery& n) {
+            n.spawn([&] {
+                creel::with_nursery({.name = "all"}, [&](creel::nursery& inner) {
+                    inner.spawn([&] {
+                        try {
+                            never.pass();
+                        } catch (const creel::cancelled&) {
+                            was_cancelled = true;
+                            throw;
+                        }
+                    });
+                });
+            });
+            settle();
+            answer = creel::cancel_nurseries("all", "by chance", 20s);
+            settle();
+            CHECK_FALSE(was_cancelled);
+            n.cancel();
+        });
+    });
+    CHECK(answer.nurseries == 0);
+    CHECK(creel::is_name_of_creel("race"));
+    CHECK_FALSE(creel::is_name_of_creel("root"));
+}
+
 TEST_CASE("a run that is stuck cancels by name when it goes on") {
     std::atomic<bool> is_stuck{false};
     std::atomic<bool> go_on{false};

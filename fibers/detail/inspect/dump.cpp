@@ -72,31 +72,19 @@ void look_at_stalled_thread(run_snapshot& r, std::size_t most_frames) {
     r.running.resize(backtrace_of(r.thread_id, r.running));
 }
 
-// Those that have been posted when there is no memory for another one are not awaited.
-struct posted_inspections {
-    ~posted_inspections() {
-        for (inspection* const i : all)
-            if (i != nullptr)
-                inspection::give_up(i);
-    }
-    std::vector<inspection*> all{};
-};
-
 std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
-    posted_inspections posted;
+    std::vector<run_request::pointer<inspection>> posted;
     for_each_run([&](scheduler& s) {
-        posted.all.push_back(nullptr);
-        posted.all.back() =
-            inspection::post(s, {options.most_fibers, options.most_frames, options.fiber});
+        posted.emplace_back();
+        posted.back() =
+            inspection::post_to(s, {options.most_fibers, options.most_frames, options.fiber});
     });
     std::vector<run_snapshot> runs;
-    std::size_t place = 0;
-    for (inspection*& i : posted.all) {
-        std::optional<run_snapshot> answer =
-            inspection::await(std::exchange(i, nullptr), options.patience);
+    for (run_request::pointer<inspection>& i : posted) {
+        std::optional<run_snapshot> answer = i->await_copy(options.patience);
+        i.reset();
         if (!answer)
             continue;
-        answer->place = ++place;
         if (options.fiber != 0 && answer->how == run_snapshot::ending::whole &&
             answer->tree.empty())
             continue;

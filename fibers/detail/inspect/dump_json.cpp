@@ -71,6 +71,7 @@ private:
 
     void write_run(const run_snapshot& r) {
         text_ += "{\"thread\":" + std::to_string(r.thread_id);
+        add("run", r.number);
         add("thread_name", r.thread_name);
         add("stalled", r.how == run_snapshot::ending::stalled);
         if (r.how == run_snapshot::ending::stalled)

@@ -47,7 +47,7 @@ public:
     text_writer(code_names& names, bool all_frames) : names_(names), all_frames_(all_frames) {}
 
     void write_run(const run_snapshot& r) {
-        text_ += "run " + std::to_string(r.place) + ": thread " + std::to_string(r.thread_id);
+        text_ += "run " + std::to_string(r.number) + ": thread " + std::to_string(r.thread_id);
         if (!r.thread_name.empty())
             text_ += " \"" + escaped(r.thread_name) + '"';
         if (r.began_at.line() != 0)

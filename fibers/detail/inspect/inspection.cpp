@@ -3,12 +3,9 @@
 #include <creel/fibers/detail/inspect/fiber_copy.hpp>
 #include <creel/fibers/detail/nursery/nursery_core.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/detail/system/futex.hpp>
 #include <creel/fibers/detail/task/task_tree.hpp>
 
 #include <algorithm>
-#include <chrono>
-#include <new>
 #include <string>
 #include <utility>
 
@@ -16,62 +13,48 @@ namespace creel::detail {
 
 namespace {
 
-// A run is held up for no longer at a time: the clock is looked at after each backtrace, and after
-// some fibers without one.
-constexpr duration longest_slice = std::chrono::milliseconds{5};
-constexpr unsigned fibers_per_look = 64;
-
-// Of the tasks that have not started, so many are grouped.
-constexpr std::size_t most_not_started = 4096;
+// Of the tasks that have not started, and of those that are ready, so many are looked at: nothing
+// holds a place in their queues, so that a slice looks at all that it ever looks at.
+constexpr std::size_t most_not_started = 4096;       // to group them
+constexpr std::size_t most_in_queue_for_one = 32768; // to find one of them
 
 } // namespace
 
 // ---- the requester ------------------------------------------------------------------------------
 
-inspection::inspection(scheduler& of, const inspection_limits& limits) noexcept
-    : home_(of),
-      limits_{std::min(limits.most_fibers, most_fibers), std::min(limits.most_frames, most_frames),
-              limits.only} {
-    deliver = [](inbox_node& node) noexcept {
-        auto& self = static_cast<inspection&>(node);
-        self.home_.add_inspection(self);
-    };
-}
+const run_request::kind inspection::how{
+    [](run_request& self) noexcept { return static_cast<inspection&>(self).work(); },
+    [](run_request* self) noexcept { delete static_cast<inspection*>(self); }};
 
-inspection* inspection::post(scheduler& to, const inspection_limits& limits) {
-    auto* const posted = new inspection{to, limits};
-    posted->began_at_ = to.began_at(); // no run ends while it is listed
-    to.incoming().post(*posted);
+// No run ends while it is listed.
+inspection::inspection(scheduler& of, const inspection_limits& limits) noexcept
+    : run_request(of, how),
+      limits_{std::min(limits.most_fibers, most_fibers), std::min(limits.most_frames, most_frames),
+              limits.only},
+      run_number_(of.live.counters->number),
+      began_at_(of.began_at()) {}
+
+run_request::pointer<inspection> inspection::post_to(scheduler& run,
+                                                     const inspection_limits& limits) {
+    pointer<inspection> posted{new inspection{run, limits}};
+    posted->post();
     return posted;
 }
 
-std::optional<run_snapshot> inspection::await(inspection* posted, duration patience) {
-    const struct letting_go {
-        inspection* mine;
-        ~letting_go() { give_up(mine); }
-    } at_end{posted};
-    // No wake is lost: the run writes the state before it counts, and the sleep ends at once if the
-    // count is not the one that was seen before the look at the state.
-    std::uint32_t seen = 0;
-    time_point last_progress = posted->posted_at_;
-    while (posted->state_.load(std::memory_order_acquire) == pending) { // pairs with finish()
-        futex_wait(posted->progress_, seen, deadline_after(last_progress, patience));
-        const std::uint32_t now = posted->progress_.load(std::memory_order_acquire);
-        if (std::exchange(seen, now) != now)
-            last_progress = clock::now();
-        if (deadline_after(last_progress, patience) > clock::now())
-            continue;
-        run_snapshot stalled;
-        stalled.how = run_snapshot::ending::stalled;
-        stalled.patience = patience;
-        stalled.began_at = posted->began_at_;
-        posted->home_.live.copy_to(stalled);
-        stalled.runs = running_fiber_of(posted->home_);
-        return stalled;
-    }
-    if (posted->state_.load(std::memory_order_relaxed) == ended)
+std::optional<run_snapshot> inspection::await_copy(duration patience) {
+    const outcome how_it_ended = await(patience);
+    if (how_it_ended == outcome::done)
+        return std::move(found_);
+    if (how_it_ended == outcome::ended)
         return std::nullopt;
-    return std::move(posted->found_);
+    run_snapshot stalled;
+    stalled.how = run_snapshot::ending::stalled;
+    stalled.number = run_number_;
+    stalled.patience = patience;
+    stalled.began_at = began_at_;
+    home().live.copy_to(stalled);
+    stalled.runs = running_fiber_of(home());
+    return stalled;
 }
 
 run_snapshot inspection::copy_here(scheduler& of, const inspection_limits& limits) {
@@ -80,61 +63,27 @@ run_snapshot inspection::copy_here(scheduler& of, const inspection_limits& limit
     return std::move(own.found_);
 }
 
-void inspection::give_up(inspection* posted) noexcept {
-    posted->given_up_.store(true, std::memory_order_relaxed); // the run need not see it soon
-    posted->release();
-}
-
-void inspection::release() noexcept {
-    if (holders_.fetch_sub(1) == 1)
-        delete this;
-}
-
 // ---- the run ------------------------------------------------------------------------------------
 
 bool inspection::work() noexcept {
-    if (given_up_.load(std::memory_order_relaxed)) {
-        finish(ended);
-        return true;
-    }
     slice_ends_ = clock::now() + longest_slice;
     try {
         copy_slice();
     } catch (...) { // no memory, or an error of the describe() of a program's own waiter
         found_.how = run_snapshot::ending::cut_short;
         without_frames_.clear();
-        next_carrier_ = nullptr;
+        carriers.stop();
     }
-    if (without_frames_.empty() && next_carrier_ == nullptr) {
-        finish(done);
-        return true;
-    }
-    tell_progress();
-    return false;
-}
-
-void inspection::tell_progress() noexcept {
-    progress_.fetch_add(1, std::memory_order_release);
-    futex_wake_all(progress_);
-}
-
-// After the last store the requester may delete its half, so `this` is let go of last.
-void inspection::finish(state how) noexcept {
-    state_.store(how, std::memory_order_release);
-    tell_progress();
-    release();
-}
-
-void inspection::leaves(const fiber_record& f) noexcept {
-    if (next_carrier_ == &f)
-        next_carrier_ = f.next_made;
+    return without_frames_.empty() && carriers.is_over();
 }
 
 void inspection::copy_slice() {
-    now_ = home_.now();
+    now_ = home().now();
     if (!began_)
         begin();
-    if (whole_list_)
+    if (limits_.only != 0)
+        look_for_one();
+    else if (whole_list_)
         list_all();
     else
         group_some();
@@ -142,15 +91,16 @@ void inspection::copy_slice() {
 }
 
 void inspection::begin() {
-    home_.live.copy_to(found_);
-    const scheduler_statistics now = home_.statistics();
+    home().live.copy_to(found_);
+    found_.number = run_number_;
+    const scheduler_statistics now = home().statistics();
     found_.tasks = now.tasks_spawned - now.tasks_finished;
     found_.fibers = now.fibers_alive;
     found_.idle_fibers = now.fibers_idle;
-    found_.began_at = home_.began_at();
+    found_.began_at = began_at_;
     std::size_t natives = 0;
-    home_.for_each_native([&natives](const fiber_record&) { ++natives; });
-    whole_list_ = limits_.only != 0 || found_.tasks + natives <= limits_.most_fibers;
+    home().for_each_native([&natives](const fiber_record&) { ++natives; });
+    whole_list_ = found_.tasks + natives <= limits_.most_fibers;
 }
 
 bool inspection::slice_is_over() noexcept {
@@ -165,14 +115,14 @@ void inspection::list_all() {
     looked_ = false;
     skipped_ = false;
     ready_.clear();
-    for (const runnable* r = home_.first_ready(); r != nullptr; r = r->next_ready)
+    for (const runnable* r = home().first_ready(); r != nullptr; r = r->next_ready)
         ready_.insert(r);
     const auto list_task = [this](const task_record& t, std::size_t depth) {
         list(&t, t.runner, depth + 1);
     };
-    list(nullptr, &home_.main(), 0);
-    for_each_task(home_.main(), list_task);
-    home_.for_each_native([&](const fiber_record& f) {
+    list(nullptr, &home().main(), 0);
+    for_each_task(home().main(), list_task);
+    home().for_each_native([&](const fiber_record& f) {
         list(nullptr, &f, 0);
         for_each_task(f, list_task);
     });
@@ -185,8 +135,6 @@ void inspection::list_all() {
 
 void inspection::list(const task_record* t, const fiber_record* f, std::size_t depth) {
     const std::uint64_t number = t != nullptr ? t->id : f->id;
-    if (limits_.only != 0 && number != limits_.only)
-        return;
     if (began_) {
         if (!without_frames_.contains(number) || no_time_is_left())
             return;
@@ -196,10 +144,12 @@ void inspection::list(const task_record* t, const fiber_record* f, std::size_t d
     if (is_new)
         found_.tree.emplace_back();
     fiber_snapshot& to = found_.tree[place->second];
-    const std::size_t same_depth = limits_.only != 0 ? 0 : is_new ? depth : to.depth;
+    const std::size_t same_depth = is_new ? depth : to.depth;
     to = {};
     to.depth = same_depth;
     fill(to, t, f);
+    if (to.state == fiber_state::not_parked)
+        to.state = ready_.contains(f) ? fiber_state::ready : fiber_state::elsewhere;
     if (f == nullptr || limits_.most_frames == 0)
         return;
     if (no_time_is_left()) {
@@ -225,37 +175,88 @@ void inspection::fill(fiber_snapshot& to, const task_record* t, const fiber_reco
         return;
     }
     copy_fiber(to, *f, now_);
-    if (to.state == fiber_state::not_parked && whole_list_)
-        to.state = ready_.contains(f) ? fiber_state::ready : fiber_state::elsewhere;
+}
+
+// ---- one fiber ----------------------------------------------------------------------------------
+
+// It ends when the fiber is found. A task that begins between two slices, on a carrier that the
+// walk has passed, is missed.
+void inspection::look_for_one() {
+    if (!began_) {
+        if (home().main().id == limits_.only) {
+            list_only(nullptr, &home().main());
+            return;
+        }
+        home().for_each_native([this](const fiber_record& f) {
+            if (f.id == limits_.only)
+                list_only(nullptr, &f);
+        });
+        look_for_one_not_started(home().first_ready());
+        if (found_.tree.empty())
+            look_for_one_not_started(home().first_in_line());
+        if (!found_.tree.empty())
+            return;
+        carriers.begin_at(home().first_carrier());
+    }
+    carriers.go_on(slice_ends_, [this](const fiber_record& f) {
+        if (f.current->id != limits_.only)
+            return carrier_walk::step::next;
+        list_only(f.current, &f);
+        return carrier_walk::step::stop;
+    });
+}
+
+void inspection::look_for_one_not_started(const runnable* first) {
+    std::size_t looks = 0;
+    for (const runnable* r = first; r != nullptr && looks < most_in_queue_for_one;
+         r = r->next_ready, ++looks) {
+        if (r->kind != runnable::kind_type::task)
+            continue;
+        const auto* const t = static_cast<const task_record*>(r);
+        if (t->id != limits_.only)
+            continue;
+        list_only(t, nullptr);
+        return;
+    }
+}
+
+void inspection::list_only(const task_record* t, const fiber_record* f) {
+    fiber_snapshot& to = found_.tree.emplace_back();
+    fill(to, t, f);
+    if (f == nullptr)
+        return;
+    if (to.state == fiber_state::not_parked) {
+        std::size_t looks = 0;
+        const runnable* r = home().first_ready();
+        while (r != nullptr && r != f && ++looks < most_in_queue_for_one)
+            r = r->next_ready;
+        if (r == nullptr || r == f) // else it is not known
+            to.state = r == f ? fiber_state::ready : fiber_state::elsewhere;
+    }
+    if (limits_.most_frames != 0)
+        copy_frames(to, *f, limits_.most_frames);
 }
 
 // ---- groups -------------------------------------------------------------------------------------
 
-// The carriers are in a list of their own, which a slice can leave and the next can enter again at
-// the same place: leaves() moves the place on if that carrier ends. A tree could not be entered
-// again so cheaply.
 void inspection::group_some() {
     if (!began_) {
-        next_carrier_ = home_.first_carrier();
-        group(nullptr, &home_.main());
-        home_.for_each_native([this](const fiber_record& f) { group(nullptr, &f); });
+        carriers.begin_at(home().first_carrier());
+        group(nullptr, &home().main());
+        home().for_each_native([this](const fiber_record& f) { group(nullptr, &f); });
     }
-    while (next_carrier_ != nullptr) {
-        const fiber_record& f = *next_carrier_;
-        next_carrier_ = f.next_made;
-        if (f.current != nullptr) {
-            ++started_;
-            group(f.current, &f);
-        }
-        if (++grouped_ % fibers_per_look == 0 && next_carrier_ != nullptr && slice_is_over())
-            return;
-    }
-    // Of the tasks that have not started only the first are looked at: nothing holds a place in
-    // their queues.
+    carriers.go_on(slice_ends_, [this](const fiber_record& f) {
+        ++started_;
+        group(f.current, &f);
+        return carrier_walk::step::next;
+    });
+    if (!carriers.is_over())
+        return;
+    // Of the tasks that have not started only the first are looked at.
     std::uint64_t seen = started_;
-    seen += group_not_started(home_.first_ready());
-    seen += group_not_started(home_.first_in_line());
-    const scheduler_statistics now = home_.statistics();
+    seen += group_not_started(home().first_ready());
+    seen += group_not_started(home().first_in_line());
+    const scheduler_statistics now = home().statistics();
     const std::uint64_t tasks = now.tasks_spawned - now.tasks_finished;
     found_.not_looked_at = tasks - std::min(tasks, seen);
     std::stable_sort(
@@ -283,7 +284,7 @@ void inspection::group(const task_record* t, const fiber_record* f) {
     if (t != nullptr)
         key_.append(t->spawned_at.file_name()).append(std::to_string(t->spawned_at.line()));
     else
-        key_ += f == &home_.main() ? "main" : "native";
+        key_ += f == &home().main() ? "main" : "native";
     key_ += ' ';
     const waiter* w = f != nullptr ? f->waiting_on : nullptr;
     if (w != nullptr && w->kind().is_told_by_text)

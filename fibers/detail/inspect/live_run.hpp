@@ -31,12 +31,6 @@ struct run_progress {
     friend bool operator==(const run_progress&, const run_progress&) = default;
 };
 
-// What the stall watchdog has seen of a run: see stall_sampler.hpp.
-struct stall_counts {
-    std::uint64_t stalls = 0;
-    duration longest{}; // of those that have ended
-};
-
 class live_run {
 public:
     // At a poll. Threads: the run's.
@@ -70,7 +64,9 @@ public:
             longest_stall_.store(length.count(), std::memory_order_relaxed);
     }
 
-    run_counters counters{};
+    // Those of the run's number, from its beginning on; guarded by the mutex of the list.
+    run_counters* counters = nullptr;
+    run_counters* spare_counters = nullptr; // the run's: for a number that no run has had yet
 
 private:
     friend void list_run(scheduler& s) noexcept;

@@ -58,7 +58,7 @@ void for_each_run(const std::function<void(scheduler&)>& visit) {
         visit(*s);
 }
 
-void for_each_counted_run(const std::function<void(scheduler&)>& visit) {
+void for_each_counted_run(const std::function<void(run_counters&)>& visit) {
     const std::lock_guard lock{live_runs_mutex};
     run_counters::for_each(visit);
 }

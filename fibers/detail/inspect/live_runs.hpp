@@ -14,8 +14,9 @@ struct stall_watch_options;
 namespace creel::detail {
 
 class scheduler;
+struct run_counters;
 
-// Threads: the run's.
+// Threads: the run's, which has called run_counters::prepare().
 void list_run(scheduler& s) noexcept;
 void unlist_run(scheduler& s) noexcept;
 // From now on the stall watchdog looks at the run; null: it does not. When this has returned
@@ -26,7 +27,7 @@ void watch_run(scheduler& s, const stall_watch_options* how) noexcept;
 // to the run's inbox and read what the run shows to other threads. Threads: any.
 void for_each_run(const std::function<void(scheduler&)>& visit);
 
-// The same for each scheduler that has had a run; live.counters.is_on says whether it has one now.
-void for_each_counted_run(const std::function<void(scheduler&)>& visit);
+// The same for the counters of each number that a run has had, also if no run has it now.
+void for_each_counted_run(const std::function<void(run_counters&)>& visit);
 
 } // namespace creel::detail

@@ -3,6 +3,7 @@
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <algorithm>
+#include <utility>
 
 #include <pthread.h>
 
@@ -10,8 +11,10 @@ namespace creel::detail {
 
 namespace {
 
-scheduler* first_known = nullptr; // guarded by the mutex of the list, as the next
-scheduler* last_known = nullptr;
+// Those that no run has had (in a forked child) are behind the others.
+run_counters* first_known = nullptr; // guarded by the mutex of the list, as the next two
+run_counters* last_known = nullptr;
+unsigned highest_number = 0;
 
 using counter = std::uint64_t scheduler_statistics::*;
 constexpr std::array counters{&scheduler_statistics::tasks_spawned,
@@ -25,6 +28,21 @@ constexpr std::array counters{&scheduler_statistics::tasks_spawned,
                               &scheduler_statistics::spins_wasted,
                               &scheduler_statistics::errors_reported,
                               &scheduler_statistics::cancels_swallowed};
+
+std::span<const statistic> names_of(const statistics_source* source) noexcept {
+    return source != nullptr
+               ? source->names.first(std::min(source->names.size(), statistics_source::most))
+               : std::span<const statistic>{};
+}
+
+// One that such a run can go on with; null: there is none.
+run_counters* find_free(std::span<const statistic> names) noexcept {
+    for (run_counters* c = first_known; c != nullptr; c = c->next)
+        if (c->number == 0 || (!c->is_on() && c->more_names.data() == names.data() &&
+                               c->more_names.size() == names.size()))
+            return c;
+    return nullptr;
+}
 
 } // namespace
 
@@ -40,62 +58,83 @@ void counted::add_counters_of(const counted& now, std::span<const statistic> nam
             more[i] += before.more[i];
 }
 
+void run_counters::prepare(scheduler& s) {
+    if (s.live.spare_counters == nullptr)
+        s.live.spare_counters = new run_counters;
+}
+
 void run_counters::begin(scheduler& s) noexcept {
-    run_counters& c = s.live.counters;
-    if (c.number == 0) {
-        c.number = last_known != nullptr ? last_known->live.counters.number + 1 : 1;
-        c.next = nullptr;
-        (last_known != nullptr ? last_known->live.counters.next : first_known) = &s;
-        last_known = &s;
+    const std::span<const statistic> names = names_of(s.more_statistics());
+    run_counters* c = find_free(names);
+    if (c == nullptr) {
+        c = std::exchange(s.live.spare_counters, nullptr);
+        (last_known != nullptr ? last_known->next : first_known) = c;
+        last_known = c;
     }
-    const statistics_source* source = s.more_statistics();
-    const auto names =
-        source != nullptr
-            ? source->names.first(std::min(source->names.size(), statistics_source::most))
-            : std::span<const statistic>{};
-    if (names.data() != c.more_names.data()) // another kind of entry point
-        c.past.more = {};
-    c.more_names = names;
-    c.last_told = {};
-    ::pthread_getname_np(::pthread_self(), c.thread_name.data(), c.thread_name.size());
-    c.is_on = true;
+    if (c->number == 0)
+        c->number = ++highest_number;
+    c->more_names = names;
+    c->last_told = {};
+    ::pthread_getname_np(::pthread_self(), c->thread_name.data(), c->thread_name.size());
+    ++c->runs;
+    c->home = &s;
+    s.live.counters = c;
 }
 
 void run_counters::end(scheduler& s) noexcept {
-    run_counters& c = s.live.counters;
-    c.is_on = false;
-    c.past = c.with_past(of_run(s));
+    run_counters& c = *s.live.counters;
+    if (c.home != &s) // a child that was forked in the run has forgotten it
+        return;
+    c.past_stalls = c.stalls();
+    c.last_told = of_run(s);
+    c.past = c.with_past();
     c.last_told = {};
+    c.home = nullptr;
 }
 
 void run_counters::forget_all() noexcept {
-    for (scheduler* s = first_known; s != nullptr;) {
-        run_counters& c = s->live.counters;
-        s = c.next;
-        c = {};
+    for (run_counters* c = first_known; c != nullptr; c = c->next) {
+        run_counters blank;
+        blank.next = c->next;
+        *c = blank;
     }
-    first_known = last_known = nullptr;
+    highest_number = 0;
 }
 
-void run_counters::for_each(const std::function<void(scheduler&)>& visit) {
-    for (scheduler* s = first_known; s != nullptr; s = s->live.counters.next)
-        visit(*s);
+void run_counters::for_each(const std::function<void(run_counters&)>& visit) {
+    for (run_counters* c = first_known; c != nullptr; c = c->next)
+        if (c->number != 0)
+            visit(*c);
 }
 
-counted run_counters::of_run(const scheduler& s) noexcept {
+counted run_counters::of_run(scheduler& s) noexcept {
+    run_counters& c = *s.live.counters;
     counted now;
     now.work = s.statistics();
     now.tasks_alive = now.work.tasks_spawned - now.work.tasks_finished;
     if (const statistics_source* source = s.more_statistics())
-        source->read(*source, std::span{now.more}.first(s.live.counters.more_names.size()));
+        source->read(*source, std::span{now.more}.first(c.more_names.size()));
+    now.answer = ++c.answers;
     return now;
 }
 
-counted run_counters::with_past(const counted& now) const noexcept {
+void run_counters::keep(const counted& answer) noexcept {
+    if (answer.answer > last_told.answer)
+        last_told = answer;
+}
+
+counted run_counters::with_past() const noexcept {
     counted sum = past;
-    sum.add_counters_of(now, more_names);
-    sum.work.peak_tasks = std::max(past.work.peak_tasks, now.work.peak_tasks);
+    sum.add_counters_of(last_told, more_names);
+    sum.work.peak_tasks = std::max(past.work.peak_tasks, last_told.work.peak_tasks);
     return sum;
+}
+
+stall_counts run_counters::stalls() const noexcept {
+    if (!is_on())
+        return past_stalls;
+    const stall_counts now = home->live.stalls();
+    return {past_stalls.stalls + now.stalls, std::max(past_stalls.longest, now.longest)};
 }
 
 } // namespace creel::detail

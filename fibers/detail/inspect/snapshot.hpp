@@ -71,7 +71,7 @@ struct run_snapshot {
     };
 
     ending how = ending::whole;
-    std::size_t place = 0;  // among the runs that were asked, from 1
+    unsigned number = 0;    // of the run: see run_counters.hpp
     duration patience{};    // for which a stalled thread was waited for
     time_point last_poll{}; // of a stalled thread, by its run's clock
     int thread_id = 0;      // as top -H shows it

@@ -112,14 +112,14 @@ void scheduler::suspend_until(const std::chrono::steady_clock::time_point& deadl
         search_for_deadlock();
     if (stuck_is_due_) [[unlikely]]
         ask_if_stuck();
-    if (inspections_ != nullptr) [[unlikely]]
-        inspect();
+    if (requests_ != nullptr) [[unlikely]]
+        work_on_request();
     if (incoming_.answer_bell()) {
-        if (inspections_ != nullptr) [[unlikely]]
+        if (requests_ != nullptr) [[unlikely]]
             call_dispatcher();
         return; // the dispatcher takes Boost's wakes in at once
     }
-    if (anything_ready() || inspections_ != nullptr)
+    if (anything_ready() || requests_ != nullptr)
         poll_round();
     else
         idle_round();

@@ -167,7 +167,7 @@ void scheduler::take_in() noexcept {
     look_at_boost();
     if (last_poll_ >= next_search()) [[unlikely]]
         search_soon();
-    if (inspections_ != nullptr && !std::exchange(slice_is_done_, false)) [[unlikely]]
+    if (requests_ != nullptr && !std::exchange(slice_is_done_, false)) [[unlikely]]
         call_dispatcher();
 }
 
@@ -177,7 +177,7 @@ void scheduler::idle_round() noexcept {
         end_dropped_meanwhile();
     if (anything_ready())
         return;
-    if (inspections_ != nullptr) [[unlikely]] {
+    if (requests_ != nullptr) [[unlikely]] {
         call_dispatcher();
         return;
     }

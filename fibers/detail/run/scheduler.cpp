@@ -109,6 +109,7 @@ std::string scheduler::run(poller& outside, const scheduler_options& options,
 void scheduler::enter(poller& outside, const scheduler_options& options) {
     if (between_runs == nullptr) // here, where it may throw, for leave()
         between_runs.reset(new boost::fibers::algo::round_robin);
+    run_counters::prepare(*this);
     outside_ = &outside;
     options_ = options;
     options_.debug = options.debug || debug_is_in_environment();
@@ -181,9 +182,9 @@ void scheduler::leave() noexcept {
     drain();
     if (options_.debug)
         meter_->name_nearly_full();
-    unlist_run(*this); // so no thread posts an inspection any more
+    unlist_run(*this); // so no thread posts a request any more
     incoming_.deliver_all();
-    end_inspections();
+    end_requests();
     if (recorder_) {
         recorder_->ends(*main_);
         recorder_->write();

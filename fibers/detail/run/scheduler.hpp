@@ -67,7 +67,7 @@
 
 namespace creel::detail {
 
-class inspection;
+class run_request;
 struct deadlock_report;
 
 // Threads: its own, except for incoming(), run_number(), live and progress().
@@ -193,8 +193,8 @@ public:
     // What records the run; null if it is not traced. Threads: own.
     [[nodiscard]] trace_recorder* recorder() const noexcept { return recorder_.get(); }
 
-    // Inspections: see inspect/inspection.hpp. Threads: own.
-    void add_inspection(inspection& i) noexcept;
+    // Requests of other threads: see inspect/run_request.hpp. Threads: own.
+    void add_request(run_request& r) noexcept;
     [[nodiscard]] const runnable* first_ready() const noexcept { return ready_.front(); }
     [[nodiscard]] const task_record* first_in_line() const noexcept { return line_.front(); }
     [[nodiscard]] const fiber_record* first_carrier() const noexcept { return carriers_.newest(); }
@@ -282,9 +282,9 @@ private:
     void run_reserve(fiber_record& self) noexcept;
     void reserve_ended() noexcept;
 
-    // inspections.cpp
-    void inspect() noexcept;
-    void end_inspections() noexcept;
+    // requests.cpp
+    void work_on_request() noexcept;
+    void end_requests() noexcept;
     void carrier_leaves(const fiber_record& f) noexcept;
 
     // deadlocks.cpp
@@ -363,7 +363,7 @@ private:
     bool reserve_may_wait_ = false;    // it is inside a handler of report()
     scheduler_options options_{};
     scheduler_statistics counters_{};
-    inspection* inspections_ = nullptr; // that have begun or will begin; the oldest first
+    run_request* requests_ = nullptr;   // that have begun or will begin; the oldest first
     bool slice_is_done_ = false;        // since the last poll
     time_point last_search_{};          // for deadlocks, as all until deadlock_
     time_point no_search_before_{};

@@ -115,7 +115,7 @@ TEST_CASE("the inspect socket serves the dump and the counters of a run") {
         CHECK(answer_has(path, "counters", "\ncreel_ring_enters_total{run=\""));
         CHECK_THAT(ask_unix(path, "who"),
                    Contains("creel ") && Contains(" process " + std::to_string(::getpid())));
-        CHECK_THAT(ask_unix(path, "dump fiber=999999999"), Contains("no fiber #999999999"));
+        CHECK(answer_has(path, "dump fiber=999999999", "no fiber #999999999"));
         CHECK_THAT(ask_unix(path, "dump sideways"), Contains("error: dump does not know"));
         CHECK_THAT(ask_unix(path, "nonsense"), Contains("error: there is no command"));
         CHECK_THAT(ask_unix(path, std::string(10'000, 'x')), Contains("error: a request has"));
@@ -156,7 +156,8 @@ TEST_CASE("the inspect socket cancels a nursery by its name") {
     const std::string path = folder.file("app.sock");
     const served_run run{"unix:" + path};
     CHECK(answer_has(path, "dump frames=0", "in house waits for accept"));
-    CHECK_THAT(ask_unix(path, "cancel garden"), Contains("error: there is no nursery \"garden\""));
+    CHECK(answer_has(path, "cancel garden", "error: there is no nursery \"garden\""));
+    CHECK_THAT(ask_unix(path, "cancel all"), Contains("a name that creel gives"));
     CHECK_THAT(ask_unix(path, "cancel house"),
                Contains("cancelled 1 nursery \"house\"") || Contains("1 run has not answered"));
     CHECK(becomes_true([&] { return run.has_left_house.load(); }));
@@ -276,6 +277,19 @@ TEST_CASE("a forked child neither serves nor removes the inspect socket") {
     ::waitpid(child, &status, 0);
     CHECK(status == 0);
     CHECK_THAT(ask_unix(path, "who"), Contains(std::to_string(::getpid())));
+}
+
+TEST_CASE("bug: the file of an inspect socket is removed from where it was made") {
+    const temporary_folder folder;
+    std::array<char, 4096> before{};
+    CHECK(::getcwd(before.data(), before.size()) != nullptr);
+    CHECK(::chdir(folder.file("").c_str()) == 0);
+    {
+        const served_run run{"unix:app.sock"};
+        CHECK(::chdir(before.data()) == 0);
+        CHECK_THAT(ask_unix(folder.file("app.sock"), "who"), Contains("creel "));
+    }
+    CHECK_FALSE(exists(folder.file("app.sock")));
 }
 
 TEST_CASE("bug: a dump without frames leaves the system call of a stalled thread alone") {

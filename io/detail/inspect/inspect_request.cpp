@@ -79,8 +79,11 @@ std::string counters() {
 std::string cancel(std::string_view name) {
     if (name.empty())
         return "error: cancel NAME: which nursery?\n";
-    const named_cancel done = cancel_nurseries(name, "cancelled by creelctl");
     const std::string quoted = '"' + std::string{name} + '"';
+    if (is_name_of_creel(name))
+        return "error: " + quoted +
+               " is a name that creel gives nurseries of its own: give yours " + "another\n";
+    const named_cancel done = cancel_nurseries(name, "cancelled by creelctl");
     std::string text;
     if (done.nurseries == 0 && done.runs_late == 0)
         return "error: there is no nursery " + quoted + " that is not cancelled already\n";

@@ -1,17 +1,21 @@
 // The states of an address:
 //
-//   absent --- 1 inspect_server(), the first ----> served   the thread is started
-//   served --- 2 ~inspect_server(), the last ----> ending   the thread is told
-//   ending --- 3 the same, which has joined it --> absent
+//   absent ----- 1 inspect_server(), the first -----> beginning  it makes the socket
+//   beginning -- 2 the same, with the socket -------> served     the thread is started
+//   beginning -- 3 the same, without one, throws ---> absent
+//   served ----- 4 ~inspect_server(), the last -----> ending     the thread is told
+//   ending ----- 5 the same, which has joined it ---> absent
 //
-// inspect_server() for an address that is ending waits until it is absent. In a forked child every
-// address is absent.
+// inspect_server() for an address that is beginning or ending waits until it no longer is. In a
+// forked child every address is absent. To make a socket may take half a second, and so may the end
+// of the thread, so neither is done with the mutex: a fork waits for it.
 #include <creel/io/detail/inspect/inspect_server.hpp>
 
 #include <creel/fibers/fork_guard.hpp>
 #include <creel/fibers/service_thread.hpp>
 #include <creel/io/detail/inspect/inspect_client.hpp>
 #include <creel/io/detail/inspect/inspect_socket.hpp>
+#include <creel/io/detail/inspect/owned_descriptor.hpp>
 
 #include <algorithm>
 #include <array>
@@ -44,13 +48,19 @@ int made_bell() {
 
 } // namespace
 
-// One address that is served, or ending.
+// One address that is not absent.
 struct inspecting {
-    explicit inspecting(const std::string& where) : address(where), socket(where) {
-        thread.emplace("creel-inspect", [this] { serve(); });
-    }
+    enum class state_type : std::uint8_t { beginning, served, ending };
+
+    explicit inspecting(const std::string& where) : address(where) {}
     inspecting(const inspecting&) = delete;
     inspecting& operator=(const inspecting&) = delete;
+
+    // Throws: std::system_error: see inspect_socket; std::bad_alloc.
+    void begin() {
+        socket.emplace(address);
+        thread.emplace("creel-inspect", [this] { serve(); });
+    }
 
     // Ends the thread. Parks: it blocks until then.
     void end() noexcept {
@@ -66,18 +76,13 @@ struct inspecting {
     void take_clients() noexcept;
     static void go_on_with(inspect_client& client) noexcept;
 
-    struct closed_bell {
-        ~closed_bell() { ::close(fd); }
-        const int fd = made_bell();
-    };
-
     const std::string address;
-    unsigned users = 1; // guarded by the mutex, as the next
-    bool is_ending = false;
+    unsigned users = 1; // guarded by the mutex, as the next two
+    state_type state = state_type::beginning;
     inspecting* next = nullptr;
 
-    inspect_socket socket;
-    closed_bell bell{}; // rung when the thread is to end
+    std::optional<inspect_socket> socket{};   // once it is served
+    const owned_descriptor bell{made_bell()}; // rung when the thread is to end
     std::atomic<bool> ends{false};
     std::array<std::optional<inspect_client>, most_clients> clients{}; // the thread's, as the next
     std::array<pollfd, most_clients + 2> awaited{};
@@ -87,17 +92,20 @@ struct inspecting {
 namespace {
 
 constinit std::mutex servers_mutex;
-constinit pthread_cond_t one_has_ended = PTHREAD_COND_INITIALIZER; // with the mutex
-inspecting* first_server = nullptr;                                // guarded by the mutex
+constinit pthread_cond_t state_has_changed = PTHREAD_COND_INITIALIZER; // with the mutex
+inspecting* first_server = nullptr;                                    // guarded by the mutex
 
-// The sockets, and what waits for them, are the parent's.
+// The sockets, and what waits for them, are the parent's. The child keeps its copies of the
+// descriptors of clients, which only the parent's thread may look at: they are closed by exec, and
+// the parent shuts each connection down itself. So it does with a socket that is being made.
 void forget_servers_of_parent() noexcept {
     for (inspecting* s = first_server; s != nullptr; s = s->next) {
-        ::close(s->socket.descriptor());
+        if (s->state != inspecting::state_type::beginning)
+            ::close(s->socket->descriptor());
         ::close(s->bell.fd);
     }
     first_server = nullptr;
-    one_has_ended = PTHREAD_COND_INITIALIZER; // threads of the parent may have waited for it
+    state_has_changed = PTHREAD_COND_INITIALIZER; // threads of the parent may have waited for it
 }
 
 const fork_guard servers_in_forks{servers_mutex, &forget_servers_of_parent};
@@ -123,11 +131,12 @@ bool is_listed(const inspecting* s) noexcept {
     return at != nullptr;
 }
 
-inspecting* take_server(const std::string& address) {
+// The one that is served there, with one user more; or a new one that is beginning.
+inspecting* find_or_add(const std::string& address) {
     const std::lock_guard lock{servers_mutex};
     inspecting* known = find(address);
-    while (known != nullptr && known->is_ending) {
-        ::pthread_cond_wait(&one_has_ended, servers_mutex.native_handle());
+    while (known != nullptr && known->state != inspecting::state_type::served) {
+        ::pthread_cond_wait(&state_has_changed, servers_mutex.native_handle());
         known = find(address);
     }
     if (known != nullptr) {
@@ -138,6 +147,29 @@ inspecting* take_server(const std::string& address) {
     made->next = first_server;
     first_server = made;
     return made;
+}
+
+void remove(inspecting* gone) noexcept {
+    const std::lock_guard lock{servers_mutex};
+    unlink(*gone);
+    delete gone;
+    ::pthread_cond_broadcast(&state_has_changed);
+}
+
+inspecting* take_server(const std::string& address) {
+    inspecting* const taken = find_or_add(address);
+    if (taken->state == inspecting::state_type::served) // it stays so while it has users
+        return taken;
+    try {
+        taken->begin();
+    } catch (...) {
+        remove(taken);
+        throw;
+    }
+    const std::lock_guard lock{servers_mutex};
+    taken->state = inspecting::state_type::served;
+    ::pthread_cond_broadcast(&state_has_changed);
+    return taken;
 }
 
 } // namespace
@@ -173,7 +205,7 @@ void inspecting::wait_for_something() noexcept {
         until = std::min(until, c->ends_at());
     }
     awaited[most_clients] = {bell.fd, POLLIN, 0};
-    awaited[most_clients + 1] = {has_room ? socket.descriptor() : no_descriptor, POLLIN, 0};
+    awaited[most_clients + 1] = {has_room ? socket->descriptor() : no_descriptor, POLLIN, 0};
     int milliseconds = -1;
     if (until != time_point::max()) {
         const duration left = std::max(until - clock::now(), duration{});
@@ -186,7 +218,7 @@ void inspecting::take_clients() noexcept {
     for (std::optional<inspect_client>& place : clients) {
         if (place)
             continue;
-        const int client = socket.accept_client();
+        const int client = socket->accept_client();
         if (client >= 0) {
             place.emplace(client);
             continue;
@@ -217,14 +249,11 @@ inspect_server::~inspect_server() {
         // One that is not listed: this is a forked child, and the server is its parent's.
         if (!is_listed(serving_) || --serving_->users != 0)
             return;
-        serving_->is_ending = true;
+        serving_->state = inspecting::state_type::ending;
     }
     // Without the mutex: the thread may be in a dump.
     serving_->end();
-    const std::lock_guard lock{servers_mutex};
-    unlink(*serving_);
-    delete serving_;
-    ::pthread_cond_broadcast(&one_has_ended);
+    remove(serving_);
 }
 
 } // namespace creel::io::detail

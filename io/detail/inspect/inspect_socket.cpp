@@ -1,9 +1,12 @@
 #include <creel/io/detail/inspect/inspect_socket.hpp>
 
+#include <creel/io/detail/inspect/owned_descriptor.hpp>
+
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <filesystem>
 #include <string_view>
 #include <system_error>
 #include <thread>
@@ -18,17 +21,6 @@ namespace {
 
 constexpr std::string_view scheme = "unix:";
 
-struct closed_at_end {
-    explicit closed_at_end(int descriptor) noexcept : fd(descriptor) {}
-    ~closed_at_end() {
-        if (fd >= 0)
-            ::close(fd);
-    }
-    closed_at_end(const closed_at_end&) = delete;
-    closed_at_end& operator=(const closed_at_end&) = delete;
-    const int fd;
-};
-
 // Two processes that replace the same file at the same time could remove each other's: the lock of
 // its folder lets one of them go first. A program that holds that lock for long must not hold us.
 void lock_folder(int folder) noexcept {
@@ -38,6 +30,14 @@ void lock_folder(int folder) noexcept {
             return;
         std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }
+}
+
+// The program may change its folder while the socket is there. A path that would be too long for a
+// socket stays as it is.
+std::string absolute(std::string_view path) {
+    std::error_code none_found;
+    std::string whole = std::filesystem::absolute(path, none_found).string();
+    return none_found || whole.size() >= sizeof(sockaddr_un::sun_path) ? std::string{path} : whole;
 }
 
 std::string folder_of(const std::string& path) {
@@ -77,11 +77,12 @@ void inspect_socket::parse() {
     if (address_.rfind(scheme, 0) != 0 || address_.size() == scheme.size())
         fail(EINVAL, "an address is \"unix:/run/app.sock\", or \"unix:@app\" for a name outside of "
                      "the file system");
-    const std::string_view path = std::string_view{address_}.substr(scheme.size());
-    if (path.find('\0') != path.npos)
+    const std::string_view given = std::string_view{address_}.substr(scheme.size());
+    if (given.find('\0') != given.npos)
         fail(EINVAL, "the name has a zero byte");
     // A path ends in a zero byte, a name outside of the file system begins with one.
-    is_file_ = path.front() != '@';
+    is_file_ = given.front() != '@';
+    const std::string path = is_file_ ? absolute(given) : std::string{given};
     if (!is_file_ && path.size() == 1)
         fail(EINVAL, "there is no name behind the @");
     if (path.size() + (is_file_ ? 1 : 0) > sizeof name_.sun_path)
@@ -99,7 +100,7 @@ void inspect_socket::bind_to_name() {
     // On Linux the file gets the mode of the socket.
     if (is_file_ && ::fchmod(descriptor_, S_IRUSR | S_IWUSR) != 0)
         fail(errno, "its mode cannot be set");
-    const closed_at_end folder{
+    const owned_descriptor folder{
         is_file_ ? ::open(folder_of(name_.sun_path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                  : -1};
     lock_folder(folder.fd);
@@ -132,7 +133,7 @@ void inspect_socket::replace_dead_file() {
     struct stat there {};
     if (::lstat(name_.sun_path, &there) == 0 && !S_ISSOCK(there.st_mode))
         fail(EEXIST, "the file is no socket");
-    const closed_at_end trial{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    const owned_descriptor trial{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (trial.fd < 0)
         fail(errno, "there can be no socket");
     if (::connect(trial.fd, reinterpret_cast<const sockaddr*>(&name_), name_bytes_) == 0 ||

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <regex>
 #include <string>
 #include <thread>
@@ -22,6 +23,8 @@
 #include <poll.h>
 #include <pty.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -34,7 +37,7 @@ using Catch::Contains;
 
 namespace {
 
-constexpr int many = 30; // groups: more than fit on the small screen
+constexpr int many = 30;
 
 // A run that has some fibers and a group of sleepers, until this object ends.
 class watched_run {
@@ -73,6 +76,43 @@ private:
     std::atomic<bool> is_on_{false};
     std::atomic<bool> ends_{false};
     std::thread thread_;
+};
+
+// Listens at a socket as a program of any kind may. It answers each client with the same text and
+// closes; without a text it lets the clients wait.
+class stranger {
+public:
+    explicit stranger(const std::string& path, std::optional<std::string> says = std::nullopt)
+        : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_un name{};
+        name.sun_family = AF_UNIX;
+        path.copy(name.sun_path, sizeof name.sun_path - 1);
+        CHECK(::bind(socket_, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0);
+        CHECK(::listen(socket_, 16) == 0);
+        if (says)
+            thread_ = std::thread{[this, text = *says] { answer_with(text); }};
+    }
+    ~stranger() {
+        ::shutdown(socket_, SHUT_RDWR);
+        if (thread_.joinable())
+            thread_.join();
+        ::close(socket_);
+    }
+    stranger(const stranger&) = delete;
+    stranger& operator=(const stranger&) = delete;
+
+private:
+    void answer_with(const std::string& text) const {
+        for (int client = 0; (client = ::accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;) {
+            std::array<char, 256> line{};
+            static_cast<void>(::recv(client, line.data(), line.size(), 0));
+            static_cast<void>(::send(client, text.data(), text.size(), MSG_NOSIGNAL));
+            ::close(client);
+        }
+    }
+
+    const int socket_;
+    std::thread thread_{};
 };
 
 std::vector<char*> as_arguments(std::vector<std::string>& words) {
@@ -266,7 +306,7 @@ TEST_CASE("creelctl top writes lines where stdout is no terminal") {
     CHECK(text.find('\033') == std::string::npos);
 }
 
-TEST_CASE("creelctl top fills a terminal, scrolls, follows its size and restores it") {
+TEST_CASE("creelctl top fills a terminal, follows its size and restores it") {
     const temporary_folder folder;
     const std::string address = "unix:" + folder.file("app.sock");
     const watched_run run{address};
@@ -274,7 +314,6 @@ TEST_CASE("creelctl top fills a terminal, scrolls, follows its size and restores
     CHECK(top.shows(other_screen));
     CHECK(top.shows("creelctl_test.cpp:"));
     CHECK_FALSE(top.is_as_before());
-    top.type("jk\033[B\033[A");
     top.resize(10, 20); // a line has 20 columns now
     top.forget();
     CHECK(top.shows(" RUN THREAD         \033[K"));
@@ -314,6 +353,77 @@ TEST_CASE("creelctl top restores the terminal when a signal ends it, or the proc
     CHECK(top.shows(first_screen));
     const int status = top.status_at_end();
     CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 4);
+    // It finds no socket, or has just asked and gets no answer.
+    CHECK((WEXITSTATUS(status) == 4 || WEXITSTATUS(status) == 6));
     CHECK(top.is_as_before());
+}
+
+TEST_CASE("bug: creelctl top scrolls by each of the keys that come together") {
+    const temporary_folder folder;
+    const std::string address = "unix:" + folder.file("app.sock");
+    const watched_run run{address};
+    in_terminal top{{address, "top", "-d", "0.1"}, 8, 100}; // with room for one of three groups
+    const std::string below_columns = "WAIT FOR\033[0m\033[K\r\r\n";
+    CHECK(top.shows(below_columns + "      30 "));
+    top.type("j\033[Bk");
+    top.forget();
+    CHECK(top.shows(below_columns + "       1 "));
+    top.type("k");
+    top.forget();
+    CHECK(top.shows(below_columns + "      30 "));
+    top.type("\033[F");
+    top.forget();
+    CHECK(top.shows(below_columns + "       1 "));
+}
+
+TEST_CASE("bug: creelctl top ends at once while the process does not answer") {
+    const temporary_folder folder;
+    const stranger silent{folder.file("app.sock")};
+    for (const bool by_key : {true, false}) {
+        in_terminal top{{folder.file("app.sock"), "top"}, 24, 80};
+        CHECK(top.shows(other_screen));
+        if (by_key)
+            top.type("jq");
+        else
+            top.kill(SIGTERM);
+        CHECK(top.shows(first_screen));
+        const int status = top.status_at_end();
+        CHECK((by_key ? WIFEXITED(status) && WEXITSTATUS(status) == 0
+                      : WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM));
+        CHECK(top.is_as_before());
+    }
+}
+
+TEST_CASE("bug: creelctl top gives the terminal back while it is stopped") {
+    const temporary_folder folder;
+    const std::string address = "unix:" + folder.file("app.sock");
+    const watched_run run{address};
+    in_terminal top{{address, "top", "-d", "60"}, 24, 80};
+    CHECK(top.shows("WAIT FOR"));
+    // Without a shell the kernel stops no process at a Ctrl-Z: it goes on at once.
+    top.type("\032");
+    CHECK(top.shows(std::string{first_screen} + other_screen));
+    top.type("q");
+    CHECK(WIFEXITED(top.status_at_end()));
+    CHECK(top.is_as_before());
+}
+
+TEST_CASE("bug: creelctl finds a process that also has sockets of its own") {
+    const temporary_folder folder;
+    const stranger closes_a{folder.file("a.sock"), ""};
+    const stranger closes_b{folder.file("b.sock"), ""};
+    const stranger talks{folder.file("c.sock"), "HTTP/1.1 400 Bad Request\r\n\r\n"};
+    const watched_run run{"unix:" + folder.file("app.sock")};
+    const ended told = creelctl({std::to_string(::getpid()), "counters"});
+    CHECK_THAT(told.text, Contains("creel_switches_total{"));
+    CHECK(creelctl({folder.file("a.sock"), "tree"}).code == 6);
+}
+
+TEST_CASE("bug: what a process answers does not command the terminal") {
+    const temporary_folder folder;
+    const stranger evil{folder.file("app.sock"), "run \033]0;owned\007 \302\233 end\n"};
+    in_terminal tree{{folder.file("app.sock"), "tree"}, 24, 80};
+    CHECK(tree.shows("run ?]0;owned? ?? end\r\n"));
+    in_terminal top{{folder.file("app.sock"), "top"}, 24, 80};
+    CHECK(WIFEXITED(top.status_at_end()));
 }

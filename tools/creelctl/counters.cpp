@@ -1,7 +1,9 @@
 #include "counters.hpp"
 
+#include "text.hpp"
+
 #include <algorithm>
-#include <cstdlib>
+#include <charconv>
 
 namespace creelctl {
 
@@ -19,7 +21,14 @@ std::string label(std::string_view labels, std::string_view key) {
             ++at;
         value += labels[at];
     }
-    return value;
+    return printable(value);
+}
+
+// False: it is no number of a run.
+bool read_number(const std::string& text, int& to) {
+    const char* const end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, to);
+    return read.ec == std::errc{} && read.ptr == end && to > 0;
 }
 
 } // namespace
@@ -40,13 +49,13 @@ counters counters::parse(std::string_view text) {
         if (line.empty() || line.front() == '#' || open == line.npos || close == line.npos)
             continue;
         const std::string_view labels = line.substr(open + 1, close - open - 1);
-        const std::string run = label(labels, "run");
-        if (run.empty() || !label(labels, "le").empty())
+        int number = 0;
+        if (!read_number(label(labels, "run"), number) || !label(labels, "le").empty())
             continue;
-        run_counters& to = all.runs[std::atoi(run.c_str())];
+        run_counters& to = all.runs[number];
         to.thread = label(labels, "thread");
         to.values[std::string{line.substr(0, open)}] =
-            std::strtod(std::string{line.substr(close + 2)}.c_str(), nullptr);
+            number_in(std::string{line.substr(close + 2)});
     }
     return all;
 }

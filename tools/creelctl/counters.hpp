@@ -10,7 +10,7 @@ namespace creelctl {
 
 struct run_counters {
     std::string thread{};
-    std::map<std::string, double> values{}; // by the metric's name; no histogram
+    std::map<std::string, double> values{}; // by the metric's name, from 0 to 10^18; no histogram
 
     [[nodiscard]] double operator[](const std::string& metric) const;
     [[nodiscard]] bool is_on() const { return values.contains("creel_run_stalled"); }

@@ -1,8 +1,9 @@
 #include "json.hpp"
 
 #include "failure.hpp"
+#include "text.hpp"
 
-#include <cstdlib>
+#include <utility>
 
 namespace creelctl {
 
@@ -86,8 +87,10 @@ private:
         expect(']');
     }
 
-    // Behind the first quote.
-    std::string read_string() {
+    // Behind the first quote. Any process may have sent it, and a terminal will get it.
+    std::string read_string() { return printable(read_raw_string()); }
+
+    std::string read_raw_string() {
         std::string text;
         for (char c = take(); c != '"'; c = take()) {
             if (c != '\\') {
@@ -116,7 +119,7 @@ private:
             word += take();
         if (word.empty())
             fail();
-        return word;
+        return printable(word);
     }
 
     std::string_view rest_;
@@ -135,7 +138,7 @@ const json& json::operator[](const std::string& key) const {
 }
 
 double json::number() const noexcept {
-    return std::strtod(text.c_str(), nullptr);
+    return number_in(text);
 }
 
 } // namespace creelctl

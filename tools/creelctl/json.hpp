@@ -18,10 +18,10 @@ struct json {
     [[nodiscard]] bool empty() const noexcept {
         return text.empty() && items.empty() && members.empty();
     }
-    [[nodiscard]] double number() const noexcept;
+    [[nodiscard]] double number() const noexcept; // from 0 to 10^18
     [[nodiscard]] bool is_true() const noexcept { return text == "true"; }
 
-    std::string text{}; // of a string, or the letters of a number, true, false, null
+    std::string text{}; // printable: of a string, or the letters of a number, true, false, null
     std::vector<json> items{};
     std::map<std::string, json> members{};
 };

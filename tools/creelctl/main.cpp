@@ -2,9 +2,9 @@
 #include "connection.hpp"
 #include "failure.hpp"
 #include "target.hpp"
+#include "text.hpp"
 #include "top.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -44,12 +44,8 @@ Exit codes: 1 the process could not do it, 2 usage, 3 no such process, 4 no insp
     throw failure{wrong_usage, text + " (creelctl --help)"};
 }
 
-bool is_number(const std::string& text) {
-    return !text.empty() &&
-           std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
-int write_out(const std::string& text) {
+int write_out(const std::string& given) {
+    const std::string text = ::isatty(STDOUT_FILENO) != 0 ? printable(given, keep::lines) : given;
     const bool is_written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
     if (std::fflush(stdout) == 0 && is_written)
         return done;
@@ -136,7 +132,10 @@ int run_command(const std::vector<std::string>& words) {
     } else {
         fail_usage("there is no command " + command);
     }
-    return write_out(ask(find_socket(words[0]), line));
+    const answer got = ask(find_socket(words[0]), line);
+    if (const std::string whose = of_other_user(got); !whose.empty())
+        std::fprintf(stderr, "creelctl: this is a process%s\n", whose.c_str());
+    return write_out(got.text);
 }
 
 } // namespace
@@ -145,7 +144,7 @@ int main(int count, char** arguments) {
     try {
         return run_command({arguments + 1, arguments + count});
     } catch (const failure& f) {
-        std::fprintf(stderr, "creelctl: %s\n", f.what());
+        std::fprintf(stderr, "creelctl: %s\n", printable(f.what()).c_str());
         return f.code();
     } catch (const std::exception& error) {
         std::fprintf(stderr, "creelctl: %s\n", error.what());

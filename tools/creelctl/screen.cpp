@@ -1,6 +1,6 @@
 #include "screen.hpp"
 
-#include "connection.hpp"
+#include "text.hpp"
 
 #include <algorithm>
 #include <array>
@@ -64,6 +64,37 @@ std::string rate(const look& before, const look& now, int run, const std::string
     return short_number(std::max(0.0, std::round(rise / seconds)));
 }
 
+// server.cpp:42
+std::string place_of(const json& where) {
+    if (where.empty())
+        return {};
+    const std::string& file = where["file"].text;
+    return file.substr(file.rfind('/') + 1) + ':' + where["line"].text;
+}
+
+// "stalled for 1.3s: worker (#17, spawned at server.cpp:42) computes"; empty: the run is not.
+std::string stall_of(const json& dump, int number) {
+    for (const json& run : dump["runs"].items) {
+        if (run["run"].text != std::to_string(number) || !run["stalled"].is_true())
+            continue;
+        const json& fiber = run["running_fiber"];
+        const std::string& kind = fiber["kind"].text;
+        std::string who = fiber.empty()      ? "a fiber"
+                          : kind == "creel"  ? "creel itself"
+                          : kind == "native" ? "Boost fiber"
+                          : kind == "main"   ? "main"
+                                             : fiber["name"].text;
+        if (!fiber.empty() && kind != "creel") {
+            const std::string where = place_of(fiber["spawned_at"]);
+            who += (who.empty() ? "#" : " (#") + fiber["number"].text;
+            who += (where.empty() ? "" : ", spawned at " + where) + (who.front() == '#' ? "" : ")");
+        }
+        return "stalled for " + short_time(run["since_last_poll_ns"].number()) + ": " + who + ' ' +
+               run["does"].text;
+    }
+    return {};
+}
+
 void add_runs(std::vector<std::string>& lines, const look& before, const look& now) {
     lines.push_back(printed("%4s %-15s %8s %-7s %7s %7s %9s %9s %9s %9s", "RUN", "THREAD", "LWP",
                             "STATE", "TASKS", "FIBERS", "SWITCH/s", "POLL/s", "WAIT/s", "SPAWN/s"));
@@ -78,15 +109,9 @@ void add_runs(std::vector<std::string>& lines, const look& before, const look& n
             rate(before, now, number, "creel_polls_total").c_str(),
             rate(before, now, number, "creel_waits_total").c_str(),
             rate(before, now, number, "creel_tasks_spawned_total").c_str()));
+        if (const std::string stall = stall_of(now.dump, number); !stall.empty())
+            lines.push_back("     " + stall);
     }
-}
-
-// server.cpp:42
-std::string place_of(const json& where) {
-    if (where.empty())
-        return {};
-    const std::string& file = where["file"].text;
-    return file.substr(file.rfind('/') + 1) + ':' + where["line"].text;
 }
 
 struct group {
@@ -133,10 +158,14 @@ std::vector<std::string> lines_of_groups(const json& dump) {
 
 } // namespace
 
-look look::take(const std::string& address) {
+look look::take(const std::string& address, const ask_options& options) {
+    ask_options bounded = options;
+    bounded.most_bytes = 16U << 20;
     look now;
-    now.counted = counters::parse(ask(address, "counters"));
-    now.dump = json::parse(ask(address, "dump json fibers=0 frames=0"));
+    now.counted = counters::parse(ask(address, "counters", bounded).text);
+    const answer dump = ask(address, "dump json fibers=0 frames=0", bounded);
+    now.dump = json::parse(dump.text);
+    now.whose = of_other_user(dump);
     return now;
 }
 
@@ -150,8 +179,8 @@ screen show(const std::string& address, const look& before, const look& now) {
         tasks += run["creel_tasks"];
     }
     screen all;
-    all.head.push_back("creel: process " + now.dump["process"].text + " at " + address + ", " +
-                       time_of_day());
+    all.head.push_back("creel: process " + now.dump["process"].text + now.whose + " at " +
+                       printable(address) + ", " + time_of_day());
     all.head.push_back(printed("%.0f run%s, %.0f stalled; ", runs, runs == 1 ? "" : "s", stalled) +
                        short_number(tasks) + (tasks == 1 ? " task" : " tasks"));
     all.head.emplace_back();

@@ -1,6 +1,7 @@
 // What `top` shows, as lines of text.
 #pragma once
 
+#include "connection.hpp"
 #include "counters.hpp"
 #include "json.hpp"
 
@@ -12,10 +13,11 @@ namespace creelctl {
 
 // What the process was like at one moment.
 struct look {
-    static look take(const std::string& address);
+    static look take(const std::string& address, const ask_options& options = {});
 
     counters counted{};
     json dump{};
+    std::string whose{}; // see of_other_user()
 };
 
 struct screen {

@@ -2,13 +2,15 @@
 
 #include "connection.hpp"
 #include "failure.hpp"
+#include "text.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -85,22 +87,28 @@ std::vector<std::string> listening_names(const std::string& pid,
     return found;
 }
 
-// A socket of the process may be one of the program's own.
+// A socket of the process may be one of the program's own, and do with the question as it likes.
 bool is_creel(const std::string& address) {
     constexpr std::string_view mark = "creel ";
-    try {
-        return ask(address, "who", std::chrono::seconds{2}).compare(0, mark.size(), mark) == 0;
-    } catch (const failure& f) {
-        if (f.code() == no_permission)
-            throw;
-        return false;
-    }
+    ask_options who;
+    who.patience = std::chrono::seconds{2};
+    who.most_bytes = 4096;
+    return ask(address, "who", who).text.compare(0, mark.size(), mark) == 0;
 }
 
 std::string find_socket_of_process(const std::string& pid) {
-    for (const std::string& name : listening_names(pid, sockets_of(pid)))
-        if (is_creel(name))
-            return name;
+    std::optional<failure> forbidden;
+    for (const std::string& name : listening_names(pid, sockets_of(pid))) {
+        try {
+            if (is_creel(name))
+                return name;
+        } catch (const failure& f) {
+            if (f.code() == no_permission)
+                forbidden = f;
+        }
+    }
+    if (forbidden)
+        throw failure{*forbidden};
     throw failure{no_socket, "process " + pid +
                                  " has no inspect socket: start it with io::run({.inspect = "
                                  "\"unix:/run/app.sock\"}, f)"};
@@ -109,8 +117,7 @@ std::string find_socket_of_process(const std::string& pid) {
 } // namespace
 
 std::string find_socket(const std::string& given) {
-    if (!given.empty() &&
-        std::all_of(given.begin(), given.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    if (is_number(given))
         return find_socket_of_process(given);
     constexpr std::string_view scheme = "unix:";
     return given.compare(0, scheme.size(), scheme) == 0 ? given.substr(scheme.size()) : given;

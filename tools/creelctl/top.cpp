@@ -66,10 +66,14 @@ std::size_t scrolled(std::size_t first, key pressed, std::size_t page) {
     }
 }
 
-// Returns the signal that ended it, or 0.
-int top_on_terminal(const std::string& address, const top_options& options) {
+// Until a key or a signal ends it.
+void top_on_terminal(const std::string& address, const top_options& options) {
     terminal on;
-    look before = look::take(address);
+    ask_options asking;
+    asking.wait = [&on](int descriptor, short events, steady::time_point until) {
+        return on.wait_for(descriptor, events, until);
+    };
+    look before = look::take(address, asking);
     screen all = show(address, before, before);
     std::size_t first = 0;
     steady::time_point next = steady::now() + options.delay;
@@ -77,13 +81,13 @@ int top_on_terminal(const std::string& address, const top_options& options) {
         on.draw(visible(all, on.rows(), first));
         const key pressed = on.wait_key(next);
         if (pressed == key::quit)
-            return terminal::ended_by();
+            return;
         first = scrolled(first, pressed, std::max<std::size_t>(on.rows() / 2, 1));
         if (steady::now() < next)
             continue;
         if (looks++ == options.times)
-            return 0;
-        look now = look::take(address);
+            return;
+        look now = look::take(address, asking);
         all = show(address, before, now);
         before = std::move(now);
         next = steady::now() + options.delay;
@@ -95,7 +99,11 @@ int top_on_terminal(const std::string& address, const top_options& options) {
 int top(const std::string& address, const top_options& options) {
     if (options.is_plain)
         return top_plain(address, options);
-    const int number = top_on_terminal(address, options);
+    try {
+        top_on_terminal(address, options);
+    } catch (const terminal::told_to_end&) { // while it waited for the process
+    }
+    const int number = terminal::ended_by();
     // Ends as if the signal had not been caught, so that a shell sees it.
     if (number != 0) {
         ::signal(number, SIG_DFL);

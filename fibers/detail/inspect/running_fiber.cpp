@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <new>
 #include <source_location>
 #include <span>
@@ -35,6 +36,20 @@ std::string copy_of_text(const char* from, std::size_t bytes) {
     return copy_memory(from, std::as_writable_bytes(std::span{text})) ? text : std::string{};
 }
 
+// A text that ends with a 0. It may be gone, and the end of its page the end of what is there.
+std::size_t copy_constant(const char* from, std::span<char, longest_name> to) {
+    constexpr std::size_t page_bytes = 4096; // or more
+    const std::size_t left = page_bytes - reinterpret_cast<std::uintptr_t>(from) % page_bytes;
+    const std::size_t first = std::min(left, longest_name);
+    const std::span<std::byte> bytes = std::as_writable_bytes(std::span<char>{to});
+    if (!copy_memory(from, bytes.first(first)))
+        return 0;
+    const auto length = [&](std::size_t copied) { return ::strnlen(to.data(), copied); };
+    if (length(first) < first || first == longest_name)
+        return length(first);
+    return copy_memory(from + first, bytes.subspan(first)) ? length(longest_name) : 0;
+}
+
 std::string copy_of_name(const task_record& t) {
     copied<std::string> name;
     if (name.read(&t.given_name) && !(*name).empty())
@@ -44,7 +59,12 @@ std::string copy_of_name(const task_record& t) {
     if (!of_closure.read(&t.kind_of_closure) || !kind.read(*of_closure) ||
         (*kind).label.number == 0)
         return {};
-    return (*kind).label.call + (" #" + std::to_string((*kind).label.number));
+    std::array<char, longest_name> call{};
+    const std::size_t bytes = copy_constant((*kind).label.call, call);
+    if (bytes == 0)
+        return {};
+    std::string text{call.data(), bytes};
+    return text.append(" #").append(std::to_string((*kind).label.number));
 }
 
 // The addresses of members are computed, and nothing is read, so a record that is gone is no fault.

@@ -8,26 +8,16 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace creel::detail {
 
 namespace {
-
-// signal(7), "Interruption of system calls and library functions by signal handlers". Elsewhere
-// than on x86-64 some do not exist.
-constexpr std::array cut_short {
-#if defined(SYS_poll)
-    SYS_poll, SYS_select, SYS_epoll_wait, SYS_pause,
-#endif
-        SYS_ppoll, SYS_pselect6, SYS_epoll_pwait, SYS_nanosleep, SYS_clock_nanosleep,
-        SYS_rt_sigtimedwait, SYS_rt_sigsuspend, SYS_semop, SYS_semtimedop, SYS_msgrcv,
-        SYS_restart_syscall, SYS_msgsnd, SYS_io_getevents, SYS_accept, SYS_accept4, SYS_connect,
-        SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg,
-};
 
 // Takes the next number from the text, also "0x1f"; false if there is none.
 template <typename T>
@@ -98,18 +88,28 @@ std::optional<kernel_call> kernel_call_of(int thread_id) noexcept {
     return call;
 }
 
-bool is_cut_short_by_signals(long call_number) noexcept {
-    return std::find(cut_short.begin(), cut_short.end(), call_number) != cut_short.end();
+// A wait for a futex without a timeout: of std::mutex, std::condition_variable and the like.
+bool goes_on_after_signals(const kernel_call& call) noexcept {
+    if (call.number != SYS_futex)
+        return false;
+    const auto operation = static_cast<int>(call.arguments[1]) & FUTEX_CMD_MASK;
+    const bool has_timeout = call.arguments[3] != 0;
+    return !has_timeout && (operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET ||
+                            operation == FUTEX_LOCK_PI);
 }
 
+// The clock of another thread, as pthread_getcpuclockid(3) makes it of a pthread_t. The numbers in
+// /proc are older by up to a tick.
 processor_time processor_time_of(int thread_id) noexcept {
-    std::array<char, 128> room{};
-    std::string_view text = read_thread_file(thread_id, "schedstat", room);
-    std::int64_t had = 0;
-    std::int64_t waited_for = 0;
-    if (!take_number(text, had) || !take_number(text, waited_for))
-        return {};
-    return {std::chrono::nanoseconds{had}, std::chrono::nanoseconds{waited_for}};
+    constexpr unsigned of_thread_by_scheduler = 4 | 2;
+    const auto clock_of_thread =
+        static_cast<clockid_t>(~static_cast<unsigned>(thread_id) << 3 | of_thread_by_scheduler);
+    timespec had{};
+    const bool is_known = ::clock_gettime(clock_of_thread, &had) == 0;
+    return {is_known
+                ? duration{std::chrono::seconds{had.tv_sec}} + std::chrono::nanoseconds{had.tv_nsec}
+                : duration{-1},
+            clock::now()};
 }
 
 // The name before it is in brackets, and may contain others.

@@ -1,5 +1,5 @@
-// What a thread does as the kernel sees it, from /proc/self/task/TID: whether it computes or waits,
-// in which system call, and for how long it has had a processor.
+// What a thread does as the kernel sees it, mostly from /proc/self/task/TID: whether it computes or
+// waits, in which system call, and for how long it has had a processor.
 #pragma once
 
 #include <creel/fibers/time.hpp>
@@ -26,14 +26,15 @@ struct kernel_call {
 // Empty if the thread is not blocked in the kernel, or if the kernel does not tell. Threads: any.
 [[nodiscard]] std::optional<kernel_call> kernel_call_of(int thread_id) noexcept;
 
-// True if a handler of a signal makes the call return EINTR, whatever its SA_RESTART says
-// (signal(7)), or may do so: a socket with a timeout is such a case.
-[[nodiscard]] bool is_cut_short_by_signals(long call_number) noexcept;
+// True if a handler with SA_RESTART leaves no trace in the result of the call. Most calls are not
+// of that kind: sleeps and polls return EINTR, as do those on a socket with a timeout, and a large
+// write returns with what it has done (signal(7)).
+[[nodiscard]] bool goes_on_after_signals(const kernel_call& call) noexcept;
 
-// Since the thread began. Both zero if the kernel does not tell.
+// How long a thread has had a processor until a moment of creel::clock. Negative: it is not known.
 struct processor_time {
-    duration had{};        // on a processor
-    duration waited_for{}; // ready, but on none
+    duration had{-1};
+    time_point at{};
 };
 [[nodiscard]] processor_time processor_time_of(int thread_id) noexcept;
 

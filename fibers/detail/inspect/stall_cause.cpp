@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <string_view>
@@ -25,7 +26,7 @@ enum class call_kind : std::uint8_t {
     readiness,
     file, // a disk
     sleep,
-    child, // of fork()
+    child, // of fork(); or, of vfork() and posix_spawn(), until it executes its program
     other
 };
 
@@ -45,7 +46,7 @@ constexpr std::array blocking_calls {
         blocking_call{SYS_epoll_wait, "epoll_wait", readiness, true},
         blocking_call{SYS_open, "open", file}, blocking_call{SYS_unlink, "unlink", file},
         blocking_call{SYS_rename, "rename", file}, blocking_call{SYS_pause, "pause", other},
-        blocking_call{SYS_vfork, "vfork", child},
+        blocking_call{SYS_vfork, "vfork", child}, blocking_call{SYS_clone, "clone", child},
 #endif
         blocking_call{SYS_ppoll, "ppoll", readiness},
         blocking_call{SYS_pselect6, "pselect", readiness},
@@ -69,6 +70,9 @@ constexpr std::array blocking_calls {
         blocking_call{SYS_clock_nanosleep, "clock_nanosleep", sleep},
         blocking_call{SYS_restart_syscall, "a call with a timeout", other},
         blocking_call{SYS_wait4, "wait4", child}, blocking_call{SYS_waitid, "waitid", child},
+#if defined(SYS_clone3)
+        blocking_call{SYS_clone3, "clone3 (of posix_spawn, popen or system)", child},
+#endif
         blocking_call{SYS_openat, "open", file}, blocking_call{SYS_close, "close", file, true},
         blocking_call{SYS_fsync, "fsync", file, true},
         blocking_call{SYS_fdatasync, "fdatasync", file, true},
@@ -91,14 +95,20 @@ constexpr std::array blocking_calls {
 constexpr const char* in_blocking =
     "creel::blocking(f) runs it on a thread of its own, and this fiber waits for it";
 
+// A thread that is ready but has no processor looks to the kernel as one that computes, except that
+// its time does not pass. A scheduler of the kernel gives a thread its processor for some ms at a
+// time, so a short look tells nothing.
 stall_cause cause_of_computing(const processor_time& now, const processor_time& since) {
+    constexpr duration shortest_look = std::chrono::milliseconds{10};
+    constexpr int least_share = 4; // of the time: a quarter
     const duration had = now.had - since.had;
-    const duration waited_for = now.waited_for - since.waited_for;
-    if (waited_for > 4 * had)
+    const duration passed = now.at - since.at;
+    const bool is_known = now.had >= duration{} && since.had >= duration{};
+    if (is_known && passed >= shortest_look && had < passed / least_share)
         return {"is ready to run, but the machine gave its thread a processor for only " +
-                    to_text(had) + " meanwhile",
+                    to_text(had) + " of " + to_text(passed),
                 "the machine has more threads that compute than processors: no fiber is at fault"};
-    return {"computes",
+    return {is_known && passed >= shortest_look ? "computes" : "computes, or waits for a processor",
             "creel::this_fiber::checkpoint() in its loop lets other fibers run; creel::blocking(f) "
             "computes on another thread"};
 }
@@ -206,6 +216,8 @@ stall_cause cause_of_call(const kernel_call& call, bool on_device,
                                                              : -1;
     const std::string on =
         descriptor >= 0 ? " on " + text_of_descriptor(descriptor, options) : std::string{};
+    if (kind == child) // of vfork(): it waits as for a device
+        return {"waits for a child process in " + name, in_blocking};
     if (on_device)
         return {"waits for a disk or another device in " + name + on, in_blocking};
     return {(kind == sleep ? "sleeps in " : "blocks the thread in ") + name + on,

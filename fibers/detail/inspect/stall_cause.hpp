@@ -22,8 +22,8 @@ struct thread_sample {
 };
 [[nodiscard]] thread_sample sample_of(int thread_id) noexcept;
 
-// `since`: the thread's times when the stall began; `now`: a sample in the middle of it. Reads what
-// the call's arguments point to, and asks for names of descriptors and threads.
+// `since`: the thread's time when the stall had begun; `now`: a sample in the middle of it. Reads
+// what the call's arguments point to, and asks for names of descriptors and threads.
 // Threads: any. Throws: std::bad_alloc.
 [[nodiscard]] stall_cause cause_of_stall(int thread_id, const thread_sample& now,
                                          const processor_time& since,

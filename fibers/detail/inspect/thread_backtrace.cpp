@@ -18,6 +18,7 @@
 #include <optional>
 #include <utility>
 
+#include <link.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -127,38 +128,36 @@ std::span<const std::byte> copy_stack(std::uintptr_t from) noexcept {
     return std::span{copied_stack}.first(bytes);
 }
 
-// With the mutex held. 0 if the thread has left the call meanwhile.
-std::size_t backtrace_of_call(int thread_id, const kernel_call& call,
-                              std::span<code_address> out) noexcept {
-    const std::span<const std::byte> stack = copy_stack(call.stack_pointer);
-    if (kernel_call_of(thread_id) != call)
-        return 0;
-    return unwind_copy(call.stack_pointer, call.address, stack, out);
+struct walk_of_copy {
+    int thread_id;
+    const kernel_call& call;
+    std::span<const std::byte> stack;
+    std::span<code_address> out;
+    std::size_t frames = 0;
+    bool left = false; // the call, before the walk
+};
+
+// For dl_iterate_phdr(3), which holds the list of libraries: none is unmapped meanwhile. While the
+// thread is in the call, the code that it returns to is there; so are its tables then, until the
+// end of the walk.
+int walk_up_copy(dl_phdr_info* /*first*/, std::size_t /*bytes*/, void* argument) noexcept {
+    auto& walk = *static_cast<walk_of_copy*>(argument);
+    walk.left = kernel_call_of(walk.thread_id) != walk.call;
+    if (!walk.left)
+        walk.frames = unwind_copy(walk.call.stack_pointer, walk.call.address, walk.stack, walk.out);
+    return 1; // of the list no more is wanted
 }
 
-} // namespace
-
-backtrace_signal::backtrace_signal() noexcept {
-    const std::lock_guard lock{backtrace_mutex};
-    generation_ = backtrace_generation;
-    if (backtrace_signal_users++ == 0)
-        take_signal();
+// With the mutex held. Empty if the thread has left the call before its stack was copied.
+std::optional<std::size_t> backtrace_of_call(int thread_id, const kernel_call& call,
+                                             std::span<code_address> out) noexcept {
+    walk_of_copy walk{thread_id, call, copy_stack(call.stack_pointer), out};
+    ::dl_iterate_phdr(&walk_up_copy, &walk);
+    return walk.left ? std::nullopt : std::optional{walk.frames};
 }
 
-backtrace_signal::~backtrace_signal() {
-    const std::lock_guard lock{backtrace_mutex};
-    if (generation_ == backtrace_generation && --backtrace_signal_users == 0)
-        give_signal_back();
-}
-
-std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept {
-    const std::lock_guard lock{backtrace_mutex};
-    const bool has_signal = backtrace_signal_number != 0 && is_ours(backtrace_signal_number);
-    if (const std::optional<kernel_call> call = kernel_call_of(thread_id);
-        call && (!has_signal || is_cut_short_by_signals(call->number)))
-        return backtrace_of_call(thread_id, *call, out);
-    if (!has_signal)
-        return 0;
+// With the mutex held.
+std::size_t backtrace_by_signal(int thread_id, std::span<code_address> out) noexcept {
     backtrace_slot& slot = asked_thread;
     slot.thread_id.store(thread_id);
     slot.state.store(asked);
@@ -180,6 +179,37 @@ std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept {
     std::copy_n(slot.frames.begin(), count, out.begin());
     slot.state.store(idle);
     return count;
+}
+
+} // namespace
+
+backtrace_signal::backtrace_signal() noexcept {
+    const std::lock_guard lock{backtrace_mutex};
+    generation_ = backtrace_generation;
+    if (backtrace_signal_users++ == 0)
+        take_signal();
+}
+
+backtrace_signal::~backtrace_signal() {
+    const std::lock_guard lock{backtrace_mutex};
+    if (generation_ == backtrace_generation && --backtrace_signal_users == 0)
+        give_signal_back();
+}
+
+std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept {
+    constexpr int most_looks = 3; // at a thread that goes from one call to another
+    const std::lock_guard lock{backtrace_mutex};
+    const bool has_signal = backtrace_signal_number != 0 && is_ours(backtrace_signal_number);
+    for (int look = 0; look < most_looks; ++look) {
+        const std::optional<kernel_call> call = kernel_call_of(thread_id);
+        if (call && !(has_signal && goes_on_after_signals(*call))) {
+            if (const std::optional<std::size_t> frames = backtrace_of_call(thread_id, *call, out))
+                return *frames;
+        } else if (call || state_of_thread(thread_id) == 'R') {
+            return has_signal ? backtrace_by_signal(thread_id, out) : 0;
+        }
+    }
+    return 0;
 }
 
 } // namespace creel::detail

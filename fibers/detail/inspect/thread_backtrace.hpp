@@ -1,10 +1,14 @@
 // The backtrace of a thread that does not answer.
 //
-// A real-time signal interrupts the thread, and the handler walks up its stack. A system call goes
-// on behind that (SA_RESTART). Where it would not, as a sleep, the thread gets no signal: the
-// kernel tells its stack pointer (proc_pid_syscall(5)), and the asking thread walks up a copy of
-// the stack. That walk is shorter where a function keeps its frame in a register that only the
-// thread itself has. The same is done if creel has no signal.
+// A thread that computes, or that waits for another thread, is interrupted by a real-time signal,
+// and the handler walks up its stack. In any other system call it gets no signal, because many do
+// not go on behind one as if nothing had been: the kernel tells its stack pointer
+// (proc_pid_syscall(5)), and the asking thread walks up a copy of the stack. That walk is shorter
+// where a function keeps its frame in a register that only the thread itself has. The same is done
+// if creel has no signal.
+//
+// A thread may enter a call between the look at it and the signal. That is so rare, because only a
+// thread that has long done the same is asked, that it is left at that.
 //
 // A question to a thread, and the function that makes each transition:
 //
@@ -36,7 +40,8 @@ private:
 };
 
 // Returns how many frames it wrote, the innermost first; 0 if the thread runs and creel has no such
-// signal, or if it has not run the handler within 50 ms, as when it has no processor.
+// signal, if it has not run the handler within 50 ms, as when it has no processor, or if it waits
+// and the kernel does not tell in which call. Waits while a thread loads or unloads a library.
 // Threads: any.
 [[nodiscard]] std::size_t backtrace_of(int thread_id, std::span<code_address> out) noexcept;
 

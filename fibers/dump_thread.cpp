@@ -126,7 +126,7 @@ std::uint64_t wait_for_writes(int descriptor, time_point until) noexcept {
     return ::read(descriptor, &writes, sizeof writes) == sizeof writes ? writes : 0;
 }
 
-// Without memory for a report there is none.
+// Without memory for a report there is none until the next look.
 void look_for_stalls(detail::stall_sampler& stalls, bool is_last,
                      const std::atomic<bool>& ends) noexcept {
     try {

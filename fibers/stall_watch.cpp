@@ -17,7 +17,10 @@ detail::scheduler& run_of_thread() {
 } // namespace
 
 stall_watch::stall_watch(const stall_watch_options& options)
-    : options_(options), thread_(options.interrupts), run_(run_of_thread()) {
+    : options_(options),
+      thread_(options.interrupts),
+      run_(run_of_thread()),
+      before_(run_.live.watched()) { // only this thread writes it
     CREEL_ASSERT(options.threshold > duration{},
                  "stall_watch: the threshold must be longer than 0");
     detail::watch_run(run_, &options_);
@@ -25,7 +28,10 @@ stall_watch::stall_watch(const stall_watch_options& options)
 }
 
 stall_watch::~stall_watch() {
-    detail::watch_run(run_, nullptr);
+    CREEL_ASSERT(run_.live.watched() == &options_,
+                 "stall_watch: another one that was made later on this run is still there; end "
+                 "them in the reverse order");
+    detail::watch_run(run_, before_);
 }
 
 } // namespace creel

@@ -37,15 +37,18 @@ struct stall_watch_options {
     std::string (*name_of_socket)(int descriptor) = nullptr;
 };
 
-// While it exists, the run of the calling thread is watched. Reports go to stderr: at most one a
-// second of a run, and ten a minute of the process; the next one tells how many were left out.
+// While it exists, the run of the calling thread is watched, with these options instead of those of
+// one that was made before, as by io::run. Reports go to stderr: at most one a second of a run, and
+// ten a minute of the process. A stall that lasts longer than that is reported late; the next
+// report tells how many others were left out.
 class stall_watch {
 public:
     // Threads: those with a scheduler whose poller keeps the time of creel::clock. Throws:
     // std::system_error if there is no descriptor or thread left; std::bad_alloc. Cost: some 20 us;
     // then four looks of some microseconds within each threshold, on a thread of creel's own.
     explicit stall_watch(const stall_watch_options& options);
-    // Parks: may block the thread, while a report is being written. Threads: the same.
+    // The last that was made on the run ends first. Parks: may block the thread, while a report is
+    // being written. Threads: the same.
     ~stall_watch();
     stall_watch(const stall_watch&) = delete;
     stall_watch& operator=(const stall_watch&) = delete;
@@ -54,6 +57,7 @@ private:
     const stall_watch_options options_;
     dump_thread thread_;
     detail::scheduler& run_;
+    const stall_watch_options* const before_; // of the one that watched the run before; null: none
 };
 
 } // namespace creel

@@ -39,6 +39,8 @@ duration interval_for(duration threshold) noexcept {
 std::string stall_sampler::look(time_point t) {
     const bool is_late =
         next_look_ != time_point::max() && t > next_look_ + interval_ + usual_delay;
+    // Without memory for this look there is a next one, and not at once.
+    next_look_ = t + longest_interval;
     std::vector<sample> samples;
     for_each_run([&samples](scheduler& s) {
         if (const stall_watch_options* how = s.live.watched())
@@ -80,39 +82,46 @@ void stall_sampler::look_at(const sample& now, time_point t, bool is_late) {
     if (moves) // a poll shows when, to within one look; after a switch or a sleep there may be none
         end_stall(w, now.progress.last_poll > w.seen_at ? std::min(now.progress.last_poll, t) : t);
     if (moves || (is_late && !w.is_stalled)) {
-        w.seen = now;
-        w.seen_at = t;
-        w.unchanged = 0;
-    } else if (!w.is_stalled) {
+        begin_count(w, now, t);
+    } else if (!w.is_told) {
         if (++w.unchanged == 1)
             w.times = processor_time_of(now.thread_id);
-        if (w.unchanged >= looks_in_threshold && t - w.seen_at >= now.options.threshold)
-            begin_stall(w, t);
+        if (w.is_stalled ||
+            (w.unchanged >= looks_in_threshold && t - w.seen_at >= now.options.threshold))
+            look_at_stalled(w, now, t);
     }
 }
 
-void stall_sampler::begin_stall(watched_run& w, time_point t) {
-    const int thread_id = w.seen.thread_id;
-    const thread_sample now = sample_of(thread_id); // before a signal changes it
-    // Valgrind runs one thread at a time, and the others wait for it in the kernel.
-    const bool is_held =
-        now.state == 't' || now.state == 'T' || is_traced(thread_id) || under_valgrind();
-    const running_fiber fiber = running_fiber_of(*w.seen.run);
-    if (w.seen.run->progress() != w.seen.progress)
-        return; // it moves
-    w.is_stalled = true;
-    if (is_held)
+void stall_sampler::begin_count(watched_run& w, const sample& now, time_point t) {
+    w.seen = now;
+    w.seen_at = t;
+    w.unchanged = 0;
+}
+
+void stall_sampler::look_at_stalled(watched_run& w, const sample& now, time_point t) {
+    const bool may = may_tell(w, t);
+    if (w.is_stalled && !may)
         return;
-    w.seen.run->live.count_stall();
-    if (!may_tell(w, t)) {
-        ++left_out_;
+    const thread_sample thread = sample_of(now.thread_id); // before a signal changes it
+    // Valgrind runs one thread at a time, and the others wait for it in the kernel.
+    if (thread.state == 't' || thread.state == 'T' || is_traced(now.thread_id) ||
+        under_valgrind()) {
+        end_stall(w, t);
+        begin_count(w, now, t);
         return;
     }
-    const stall_cause cause = cause_of_stall(thread_id, now, w.times, w.seen.options);
-    w.who =
-        "thread " + std::to_string(thread_id) + " \"" + escaped(name_of_thread(thread_id)) + '"';
+    const running_fiber fiber = running_fiber_of(*now.run);
+    if (now.run->progress() != w.seen.progress)
+        return; // it moves
+    if (!std::exchange(w.is_stalled, true))
+        now.run->live.count_stall();
+    if (!may)
+        return;
+    const stall_cause why = cause_of_stall(now.thread_id, thread, w.times, now.options);
+    w.who = "thread " + std::to_string(now.thread_id) + " \"" +
+            escaped(name_of_thread(now.thread_id)) + '"';
     w.fiber = to_text(fiber);
-    tell(w, t, cause.does, cause.remedy);
+    tell(w, t, why);
 }
 
 bool stall_sampler::may_tell(const watched_run& w, time_point t) noexcept {
@@ -125,33 +134,40 @@ bool stall_sampler::may_tell(const watched_run& w, time_point t) noexcept {
     return told_in_minute_ < most_reports_a_minute;
 }
 
-void stall_sampler::tell(watched_run& w, time_point t, const std::string& does,
-                         const std::string& remedy) {
+// The text is added as a whole: without memory for it there is a report at the next look.
+void stall_sampler::tell(watched_run& w, time_point t, const stall_cause& why) {
+    std::string text;
+    if (left_out_ != 0)
+        text += "creel: " + std::to_string(left_out_) + (left_out_ == 1 ? " stall" : " stalls") +
+                " before this one had no report: there were too many\n";
+    text += "creel: " + w.who + " has not switched fibers for " + to_text(t - w.seen_at) + ": " +
+            w.fiber + ' ' + why.does + '\n';
+    std::vector<code_address> frames(most_frames);
+    frames.resize(backtrace_of(w.seen.thread_id, frames));
+    text += text_of_backtrace(frames, "      ");
+    if (!why.remedy.empty())
+        text += "  " + why.remedy + '\n';
+    text_ += text;
+    left_out_ = 0;
     ++told_in_minute_;
     w.told_at = t;
     w.is_told = true;
-    if (const std::uint64_t n = std::exchange(left_out_, 0); n != 0)
-        text_ += "creel: " + std::to_string(n) + (n == 1 ? " stall" : " stalls") +
-                 " before this one had no report: there were too many\n";
-    text_ += "creel: " + w.who + " has not switched fibers for " + to_text(t - w.seen_at) + ": " +
-             w.fiber + ' ' + does + '\n';
-    std::vector<code_address> frames(most_frames);
-    frames.resize(backtrace_of(w.seen.thread_id, frames));
-    text_ += text_of_backtrace(frames, "      ");
-    if (!remedy.empty())
-        text_ += "  " + remedy + '\n';
 }
 
 // If it was told that the run has stalled, it is told when it has not, also if a debugger has held
 // it since.
 void stall_sampler::end_stall(watched_run& w, time_point end) {
-    if (!std::exchange(w.is_stalled, false))
+    if (!w.is_stalled)
         return;
     const duration length = end - w.seen_at;
-    w.seen.run->live.stall_ended(length);
-    if (std::exchange(w.is_told, false))
+    if (w.is_told)
         text_ += "creel: " + w.who + " switches fibers again, after " + to_text(length) + ": " +
                  w.fiber + " held it up\n";
+    else
+        ++left_out_;
+    w.seen.run->live.stall_ended(length);
+    w.is_stalled = false;
+    w.is_told = false;
 }
 
 } // namespace creel::detail

@@ -7,8 +7,9 @@
 // where a function keeps its frame in a register that only the thread itself has. The same is done
 // if creel has no signal.
 //
-// A thread may enter a call between the look at it and the signal. That is so rare, because only a
-// thread that has long done the same is asked, that it is left at that.
+// What remains: a thread may enter a call between the look at it and the signal, and one that the
+// kernel works for without a wait (a large write whose reader keeps up) looks as if it computed.
+// Only a thread that has long done the same is asked, so the first is rare.
 //
 // A question to a thread, and the function that makes each transition:
 //

@@ -2,6 +2,7 @@
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
+#include "support/malloc_count.hpp"
 #include "support/named_frames.hpp"
 
 #include <creel/fibers/blocking.hpp>
@@ -13,6 +14,7 @@
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <functional>
@@ -144,6 +146,43 @@ TEST_CASE("without debug mode, caught inside, or as `cancelled` a throw is not t
           }) == nullptr);
     CHECK(!caught_is_traced);
     CHECK(!cancelled_is_traced);
+}
+
+TEST_CASE(
+    "bug: the place of a throw was noted with allocations, under whatever lock the throw holds") {
+    const auto made_before = std::make_exception_ptr(std::runtime_error("no memory"));
+    const std::exception_ptr error = error_of_run([&] {
+        creel::with_nursery([&](creel::nursery&) {
+            const no_memory any; // it ends when the stack is unwound, after the place is noted
+            std::rethrow_exception(made_before);
+        });
+    });
+    CHECK(error == made_before);
+    CHECK(is_traced(error));
+}
+
+TEST_CASE("threads that throw at the same time, also one error, note places of their own") {
+    const auto shared = std::make_exception_ptr(std::runtime_error("shared"));
+    std::vector<std::thread> threads;
+    std::atomic<int> untraced{0};
+    for (int t = 0; t < 4; ++t)
+        threads.emplace_back([&] {
+            const std::exception_ptr error = error_of_run([&] {
+                for (int i = 0; i < 200; ++i) {
+                    try {
+                        in_a_child(throw_boom);
+                    } catch (...) {
+                        untraced += is_traced(std::current_exception()) ? 0 : 1;
+                    }
+                }
+                in_a_child([&] { std::rethrow_exception(shared); });
+            });
+            if (error != shared)
+                ++untraced;
+        });
+    for (std::thread& t : threads)
+        t.join();
+    CHECK(untraced == 0);
 }
 
 TEST_CASE("the throws of a bounded number of living errors are kept, and their memory comes back") {

@@ -3,11 +3,7 @@
 #include <creel/fibers/detail/blocking/running_call.hpp>
 #include <creel/fibers/detail/report/known_throws.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
-#include <creel/fibers/detail/unwind/unwind.hpp>
 
-#include <array>
-#include <cstddef>
-#include <span>
 #include <typeinfo>
 
 namespace creel::detail {
@@ -36,9 +32,7 @@ struct probing_type final : std::type_info {
 bool probing_type::__do_catch(const std::type_info* thrown, void** object, unsigned) const {
     if (*object == nullptr || thrown->__is_pointer_p() || !throws_are_traced())
         return false;
-    std::array<code_address, most_frames_of_throw> frames;
-    const std::size_t count = unwind_here(frames);
-    note_throw(*object, *thrown, std::span{frames}.first(count));
+    note_throw(*object, *thrown);
     return false;
 }
 

@@ -1,10 +1,10 @@
 #include <creel/fibers/detail/report/backtrace_text.hpp>
 
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
+#include <creel/fibers/detail/inspect/asking_thread.hpp>
 #include <creel/fibers/detail/inspect/dump.hpp>
-#include <creel/fibers/detail/run/parker.hpp>
 #include <creel/fibers/detail/system/futex.hpp>
-#include <creel/fibers/waiter.hpp>
+#include <creel/fibers/time.hpp>
 
 #include <array>
 #include <atomic>
@@ -13,15 +13,25 @@
 #include <cstdio>
 #include <memory>
 #include <new>
+#include <system_error>
 #include <utility>
-
-#include <pthread.h>
 
 namespace creel::detail {
 
 namespace {
 
-constexpr duration patience_at_end = std::chrono::seconds{20};
+constexpr duration patience = std::chrono::seconds{20};
+
+// All backtraces of a process that is about to end share one limit: a group of errors has many, and
+// what keeps the first from its names keeps all of them. The first call sets it. Threads: any.
+time_point end_of_names() noexcept {
+    static constinit std::atomic<time_point::rep> known{0};
+    time_point::rep first = 0;
+    const time_point end = deadline_after(clock::now(), patience);
+    if (known.compare_exchange_strong(first, end.time_since_epoch().count()))
+        return end;
+    return time_point{duration{first}};
+}
 
 std::string addresses_of(const std::vector<code_address>& frames, std::string_view indent) {
     std::string text;
@@ -32,31 +42,6 @@ std::string addresses_of(const std::vector<code_address>& frames, std::string_vi
     }
     return text;
 }
-
-// A fiber waits for the thread that looks up the names.
-struct names_waiter : waiter {
-    names_waiter(const std::vector<code_address>& f, std::string_view i)
-        : waiter(kind), frames(f), indent(i) {}
-
-    static withdrawal withdraw(waiter&, wake_reason) noexcept { return withdrawal::pending; }
-    static void describe(const waiter&, std::string& text) { text += "the names of a backtrace"; }
-    static constexpr waiter_kind kind{&withdraw, &describe, false};
-
-    static void* make(void* self) noexcept {
-        auto& w = *static_cast<names_waiter*>(self);
-        leave_pinned_core();
-        try {
-            w.text = make_backtrace_text(w.frames, w.indent);
-        } catch (const std::bad_alloc&) { // addresses need less memory
-        }
-        wake(w);
-        return nullptr;
-    }
-
-    const std::vector<code_address>& frames;
-    const std::string_view indent;
-    std::string text{};
-};
 
 // Its maker and its thread hold it together: the thread may go on after the maker has given up.
 struct making {
@@ -81,34 +66,15 @@ struct making {
     std::atomic<std::uint32_t> is_done{0};
 };
 
-} // namespace
-
-std::string text_of_backtrace(const std::vector<code_address>& frames, std::string_view indent) {
-    if (frames.empty())
+std::string made_until(time_point end, std::function<std::string()> make) noexcept {
+    if (clock::now() >= end)
         return {};
-    std::string text;
-    if (this_parker().home == nullptr) {
-        text = make_backtrace_text(frames, indent);
-    } else {
-        names_waiter me{frames, indent};
-        pthread_t thread{};
-        if (start_joinable_helper_thread(thread, &names_waiter::make, &me) == 0) {
-            static_cast<void>(park(me));
-            ::pthread_join(thread, nullptr); // it has nothing left to do: this hardly waits
-            text = std::move(me.text);
-        }
-    }
-    return text.empty() ? addresses_of(frames, indent) : text;
-}
-
-std::string made_elsewhere(std::function<std::string()> make) noexcept {
     try {
         auto shared = std::make_shared<making>(std::move(make));
         auto held = std::make_unique<std::shared_ptr<making>>(shared);
         if (start_helper_thread(&making::run, held.get()) != 0)
             return {};
-        static_cast<void>(held.release()); // the thread has it
-        const time_point end = deadline_after(clock::now(), patience_at_end);
+        static_cast<void>(held.release());                             // the thread has it
         while (shared->is_done.load(std::memory_order_acquire) == 0) { // pairs with run()
             if (clock::now() >= end)
                 return {};
@@ -120,12 +86,32 @@ std::string made_elsewhere(std::function<std::string()> make) noexcept {
     }
 }
 
+} // namespace
+
+std::string text_of_backtrace(const std::vector<code_address>& frames, std::string_view indent) {
+    if (frames.empty())
+        return {};
+    std::string text;
+    try {
+        on_asking_thread("the names of a backtrace",
+                         [&] { text = make_backtrace_text(frames, indent); });
+    } catch (const std::system_error&) { // no thread
+    } catch (const std::bad_alloc&) {    // addresses need less memory
+    }
+    return text.empty() ? addresses_of(frames, indent) : text;
+}
+
+std::string made_elsewhere(std::function<std::string()> make) noexcept {
+    return made_until(deadline_after(clock::now(), patience), std::move(make));
+}
+
 std::string text_at_end(std::vector<code_address> frames, std::string_view indent) noexcept {
     if (frames.empty())
         return {};
     try {
-        std::string text = made_elsewhere(
-            [frames, prefix = std::string{indent}] { return make_backtrace_text(frames, prefix); });
+        std::string text = made_until(end_of_names(), [frames, prefix = std::string{indent}] {
+            return make_backtrace_text(frames, prefix);
+        });
         return text.empty() ? addresses_of(frames, indent) : text;
     } catch (const std::bad_alloc&) {
         return {};

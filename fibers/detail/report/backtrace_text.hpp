@@ -17,8 +17,9 @@ namespace creel::detail {
 [[nodiscard]] std::string text_of_backtrace(const std::vector<code_address>& frames,
                                             std::string_view indent = "    ");
 
-// The same for a process that is about to end. It blocks the thread, and waits 20 s at most: what
-// the ending thread holds may be what the names need. Without names the text is of addresses.
+// The same for a process that is about to end. It blocks the thread until the names are found, but
+// not for ever: what the ending thread holds may be what the names need. All calls of a process
+// together wait for at most 20 s; from then on the text is of addresses.
 [[nodiscard]] std::string text_at_end(std::vector<code_address> frames,
                                       std::string_view indent) noexcept;
 

@@ -245,9 +245,11 @@ void throw_cancelled() {
     for (const detail::scope_core* c = me.scope; s == nullptr && c != nullptr; c = c->parent)
         if (c->own.reason != nullptr)
             s = c;
-    if (me.home != nullptr)
-        detail::audit_throw(me, s);
-    throw cancelled{s != nullptr ? s->own.reason : detail::unknown_reason()};
+    const auto& reason = s != nullptr ? s->own.reason : detail::unknown_reason();
+    if (me.home == nullptr)
+        throw cancelled{reason};
+    detail::audit_throw(me, s);
+    throw cancelled{detail::reason_to_throw(me, reason)};
 }
 
 } // namespace creel

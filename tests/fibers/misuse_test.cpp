@@ -7,12 +7,17 @@
 
 #include <creel/fibers/blocking.hpp>
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/report/known_throws.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/nursery.hpp>
+#include <creel/fibers/stack_use.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <functional>
 #include <future>
 #include <memory>
@@ -63,7 +68,7 @@ TEST_CASE("debug mode names a task that returns although a wait has thrown `canc
     };
     const std::string text = told_in_debug_mode(swallows);
     CHECK_THAT(text, Catch::StartsWith("creel: debug: child (#"));
-    CHECK_THAT(text, Catch::Contains("swallowed `cancelled` (enough) and returned"));
+    CHECK_THAT(text, Catch::Contains("caught `cancelled` (enough) and returned normally"));
     CHECK(told_in_debug_mode(swallows, false).empty());
 }
 
@@ -97,6 +102,37 @@ TEST_CASE("what lets `cancelled` pass, or ends before a wait throws it, is not n
           }).empty());
 }
 
+TEST_CASE("bug: a task that forwards `cancelled` through a promise was said to swallow it") {
+    std::promise<void> result;
+    const auto forwards = [&result] {
+        cancel_around([&result] {
+            try {
+                sleep_long();
+            } catch (...) {
+                result.set_exception(std::current_exception());
+            }
+            try {
+                creel::check_cancelled(); // a second throw, and the first is still kept
+            } catch (...) {
+                result = std::promise<void>{};
+                result.set_exception(std::current_exception());
+            }
+        });
+    };
+    CHECK(told_in_debug_mode(forwards).empty());
+    const std::string text = told_in_debug_mode([&] { // kept only until the task ends
+        cancel_around([] {
+            std::exception_ptr kept;
+            try {
+                sleep_long();
+            } catch (...) {
+                kept = std::current_exception();
+            }
+        });
+    });
+    CHECK_THAT(text, Catch::Contains("returned normally: if that cut its work short"));
+}
+
 TEST_CASE("debug mode shows the wait whose `cancelled` leaves a noexcept function") {
     const auto careless = [] { cancel_around([]() noexcept { wait_in_a_function(); }); };
     const std::string text = abort_of_run(careless, {.debug = true});
@@ -128,14 +164,40 @@ TEST_CASE("debug mode shows the fibers that exit() leaves in a run, with their b
 
 namespace {
 
-// Touches so much of the stack below its caller.
-[[gnu::noinline]] void use_stack(std::size_t bytes) {
-    constexpr std::size_t step = 1024;
-    volatile std::byte here[step];
+[[nodiscard]] std::uintptr_t stack_here() noexcept {
+    return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+}
+
+// Calls itself until its frame lies below that address, and there calls `then`: by address, because
+// a sanitizer makes frames larger.
+[[gnu::noinline]] void go_down_to(std::uintptr_t address, void (*then)()) {
+    volatile std::byte here[512];
     here[0] = std::byte{1};
-    if (bytes > step)
-        use_stack(bytes - step);
-    here[step - 1] = here[0];
+    if (stack_here() > address)
+        go_down_to(address, then);
+    else
+        then();
+    here[1] = here[0];
+}
+
+[[gnu::noinline]] void use_stack(
+    std::size_t bytes, void (*then)() = [] {}) {
+    go_down_to(stack_here() - bytes, then);
+}
+
+std::exception_ptr kept_error;
+
+void fail_and_keep() {
+    try {
+        creel::with_nursery([](creel::nursery&) { throw std::runtime_error("deep down"); });
+    } catch (const std::runtime_error&) {
+        kept_error = std::current_exception();
+    }
+}
+
+void fail_and_catch() {
+    fail_and_keep();
+    kept_error = nullptr;
 }
 
 } // namespace
@@ -146,7 +208,7 @@ TEST_CASE("debug mode names the lines whose tasks nearly fill their stacks, at t
         return told_in_debug_mode([bytes] {
             creel::with_nursery([bytes](creel::nursery& n) {
                 for (int i = 0; i < 3; ++i)
-                    n.spawn({.name = "deep", .stack_bytes = large}, [bytes] { use_stack(bytes); });
+                    n.spawn({.name = "deep", .stack_bytes = large}, [=] { use_stack(bytes); });
             });
         });
     };
@@ -157,6 +219,48 @@ TEST_CASE("debug mode names the lines whose tasks nearly fill their stacks, at t
     CHECK_THAT(text, Catch::Contains("of 262144 bytes, the most of 3 tasks"));
     CHECK_THAT(text, Catch::Contains("n.spawn({.stack_bytes = 524288}, f)"));
     CHECK(with_depth(large / 4).empty());
+}
+
+namespace {
+
+constexpr std::size_t kib = 1024;
+
+// What a task uses of its stack that throws `bytes` deep.
+std::size_t mark_of_throw(std::size_t bytes, bool debug) {
+    std::size_t most = 0;
+    run_virtually(
+        [&] {
+            creel::with_nursery([bytes](creel::nursery& n) {
+                n.spawn({.stack_bytes = 64 * kib}, [bytes] { use_stack(bytes, fail_and_catch); });
+            });
+            most = creel::stack_uses().front().most_bytes;
+        },
+        {.measure_stacks = true, .debug = debug});
+    return most;
+}
+
+} // namespace
+
+TEST_CASE("bug: to note the place of a throw made a stack look fuller") {
+    for (std::size_t bytes = 16 * kib; bytes < 20 * kib; bytes += 512) // each place in a page
+        CHECK(mark_of_throw(bytes, true) == mark_of_throw(bytes, false));
+}
+
+TEST_CASE("bug: to note the place of a throw overflowed a stack that was large enough") {
+    bool has_place = true;
+    run_virtually(
+        [&] {
+            creel::with_nursery([&](creel::nursery& n) {
+                n.spawn([&] {
+                    const auto& self = creel::detail::this_scheduler->running();
+                    const auto bottom = reinterpret_cast<std::uintptr_t>(self.stack_bottom);
+                    use_stack(stack_here() - bottom - 8 * kib, fail_and_keep);
+                    has_place = !creel::detail::throw_of(std::exchange(kept_error, {})).empty();
+                });
+            });
+        },
+        {.debug = true});
+    CHECK(!has_place);
 }
 
 namespace {

@@ -6,12 +6,14 @@
 #include <creel/fibers/detail/report/backtrace_text.hpp>
 #include <creel/fibers/detail/report/known_throws.hpp>
 #include <creel/fibers/detail/report/text.hpp>
+#include <creel/fibers/detail/report/throw_walk.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/fork_guard.hpp>
 #include <creel/fibers/task_info.hpp>
 #include <creel/fibers/wait_list.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +21,7 @@
 #include <cstdlib>
 #include <cxxabi.h>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -91,16 +94,51 @@ struct noted_throw {
     std::uint64_t fiber = 0;
     std::size_t count = 0;
     std::array<code_address, most_frames_of_throw> frames{};
+    std::weak_ptr<const void> life{}; // of the exception and its copies
+    bool has_life = false;            // false without memory
 };
 constinit std::mutex cancelled_throws_mutex;
 const fork_guard cancelled_throws_in_forks{cancelled_throws_mutex};
 std::array<noted_throw, 64> cancelled_throws; // by number of the fiber; guarded by the mutex
 
-void note_cancelled_throw(std::uint64_t fiber) noexcept {
+noted_throw& noted_of(std::uint64_t fiber) noexcept {
+    return cancelled_throws[fiber % cancelled_throws.size()];
+}
+
+// The same reason, for one exception: `life` lasts as long as the exception and its copies do.
+// Without memory `life` stays empty.
+std::shared_ptr<const cancel_reason>
+reason_of_one(const std::shared_ptr<const cancel_reason>& reason,
+              std::shared_ptr<const void>& life) noexcept {
+    try {
+        auto held = std::make_shared<const std::shared_ptr<const cancel_reason>>(reason);
+        life = held;
+        return {std::move(held), reason.get()};
+    } catch (const std::bad_alloc&) {
+        return reason;
+    }
+}
+
+// The walk comes first: the lock is held for a copy only.
+void note_cancelled_throw(std::uint64_t fiber, const std::shared_ptr<const void>& life) noexcept {
+    std::array<code_address, most_frames_of_throw> frames;
+    const std::size_t count = walk_throw(frames);
+    std::weak_ptr<const void> mine = life;
     const std::lock_guard lock{cancelled_throws_mutex};
-    noted_throw& last = cancelled_throws[fiber % cancelled_throws.size()];
+    noted_throw& last = noted_of(fiber);
     last.fiber = fiber;
-    last.count = unwind_here(last.frames);
+    last.count = count;
+    std::copy_n(frames.begin(), count, last.frames.begin());
+    last.life.swap(mine); // the one before ends behind the lock
+    last.has_life = life != nullptr;
+}
+
+// True if the last `cancelled` of this fiber is known to have ended. Else code has kept it, as in
+// promise.set_exception(std::current_exception()), and another may learn of the cancel from it.
+bool has_dropped_cancelled(std::uint64_t fiber) noexcept {
+    const std::lock_guard lock{cancelled_throws_mutex};
+    const noted_throw& last = noted_of(fiber);
+    return last.fiber == fiber && last.has_life && last.life.expired();
 }
 
 } // namespace
@@ -110,7 +148,7 @@ std::string last_cancelled_throw(const parker& p, std::string_view indent) noexc
     std::vector<code_address> frames;
     try {
         const std::lock_guard lock{cancelled_throws_mutex};
-        const noted_throw& last = cancelled_throws[fiber % cancelled_throws.size()];
+        const noted_throw& last = noted_of(fiber);
         if (last.fiber == fiber)
             frames.assign(last.frames.begin(),
                           last.frames.begin() + static_cast<std::ptrdiff_t>(last.count));
@@ -126,8 +164,6 @@ std::string last_cancelled_throw(const parker& p, std::string_view indent) noexc
 void audit_throw(parker& p, const scope_core* absorber) noexcept {
     auto& self = static_cast<fiber_record&>(p);
     const std::uint64_t id = number_of(self);
-    if (self.home->debug()) [[unlikely]]
-        note_cancelled_throw(id);
     if (self.thrown_for != absorber || self.thrown_in != id || absorber == nullptr) {
         self.thrown_for = absorber;
         self.thrown_in = id;
@@ -137,7 +173,7 @@ void audit_throw(parker& p, const scope_core* absorber) noexcept {
     if (is_handling_cancelled())
         return;
     self.home->count_swallowed_cancel();
-    if (!self.home->debug() || self.swallow_reported)
+    if (!self.home->debug() || self.swallow_reported || !has_dropped_cancelled(id))
         return;
     self.swallow_reported = true;
     std::fprintf(stderr,
@@ -146,17 +182,29 @@ void audit_throw(parker& p, const scope_core* absorber) noexcept {
                  name_of(self).c_str(), text_of(*absorber->own.reason).c_str());
 }
 
+std::shared_ptr<const cancel_reason>
+reason_to_throw(parker& p, const std::shared_ptr<const cancel_reason>& reason) noexcept {
+    auto& self = static_cast<fiber_record&>(p);
+    if (!self.home->debug()) [[likely]]
+        return reason;
+    std::shared_ptr<const void> life;
+    std::shared_ptr<const cancel_reason> result = reason_of_one(reason, life);
+    note_cancelled_throw(number_of(self), life);
+    return result;
+}
+
 // The scopes of thrown_for that the task has entered itself have reset it when it left them. So its
-// nursery's scope is left, or one further out.
+// nursery's scope is left, or one further out. A destructor of the normal path that waits, and
+// catches what the wait throws, looks the same as a body that was cut short: hence the "if".
 void audit_end(parker& p, bool returned) noexcept {
     auto& self = static_cast<fiber_record&>(p);
     const scope_core* const absorber = std::exchange(self.thrown_for, nullptr);
     if (absorber == nullptr || !returned || self.thrown_in != number_of(self) ||
-        !self.home->debug() || self.swallow_reported)
+        !self.home->debug() || self.swallow_reported || !has_dropped_cancelled(self.thrown_in))
         return;
     std::fprintf(stderr,
-                 "creel: debug: %s swallowed `cancelled` (%s) and returned, as if its work were "
-                 "done: rethrow it after cleaning up, or let it pass\n",
+                 "creel: debug: %s caught `cancelled` (%s) and returned normally: if that cut its "
+                 "work short, rethrow it after cleaning up, or let it pass\n",
                  name_of(self).c_str(), text_of(*absorber->own.reason).c_str());
 }
 

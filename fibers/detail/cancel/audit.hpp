@@ -4,6 +4,7 @@
 #include <creel/fibers/detail/cancel/scope_core.hpp>
 #include <creel/fibers/waiter.hpp>
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -18,8 +19,14 @@ namespace creel::detail {
 // Threads: the fiber's.
 void audit_throw(parker& p, const scope_core* absorber) noexcept;
 
+// The reason for the `cancelled` that the wait throws then. In debug mode it notes the place, and
+// the result tells the audit whether the exception lives on: code that has kept it, for example in
+// a promise, has not swallowed it. Threads: the fiber's.
+[[nodiscard]] std::shared_ptr<const cancel_reason>
+reason_to_throw(parker& p, const std::shared_ptr<const cancel_reason>& reason) noexcept;
+
 // The task of the carrier `p` has ended. If it has `returned` although a wait has thrown
-// `cancelled` for a scope around it, it has swallowed that, and is named in debug mode.
+// `cancelled` for a scope around it, and the exception is gone, it is named in debug mode.
 // Threads: the fiber's.
 void audit_end(parker& p, bool returned) noexcept;
 

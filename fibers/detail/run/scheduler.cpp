@@ -130,7 +130,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     uncaught_watch_.emplace();
     if (options.report_overflow)
         overflow_watch_.emplace();
-    if (options.measure_stacks || options_.debug)
+    if (options.measure_stacks || options_.debug) // run_task() relies on the second
         meter_.emplace();
     traced_peak_ = 0;
     if (!options.trace.empty())

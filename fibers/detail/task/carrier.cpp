@@ -85,8 +85,9 @@ void scheduler::carrier_ended(stack_memory memory) noexcept {
     }
     // The closure's objects are destroyed before the nursery hears of the end.
     t.destroy_closure();
-    if (meter_) [[unlikely]] { // in debug mode there is one
-        audit_end(*current_, error == nullptr);
+    if (meter_) [[unlikely]] { // one look serves both: enter() makes a meter in debug mode, too
+        if (options_.debug)
+            audit_end(*current_, error == nullptr);
         meter_->measure_ended(t, current_->stack);
     }
     CREEL_ASSERT(current_->scope == &core_of(t.parent->scope),

@@ -20,6 +20,7 @@
 #include <creel/fibers/detail/report/throw_walk.hpp>
 #include <creel/fibers/error_origin.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -79,19 +80,28 @@ void forget_and_destroy(void* object) {
         destructor(object);
 }
 
+// Of the caller's frames those from that return address on.
+std::size_t walk_from(const void* return_address, std::span<code_address> out) noexcept {
+    const auto end = out.begin() + static_cast<std::ptrdiff_t>(walk_throw(out));
+    const auto first = std::find(
+        out.begin(), end, code_address{reinterpret_cast<std::uintptr_t>(return_address), true});
+    return static_cast<std::size_t>(std::copy(first, end, out.begin()) - out.begin());
+}
+
 } // namespace
 
 // Two threads may throw one exception for the first time at the same moment. Each claims an entry
 // first and then looks for another, so at least one of them sees the other, and gives up. (If both
 // do, the place stays unknown.) All of this is sequentially consistent.
-void note_throw(void* object, const std::type_info& type) noexcept {
+void note_throw(void* object, const std::type_info& type, const void* return_address) noexcept {
     if (type == typeid(cancelled) || type == typeid(partial_cancelled) || find(object) != no_entry)
         return;
     const std::size_t mine = claim(object);
     if (mine == no_entry)
         return;
     known_throw& entry = throws[mine];
-    const std::size_t count = find(object, mine) == no_entry ? walk_throw(entry.frames()) : 0;
+    const std::size_t count =
+        find(object, mine) == no_entry ? walk_from(return_address, entry.frames()) : 0;
     if (count == 0) {
         objects[mine].store(nullptr);
         return;

@@ -19,8 +19,8 @@ inline constexpr std::size_t most_known_throws = 1'000;
 // changes nothing. Not for `cancelled`. It is called before anything is unwound, so the code that
 // throws may hold any lock, also that of operator new: note_throw() allocates nothing and waits for
 // nothing. If too many are known, or if the stack has no room (throw_walk.hpp), nothing is noted.
-// Threads: the one that throws.
-void note_throw(void* object, const std::type_info& type) noexcept;
+// The frames begin with the one of this return address. Threads: the one that throws.
+void note_throw(void* object, const std::type_info& type, const void* return_address) noexcept;
 
 // The frames of the throw, the innermost first; empty if it is not known.
 // Threads: any that has a reference to the exception. Throws: std::bad_alloc.

@@ -32,7 +32,7 @@ struct probing_type final : std::type_info {
 bool probing_type::__do_catch(const std::type_info* thrown, void** object, unsigned) const {
     if (*object == nullptr || thrown->__is_pointer_p() || !throws_are_traced())
         return false;
-    note_throw(*object, *thrown);
+    note_throw(*object, *thrown, __builtin_return_address(0));
     return false;
 }
 

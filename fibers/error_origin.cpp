@@ -34,7 +34,7 @@ const fork_guard origins_in_forks{mutex};
 constinit std::unordered_map<void*, known_error>* known_errors = nullptr;
 
 // The last reference to the exception is destroyed. Threads: any.
-void forget_and_destroy(void* object) {
+void forget_origin(void* object) {
     std::unordered_map<void*, known_error>::node_type known; // destroyed without the lock
     {
         const std::lock_guard lock{mutex};
@@ -75,7 +75,7 @@ void note_origin(const std::exception_ptr& error, const task_record& child) noex
         if (!is_new)
             return;
         entry->second.child = std::move(info);
-        entry->second.destructor = exchange_destructor(object, &forget_and_destroy);
+        entry->second.destructor = exchange_destructor(object, &forget_origin);
     } catch (const std::bad_alloc&) { // its origin stays unknown
     }
 }

@@ -5,11 +5,11 @@
 //      |  +----3-----+             |
 //      +-------------4-------------+
 //
-//   1  claim()               a thread is about to walk up the stack of a throw
+//   1  claim_entry()         a thread is about to walk up the stack of a throw
 //   2  note_throw()          from here on throw_of() finds the frames
 //   3  note_throw()          the stack has no room for the walk, or another thread throws the same
 //                            exception at the same time
-//   4  forget_and_destroy()  the exception is destroyed; its address may be used again
+//   4  forget_throw()        the exception is destroyed; its address may be used again
 //
 // In a child forked while another thread was between 1 and 2, that entry stays claimed. That costs
 // one entry.
@@ -49,7 +49,7 @@ constinit std::atomic<std::size_t> entries_used{0}; // the entries behind were a
 constexpr std::size_t no_entry = most_known_throws;
 
 // An entry other than `except`.
-std::size_t find(const void* object, std::size_t except = no_entry) noexcept {
+std::size_t find_entry(const void* object, std::size_t except = no_entry) noexcept {
     const std::size_t used = entries_used.load();
     for (std::size_t i = 0; i < used; ++i)
         if (objects[i].load() == object && i != except)
@@ -57,7 +57,7 @@ std::size_t find(const void* object, std::size_t except = no_entry) noexcept {
     return no_entry;
 }
 
-std::size_t claim(const void* object) noexcept {
+std::size_t claim_entry(const void* object) noexcept {
     for (std::size_t i = 0; i < most_known_throws; ++i) {
         const void* owner = objects[i].load(std::memory_order_relaxed); // the exchange decides
         if (owner != nullptr || !objects[i].compare_exchange_strong(owner, object))
@@ -71,8 +71,8 @@ std::size_t claim(const void* object) noexcept {
 }
 
 // The last reference to the exception has ended. Threads: any.
-void forget_and_destroy(void* object) {
-    const std::size_t i = find(object);
+void forget_throw(void* object) {
+    const std::size_t i = find_entry(object);
     const exception_destructor destructor = throws[i].destructor;
     throws[i].count.store(0, std::memory_order_relaxed); // no other thread has a reference
     objects[i].store(nullptr);
@@ -94,25 +94,26 @@ std::size_t walk_from(const void* return_address, std::span<code_address> out) n
 // first and then looks for another, so at least one of them sees the other, and gives up. (If both
 // do, the place stays unknown.) All of this is sequentially consistent.
 void note_throw(void* object, const std::type_info& type, const void* return_address) noexcept {
-    if (type == typeid(cancelled) || type == typeid(partial_cancelled) || find(object) != no_entry)
+    if (type == typeid(cancelled) || type == typeid(partial_cancelled) ||
+        find_entry(object) != no_entry)
         return;
-    const std::size_t mine = claim(object);
+    const std::size_t mine = claim_entry(object);
     if (mine == no_entry)
         return;
     known_throw& entry = throws[mine];
     const std::size_t count =
-        find(object, mine) == no_entry ? walk_from(return_address, entry.frames()) : 0;
+        find_entry(object, mine) == no_entry ? walk_from(return_address, entry.frames()) : 0;
     if (count == 0) {
         objects[mine].store(nullptr);
         return;
     }
-    entry.destructor = exchange_destructor(object, &forget_and_destroy);
+    entry.destructor = exchange_destructor(object, &forget_throw);
     entry.count.store(count, std::memory_order_release); // pairs with throw_of()
 }
 
 std::vector<code_address> throw_of(const std::exception_ptr& error) {
     const void* const object = object_of(error);
-    const std::size_t i = object != nullptr ? find(object) : no_entry;
+    const std::size_t i = object != nullptr ? find_entry(object) : no_entry;
     if (i == no_entry)
         return {};
     const std::size_t count = throws[i].count.load(std::memory_order_acquire);

@@ -14,7 +14,8 @@ std::vector<stack_use> stack_uses() {
     CREEL_ASSERT(s != nullptr, "stack_uses() needs a running scheduler: call it inside io::run");
     const detail::stack_meter* ended = s->meter();
     CREEL_ASSERT(ended != nullptr,
-                 "stack_uses() needs a run that measures: io::run({.measure_stacks = true}, f)");
+                 "stack_uses() needs a run that measures: io::run({.measure_stacks = true}, f), or "
+                 "debug mode");
     detail::stack_meter meter = *ended;
     const auto measure = [&meter](const detail::task_record& t, std::size_t) {
         if (t.runner != nullptr)

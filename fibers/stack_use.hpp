@@ -1,5 +1,6 @@
 // How deep the stacks have been, for each line that spawns. The answer tells which stack_bytes to
-// give to spawn(), and which tasks come close to the end of their stack. Off by default:
+// give to spawn(), and which tasks come close to the end of their stack. A run measures with
+// measure_stacks or in debug mode:
 //
 //     io::run({.measure_stacks = true}, [] {
 //         serve();
@@ -33,8 +34,8 @@ struct stack_use {
 
 // The stack uses of this run; those closest to the end of their stack come first. The function
 // given to io::run, which is on the thread's own stack, and Boost's own fibers are not measured.
-// Threads: those with a scheduler whose run has measure_stacks. Throws: std::bad_alloc. Cost: a
-// system call for each living task. (The option costs some 2 us for each task that ends.)
+// Threads: those with a scheduler whose run measures. Throws: std::bad_alloc. Cost: a system call
+// for each living task. (To measure costs some 2 us for each task that ends.)
 [[nodiscard]] std::vector<stack_use> stack_uses();
 
 // "parser (spawned at server.cpp:42): 20480 of 262144 bytes, the most of 17 tasks"

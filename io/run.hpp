@@ -82,7 +82,7 @@ struct run_options {
     // the remedy, and then calls the handler from before. For any other fault it calls that handler
     // at once. Off under ASan.
     bool report_overflow = true;
-    bool measure_stacks = false; // for stack_uses(): how deep the stacks go, by spawn site
+    bool measure_stacks = false; // for stack_uses(): see stack_use.hpp; debug mode does so, too
     // How long the thread looks for work before it sleeps: at most 25 us, and only while that has
     // lately paid. A reply or a wake from another thread that comes within this time is handled
     // several times sooner. It pays if waits are short and there is a core to spare.

@@ -363,9 +363,9 @@ private:
     bool reserve_may_wait_ = false;    // it is inside a handler of report()
     scheduler_options options_{};
     scheduler_statistics counters_{};
-    run_request* requests_ = nullptr;   // that have begun or will begin; the oldest first
-    bool slice_is_done_ = false;        // since the last poll
-    time_point last_search_{};          // for deadlocks, as all until deadlock_
+    run_request* requests_ = nullptr; // that have begun or will begin; the oldest first
+    bool slice_is_done_ = false;      // since the last poll
+    time_point last_search_{};        // for deadlocks, as all until deadlock_
     time_point no_search_before_{};
     duration search_pause_{};
     std::uint64_t held_waits_seen_ = 0;          // made until the last search

@@ -1,12 +1,12 @@
 // A run that waits for what will never come, over a real ring.
 #include "support/check.hpp"
 #include "support/child_process.hpp"
+#include "support/gate.hpp"
 #include "support/sanitizers.hpp"
 
 #include <creel/fibers/deadlock.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/io/run.hpp>
-#include <creel/sync/event.hpp>
 
 #include <csignal>
 #include <cstdlib>
@@ -37,9 +37,9 @@ TEST_CASE("io::run throws deadlock if a wake was lost, and no operation is under
     if (under_tsan) // it has a thread of its own in each process
         return;
     const child_result child = run_alone([] {
-        creel::sync::event never;
+        gate never;
         creel::with_nursery(
-            [&](creel::nursery& n) { n.spawn({.name = "waiter"}, [&] { never.wait(); }); });
+            [&](creel::nursery& n) { n.spawn({.name = "waiter"}, [&] { never.pass(); }); });
     });
     INFO(to_string(child));
     CHECK(child.exit_code == 7);
@@ -48,10 +48,10 @@ TEST_CASE("io::run throws deadlock if a wake was lost, and no operation is under
 
 TEST_CASE("a main fiber that waits for a signal is no deadlock") {
     const child_result child = run_alone([] {
-        creel::sync::event never;
+        gate never;
         ::alarm(3); // the run asks after a second
         static_cast<void>(std::signal(SIGALRM, [](int) { ::kill(::getpid(), SIGTERM); }));
-        never.wait();
+        never.pass();
     });
     INFO(to_string(child));
     CHECK(child.signal == SIGTERM);

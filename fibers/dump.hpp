@@ -34,7 +34,8 @@ struct dump_options {
     std::size_t most_fibers = 1'000;
     std::size_t most_frames = 16; // of a backtrace, at most 64; 0: no backtraces
     bool all_frames = false;      // also those of creel and Boost, which a backtrace leaves out
-    // A thread that makes no progress with its part in this time is shown as stalled.
+    // A thread that does nothing in this time is shown as stalled. One that does not make its part,
+    // but moves, has the same time once more, and is shown as late.
     saturating_duration patience = std::chrono::milliseconds{100};
     // Only the fiber with this number, however many there are; 0: all.
     std::uint64_t fiber = 0;
@@ -46,9 +47,10 @@ struct dump_options {
 // fibers run in between. So the runs, and the fibers of a large run, are not copied at one instant.
 // A thread that does not answer, because a fiber computes or blocks it, is shown as stalled: with
 // how many fibers it had at its last poll, the fiber that runs, what that does, and its backtrace.
-// A thread that computes has a backtrace only if a run has a dump_signal: a signal takes it. A
-// thread that waits in a system call which a signal would end gets none, and with
-// most_frames = 0 no thread does.
+// A signal takes the backtrace of a thread that computes, if a run has a dump_signal; else it has
+// none. A thread in a system call gets no signal, except while it waits for another thread (futex),
+// and with most_frames = 0 no thread does. One that moves, and is only slow to answer, is shown as
+// late.
 //
 // The functions, files and lines of a backtrace come from the program's debug information (compile
 // with -g1 at least) if libdw.so.1 of elfutils is installed; else only functions are named.

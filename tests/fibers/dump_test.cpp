@@ -444,6 +444,49 @@ TEST_CASE("a thread that does not answer is shown as stalled, and takes the requ
     CHECK_THAT(json, Contains("\"stalled\":true"));
 }
 
+namespace {
+
+// Hears nothing until it is told to: the run is as one whose thread gets no processor.
+class deaf_poller final : public creel::poller {
+public:
+    creel::time_point now() noexcept override { return creel::clock::now(); }
+    void poll() noexcept override {}
+    void wait_until(creel::time_point) noexcept override {
+        is_deaf_ = true;
+        while (!hears)
+            std::this_thread::yield();
+    }
+    void wake() noexcept override {}
+
+    std::atomic<bool> hears{false};
+    [[nodiscard]] bool is_deaf() const noexcept { return is_deaf_; }
+
+private:
+    std::atomic<bool> is_deaf_{false};
+};
+
+} // namespace
+
+TEST_CASE("bug: a run that is only late is not shown as stalled, and no fiber is accused") {
+    deaf_poller outside;
+    gate end;
+    std::thread deaf{[&] { creel::run_scheduler(outside, {}, [&] { end.pass(); }); }};
+    while (!outside.is_deaf())
+        std::this_thread::yield();
+    const std::string text = dump_of({.patience = 1ms});
+    const std::string json = dump_of({.format = creel::dump_format::json, .patience = 1ms});
+    const std::string other = dump_of({.patience = 1ms, .fiber = 1'000'000'000});
+    end.open();
+    outside.hears = true;
+    deaf.join();
+    INFO(text);
+    CHECK_THAT(text, Contains("\n  late: it did not answer within 2ms, but it waits for events") &&
+                         !Contains("stalled"));
+    CHECK(is_json(json));
+    CHECK_THAT(json, Contains("\"stalled\":false,\"late\":true") && !Contains("\"does\""));
+    CHECK_THAT(other, Contains("late: "));
+}
+
 TEST_CASE("dumps while fibers come and go, and runs begin and end [stress]", "[stress]") {
     std::atomic<bool> stop{false};
     const auto churn = [&](int fibers) {

@@ -6,6 +6,7 @@
 #include <creel/fibers/detail/inspect/thread_backtrace.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/unwind/symbols.hpp>
+#include <creel/fibers/stall_watch.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -63,26 +64,51 @@ void take_names_into_child() noexcept {
 [[maybe_unused]] const int names_in_forks =
     ::pthread_atfork(&hold_names, &let_go_of_names, &take_names_into_child);
 
-void look_at_stalled_thread(run_snapshot& r, std::size_t most_frames) {
-    const thread_sample now = sample_of(r.thread_id);
-    r.does = cause_of_stall(r.thread_id, now, now.time, {}).does;
-    if (most_frames == 0)
-        return;
-    r.running.resize(std::min(most_frames, inspection::most_frames));
-    r.running.resize(backtrace_of(r.thread_id, r.running));
-}
+struct asked_run {
+    scheduler* run = nullptr;
+    std::uint64_t number = 0;                // its run_number()
+    processor_time time{};                   // of its thread, when it was asked
+    std::string (*name_of_socket)(int fd){}; // null: of no such
+    run_request::pointer<inspection> copy{};
+
+    // What is found counts only if the thread has done the same since it was asked, and still does.
+    // One that goes on meanwhile is late, and no fiber is to be accused.
+    void look_at_stalled(run_snapshot& r, std::size_t most_frames) const {
+        const auto goes_on = [&] {
+            return run->run_number() != number || run->progress() != r.progress;
+        };
+        if (!goes_on()) {
+            r.runs = running_fiber_of(*run);
+            r.does = cause_of_stall(r.thread_id, sample_of(r.thread_id), time,
+                                    {.name_of_socket = name_of_socket})
+                         .does;
+            r.running.resize(std::min(most_frames, inspection::most_frames));
+            r.running.resize(most_frames != 0 ? backtrace_of(r.thread_id, r.running) : 0);
+        }
+        if (!goes_on())
+            return;
+        r.how = run_snapshot::ending::late;
+        r.runs = {};
+        r.does.clear();
+        r.running.clear();
+    }
+};
 
 std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
-    std::vector<run_request::pointer<inspection>> posted;
+    std::vector<asked_run> asked;
     for_each_run([&](scheduler& s) {
-        posted.emplace_back();
-        posted.back() =
+        const stall_watch_options* const watched = s.live.watched();
+        asked.push_back({.run = &s,
+                         .number = s.run_number(),
+                         .time = processor_time_of(s.live.thread_id()),
+                         .name_of_socket = watched != nullptr ? watched->name_of_socket : nullptr});
+        asked.back().copy =
             inspection::post_to(s, {options.most_fibers, options.most_frames, options.fiber});
     });
     std::vector<run_snapshot> runs;
-    for (run_request::pointer<inspection>& i : posted) {
-        std::optional<run_snapshot> answer = i->await_copy(options.patience);
-        i.reset();
+    for (asked_run& a : asked) {
+        std::optional<run_snapshot> answer = a.copy->await_copy(options.patience);
+        a.copy.reset();
         if (!answer)
             continue;
         if (options.fiber != 0 && answer->how == run_snapshot::ending::whole &&
@@ -90,10 +116,20 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
             continue;
         answer->thread_name = name_of_thread(answer->thread_id);
         if (answer->how == run_snapshot::ending::stalled)
-            look_at_stalled_thread(*answer, options.most_frames);
+            a.look_at_stalled(*answer, options.most_frames);
         runs.push_back(std::move(*answer));
     }
     return runs;
+}
+
+// Once the fiber is found, the runs that were late do not have it.
+void drop_late_runs(std::vector<run_snapshot>& runs, std::uint64_t fiber) {
+    const bool is_found = std::any_of(runs.begin(), runs.end(), [fiber](const run_snapshot& r) {
+        return !r.tree.empty() || r.runs.who.id == fiber;
+    });
+    if (is_found)
+        std::erase_if(runs,
+                      [](const run_snapshot& r) { return r.how == run_snapshot::ending::late; });
 }
 
 // Looks up who holds what others wait for: a fiber of the same run, of another one, or a thread.
@@ -133,6 +169,8 @@ std::string text_of_fibers(const std::vector<fiber_snapshot>& fibers) {
 
 std::string make_dump(const dump_options& options) {
     std::vector<run_snapshot> runs = ask_all_runs(options);
+    if (options.fiber != 0)
+        drop_late_runs(runs, options.fiber);
     if (runs.empty() && options.fiber != 0 && options.format == dump_format::text)
         return "there is no fiber #" + std::to_string(options.fiber) + '\n';
     name_holders(runs);

@@ -76,6 +76,7 @@ private:
         add("stalled", r.how == run_snapshot::ending::stalled);
         if (r.how == run_snapshot::ending::stalled)
             add("since_last_poll_ns", nanoseconds(clock::now() - r.last_poll));
+        add("late", r.how == run_snapshot::ending::late);
         add("whole", r.how == run_snapshot::ending::whole);
         add("begun_at", r.began_at);
         add("tasks", r.tasks);

@@ -58,6 +58,10 @@ public:
             text_ += ", at its last poll " + to_text(clock::now() - r.last_poll) +
                      " ago\n  stalled: it did not answer within " + to_text(r.patience) + ": " +
                      to_text(r.runs) + ' ' + r.does + "; gdb shows the other fibers";
+        if (r.how == run_snapshot::ending::late)
+            text_ += "\n  late: it did not answer within " + to_text(r.patience) +
+                     (r.progress.sleeps ? ", but it waits for events" : ", but it moves") +
+                     ": its fibers are not known";
         text_ += '\n';
         write_frames(r.running, 1);
         for (const fiber_snapshot& f : r.tree)

@@ -32,7 +32,8 @@ inspection::inspection(scheduler& of, const inspection_limits& limits) noexcept
       limits_{std::min(limits.most_fibers, most_fibers), std::min(limits.most_frames, most_frames),
               limits.only},
       run_number_(of.live.counters->number),
-      began_at_(of.began_at()) {}
+      began_at_(of.began_at()),
+      before_(of.progress()) {}
 
 run_request::pointer<inspection> inspection::post_to(scheduler& run,
                                                      const inspection_limits& limits) {
@@ -42,19 +43,27 @@ run_request::pointer<inspection> inspection::post_to(scheduler& run,
 }
 
 std::optional<run_snapshot> inspection::await_copy(duration patience) {
-    const outcome how_it_ended = await(patience);
+    outcome how_it_ended = await(patience);
+    run_progress now = home().progress();
+    bool moves = now.sleeps || now != before_;
+    if (how_it_ended == outcome::late && moves) {
+        patience = patience > duration::max() / 2 ? duration::max() : 2 * patience;
+        how_it_ended = await(patience);
+        const run_progress then = std::exchange(now, home().progress());
+        moves = now.sleeps || now != then;
+    }
     if (how_it_ended == outcome::done)
         return std::move(found_);
     if (how_it_ended == outcome::ended)
         return std::nullopt;
-    run_snapshot stalled;
-    stalled.how = run_snapshot::ending::stalled;
-    stalled.number = run_number_;
-    stalled.patience = patience;
-    stalled.began_at = began_at_;
-    home().live.copy_to(stalled);
-    stalled.runs = running_fiber_of(home());
-    return stalled;
+    run_snapshot counts;
+    counts.how = moves ? run_snapshot::ending::late : run_snapshot::ending::stalled;
+    counts.number = run_number_;
+    counts.patience = patience;
+    counts.progress = now;
+    counts.began_at = began_at_;
+    home().live.copy_to(counts);
+    return counts;
 }
 
 run_snapshot inspection::copy_here(scheduler& of, const inspection_limits& limits) {

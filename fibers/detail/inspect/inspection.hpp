@@ -2,6 +2,7 @@
 // of them, or of one. How the run comes to it: see run_request.hpp.
 #pragma once
 
+#include <creel/fibers/detail/inspect/live_run.hpp>
 #include <creel/fibers/detail/inspect/run_request.hpp>
 #include <creel/fibers/detail/inspect/snapshot.hpp>
 
@@ -36,8 +37,9 @@ public:
     // Throws: std::bad_alloc. Threads: any.
     static pointer<inspection> post_to(scheduler& run, const inspection_limits& limits);
 
-    // Waits for the copy. Empty if the run has ended. A run that makes no progress for as long as
-    // `patience` is told as stalled.
+    // Waits for the copy. Empty if the run has ended. A run that does not go on with the copy for
+    // as long as `patience` is told as stalled if it does nothing else either. If it moves it has
+    // the same time once more, and is told as late then.
     // Parks: it blocks the thread. Threads: the requester's. Throws: std::bad_alloc.
     [[nodiscard]] std::optional<run_snapshot> await_copy(duration patience);
 
@@ -70,6 +72,7 @@ private:
     const inspection_limits limits_;
     const unsigned run_number_;
     const std::source_location began_at_;
+    const run_progress before_; // when it was posted
 
     // The run's, until the work is done.
     time_point slice_ends_ = time_point::max(); // by the real clock

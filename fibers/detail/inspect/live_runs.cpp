@@ -30,7 +30,7 @@ const fork_guard live_runs_in_forks{live_runs_mutex, &forget_runs_of_parent};
 void list_run(scheduler& s) noexcept {
     const std::lock_guard lock{live_runs_mutex};
     s.live.thread_id_.store(::gettid(), std::memory_order_relaxed); // the mutex orders it
-    s.live.stalls_.store(0, std::memory_order_relaxed); // run_counters has those before
+    s.live.stalls_.store(0, std::memory_order_relaxed);             // run_counters has those before
     s.live.longest_stall_.store(0, std::memory_order_relaxed);
     s.live.next_ = nullptr;
     s.live.previous_ = newest_live_run;

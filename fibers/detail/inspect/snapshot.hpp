@@ -1,6 +1,7 @@
 // What a run looks like at one moment: the data of a dump, copied on the run's own thread.
 #pragma once
 
+#include <creel/fibers/detail/inspect/live_run.hpp>
 #include <creel/fibers/detail/inspect/running_fiber.hpp>
 #include <creel/fibers/detail/unwind/unwind.hpp>
 #include <creel/fibers/task_info.hpp>
@@ -66,15 +67,17 @@ struct fiber_group {
 struct run_snapshot {
     enum class ending : std::uint8_t {
         whole,
-        stalled,  // the thread has not answered: only the counts are known
+        stalled,  // the thread has not answered, and does not move: only the counts are known
+        late,     // it has not answered, but it moves: likewise
         cut_short // there was no memory for the rest, or a waiter's describe() has thrown
     };
 
     ending how = ending::whole;
-    unsigned number = 0;    // of the run: see run_counters.hpp
-    duration patience{};    // for which a stalled thread was waited for
-    time_point last_poll{}; // of a stalled thread, by its run's clock
-    int thread_id = 0;      // as top -H shows it
+    unsigned number = 0;     // of the run: see run_counters.hpp
+    duration patience{};     // for which a thread that has not answered was waited for
+    time_point last_poll{};  // of such a thread, by its run's clock
+    run_progress progress{}; // of a stalled thread: while it is the same, the thread is stalled
+    int thread_id = 0;       // as top -H shows it
     std::string thread_name{};
     std::source_location began_at{}; // line 0: not known
     std::uint64_t tasks = 0;         // children alive, started or not

@@ -9,6 +9,7 @@
 #include <creel/fibers/detail/inspect/stall_cause.hpp>
 #include <creel/fibers/detail/inspect/stall_sampler.hpp>
 #include <creel/fibers/detail/inspect/thread_backtrace.hpp>
+#include <creel/fibers/detail/report/backtrace_text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/unwind/machine.hpp>
 #include <creel/fibers/nursery.hpp>
@@ -183,6 +184,25 @@ TEST_CASE("a run that waits, or that is not watched, is never reported") {
     idle.join();
     CHECK(look.once().empty());
     CHECK(look.sampler_.next_look() == creel::time_point::max());
+}
+
+TEST_CASE(
+    "bug: the time in which creel makes a report is no stall of the fiber that waits for it") {
+    looks look;
+    flags f;
+    std::string report;
+    watched_thread run{[&] {
+        report = creel::detail::made_elsewhere([&] {
+            f.arrive_and_compute();
+            return std::string{"report"};
+        });
+    }};
+    f.await();
+    CHECK(look.several().empty());
+    f.go_on = true;
+    run.join();
+    CHECK(look.once().empty());
+    CHECK(report == "report");
 }
 
 TEST_CASE("long computing with a yield or a checkpoint in it is no stall") {

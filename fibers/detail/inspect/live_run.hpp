@@ -24,8 +24,8 @@ struct run_snapshot;
 struct run_progress {
     time_point last_poll{};
     std::uint64_t switches = 0;
-    int pulse = 0; // changes also with each task that a carrier takes without a switch
-    bool sleeps = false;
+    int pulse = 0;       // changes also with each task that a carrier takes without a switch
+    bool sleeps = false; // it waits for events, or creel holds it up to write a report
     const fiber_record* running = nullptr;
 
     friend bool operator==(const run_progress&, const run_progress&) = default;
@@ -57,6 +57,14 @@ public:
     // Null: the run is not watched. For the visitor of for_each_run().
     [[nodiscard]] const stall_watch_options* watched() const noexcept { return watched_; }
 
+    // While creel makes a report on the run's thread, and no fiber is to be accused of that time.
+    // Threads: the run's; reports(): any.
+    void begin_report() noexcept { reports_.fetch_add(1, std::memory_order_relaxed); }
+    void end_report() noexcept { reports_.fetch_sub(1, std::memory_order_relaxed); }
+    [[nodiscard]] bool reports() const noexcept {
+        return reports_.load(std::memory_order_relaxed) != 0;
+    }
+
     // Threads: the watchdog's.
     void count_stall() noexcept { stalls_.fetch_add(1, std::memory_order_relaxed); }
     void stall_ended(duration length) noexcept {
@@ -79,6 +87,7 @@ private:
     std::atomic<std::size_t> fibers_{0};
     std::atomic<std::size_t> idle_fibers_{0};
     std::atomic<int> thread_id_{0}; // gettid(2)
+    std::atomic<int> reports_{0};
     std::atomic<std::uint64_t> stalls_{0};
     std::atomic<duration::rep> longest_stall_{0};
     const stall_watch_options* watched_ = nullptr; // guarded by the mutex of the list, as the next

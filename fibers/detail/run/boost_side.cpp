@@ -92,7 +92,7 @@ fiber_record* scheduler::pick_next_record() noexcept {
         return next;
     }
     note_departure(*current_);
-    const bool no_look_is_due = pace_.pass_switch() || pace_.pass_traced_switch();
+    const bool no_look_is_due = pace_.pass_switch() || (recorder_ && pace_.pass_held_back());
     if (no_look_is_due && !dispatcher_due_) // a poll that is due is the dispatcher's part too
         if (fiber_record* next = next_fiber())
             return next;

@@ -83,19 +83,19 @@ void scheduler::yield_alone() {
 
 // With nothing ready it polls and waits on the stack of the fiber that parks. If the wake of that
 // fiber comes first, it returns without a switch.
-void scheduler::loop_until_switch() {
+template <bool traced>
+[[gnu::always_inline]] inline void scheduler::loop_as() {
     fiber_record& self = *current_;
-    for (;;) {
-        if (pace_.look_is_due() && poll_is_due())
-            poll_round();
+    for (;; look_outside()) {
         if (dispatcher_due_) {
             dispatcher_held_ = false;
             switch_to(*dispatcher_);
             return;
         }
         fiber_record* next = next_fiber();
-        if (next != nullptr && recorder_) [[unlikely]]
-            recorder_->runs(*next);
+        if constexpr (traced)
+            if (next != nullptr)
+                recorder_->runs(*next);
         if (next == &self) {
             renew_budget(self);
             return;
@@ -106,6 +106,18 @@ void scheduler::loop_until_switch() {
         }
         idle_round();
     }
+}
+
+void scheduler::loop_until_switch() {
+    if (pace_.look_is_due()) [[unlikely]] {
+        if (poll_is_due())
+            poll_round();
+        if (recorder_) { // in a traced run each switch comes here
+            loop_as<true>();
+            return;
+        }
+    }
+    loop_as<false>();
 }
 
 fiber_record* scheduler::next_fiber() {
@@ -123,7 +135,7 @@ fiber_record* scheduler::next_fiber() {
 bool scheduler::poll_is_due() noexcept {
     if (recorder_) [[unlikely]] {
         recorder_->stops(*current_);
-        if (pace_.pass_traced_switch())
+        if (pace_.pass_held_back())
             return false;
     }
     if (pace_.round_is_over())
@@ -132,6 +144,8 @@ bool scheduler::poll_is_due() noexcept {
     if (polling_pace::is_too_long(t - last_poll_))
         return true;
     pace_.put_off(t);
+    if (recorder_) [[unlikely]]
+        pace_.hold_back();
     incoming_.deliver_all();
     fire_timers(t);
     look_at_boost();
@@ -140,17 +154,8 @@ bool scheduler::poll_is_due() noexcept {
 
 void scheduler::poll_round() noexcept {
     ++counters_.polls;
-    poll_outside();
+    outside_->poll();
     take_in();
-    if (recorder_) [[unlikely]]
-        recorder_->was_outside();
-}
-
-void scheduler::poll_outside() noexcept {
-    if (recorder_) [[unlikely]]
-        recorder_->poll();
-    else
-        outside_->poll();
 }
 
 // The poller's completions come before the timers: success beats a deadline.
@@ -160,15 +165,23 @@ void scheduler::take_in() noexcept {
         end_dropped_meanwhile();
     last_poll_ = outside_->now();
     fire_timers(last_poll_);
-    if (last_poll_ >= next_trim_) [[unlikely]]
+    if (last_poll_ >= next_trim_) [[unlikely]] {
         trim();
+        if (last_poll_ >= next_search())
+            search_soon();
+    }
     pace_.begin_round(last_poll_, ready_);
     live.tell(last_poll_, tasks_alive_, carriers_.alive(), carriers_.idle());
     look_at_boost();
-    if (last_poll_ >= next_search()) [[unlikely]]
-        search_soon();
     if (requests_ != nullptr && !std::exchange(slice_is_done_, false)) [[unlikely]]
         call_dispatcher();
+    if (recorder_) [[unlikely]]
+        took_in_traced(); // the last call, which so saves no registers for it
+}
+
+[[gnu::noinline]] void scheduler::took_in_traced() noexcept {
+    pace_.hold_back();
+    recorder_->was_outside();
 }
 
 // Nothing is ready. Why no wake of another thread is lost meanwhile: see inbox.hpp.
@@ -190,13 +203,10 @@ void scheduler::idle_round() noexcept {
     const time_point patience = patience_ends();
     if (incoming_.announce_sleep()) {
         ++counters_.waits;
-        if (recorder_) [[unlikely]]
-            recorder_->wait_until(std::min(next_deadline(), patience));
-        else
-            outside_->wait_until(std::min(next_deadline(), patience));
+        outside_->wait_until(std::min(next_deadline(), patience));
     } else {
         ++counters_.polls;
-        poll_outside(); // other threads that keep us busy must not starve the I/O
+        outside_->poll(); // other threads that keep us busy must not starve the I/O
     }
     incoming_.end_sleep();
     pace_.was_idle();
@@ -243,7 +253,7 @@ time_point scheduler::next_deadline() noexcept {
     time_point next = timers_.next_deadline();
     if (has_surplus())
         next = std::min(next, next_trim_);
-    next = std::min(next, next_search());
+    next = std::min(next, std::max(next_search(), next_trim_)); // they come together
     if (boost_deadline_ != time_point::max()) { // Boost's clock is real, the poller's may not be
         const time_point real = std::min(clock::now(), boost_deadline_);
         next = std::min(next, deadline_after(outside_->now(), boost_deadline_ - real));

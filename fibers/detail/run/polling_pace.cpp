@@ -4,11 +4,11 @@
 
 namespace creel::detail {
 
-void polling_pace::begin_run(time_point now, bool traced) noexcept {
-    traced_ = traced;
+void polling_pace::begin_run(time_point now) noexcept {
     switches_per_look_ = most_switches_per_look;
     full_budget_ = budget_per_switch * most_switches_per_look;
-    leave_switches(most_switches_per_look);
+    switches_left_ = most_switches_per_look;
+    held_back_ = 0;
     looks_ = 0;
     last_look_ = now;
 }
@@ -27,7 +27,7 @@ void polling_pace::look(time_point now) noexcept {
 
 void polling_pace::begin_round(time_point now, ready_queue& ready) noexcept {
     look(now);
-    leave_switches(switches_per_look_);
+    switches_left_ = switches_per_look_;
     looks_ = 0;
     marker_passed_ = false;
     if (!marker_queued_ && !ready.empty()) {

@@ -25,8 +25,9 @@
 //   short: looks_ == 0. long: looks_ > 0. begin_round() starts the next round, after each poll.
 //
 // While a run is traced, each switch takes the way of one that comes to a look, and the trace is
-// told there. So a run without a trace has no code for it where it switches. The count of switches
-// goes on in held_back_ then, and polls come as often as without a trace.
+// told there. So a run without a trace has no code for it where it switches. For that the scheduler
+// holds the switches back: their count goes on in held_back_, and polls come as often as without a
+// trace.
 //
 // 64 switches pass between two looks, or fewer while the slices of the fibers are long: as many as
 // took at most 2 ms at the last look. A fiber's budget of cancellation points shrinks with them.
@@ -36,13 +37,14 @@
 #include <creel/fibers/time.hpp>
 
 #include <chrono>
+#include <utility>
 
 namespace creel::detail {
 
 // Threads: the scheduler's own.
 class polling_pace {
 public:
-    void begin_run(time_point now, bool traced = false) noexcept;
+    void begin_run(time_point now) noexcept;
 
     // Changes with each switch. Its value says nothing else.
     [[nodiscard]] const int& pulse() const noexcept { return switches_left_; }
@@ -53,17 +55,23 @@ public:
     void pass_switch_left() noexcept { --switches_left_; }
     [[nodiscard]] bool switch_is_left() const noexcept { return switches_left_ > 0; }
     [[nodiscard]] bool look_is_due() const noexcept { return switches_left_ < 0; }
-    // At a look: true if it is only there to be traced. Counts the switch.
-    [[nodiscard]] bool pass_traced_switch() noexcept {
-        if (!traced_ || --held_back_ < 0)
+    void look_at_next_switch() noexcept {
+        switches_left_ = 0;
+        held_back_ = 0;
+    }
+    void poll_at_next_switch() noexcept {
+        look_at_next_switch();
+        looks_ = looks_per_round;
+    }
+
+    // Of a traced run, after each call that begins one or a round, or puts a poll off.
+    void hold_back() noexcept { held_back_ = std::exchange(switches_left_, 0); }
+    // Of a traced run, at a look: true if it is only there to be traced. Counts the switch.
+    [[nodiscard]] bool pass_held_back() noexcept {
+        if (--held_back_ < 0)
             return false;
         switches_left_ = 0;
         return true;
-    }
-    void look_at_next_switch() noexcept { leave_switches(0); }
-    void poll_at_next_switch() noexcept {
-        leave_switches(0);
-        looks_ = looks_per_round;
     }
 
     // At a look: true if a poll is due, whatever the clock says. Counts the look.
@@ -76,7 +84,7 @@ public:
     // At a look that puts the poll off.
     void put_off(time_point now) noexcept {
         look(now);
-        leave_switches(switches_per_look_);
+        switches_left_ = switches_per_look_;
     }
     // After a poll.
     void begin_round(time_point now, ready_queue& ready) noexcept;
@@ -111,16 +119,11 @@ private:
     static constexpr duration longest_between_looks = std::chrono::milliseconds{2};
 
     void look(time_point now) noexcept;
-    void leave_switches(int count) noexcept {
-        held_back_ = traced_ ? count : 0;
-        switches_left_ = count - held_back_;
-    }
     void pass_marker(ready_queue& ready) noexcept;
 
     int switches_left_ = 0; // until the next look; below 0: it is due
-    int held_back_ = 0;     // of a traced run: the same, and then switches_left_ is 0
-    bool traced_ = false;
-    int looks_ = 0; // that put the poll off, in this round
+    int held_back_ = 0;     // of a traced run: the same, and switches_left_ is 0 or below
+    int looks_ = 0;         // that put the poll off, in this round
     int switches_per_look_ = most_switches_per_look;
     int full_budget_ = budget_per_switch * most_switches_per_look;
     bool marker_queued_ = false;

@@ -133,9 +133,11 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     if (options.measure_stacks || options_.debug) // run_task() relies on the second
         meter_.emplace();
     traced_peak_ = 0;
-    if (!options.trace.empty())
+    if (!options.trace.empty()) {
         recorder_ = std::make_unique<trace_recorder>(options.trace, options.trace_bytes, outside,
                                                      options.began_at);
+        outside_ = recorder_.get();
+    }
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();
     main_->home = this;
@@ -145,7 +147,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     adopt_sanitizer_state(*main_);
     main_->id = tasks_.take_number();
     last_poll_ = outside.now();
-    pace_.begin_run(last_poll_, recorder_ != nullptr);
+    pace_.begin_run(last_poll_);
     begin_searches();
     renew_budget(*main_);
     carriers_.begin_run();
@@ -159,8 +161,10 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     // Boost hands over all that is ready: always the dispatcher, and natives if there are any.
     main_->context->get_scheduler()->set_algo(boost::fibers::algo::algorithm::ptr_t{this});
     call_dispatcher(); // natives that slept while no run was on must be looked at once
-    if (recorder_)
+    if (recorder_) {
+        pace_.hold_back();
         recorder_->runs(*main_);
+    }
     live.tell(last_poll_, 0, 0, 0);
     list_run(*this);
 }

@@ -226,6 +226,8 @@ private:
 
     // loop.cpp
     void loop_until_switch(); // polls, starts tasks and sleeps until another context can go on
+    template <bool traced>
+    void loop_as();
     void yield_spent();
     void yield_alone();
     void call_dispatcher() noexcept { // before the next fiber
@@ -235,7 +237,10 @@ private:
     fiber_record* next_fiber(); // pops, binding a task; null when nothing is ready
     bool poll_is_due() noexcept;
     void poll_round() noexcept;
-    void poll_outside() noexcept;
+    void look_outside() noexcept { // if it is time
+        if (pace_.look_is_due() && poll_is_due())
+            poll_round();
+    }
     void idle_round() noexcept;
     bool spin() noexcept;
     bool spin_traced() noexcept;
@@ -243,6 +248,7 @@ private:
     [[nodiscard]] bool anything_ready() const noexcept { return pace_.anything_in(ready_); }
     void fire_timers(time_point t) noexcept;
     void take_in() noexcept;
+    void took_in_traced() noexcept;
     void make_ready(fiber_record& f) noexcept { ready_.push(f); }
     void make_ready_traced(fiber_record& f) noexcept; // it has been woken
 
@@ -256,8 +262,10 @@ private:
     void end_with(task_record& t, ending how, std::exception_ptr error) noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or is to end
+    template <bool traced>
+    void look_for_work(fiber_record& self, bool surplus) noexcept;
+    template <bool traced>
     void lie_idle(fiber_record& self, fiber_record& next) noexcept;
-    void switch_traced(fiber_record& next) noexcept;
     static void give(fiber_record& f, task_record& t) noexcept;
     void renew_budget(fiber_record& f) const noexcept { f.budget = pace_.full_budget(); }
     void carrier_ended(stack_memory memory) noexcept;

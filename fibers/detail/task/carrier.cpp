@@ -167,6 +167,57 @@ void scheduler::run_carrier(fiber_record& self) noexcept {
     carrier_leaves(self);
 }
 
+// Until bind() gives it a task, or end_idle() tells it to end.
+template <bool traced>
+[[gnu::always_inline]] inline void scheduler::lie_idle(fiber_record& self,
+                                                       fiber_record& next) noexcept {
+    carriers_.put(self);
+    if constexpr (traced)
+        recorder_->runs(next);
+    switch_to(next);
+}
+
+// Returns as rest().
+template <bool traced>
+[[gnu::always_inline]] inline void scheduler::look_for_work(fiber_record& self,
+                                                            bool surplus) noexcept {
+    for (;; look_outside()) {
+        if (dispatcher_due_) {
+            if (surplus)
+                break; // Boost ends it, and then runs the dispatcher
+            dispatcher_held_ = false;
+            lie_idle<traced>(self, *dispatcher_);
+            return;
+        }
+        runnable* r = pace_.pop(ready_);
+        if (r == nullptr) {
+            if (surplus)
+                break;
+            idle_round();
+            continue;
+        }
+        if (r->kind == runnable::kind_type::task && can_run(self, static_cast<task_record&>(*r))) {
+            give(self, static_cast<task_record&>(*r));
+            if constexpr (traced)
+                recorder_->runs(self);
+            renew_budget(self);
+            return;
+        }
+        if (surplus) {
+            ready_.push_front(*r);
+            break;
+        }
+        fiber_record* next = r->kind == runnable::kind_type::task
+                                 ? bind(static_cast<task_record&>(*r))
+                                 : static_cast<fiber_record*>(r);
+        if (next != nullptr) {
+            lie_idle<traced>(self, *next);
+            return;
+        }
+    }
+    carriers_.will_end();
+}
+
 // Between two tasks a carrier takes the next unstarted one in place, without a switch, or lets
 // others run. Returns with self.current set, or null if the carrier is to end.
 void scheduler::rest(fiber_record& self) noexcept {
@@ -181,57 +232,15 @@ void scheduler::rest(fiber_record& self) noexcept {
             return;
         }
     }
-    for (;;) {
-        if (!pace_.pass_switch() && poll_is_due())
+    if (!pace_.pass_switch()) [[unlikely]] {
+        if (poll_is_due())
             poll_round();
-        if (dispatcher_due_) {
-            if (surplus)
-                break; // Boost ends it, and then runs the dispatcher
-            dispatcher_held_ = false;
-            lie_idle(self, *dispatcher_);
-            return;
-        }
-        runnable* r = pace_.pop(ready_);
-        if (r == nullptr) {
-            if (surplus)
-                break;
-            idle_round();
-            continue;
-        }
-        if (r->kind == runnable::kind_type::task && can_run(self, static_cast<task_record&>(*r))) {
-            give(self, static_cast<task_record&>(*r));
-            if (recorder_) [[unlikely]]
-                recorder_->runs(self);
-            renew_budget(self);
-            return;
-        }
-        if (surplus) {
-            ready_.push_front(*r);
-            break;
-        }
-        fiber_record* next = r->kind == runnable::kind_type::task
-                                 ? bind(static_cast<task_record&>(*r))
-                                 : static_cast<fiber_record*>(r);
-        if (next != nullptr) {
-            lie_idle(self, *next);
+        if (recorder_) { // in a traced run each switch comes here
+            look_for_work<true>(self, surplus);
             return;
         }
     }
-    carriers_.will_end();
-}
-
-// Until bind() gives it a task, or end_idle() tells it to end.
-void scheduler::lie_idle(fiber_record& self, fiber_record& next) noexcept {
-    carriers_.put(self);
-    if (recorder_) [[unlikely]]
-        switch_traced(next); // the last call, as switch_to(): no registers are saved
-    else
-        switch_to(next);
-}
-
-[[gnu::noinline]] void scheduler::switch_traced(fiber_record& next) noexcept {
-    recorder_->runs(next);
-    switch_to(next);
+    look_for_work<false>(self, surplus);
 }
 
 } // namespace creel::detail

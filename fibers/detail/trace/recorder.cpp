@@ -198,6 +198,10 @@ void trace_recorder::come_back(event_kind kind, const stay& from) noexcept {
 }
 
 void trace_recorder::poll() noexcept {
+    if (spins_) {
+        outside_->poll();
+        return;
+    }
     const stay from = go_outside();
     outside_->poll();
     come_back(event_kind::polled, from);
@@ -211,9 +215,11 @@ void trace_recorder::wait_until(time_point deadline) noexcept {
 
 void trace_recorder::begin_spin() noexcept {
     spin_ = go_outside();
+    spins_ = true;
 }
 
 void trace_recorder::end_spin() noexcept {
+    spins_ = false;
     come_back(event_kind::spun, spin_);
 }
 

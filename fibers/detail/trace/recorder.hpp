@@ -37,8 +37,9 @@ struct trace_track {
     trace_track* next_free = nullptr;
 };
 
-// Threads: its scheduler's own.
-class trace_recorder {
+// It stands between the scheduler and its poller, so that it sees the calls of that one.
+// Threads: its scheduler's own; wake(): any.
+class trace_recorder final : public poller {
 public:
     // `began_at`: the call that begins the run. Throws: std::system_error, which names the file, if
     // it cannot be opened for writing; std::bad_alloc.
@@ -56,13 +57,19 @@ public:
     void spawns(const task_record& t) noexcept;
     void cancels(const scope_core& s) noexcept; // its own request has changed
 
-    // The calls of the poller, which it makes itself. From the first of them to was_outside() a
-    // wake comes from outside, also if a fiber polls within its slice.
-    void poll() noexcept;
-    void wait_until(time_point deadline) noexcept;
+    // From the first of these to was_outside() a wake comes from outside, also if a fiber polls
+    // within its slice. The polls of a spin are noted as one.
+    void poll() noexcept override;
+    void wait_until(time_point deadline) noexcept override;
     void begin_spin() noexcept;
     void end_spin() noexcept;
     void was_outside() noexcept { is_outside_ = false; }
+
+    time_point now() noexcept override { return outside_->now(); }
+    time_point coarse_now() noexcept override { return outside_->coarse_now(); }
+    void wake() noexcept override { outside_->wake(); }
+    [[nodiscard]] bool may_deliver() const noexcept override { return outside_->may_deliver(); }
+    [[nodiscard]] poller_work work_done() const noexcept override { return outside_->work_done(); }
 
     // Writes all that it has to the file, in place of what it has written before. Tells stderr of a
     // failure.
@@ -94,6 +101,7 @@ private:
     std::uint64_t running_number_ = 0; // its task may be gone before its slice ends
     std::int64_t runs_since_ = 0;
     bool is_outside_ = false;
+    bool spins_ = false;
     bool is_writing_ = false;
     stay spin_{};
     std::deque<trace_track> tracks_; // as many as there were fibers at one time

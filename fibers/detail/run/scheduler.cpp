@@ -136,7 +136,7 @@ void scheduler::enter(poller& outside, const scheduler_options& options) {
     if (!options.trace.empty()) {
         recorder_ = std::make_unique<trace_recorder>(options.trace, options.trace_bytes, outside,
                                                      options.began_at);
-        outside_ = recorder_.get();
+        outside_ = &recorder_->noting();
     }
     main_.emplace(fiber_record::fiber_kind::main);
     main_->context = context::active();

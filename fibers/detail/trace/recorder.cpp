@@ -32,10 +32,49 @@ bool is_shown(const fiber_record& f) noexcept {
 
 } // namespace
 
+// Between the scheduler and its poller.
+class trace_recorder::noting_poller final : public poller {
+public:
+    explicit noting_poller(trace_recorder& r) noexcept : recorder_(r), outside_(*r.outside_) {}
+
+    void poll() noexcept override {
+        if (recorder_.spins_) {
+            outside_.poll();
+            return;
+        }
+        const stay from = recorder_.go_outside();
+        outside_.poll();
+        recorder_.come_back(event_kind::polled, from);
+    }
+    void wait_until(time_point deadline) noexcept override {
+        const stay from = recorder_.go_outside();
+        outside_.wait_until(deadline);
+        recorder_.come_back(event_kind::slept, from);
+    }
+    time_point now() noexcept override { return outside_.now(); }
+    time_point coarse_now() noexcept override { return outside_.coarse_now(); }
+    void wake() noexcept override { outside_.wake(); }
+    [[nodiscard]] bool may_deliver() const noexcept override { return outside_.may_deliver(); }
+    [[nodiscard]] poller_work work_done() const noexcept override { return outside_.work_done(); }
+
+private:
+    trace_recorder& recorder_;
+    poller& outside_;
+};
+
 trace_recorder::trace_recorder(const std::string& path, std::size_t bytes, poller& outside,
                                const std::source_location& began_at)
-    : outside_(&outside), file_(path, began_at), events_(bytes) {
+    : outside_(&outside),
+      noting_(std::make_unique<noting_poller>(*this)),
+      file_(path, began_at),
+      events_(bytes) {
     read_clock();
+}
+
+trace_recorder::~trace_recorder() = default;
+
+poller& trace_recorder::noting() noexcept {
+    return *noting_;
 }
 
 void trace_recorder::read_clock() noexcept {
@@ -195,22 +234,6 @@ trace_recorder::stay trace_recorder::go_outside() noexcept {
 void trace_recorder::come_back(event_kind kind, const stay& from) noexcept {
     read_clock();
     add(kind, 0, from.began, yield_of(from.before, outside_->work_done()));
-}
-
-void trace_recorder::poll() noexcept {
-    if (spins_) {
-        outside_->poll();
-        return;
-    }
-    const stay from = go_outside();
-    outside_->poll();
-    come_back(event_kind::polled, from);
-}
-
-void trace_recorder::wait_until(time_point deadline) noexcept {
-    const stay from = go_outside();
-    outside_->wait_until(deadline);
-    come_back(event_kind::slept, from);
 }
 
 void trace_recorder::begin_spin() noexcept {

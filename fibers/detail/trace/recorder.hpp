@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <source_location>
 #include <string>
 
@@ -37,9 +38,8 @@ struct trace_track {
     trace_track* next_free = nullptr;
 };
 
-// It stands between the scheduler and its poller, so that it sees the calls of that one.
-// Threads: its scheduler's own; wake(): any.
-class trace_recorder final : public poller {
+// Threads: its scheduler's own.
+class trace_recorder {
 public:
     // `began_at`: the call that begins the run. Throws: std::system_error, which names the file, if
     // it cannot be opened for writing; std::bad_alloc.
@@ -47,6 +47,7 @@ public:
                    const std::source_location& began_at);
     trace_recorder(const trace_recorder&) = delete;
     trace_recorder& operator=(const trace_recorder&) = delete;
+    ~trace_recorder();
 
     // Fibers. `stops` is told before a switch, and when a carrier has ended its task; `runs` when
     // it is known what goes on. Each does nothing if the other has not been called since.
@@ -57,25 +58,20 @@ public:
     void spawns(const task_record& t) noexcept;
     void cancels(const scope_core& s) noexcept; // its own request has changed
 
-    // From the first of these to was_outside() a wake comes from outside, also if a fiber polls
-    // within its slice. The polls of a spin are noted as one.
-    void poll() noexcept override;
-    void wait_until(time_point deadline) noexcept override;
+    // The poller, whose polls and waits are noted. From the first of them to was_outside() a wake
+    // comes from outside, also if a fiber polls within its slice. The polls of a spin are noted as
+    // one.
+    [[nodiscard]] poller& noting() noexcept;
     void begin_spin() noexcept;
     void end_spin() noexcept;
     void was_outside() noexcept { is_outside_ = false; }
-
-    time_point now() noexcept override { return outside_->now(); }
-    time_point coarse_now() noexcept override { return outside_->coarse_now(); }
-    void wake() noexcept override { outside_->wake(); }
-    [[nodiscard]] bool may_deliver() const noexcept override { return outside_->may_deliver(); }
-    [[nodiscard]] poller_work work_done() const noexcept override { return outside_->work_done(); }
 
     // Writes all that it has to the file, in place of what it has written before. Tells stderr of a
     // failure.
     void write() noexcept;
 
 private:
+    class noting_poller;
     struct stay {
         std::int64_t began;
         poller_work before;
@@ -94,6 +90,9 @@ private:
     void write_tracks();
 
     poller* outside_;
+    // Its class is in the .cpp file: if the loop knew of one class of pollers, GCC would guess at
+    // each call that it is this one, and compare.
+    const std::unique_ptr<noting_poller> noting_;
     trace_file file_;
     event_ring events_;
     std::int64_t time_ = 0; // when the clock was last read

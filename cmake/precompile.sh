@@ -15,7 +15,9 @@ while [ "$1" != -- ]; do
     shift
 done >"$headers"
 shift
+rm -f "$output.sum" # it is not left beside another header
 cd /
 "$@" -Wno-pragma-once-outside-header -Xclang -fno-pch-timestamp -fpch-instantiate-templates \
     -MD -MQ "$output" -MF "$output.d" -x c++-header - -o "$output" <"$headers"
-b2sum <"$output" >"$output.sum"
+b2sum <"$output" >"$output.sum.$$"
+mv "$output.sum.$$" "$output.sum" # there is none that is not whole

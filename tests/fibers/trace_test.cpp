@@ -8,11 +8,13 @@
 
 #include <creel/fibers/assert.hpp>
 #include <creel/fibers/cancel_scope.hpp>
+#include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/nursery.hpp>
 #include <creel/fibers/this_fiber.hpp>
 
 #include <boost/fiber/fiber.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <stdexcept>
@@ -134,6 +136,18 @@ TEST_CASE("a traced run polls and counts as one that is not traced") {
     traced.trace = file.path();
     CHECK(run(traced) == run({}));
     CHECK(events_of(file.text()).size() > 1600); // slices, spawns and ends
+}
+
+TEST_CASE("bug: in a traced run, a task that a carrier takes without a switch shows as progress") {
+    std::vector<creel::detail::run_progress> seen;
+    static_cast<void>(trace_of([&](manual_poller&) {
+        creel::with_nursery([&](creel::nursery& n) {
+            for (int i = 0; i < 5; ++i)
+                n.spawn([&] { seen.push_back(creel::detail::scheduler::current()->progress()); });
+        });
+    }));
+    CHECK(seen.size() == 5);
+    CHECK(std::adjacent_find(seen.begin(), seen.end()) == seen.end());
 }
 
 TEST_CASE("a full trace keeps the newest events, and the names of their fibers") {

@@ -101,6 +101,26 @@ TEST_CASE("two fibers that lock two mutexes in opposite order end the run with a
                              "\\(#[^]*\n  ba \\(#[^]*, held by ab \\(#[^]*"));
 }
 
+TEST_CASE("bug: while a search for deadlocks is due, a fiber that yields alone still polls") {
+    static_cast<void>(run_virtually([](manual_poller& outside) {
+        mutex m;
+        lock(m);
+        creel::with_nursery([&](nursery& n) {
+            n.spawn([&m] { const std::lock_guard holds{m}; });
+            creel::this_fiber::yield();
+            int without_poll = 0;
+            for (int i = 0; i < 100; ++i) {
+                outside.advance(100ms);
+                const auto before = creel::statistics().polls;
+                creel::this_fiber::yield();
+                without_poll += creel::statistics().polls == before ? 1 : 0;
+            }
+            CHECK(without_poll == 0);
+            m.unlock();
+        });
+    }));
+}
+
 TEST_CASE("a deadlock of plain lock() aborts, and names the fibers with their backtraces") {
     const child_result child = run_in_child([] {
         static_cast<void>(run_virtually([] {

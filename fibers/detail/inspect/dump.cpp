@@ -71,6 +71,13 @@ struct asked_run {
     std::string (*name_of_socket)(int fd){}; // null: of no such
     run_request::pointer<inspection> copy{};
 
+    std::optional<run_snapshot> answer(const dump_options& options) const {
+        std::optional<run_snapshot> found = copy->await_copy(options.patience);
+        if (found && found->how == run_snapshot::ending::stalled)
+            look_at_stalled(*found, options.most_frames);
+        return found;
+    }
+
     // What is found counts only if the thread has done the same since it was asked, and still does.
     // One that goes on meanwhile is late, and no fiber is to be accused.
     void look_at_stalled(run_snapshot& r, std::size_t most_frames) const {
@@ -107,7 +114,10 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
     });
     std::vector<run_snapshot> runs;
     for (asked_run& a : asked) {
-        std::optional<run_snapshot> answer = a.copy->await_copy(options.patience);
+        std::optional<run_snapshot> answer = a.answer(options);
+        if (answer && answer->how == run_snapshot::ending::late &&
+            answer->patience == options.patience) // it has moved only while it was looked at
+            answer = a.answer(options);
         a.copy.reset();
         if (!answer)
             continue;
@@ -115,8 +125,6 @@ std::vector<run_snapshot> ask_all_runs(const dump_options& options) {
             answer->tree.empty())
             continue;
         answer->thread_name = name_of_thread(answer->thread_id);
-        if (answer->how == run_snapshot::ending::stalled)
-            a.look_at_stalled(*answer, options.most_frames);
         runs.push_back(std::move(*answer));
     }
     return runs;

@@ -60,7 +60,9 @@ public:
                      to_text(r.runs) + ' ' + r.does + "; gdb shows the other fibers";
         if (r.how == run_snapshot::ending::late)
             text_ += "\n  late: it did not answer within " + to_text(r.patience) +
-                     (r.progress.sleeps ? ", but it waits for events" : ", but it moves") +
+                     (r.progress.sleeps    ? ", but it waits for events"
+                      : r.progress.reports ? ", because creel writes a report on it"
+                                           : ", but it moves") +
                      ": its fibers are not known";
         text_ += '\n';
         write_frames(r.running, 1);

@@ -43,14 +43,15 @@ run_request::pointer<inspection> inspection::post_to(scheduler& run,
 }
 
 std::optional<run_snapshot> inspection::await_copy(duration patience) {
-    outcome how_it_ended = await(patience);
+    outcome how_it_ended = await(patience, posted_at());
     run_progress now = home().progress();
-    bool moves = now.sleeps || now != before_;
+    bool moves = now.is_excused() || now != before_;
     if (how_it_ended == outcome::late && moves) {
+        // From now on: runs are awaited one after another, and this one was posted long ago.
+        how_it_ended = await(patience, clock::now());
         patience = patience > duration::max() / 2 ? duration::max() : 2 * patience;
-        how_it_ended = await(patience);
         const run_progress then = std::exchange(now, home().progress());
-        moves = now.sleeps || now != then;
+        moves = now.is_excused() || now != then;
     }
     if (how_it_ended == outcome::done)
         return std::move(found_);

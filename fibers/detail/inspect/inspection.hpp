@@ -38,8 +38,8 @@ public:
     static pointer<inspection> post_to(scheduler& run, const inspection_limits& limits);
 
     // Waits for the copy. Empty if the run has ended. A run that does not go on with the copy for
-    // as long as `patience` is told as stalled if it does nothing else either. If it moves it has
-    // the same time once more, and is told as late then.
+    // as long as `patience` is reported as stalled if it has not moved at all. A run that has moved
+    // gets the same time once more, and is then reported as late.
     // Parks: it blocks the thread. Threads: the requester's. Throws: std::bad_alloc.
     [[nodiscard]] std::optional<run_snapshot> await_copy(duration patience);
 

@@ -24,9 +24,13 @@ struct run_snapshot;
 struct run_progress {
     time_point last_poll{};
     std::uint64_t switches = 0;
-    int pulse = 0;       // changes also with each task that a carrier takes without a switch
-    bool sleeps = false; // it waits for events, or creel holds it up to write a report
+    int pulse = 0;        // changes also with each task that a carrier takes without a switch
+    bool sleeps = false;  // it waits for events
+    bool reports = false; // creel holds it up to write a report
     const fiber_record* running = nullptr;
+
+    // True if no fiber is to be accused although nothing moves.
+    [[nodiscard]] bool is_excused() const noexcept { return sleeps || reports; }
 
     friend bool operator==(const run_progress&, const run_progress&) = default;
 };
@@ -66,8 +70,8 @@ public:
     }
 
     // Threads: the watchdog's.
-    void count_stall() noexcept { stalls_.fetch_add(1, std::memory_order_relaxed); }
-    void stall_ended(duration length) noexcept {
+    void stalled(std::uint64_t times, duration length) noexcept {
+        stalls_.fetch_add(times, std::memory_order_relaxed);
         if (length.count() > longest_stall_.load(std::memory_order_relaxed))
             longest_stall_.store(length.count(), std::memory_order_relaxed);
     }

@@ -18,11 +18,11 @@ void run_request::post() noexcept {
     home_.incoming().post(*this);
 }
 
-run_request::outcome run_request::await(duration patience) noexcept {
+run_request::outcome run_request::await(duration patience, time_point from) noexcept {
     // No wake is lost: the run writes the state before it counts, and the sleep ends at once if the
     // count is not the one that was seen before the look at the state.
     std::uint32_t seen = 0;
-    time_point last_progress = posted_at_;
+    time_point last_progress = from;
     while (state_.load(std::memory_order_acquire) == pending) { // pairs with finish()
         futex_wait(progress_, seen, deadline_after(last_progress, patience));
         const std::uint32_t now = progress_.load(std::memory_order_acquire);

@@ -42,8 +42,10 @@ public:
         late   // the run has made no progress for as long as the patience
     };
 
-    // Waits for the work. Parks: it blocks the thread. Threads: the requester's.
-    [[nodiscard]] outcome await(duration patience) noexcept;
+    // Waits for the work; the patience counts from `from` on.
+    // Parks: it blocks the thread. Threads: the requester's.
+    [[nodiscard]] outcome await(duration patience, time_point from) noexcept;
+    [[nodiscard]] time_point posted_at() const noexcept { return posted_at_; }
 
     // The requester's half of a request that is posted.
     struct letting_go {

@@ -114,10 +114,11 @@ CREEL_NOT_INSTRUMENTED running_fiber copy_fiber(const fiber_record* f) {
 // The owner writes these words plainly. The processor reads an aligned word whole.
 CREEL_NOT_INSTRUMENTED run_progress scheduler::progress() const noexcept {
     run_progress p;
-    p.sleeps = incoming_.owner_sleeps() || live.reports();
+    p.sleeps = incoming_.owner_sleeps();
+    p.reports = live.reports();
     p.last_poll = live.last_poll();
     p.switches = __atomic_load_n(&counters_.switches, __ATOMIC_RELAXED);
-    p.pulse = __atomic_load_n(&pace_.pulse(), __ATOMIC_RELAXED);
+    p.pulse = pace_.pulse();
     p.running = __atomic_load_n(&current_, __ATOMIC_RELAXED);
     return p;
 }

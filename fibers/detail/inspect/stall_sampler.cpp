@@ -55,7 +55,7 @@ std::string stall_sampler::look(time_point t) {
     }
     for (watched_run& w : watched_)
         if (!w.is_there)
-            end_stall(w, t);
+            end_stall(w, t, "switches fibers again");
     std::erase_if(watched_, [](const watched_run& w) { return !w.is_there; });
     next_look_ = watched_.empty() ? time_point::max() : t + interval_;
     return std::exchange(text_, {});
@@ -63,7 +63,7 @@ std::string stall_sampler::look(time_point t) {
 
 std::string stall_sampler::end(time_point t) {
     for (watched_run& w : watched_)
-        end_stall(w, t);
+        end_stall(w, t, "switches fibers again");
     watched_.clear();
     return std::exchange(text_, {});
 }
@@ -78,9 +78,11 @@ void stall_sampler::look_at(const sample& now, time_point t, bool is_late) {
     }
     watched_run& w = *known;
     w.is_there = true;
-    const bool moves = now.progress.sleeps || now.progress != w.seen.progress;
+    const bool moves = now.progress.is_excused() || now.progress != w.seen.progress;
     if (moves) // a poll shows when, to within one look; after a switch or a sleep there may be none
-        end_stall(w, now.progress.last_poll > w.seen_at ? std::min(now.progress.last_poll, t) : t);
+        end_stall(w, now.progress.last_poll > w.seen_at ? std::min(now.progress.last_poll, t) : t,
+                  now.progress.reports ? "is held up by a report of creel"
+                                       : "switches fibers again");
     if (moves || (is_late && !w.is_stalled)) {
         begin_count(w, now, t);
     } else if (!w.is_told) {
@@ -99,6 +101,8 @@ void stall_sampler::begin_count(watched_run& w, const sample& now, time_point t)
 }
 
 void stall_sampler::look_at_stalled(watched_run& w, const sample& now, time_point t) {
+    if (w.is_stalled)
+        count(w, 0, t - w.seen_at);
     const bool may = may_tell(w, t);
     if (w.is_stalled && !may)
         return;
@@ -106,15 +110,16 @@ void stall_sampler::look_at_stalled(watched_run& w, const sample& now, time_poin
     // Valgrind runs one thread at a time, and the others wait for it in the kernel.
     if (thread.state == 't' || thread.state == 'T' || is_traced(now.thread_id) ||
         under_valgrind()) {
-        end_stall(w, t);
+        end_stall(w, t, "switches fibers again");
         begin_count(w, now, t);
         return;
     }
     const running_fiber fiber = running_fiber_of(*now.run);
     if (now.run->progress() != w.seen.progress)
         return; // it moves
-    if (!std::exchange(w.is_stalled, true))
-        now.run->live.count_stall();
+    if (!w.is_stalled)
+        count(w, 1, t - w.seen_at);
+    w.is_stalled = true;
     if (!may)
         return;
     const stall_cause why = cause_of_stall(now.thread_id, thread, w.times, now.options);
@@ -154,18 +159,26 @@ void stall_sampler::tell(watched_run& w, time_point t, const stall_cause& why) {
     w.is_told = true;
 }
 
+// The run may have ended since it was sampled, and its scheduler may have another run.
+void stall_sampler::count(const watched_run& w, std::uint64_t stalls, duration length) {
+    for_each_run([&](scheduler& s) {
+        if (&s == w.seen.run && s.run_number() == w.seen.run_number)
+            s.live.stalled(stalls, length);
+    });
+}
+
 // If it was told that the run has stalled, it is told when it has not, also if a debugger has held
 // it since.
-void stall_sampler::end_stall(watched_run& w, time_point end) {
+void stall_sampler::end_stall(watched_run& w, time_point end, std::string_view does) {
     if (!w.is_stalled)
         return;
     const duration length = end - w.seen_at;
     if (w.is_told)
-        text_ += "creel: " + w.who + " switches fibers again, after " + to_text(length) + ": " +
+        text_ += ("creel: " + w.who + ' ').append(does) + ", after " + to_text(length) + ": " +
                  w.fiber + " held it up\n";
     else
         ++left_out_;
-    w.seen.run->live.stall_ended(length);
+    count(w, 0, length);
     w.is_stalled = false;
     w.is_told = false;
 }

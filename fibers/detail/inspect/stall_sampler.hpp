@@ -65,7 +65,8 @@ private:
     void look_at(const sample& now, time_point t, bool is_late);
     static void begin_count(watched_run& w, const sample& now, time_point t);
     void look_at_stalled(watched_run& w, const sample& now, time_point t);
-    void end_stall(watched_run& w, time_point end);
+    void end_stall(watched_run& w, time_point end, std::string_view does);
+    static void count(const watched_run& w, std::uint64_t stalls, duration length);
     void tell(watched_run& w, time_point t, const stall_cause& why);
     [[nodiscard]] bool may_tell(const watched_run& w, time_point t) noexcept;
 

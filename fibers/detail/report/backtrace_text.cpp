@@ -3,7 +3,7 @@
 #include <creel/fibers/detail/blocking/helper_thread.hpp>
 #include <creel/fibers/detail/inspect/asking_thread.hpp>
 #include <creel/fibers/detail/inspect/dump.hpp>
-#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/report/reporting.hpp>
 #include <creel/fibers/detail/system/futex.hpp>
 #include <creel/fibers/time.hpp>
 
@@ -67,28 +67,10 @@ struct making {
     std::atomic<std::uint32_t> is_done{0};
 };
 
-// Of this thread's run, if there is one.
-class reporting {
-public:
-    reporting() noexcept {
-        if (run_ != nullptr)
-            run_->live.begin_report();
-    }
-    ~reporting() {
-        if (run_ != nullptr)
-            run_->live.end_report();
-    }
-    reporting(const reporting&) = delete;
-    reporting& operator=(const reporting&) = delete;
-
-private:
-    scheduler* const run_ = this_scheduler;
-};
-
 std::string made_until(time_point end, std::function<std::string()> make) noexcept {
     if (clock::now() >= end)
         return {};
-    const reporting run;
+    const reporting now;
     try {
         auto shared = std::make_shared<making>(std::move(make));
         auto held = std::make_unique<std::shared_ptr<making>>(shared);

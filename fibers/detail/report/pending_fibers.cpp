@@ -3,7 +3,7 @@
 #include <creel/fibers/detail/inspect/dump.hpp>
 #include <creel/fibers/detail/inspect/inspection.hpp>
 #include <creel/fibers/detail/report/backtrace_text.hpp>
-#include <creel/fibers/detail/run/scheduler.hpp>
+#include <creel/fibers/detail/report/reporting.hpp>
 
 #include <cstdio>
 #include <string>
@@ -17,6 +17,7 @@ void tell_pending_fibers(const char* event) noexcept {
     scheduler* const here = this_scheduler;
     if (here == nullptr || !here->debug())
         return;
+    const reporting now;
     try {
         const dump_options limits;
         run_snapshot run = inspection::copy_here(*here, {limits.most_fibers, limits.most_frames});

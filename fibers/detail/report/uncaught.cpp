@@ -25,6 +25,7 @@
 #include <creel/fibers/detail/cancel/audit.hpp>
 #include <creel/fibers/detail/report/backtrace_text.hpp>
 #include <creel/fibers/detail/report/known_throws.hpp>
+#include <creel/fibers/detail/report/reporting.hpp>
 #include <creel/fibers/detail/report/text.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 #include <creel/fibers/detail/unwind/unwind.hpp>
@@ -177,6 +178,7 @@ std::string story_of(const std::exception_ptr& error, std::span<const code_addre
 }
 
 void tell_uncaught(std::span<const code_address> callers) noexcept {
+    const reporting now;
     try {
         const std::string story = story_of(std::current_exception(), callers);
         std::fputs(story.c_str(), stderr); // in one piece: other threads may write too

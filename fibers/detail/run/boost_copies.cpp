@@ -29,8 +29,8 @@ struct loaded_objects {
 
 // The loader's lock guards the name. TSan knows that of all its bytes but the last: its interceptor
 // of dl_iterate_phdr() resets strlen(name) bytes (GCC 12). So that one is read unseen, and
-// volatile, because the compiler would make a call of strlen() of the loop, which TSan sees.
-CREEL_NOT_INSTRUMENTED std::size_t length_of(const volatile char* name) noexcept {
+// volatile, because the compiler would turn the loop into a call of strlen(), which TSan sees.
+[[gnu::noinline]] CREEL_NOT_INSTRUMENTED std::size_t length_of(const volatile char* name) noexcept {
     std::size_t length = 0;
     while (name[length] != '\0')
         ++length;

@@ -3,14 +3,15 @@
 //
 // The search costs nothing while no fiber waits for a lock or a result. Otherwise it is made each
 // second in which there was a new wait of that kind, and then after twice the time again and again,
-// up to a minute; but it takes no more than a fiftieth of the time. A poll asks for it where it
-// asks for the end of a period (trim.cpp), so that it costs a poll nothing, and comes 0.3 s late at
-// most. In debug mode it is also made at each such wait: see audit_park().
+// up to a minute; but it takes no more than a fiftieth of the time. A poll checks for a search only
+// when a period of trim.cpp ends. So the check is free, and a search is at most 0.3 s late. In
+// debug mode it is also made at each such wait: see audit_park().
 //
 // A run that has nothing to wait for but a wake of another thread asks after a second whether there
 // is such a thread.
 //
 // Both is done on the stack of Boost's dispatcher, where every fiber is parked or ready.
+#include <creel/fibers/detail/report/reporting.hpp>
 #include <creel/fibers/detail/run/scheduler.hpp>
 
 #include <creel/fibers/cancelled.hpp>
@@ -98,6 +99,7 @@ void scheduler::search_for_deadlock() noexcept {
     const bool is_new = std::exchange(held_waits_seen_, this_held_waits.made) != held_waits_seen_;
     search_pause_ = is_new ? first_pause : std::min(2 * search_pause_, longest_pause);
     last_search_ = last_poll_;
+    const reporting now;
     const duration before = processor_time();
     try {
         search();
@@ -275,6 +277,7 @@ void scheduler::ask_if_stuck() noexcept {
     stuck_pause_ = std::min(2 * stuck_pause_, longest_pause);
     if (anything_ready() || !nothing_can_come())
         return;
+    const reporting now;
     try {
         all_wait(false);
     } catch (...) { // NOLINT(bugprone-empty-catch): as search_for_deadlock()

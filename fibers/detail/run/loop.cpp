@@ -86,7 +86,7 @@ void scheduler::yield_alone() {
 template <bool traced>
 [[gnu::always_inline]] inline void scheduler::loop_as() {
     fiber_record& self = *current_;
-    for (;; look_outside()) {
+    for (;;) {
         if (dispatcher_due_) {
             dispatcher_held_ = false;
             switch_to(*dispatcher_);
@@ -131,7 +131,8 @@ fiber_record* scheduler::next_fiber() {
 }
 
 // If the poll is put off, wakes of other threads and our timers are not: they cost little.
-// In a traced run each switch, and the end of each task, comes here first.
+// In a traced run each switch of ours comes here first, and each carrier that has ended its task
+// and looks for another. pick_next() tells the trace of Boost's switches.
 bool scheduler::poll_is_due() noexcept {
     if (recorder_) [[unlikely]] {
         recorder_->stops(*current_);
@@ -165,16 +166,18 @@ void scheduler::take_in() noexcept {
         end_dropped_meanwhile();
     last_poll_ = outside_->now();
     fire_timers(last_poll_);
+    pace_.begin_round(last_poll_, ready_);
+    // From here on, because a round that begins forgets that a look is due.
     if (last_poll_ >= next_trim_) [[unlikely]] {
         trim();
         if (last_poll_ >= next_search())
             search_soon();
     }
-    pace_.begin_round(last_poll_, ready_);
     live.tell(last_poll_, tasks_alive_, carriers_.alive(), carriers_.idle());
     look_at_boost();
-    if (requests_ != nullptr && !std::exchange(slice_is_done_, false)) [[unlikely]]
-        call_dispatcher();
+    if (requests_ != nullptr) [[unlikely]]
+        if (!std::exchange(slice_is_done_, false) || dispatcher_due_)
+            call_dispatcher();
     if (recorder_) [[unlikely]]
         took_in_traced(); // the last call, which so saves no registers for it
 }

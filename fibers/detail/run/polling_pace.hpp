@@ -25,15 +25,16 @@
 //   short: looks_ == 0. long: looks_ > 0. begin_round() starts the next round, after each poll.
 //
 // While a run is traced, each switch takes the way of one that comes to a look, and the trace is
-// told there. So a run without a trace has no code for it where it switches. For that the scheduler
-// holds the switches back: their count goes on in held_back_, and polls come as often as without a
-// trace.
+// told there. So a run without a trace has no code for it where it switches. To force this,
+// hold_back() moves the count of the switches to held_back_, where it goes on. So polls come as
+// often as without a trace.
 //
 // 64 switches pass between two looks, or fewer while the slices of the fibers are long: as many as
 // took at most 2 ms at the last look. A fiber's budget of cancellation points shrinks with them.
 #pragma once
 
 #include <creel/fibers/detail/run/ready_queue.hpp>
+#include <creel/fibers/detail/system/instrumented.hpp>
 #include <creel/fibers/time.hpp>
 
 #include <chrono>
@@ -46,8 +47,12 @@ class polling_pace {
 public:
     void begin_run(time_point now) noexcept;
 
-    // Changes with each switch. Its value says nothing else.
-    [[nodiscard]] const int& pulse() const noexcept { return switches_left_; }
+    // Changes with each switch. Its value says nothing else. Threads: any. The owner writes these
+    // words plainly. The processor reads an aligned word whole.
+    [[nodiscard]] CREEL_NOT_INSTRUMENTED int pulse() const noexcept {
+        return __atomic_load_n(&switches_left_, __ATOMIC_RELAXED) +
+               __atomic_load_n(&held_back_, __ATOMIC_RELAXED);
+    }
 
     // One switch passes. False if a look comes first.
     [[nodiscard]] bool pass_switch() noexcept { return --switches_left_ >= 0; }
@@ -64,9 +69,10 @@ public:
         looks_ = looks_per_round;
     }
 
-    // Of a traced run, after each call that begins one or a round, or puts a poll off.
+    // Of a traced run, after begin_run(), begin_round() and put_off().
     void hold_back() noexcept { held_back_ = std::exchange(switches_left_, 0); }
-    // Of a traced run, at a look: true if it is only there to be traced. Counts the switch.
+    // Of a traced run, at a look: true if none is due, because the switch came here only to be
+    // traced. Counts the switch.
     [[nodiscard]] bool pass_held_back() noexcept {
         if (--held_back_ < 0)
             return false;

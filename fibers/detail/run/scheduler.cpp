@@ -214,6 +214,7 @@ void scheduler::leave_unentered() noexcept {
     overflow_watch_.reset();
     uncaught_watch_.reset();
     meter_.reset();
+    outside_ = nullptr; // it may be the recorder's
     recorder_.reset();
     main_.reset();
     if (reserve_stack_.top != nullptr)
@@ -221,7 +222,6 @@ void scheduler::leave_unentered() noexcept {
     stacks_.reset();
     tasks_.end_run();
     current_ = nullptr;
-    outside_ = nullptr;
 }
 
 // In a traced run each spawn comes here, because the peak that it is compared with stays 0.

@@ -237,10 +237,6 @@ private:
     fiber_record* next_fiber(); // pops, binding a task; null when nothing is ready
     bool poll_is_due() noexcept;
     void poll_round() noexcept;
-    void look_outside() noexcept { // if it is time
-        if (pace_.look_is_due() && poll_is_due())
-            poll_round();
-    }
     void idle_round() noexcept;
     bool spin() noexcept;
     bool spin_traced() noexcept;
@@ -262,6 +258,10 @@ private:
     void end_with(task_record& t, ending how, std::exception_ptr error) noexcept;
     bool take_next_task(fiber_record& self) noexcept;
     void rest(fiber_record& self) noexcept; // until self has a task, or is to end
+    void count_turn() noexcept { // of a carrier that has found nothing; it polls if that is due
+        if (!pace_.pass_switch() && poll_is_due())
+            poll_round();
+    }
     template <bool traced>
     void look_for_work(fiber_record& self, bool surplus) noexcept;
     template <bool traced>

@@ -181,7 +181,7 @@ template <bool traced>
 template <bool traced>
 [[gnu::always_inline]] inline void scheduler::look_for_work(fiber_record& self,
                                                             bool surplus) noexcept {
-    for (;; look_outside()) {
+    for (;; count_turn()) {
         if (dispatcher_due_) {
             if (surplus)
                 break; // Boost ends it, and then runs the dispatcher

@@ -1,11 +1,11 @@
 // The trace of one run: what its fibers did and waited for, until the run ends.
 //
-// The scheduler tells it of each slice, park, wake, spawn, end, cancel and poll. It notes them in
-// the ring of events; nothing is written to the file before write(). So that a fiber's name and the
-// text of its wait are noted once and not with each slice, each fiber that has begun has a track.
-// When the fiber's task ends, its name goes into the ring with the event of the end, which is newer
-// than all other events of the fiber. So the names of all events in the ring are there or in the
-// tracks, and no table grows with the number of tasks that there ever were.
+// The scheduler tells it of each slice, park, wake, spawn, end and cancel, and polls through it. It
+// notes them in the ring of events; nothing is written to the file before write(). So that a
+// fiber's name and the text of its wait are noted once and not with each slice, each fiber that has
+// begun has a track. When the fiber's task ends, its name goes into the ring with the event of the
+// end, which is newer than all other events of the fiber. So the names of all events in the ring
+// are there or in the tracks, and no table grows with the number of tasks that there ever were.
 #pragma once
 
 #include <creel/fibers/detail/trace/event_ring.hpp>
@@ -90,8 +90,8 @@ private:
     void write_tracks();
 
     poller* outside_;
-    // Its class is in the .cpp file: if the loop knew of one class of pollers, GCC would guess at
-    // each call that it is this one, and compare.
+    // Its class is in the .cpp file. If the loop knew of one class of pollers, GCC would
+    // devirtualize each call speculatively: compare, and then call this class or another.
     const std::unique_ptr<noting_poller> noting_;
     trace_file file_;
     event_ring events_;

@@ -43,7 +43,7 @@ run_request::pointer<inspection> inspection::post_to(scheduler& run,
 }
 
 std::optional<run_snapshot> inspection::await_copy(duration patience) {
-    outcome how_it_ended = await(patience, posted_at());
+    outcome how_it_ended = await(patience);
     run_progress now = home().progress();
     bool moves = now.is_excused() || now != before_;
     if (how_it_ended == outcome::late && moves) {

@@ -42,10 +42,11 @@ public:
         late   // the run has made no progress for as long as the patience
     };
 
-    // Waits for the work; the patience counts from `from` on.
-    // Parks: it blocks the thread. Threads: the requester's.
+    // Waits for the work. The patience counts from the post: all runs that were asked at one time
+    // have the same. Parks: it blocks the thread. Threads: the requester's.
+    [[nodiscard]] outcome await(duration patience) noexcept { return await(patience, posted_at_); }
+    // The same; the patience counts from `from` on.
     [[nodiscard]] outcome await(duration patience, time_point from) noexcept;
-    [[nodiscard]] time_point posted_at() const noexcept { return posted_at_; }
 
     // The requester's half of a request that is posted.
     struct letting_go {

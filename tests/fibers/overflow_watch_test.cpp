@@ -22,7 +22,7 @@ using namespace creel::test;
 namespace {
 
 constexpr std::size_t kib = 1024;
-constexpr creel::scheduler_options reporting{.report_overflow = true};
+const creel::scheduler_options reporting{.report_overflow = true};
 
 // Frames of some 100 bytes, and a result that depends on each.
 [[gnu::noinline]] std::uint64_t recurse(std::uint64_t depth) {

@@ -17,7 +17,7 @@ using namespace creel::test;
 
 namespace {
 
-constexpr creel::scheduler_options spinning{.idle_spin = 20us};
+const creel::scheduler_options spinning{.idle_spin = 20us};
 
 struct counts {
     std::uint64_t waits;

@@ -20,7 +20,7 @@ using namespace creel::test;
 
 namespace {
 
-constexpr creel::scheduler_options measuring{.measure_stacks = true};
+const creel::scheduler_options measuring{.measure_stacks = true};
 constexpr std::size_t kib = 1024;
 
 // Touches `bytes` of the stack, a page each call or more.

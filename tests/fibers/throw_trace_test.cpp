@@ -31,7 +31,7 @@ using namespace creel::test;
 
 namespace {
 
-constexpr creel::scheduler_options in_debug_mode{.debug = true};
+const creel::scheduler_options in_debug_mode{.debug = true};
 
 [[gnu::noinline]] void throw_boom() {
     throw std::runtime_error("boom");

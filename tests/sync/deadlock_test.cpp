@@ -427,6 +427,7 @@ TEST_CASE("what only looks like a deadlock goes on") {
                   creel::with_nursery([&](nursery& n) {
                       auto slow = n.async([] { creel::this_fiber::sleep_for(100h); });
                       n.spawn([&] { slow.get(); });
+                      n.join(); // for it uses `slow`
                   });
               }) == "");
     }

@@ -233,15 +233,15 @@ TEST_CASE("a cycle that a sibling may yet cancel is told once, and the run goes 
         creel::with_nursery({.name = "root"}, [&](nursery&) {
             mutex a;
             mutex b;
+            const auto polite = [&](mutex& first, mutex& second) {
+                try {
+                    lock_both(first, second);
+                } catch (const creel::cancelled&) {
+                    ++gave_up;
+                    throw;
+                }
+            };
             creel::with_nursery([&](nursery& n) {
-                const auto polite = [&](mutex& first, mutex& second) {
-                    try {
-                        lock_both(first, second);
-                    } catch (const creel::cancelled&) {
-                        ++gave_up;
-                        throw;
-                    }
-                };
                 n.spawn([&] { polite(a, b); });
                 n.spawn([&] { polite(b, a); });
                 creel::this_fiber::sleep_for(1h);

@@ -114,7 +114,7 @@ stall_cause cause_of_computing(const processor_time& now, const processor_time& 
 }
 
 std::string text_of_descriptor(int descriptor, const stall_watch_options& options) {
-    const std::string text = "descriptor " + std::to_string(descriptor);
+    std::string text = "descriptor " + std::to_string(descriptor);
     std::array<char, 256> target{};
     const ssize_t bytes = ::readlink(("/proc/self/fd/" + std::to_string(descriptor)).c_str(),
                                      target.data(), target.size());

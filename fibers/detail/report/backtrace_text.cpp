@@ -107,7 +107,7 @@ std::string made_elsewhere(std::function<std::string()> make) noexcept {
     return made_until(deadline_after(clock::now(), patience), std::move(make));
 }
 
-std::string text_at_end(std::vector<code_address> frames, std::string_view indent) noexcept {
+std::string text_at_end(const std::vector<code_address>& frames, std::string_view indent) noexcept {
     if (frames.empty())
         return {};
     try {

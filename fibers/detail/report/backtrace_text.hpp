@@ -20,7 +20,7 @@ namespace creel::detail {
 // The same for a process that is about to end. It blocks the thread until the names are found, but
 // not for ever: what the ending thread holds may be what the names need. All calls of a process
 // together wait for at most 20 s; from then on the text is of addresses.
-[[nodiscard]] std::string text_at_end(std::vector<code_address> frames,
+[[nodiscard]] std::string text_at_end(const std::vector<code_address>& frames,
                                       std::string_view indent) noexcept;
 
 // Calls make() on a thread of its own, and waits for its text for 20 s at most. `make` must own

@@ -125,6 +125,7 @@ void scheduler::tell_of(const std::vector<const fiber_record*>& cycle) {
             return last_poll_ - f->parked_since < first_pause;
         });
     std::vector<std::uint64_t> numbers;
+    numbers.reserve(cycle.size());
     for (const fiber_record* const f : cycle)
         numbers.push_back(number_of(*f));
     if (is_new || told_cycles_.size() == most_told_cycles ||

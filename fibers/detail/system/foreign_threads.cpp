@@ -110,7 +110,10 @@ bool finds_foreign_thread() noexcept {
 
 // Twice, because a thread may start another one and end while the list is read.
 bool has_foreign_threads() noexcept {
-    return finds_foreign_thread() || finds_foreign_thread();
+    for (int look = 0; look < 2; ++look)
+        if (finds_foreign_thread())
+            return true;
+    return false;
 }
 
 } // namespace creel::detail

@@ -149,7 +149,7 @@ run_program() {
     fibers/lock_held_over_wait | fibers/cancel_swallowed) patience=1 ;;
     esac
     case $1/$3 in
-    */lock_held_over_wait | */cancel_swallowed | fibers/leak_at_shutdown)
+    */lock_held_over_wait | */cancel_swallowed)
         "${command[@]}" >"$file.out" 2>"$file.err" &
         local pid=$!
         # They print a line when they are about to hang.

@@ -154,7 +154,7 @@ std::string last_cancelled_throw(const parker& p, std::string_view indent) noexc
                           last.frames.begin() + static_cast<std::ptrdiff_t>(last.count));
     } catch (const std::bad_alloc&) {
     }
-    return text_at_end(std::move(frames), indent);
+    return text_at_end(frames, indent);
 }
 
 // A fiber to which a wait has thrown `cancelled` for a scope leaves that scope, or ends. If it

@@ -411,6 +411,41 @@ TEST_CASE("what only looks like a deadlock goes on") {
                       }));
               }) == "");
     }
+    SECTION("bug: a token from outside ends the wait of a sibling, which cancels the nursery") {
+        const stderr_capture told;
+        static_cast<void>(run_virtually([&](manual_poller& outside) {
+            creel::cancel_token breaker;
+            outside.after(1h, [&] { breaker.cancel(); });
+            creel::with_nursery({.name = "root"}, [&](nursery&) {
+                creel::with_nursery([&](nursery& n) {
+                    n.spawn([&] { lock_both(a, b); });
+                    n.spawn([&] { lock_both(b, a); });
+                    n.spawn([&] {
+                        creel::this_fiber::sleep_for(20ms);
+                        static_cast<void>(breaker.run([&] { lock(a); }));
+                        n.cancel();
+                    });
+                });
+            });
+        }));
+        CHECK_THAT(told.text(), Contains("only a cancel can end these waits"));
+    }
+    SECTION("another thread may hand in a task that fails, which cancels the nursery") {
+        const stderr_capture told;
+        static_cast<void>(run_virtually([&](manual_poller& outside) {
+            creel::with_nursery({.name = "root"}, [&](nursery&) {
+                CHECK_THROWS_AS(creel::with_nursery([&](nursery& n) {
+                                    n.spawn([&] { lock_both(a, b); });
+                                    n.spawn([&] { lock_both(b, a); });
+                                    outside.after(1h, [entry = n.remote()] {
+                                        CHECK(entry.spawn([] { throw std::runtime_error{"it"}; }));
+                                    });
+                                }),
+                                std::runtime_error);
+            });
+        }));
+        CHECK_THAT(told.text(), Contains("only a cancel can end these waits"));
+    }
     SECTION("bug: a watchdog cancels one of the waits by a token") {
         creel::cancel_token breaker;
         CHECK(deadlock_of([&] {

@@ -54,9 +54,10 @@ private:
 
     void add_fibers_above(const fiber_record& f);
     [[nodiscard]] std::vector<const fiber_record*> cycle_from(happening first);
-    [[nodiscard]] bool may_be_cancelled_from(const scope_core& around,
-                                             const happenings& cycle) const;
-    [[nodiscard]] bool is_stuck(happening what, const happenings& cycle) const;
+    [[nodiscard]] bool may_be_cancelled_from(const scope_core& around, const happenings& cycle,
+                                             const scope_core* root) const;
+    [[nodiscard]] bool is_stuck(happening what, const happenings& cycle,
+                                const scope_core* root) const;
 
     std::unordered_map<happening, node> nodes_;
     std::unordered_set<const task_record*> climbed_; // what is above them is in the graph
@@ -142,8 +143,22 @@ std::vector<const fiber_record*> wait_graph::cycle_from(happening first) {
     return {};
 }
 
-// True if `what` needs something of the cycle, directly or not.
-bool wait_graph::is_stuck(happening what, const happenings& cycle) const {
+// True if a party that the graph does not know may cancel the wait of this fiber.
+bool may_be_cancelled_from_outside(const fiber_record& f, const scope_core* root) noexcept {
+    if (f.waiting_on == nullptr || !f.waiting_on->kind().cancellable)
+        return false;
+    for (const scope_core* s = f.scope; s != nullptr && s != root; s = s->parent) {
+        if (s->links != nullptr)
+            return true;
+        if (s->shielded)
+            break;
+    }
+    return false;
+}
+
+// True if `what` needs something of the cycle, directly or not, and by waits that no cancel from
+// outside ends.
+bool wait_graph::is_stuck(happening what, const happenings& cycle, const scope_core* root) const {
     happenings seen{what};
     std::vector<happening> to_look_at{what};
     while (!to_look_at.empty()) {
@@ -151,24 +166,28 @@ bool wait_graph::is_stuck(happening what, const happenings& cycle) const {
         to_look_at.pop_back();
         if (cycle.contains(at))
             return true;
-        if (const auto n = nodes_.find(at); n != nodes_.end())
-            for (const happening needed : n->second.needs)
-                if (seen.insert(needed).second)
-                    to_look_at.push_back(needed);
+        const auto n = nodes_.find(at);
+        if (n == nodes_.end() ||
+            (n->second.fiber != nullptr && may_be_cancelled_from_outside(*n->second.fiber, root)))
+            continue;
+        for (const happening needed : n->second.needs)
+            if (seen.insert(needed).second)
+                to_look_at.push_back(needed);
     }
     return false;
 }
 
-bool wait_graph::may_be_cancelled_from(const scope_core& around, const happenings& cycle) const {
+bool wait_graph::may_be_cancelled_from(const scope_core& around, const happenings& cycle,
+                                       const scope_core* root) const {
     if (around.links != nullptr)
-        return true; // by a token
+        return true; // by a token; a nursery with a remote handle has one, too
     const nursery_core* const n = around.nursery;
     if (n == nullptr)
         return false; // the scope of a fiber that is stuck itself
-    if (!is_stuck(goes_on(number_of(static_cast<const fiber_record&>(*n->opener))), cycle))
+    if (!is_stuck(goes_on(number_of(static_cast<const fiber_record&>(*n->opener))), cycle, root))
         return true;
     for (const task_record* t = n->first_child; t != nullptr; t = t->next)
-        if (!is_stuck(goes_on(t->id), cycle))
+        if (!is_stuck(goes_on(t->id), cycle, root))
             return true;
     return n->pending_starts != 0;
 }
@@ -182,7 +201,7 @@ bool wait_graph::is_proven(const std::vector<const fiber_record*>& cycle,
         if (!f->waiting_on->kind().cancellable)
             continue;
         for (const scope_core* s = f->scope; s != nullptr && s != root; s = s->parent) {
-            if (may_be_cancelled_from(*s, of_cycle))
+            if (may_be_cancelled_from(*s, of_cycle, root))
                 return false;
             if (s->shielded)
                 break;

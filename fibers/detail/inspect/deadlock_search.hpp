@@ -18,7 +18,7 @@
 // proven if no cancel will. Each of its waits is then one that no cancel ends, or those that could
 // cancel it are stuck themselves: a nursery around the wait, below the root, is cancelled by the
 // fiber that opened it or by another child. A scope that a token knows may be cancelled from
-// anywhere.
+// anywhere, and so may a nursery by a task that another thread hands in.
 //
 // Each cycle passes through the wait of a fiber for a lock or for a result, because the edges from
 // openers to children alone make a tree. So the search begins with the held_waits, goes up to the

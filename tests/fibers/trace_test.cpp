@@ -1,5 +1,6 @@
 #include <creel/fibers/trace.hpp>
 
+#include "support/bare_waiter.hpp"
 #include "support/check.hpp"
 #include "support/child_process.hpp"
 #include "support/fixture.hpp"
@@ -107,6 +108,18 @@ main: runs, 6 to 6
 main: runs, 6 to 6
 main: ends, 6
 )");
+}
+
+TEST_CASE("bug: a traced run goes on when a describe() throws") {
+    static constexpr creel::waiter_kind kind{
+        &bare_waiter::withdraw,
+        [](const creel::waiter&, std::string&) { throw std::runtime_error{"no words"}; }};
+    const auto events = trace_of([](manual_poller& outside) {
+        bare_waiter w{creel::withdrawal::pending, kind};
+        outside.after(1us, [&w] { creel::wake(w); });
+        static_cast<void>(creel::park(w));
+    });
+    CHECK_THAT(story_of(events), Contains(", 0 to 1, woken"));
 }
 
 TEST_CASE("a traced run polls and counts as one that is not traced") {

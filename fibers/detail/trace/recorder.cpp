@@ -179,7 +179,7 @@ void trace_recorder::stops(fiber_record& f) noexcept {
     f.track->waits_for.clear();
     try {
         f.waiting_on->kind().describe(*f.waiting_on, f.track->waits_for);
-    } catch (const std::bad_alloc&) { // the wait is shown all the same
+    } catch (...) { // NOLINT(bugprone-empty-catch): the wait is shown all the same
     }
 }
 

@@ -69,6 +69,32 @@ private:
     std::thread thread_;
 };
 
+// Its fiber computes, and yields when it is asked to.
+class yielding_thread {
+public:
+    ~yielding_thread() { asked_ = -1; }
+
+    void yields_again() {
+        const int now = ++asked_;
+        while (yields_ != now)
+            std::this_thread::yield();
+    }
+
+private:
+    void compute() {
+        while (asked_ >= 0) {
+            if (yields_ == asked_)
+                continue;
+            creel::this_fiber::yield();
+            yields_ = asked_.load();
+        }
+    }
+
+    std::atomic<int> asked_{0};
+    std::atomic<int> yields_{0};
+    watched_thread thread_{[this] { compute(); }}; // the first to end
+};
+
 // Looks, with a clock that the test moves.
 class looks {
 public:
@@ -207,24 +233,12 @@ TEST_CASE(
 
 TEST_CASE("long computing with a yield or a checkpoint in it is no stall") {
     looks look;
-    std::atomic<int> asked{0};
-    std::atomic<int> yields{0};
-    watched_thread run{[&] {
-        while (asked >= 0) {
-            if (yields == asked)
-                continue;
-            creel::this_fiber::yield();
-            yields = asked.load();
-        }
-    }};
+    yielding_thread run;
     for (int i = 1; i < 20; ++i) {
-        asked = i;
-        while (yields != i)
-            std::this_thread::yield();
+        run.yields_again();
         CHECK(look.once().empty());
         CHECK(look.once().empty());
     }
-    asked = -1;
 }
 
 // A stopped process, a suspended machine, or one without a free processor.
@@ -487,23 +501,12 @@ TEST_CASE("bug: a stall that begins when reports are too many is reported once t
 TEST_CASE(
     "at most one report a second of a run and ten a minute, and the next tells of the others") {
     looks look;
-    std::atomic<int> asked{0};
-    std::atomic<int> yields{0};
-    watched_thread run{[&] {
-        while (asked >= 0) {
-            if (yields == asked)
-                continue;
-            creel::this_fiber::yield();
-            yields = asked.load();
-        }
-    }};
+    yielding_thread run;
     int stalls = 0;
     std::uint64_t counted_before = 0; // the first one
     const auto stall = [&](creel::duration apart) {
-        asked = ++stalls;
-        while (yields != stalls)
-            std::this_thread::yield();
-        if (stalls == 1)
+        run.yields_again();
+        if (++stalls == 1)
             counted_before = stalls_counted();
         static_cast<void>(look.once(apart));
         return look.several();
@@ -516,5 +519,4 @@ TEST_CASE(
     CHECK(stall(1s).empty());
     CHECK_THAT(stall(1min), Contains("creel: 1 stall before this one had no report"));
     CHECK(stalls_counted() - counted_before == static_cast<std::uint64_t>(stalls));
-    asked = -1;
 }
